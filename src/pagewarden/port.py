@@ -1,0 +1,61 @@
+"""What the workshops (sim, live, virtio, guest) know of each other: protocols only, no code.
+
+A device sees a HostView; a guest's executor sees a Memory; a consumer of the fd (KVM, an IOMMU) is a Listener.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from pagewarden.vocab import PageRange
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes-like (collections.abc.Buffer needs Python 3.12)."""
+
+
+class Listener(Protocol):
+    """A consumer of the memory, told before pages go away and when that is over (memfile_notifier, 2022; virt/kvm
+    mmu_invalidate_begin/end). It must drop its references inside invalidate_begin."""
+
+    def invalidate_begin(self, pages: PageRange) -> None: ...
+    def invalidate_end(self, pages: PageRange) -> None: ...
+
+
+class HostView(Protocol):
+    """The host's view of a guest's memory: mapped all the time, it answers only for shared pages.
+
+    Offsets and lengths are bytes. Every method raises PrivateAccess (offset: the first byte that did not answer) and
+    ValueError for a range outside the memory; a refused call may have moved the bytes before that offset.
+    """
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes: ...
+    def write(self, offset: int, data: Buffer) -> None: ...
+    def read_into(self, offset: int, target: Buffer) -> None: ...
+    def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+        """File to shared pages, one preadv; segments are (offset, length). Returns bytes moved."""
+
+    def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+        """Shared pages to file, one pwritev; returns bytes moved."""
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """Private memory as its warden holds it. Page numbers count from 0; all changes are all-or-nothing.
+
+    share and unshare raise Refused(EAGAIN, offset) while something holds a page, ValueError outside the memory.
+    """
+
+    size: int
+    backing: str
+
+    @property
+    def window(self) -> HostView: ...
+    def populate(self, offset: int, data: Buffer) -> None: ...
+    def share(self, pages: PageRange) -> None: ...
+    def unshare(self, pages: PageRange) -> None: ...
+    def punch(self, pages: PageRange) -> None: ...
+    def is_shared(self, page: int) -> bool: ...
+    def subscribe(self, listener: Listener) -> None: ...
+    def statistics(self) -> dict[str, int]: ...
+    def close(self) -> None: ...

@@ -1,0 +1,10 @@
+"""The words everything else is written in: addresses, units, errors, events. Imports nothing of the package."""
+
+from pagewarden.vocab.addresses import HUGE_PAGE, PAGE_SIZE, Gfn, Gpa, Hva, PageRange, Pfn
+from pagewarden.vocab.errors import InternalError, PagewardenError, PrivateAccess, Refused, Unavailable, UserMistake
+from pagewarden.vocab.events import EDGES, Event
+
+__all__ = [
+    "EDGES", "HUGE_PAGE", "PAGE_SIZE", "Event", "Gfn", "Gpa", "Hva", "InternalError", "PageRange", "PagewardenError",
+    "Pfn", "PrivateAccess", "Refused", "Unavailable", "UserMistake",
+]
