@@ -1,0 +1,31 @@
+"""Memory of files and processes: numbers of include/uapi (mman-common.h, mman.h, falloc.h, prctl.h), names verbatim."""
+
+from ctypes import Structure, c_uint64
+
+PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
+
+MADV_NORMAL = 0
+MADV_DONTNEED = 4
+MADV_FREE = 8
+MADV_REMOVE = 9
+MADV_DONTFORK = 10
+MADV_DOFORK = 11
+MADV_NOHUGEPAGE = 15
+MADV_DONTDUMP = 16
+MADV_POPULATE_WRITE = 23
+MADV_DONTNEED_LOCKED = 24  # DONTNEED that mlockall does not turn down
+MADV_GUARD_INSTALL = 102
+MADV_GUARD_REMOVE = 103
+
+MLOCK_ONFAULT = 1
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
+
+PR_SET_DUMPABLE = 4
+PR_SET_PDEATHSIG = 1
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
+
+
+class iovec(Structure):
+    _fields_ = (("iov_base", c_uint64), ("iov_len", c_uint64))

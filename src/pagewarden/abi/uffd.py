@@ -1,0 +1,71 @@
+"""userfaultfd: include/uapi/linux/userfaultfd.h, names verbatim."""
+
+from ctypes import Structure, c_int64, c_uint64
+
+UFFD_API = 0xAA
+UFFD_USER_MODE_ONLY = 1
+
+UFFDIO_API = 0xC018AA3F
+UFFDIO_REGISTER = 0xC020AA00
+UFFDIO_UNREGISTER = 0x8010AA01
+UFFDIO_WAKE = 0x8010AA02
+UFFDIO_COPY = 0xC028AA03
+UFFDIO_WRITEPROTECT = 0xC018AA06
+UFFDIO_CONTINUE = 0xC020AA07
+USERFAULTFD_IOC_NEW = 0xAA00  # on /dev/userfaultfd
+
+UFFDIO_REGISTER_MODE_MISSING = 1 << 0
+UFFDIO_REGISTER_MODE_WP = 1 << 1
+UFFDIO_REGISTER_MODE_MINOR = 1 << 2
+UFFDIO_WRITEPROTECT_MODE_WP = 1 << 0
+
+FEATURES = {
+    "UFFD_FEATURE_PAGEFAULT_FLAG_WP": 1 << 0,
+    "UFFD_FEATURE_EVENT_FORK": 1 << 1,
+    "UFFD_FEATURE_EVENT_REMAP": 1 << 2,
+    "UFFD_FEATURE_EVENT_REMOVE": 1 << 3,
+    "UFFD_FEATURE_MISSING_HUGETLBFS": 1 << 4,
+    "UFFD_FEATURE_MISSING_SHMEM": 1 << 5,
+    "UFFD_FEATURE_EVENT_UNMAP": 1 << 6,
+    "UFFD_FEATURE_SIGBUS": 1 << 7,
+    "UFFD_FEATURE_THREAD_ID": 1 << 8,
+    "UFFD_FEATURE_MINOR_HUGETLBFS": 1 << 9,
+    "UFFD_FEATURE_MINOR_SHMEM": 1 << 10,
+    "UFFD_FEATURE_EXACT_ADDRESS": 1 << 11,
+    "UFFD_FEATURE_WP_HUGETLBFS_SHMEM": 1 << 12,
+    "UFFD_FEATURE_WP_UNPOPULATED": 1 << 13,
+    "UFFD_FEATURE_POISON": 1 << 14,
+    "UFFD_FEATURE_WP_ASYNC": 1 << 15,
+    "UFFD_FEATURE_MOVE": 1 << 16,
+}
+"""Feature bits by name; UFFDIO_API with features = 0 returns those that the kernel has."""
+
+UFFD_FEATURE_EVENT_REMAP = FEATURES["UFFD_FEATURE_EVENT_REMAP"]
+UFFD_FEATURE_MISSING_SHMEM = FEATURES["UFFD_FEATURE_MISSING_SHMEM"]
+UFFD_FEATURE_SIGBUS = FEATURES["UFFD_FEATURE_SIGBUS"]
+UFFD_FEATURE_MINOR_SHMEM = FEATURES["UFFD_FEATURE_MINOR_SHMEM"]
+UFFD_FEATURE_WP_HUGETLBFS_SHMEM = FEATURES["UFFD_FEATURE_WP_HUGETLBFS_SHMEM"]
+
+
+class uffdio_api(Structure):
+    _fields_ = (("api", c_uint64), ("features", c_uint64), ("ioctls", c_uint64))
+
+
+class uffdio_range(Structure):
+    _fields_ = (("start", c_uint64), ("len", c_uint64))
+
+
+class uffdio_register(Structure):
+    _fields_ = (("range", uffdio_range), ("mode", c_uint64), ("ioctls", c_uint64))
+
+
+class uffdio_copy(Structure):
+    _fields_ = (("dst", c_uint64), ("src", c_uint64), ("len", c_uint64), ("mode", c_uint64), ("copy", c_int64))
+
+
+class uffdio_writeprotect(Structure):
+    _fields_ = (("range", uffdio_range), ("mode", c_uint64))
+
+
+class uffdio_continue(Structure):
+    _fields_ = (("range", uffdio_range), ("mode", c_uint64), ("mapped", c_int64))

@@ -1,0 +1,168 @@
+"""The one door to the kernel: raw system calls by name, and regions of address space.
+
+errno becomes an exception here and nowhere else:
+OSError says what was asked; Unavailable says that this kernel, or this user, cannot have the thing at all.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+from contextlib import suppress
+from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
+from typing import Any
+
+from pagewarden.abi import memory as uapi
+from pagewarden.abi.memory_syscalls import SYSCALLS
+from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
+
+__all__ = ["Region", "ioctl", "ioctl_inplace", "map_anywhere", "memfd", "memfd_secret", "number_of", "pages_of",
+           "prctl", "symbol", "syscall", "twin", "unmap"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
+_libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+def _failed(what: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def number_of(name: str) -> int:
+    """The syscall's number on this machine; Unavailable on a machine whose table is not carried; KeyError."""
+    machine = platform.machine()
+    if machine not in SYSCALLS:
+        raise Unavailable(f"no syscall numbers for {machine}", "run on x86_64, or add the table to memory_syscalls")
+    return SYSCALLS[machine][name]
+
+
+def syscall(name: str, *arguments: int) -> int:
+    """A raw system call by name; its result, or OSError."""
+    result: int = _libc.syscall(ctypes.c_long(number_of(name)), *map(ctypes.c_long, arguments))
+    if result < 0:
+        raise _failed(name)
+    return result
+
+
+def ioctl(fd: int, request: int, argument: Any = None) -> int:
+    """ioctl(2) with a ctypes reference, an address, or None; its result, or OSError."""
+    result: int = _libc.ioctl(fd, request, argument)
+    if result < 0:
+        raise _failed(f"ioctl {request:#x}")
+    return result
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """prctl(2); its result, or OSError."""
+    return syscall("prctl", option, *(*arguments, 0, 0, 0, 0)[:4])
+
+
+def twin(entry: int, stack: int, flags: int) -> int:
+    """clone(2) as the C library offers it: a child that starts at the address `entry`; its pid, or OSError."""
+    pid: int = _libc.clone(entry, stack, flags, None)
+    if pid < 0:
+        raise _failed("clone")
+    return pid
+
+
+def symbol(name: str) -> int:
+    """The address of a function of the C library, for compiled code that calls it without Python."""
+    return ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value or 0
+
+
+def _sized(fd: int, size: int) -> int:
+    try:
+        os.ftruncate(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def memfd(name: str, size: int) -> int:
+    """A memory file of `size` bytes, close-on-exec; OSError."""
+    return _sized(os.memfd_create(name, os.MFD_CLOEXEC), size)
+
+
+def memfd_secret(size: int) -> int:
+    """A memfd_secret of `size` bytes (mm/secretmem.c); Unavailable where it is not compiled in or not enabled."""
+    try:
+        fd = syscall("memfd_secret", os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            raise Unavailable("memfd_secret is not enabled (ENOSYS)",
+                              "needs CONFIG_SECRETMEM=y, and before Linux 6.5 secretmem.enable=1 at boot") from error
+        raise
+    return _sized(fd, size)
+
+
+def map_anywhere(size: int, fd: int, offset: int) -> int:
+    """mmap(2) of a shared part of a file where the kernel likes; the address, to be given back with `unmap`."""
+    return syscall("mmap", 0, size, uapi.PROT_READ | uapi.PROT_WRITE, uapi.MAP_SHARED, fd, offset)
+
+
+def unmap(address: int, size: int) -> None:
+    """munmap(2); OSError."""
+    syscall("munmap", address, size)
+
+
+def pages_of(size: int) -> int:
+    """Number of pages of a memory; ValueError unless `size` is a positive whole number of them."""
+    if size <= 0 or size % PAGE_SIZE:
+        raise ValueError(f"size {size} is not a positive multiple of {PAGE_SIZE}")
+    return size // PAGE_SIZE
+
+
+class Region:
+    """Reserved addresses that a file is placed in. They stay reserved until `close`, whatever is placed.
+
+    Python's own mmap object owns the range, so exported memoryviews and arrays keep it alive: after `close` they lead
+    to nothing (SIGSEGV), never to somebody else's memory.
+
+    The start never lies on a 2 MiB boundary: a page of the file then cannot be mapped by a huge entry, which
+    madvise(MADV_COLLAPSE) would install over a userfaultfd guard, neighbours included (seen on Linux 6.18).
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._owner = mmap.mmap(-1, size + PAGE_SIZE, uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE,
+                                uapi.PROT_READ | uapi.PROT_WRITE)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self._owner))
+        self._skew = 0 if base % HUGE_PAGE else PAGE_SIZE
+        self.address = base + self._skew
+        self.memory = memoryview(self._owner)[self._skew:self._skew + size]
+        """The mapping itself, a writable buffer of bytes."""
+
+    def place(self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE) -> None:
+        """Map the file from its start over the whole region, shared; OSError."""
+        syscall("mmap", self.address, self.size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, 0)
+
+    def bar(self) -> None:
+        """Nothing is reachable through the region any more."""
+        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
+        syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
+
+    def advise(self, advice: int, offset: int, length: int) -> None:
+        """madvise(2) on a part, in bytes; OSError."""
+        self._owner.madvise(advice, self._skew + offset, length)
+
+    def advise_all(self, *advices: int) -> None:
+        """Several madvise(2) on the whole region; OSError."""
+        for advice in advices:
+            self.advise(advice, 0, self.size)
+
+    def protect(self, prot: int, offset: int, length: int) -> None:
+        """mprotect(2) on a part; OSError, perhaps with the first pages of it changed."""
+        syscall("mprotect", self.address + offset, length, prot)
+
+    def close(self) -> None:
+        """Bar the region; its addresses go back with the last exported buffer. Twice is once."""
+        if self._owner.closed:
+            return
+        self.bar()
+        self.memory.release()
+        with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
+            self._owner.close()
