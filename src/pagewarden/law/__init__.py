@@ -1,0 +1,27 @@
+"""The law of one page, written once: apply(policy, page, op) -> Step, and its tables."""
+
+from pagewarden.law.ops import FREES, HOST_READS, HOST_WRITES, KEEPS, Op
+from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
+from pagewarden.law.policy import MECHANISMS, POLICIES, Guard, Policy, policy_named
+from pagewarden.law.rules import RULES, SOURCES, borders, convert, guest, host, kernel, move, start, store
+from pagewarden.law.step import Outcome, Step
+from pagewarden.law.table import Table, tabulate
+
+__all__ = [
+    "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MECHANISMS", "POLICIES", "SOURCES", "Data", "Guard", "Home", "Op",
+    "Outcome", "Owner", "Page", "Policy", "Reach", "Step", "Table", "View", "apply", "component_states", "policy_named",
+    "reason", "start", "tabulate",
+]  # fmt: skip
+
+# Importing the files of rules is what fills RULES.
+assert all(module.__doc__ for module in (borders, convert, guest, host, kernel, move, store)) and len(RULES) == len(Op)
+
+
+def apply(policy: Policy, page: Page, op: Op) -> Step:
+    """One operation on one page. Pure: the given page is not changed; a refusal's page equals it."""
+    return RULES[op](policy, page)
+
+
+def reason(op: Op) -> str:
+    """What the rule of an operation says, and its source, in a line."""
+    return f"{(RULES[op].__doc__ or '').strip().splitlines()[0]} [{SOURCES[op]}]"

@@ -1,0 +1,49 @@
+"""The rules, one function an operation: (policy, page) -> Step. Every rule names where the fact comes from."""
+
+from collections.abc import Callable
+
+from pagewarden.law.ops import Op
+from pagewarden.law.page import Home, Page, Reach
+from pagewarden.law.policy import Guard, Policy
+from pagewarden.law.step import Step
+
+Rule = Callable[[Policy, Page], Step]
+RULES: dict[Op, Rule] = {}
+SOURCES: dict[Op, str] = {}
+
+
+def rule(op: Op, source: str) -> Callable[[Rule], Rule]:
+    """Register the rule of an operation with the source of what it says."""
+
+    def register(function: Rule) -> Rule:
+        RULES[op], SOURCES[op] = function, source
+        return function
+
+    return register
+
+
+def start(policy: Policy) -> Page:
+    """A page that nobody has touched: the host's, a hole. Stage 2 maps the host's own memory from the start."""
+    open_to_host = policy.guard in (Guard.NONE, Guard.STAGE2)
+    return Page(host=Reach.LIVE if open_to_host else Reach.NONE)
+
+
+def present(page: Page) -> bool:
+    """There is a frame with the bytes."""
+    return page.home not in (Home.HOLE, Home.SWAPPED)
+
+
+def leave_frame(policy: Policy, page: Page) -> Page:
+    """The page on another frame: references and DMA stay with the old one. Whether somebody pins that is remembered
+    where conversion itself leaves frames behind."""
+    leaves = policy.has("replaces") or not policy.has("in-place")
+    return page._replace(pins=0, dma=Reach.NONE, old_pin=leaves and (page.old_pin or page.pins > 0))
+
+
+def moving(page: Page) -> bool:
+    return page.home in (Home.MOVING, Home.COPIED, Home.DIRTIED)
+
+
+def written(page: Page) -> Home:
+    """Where the bytes are after a write to the frame: one that comes after the copy misses the new frame."""
+    return Home.DIRTIED if page.home is Home.COPIED else page.home

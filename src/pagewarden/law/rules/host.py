@@ -1,0 +1,167 @@
+"""Host user space: through the window, and through any other mapping that it can make itself."""
+
+from typing import Any
+
+from pagewarden.law.ops import Op
+from pagewarden.law.page import Data, Home, Owner, Page, Reach, View
+from pagewarden.law.policy import Guard, Policy
+from pagewarden.law.rules import leave_frame, moving, present, rule, start
+from pagewarden.law.step import Outcome, Step, done, refused
+from pagewarden.vocab import Event
+
+
+def host_abort(policy: Policy, page: Page, fixup: Outcome | None) -> Step:
+    """The host's access stopped at stage 2; fixup is how a fault ends there, None where the kernel has none.
+
+    Never a bug: resolved, or injected exactly once (mem_protect.c handle_host_mem_abort; mail of 6 April 2022). The
+    handler takes the lock that a transition holds, so that the host tries again after it.
+    """
+    if page.owner in (Owner.OFFERED, Owner.SHARED, Owner.LEAVING):
+        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
+    if policy.has("injects") and fixup is not None:
+        return refused(page, fixup, Event.FAULTS, Event.INJECTIONS)
+    if policy.has("injects") and policy.has("force-reclaim") and page.owner is Owner.GUEST:
+        return force_reclaim(policy, page)._replace(events=(Event.FAULTS, Event.INJECTIONS, Event.SCRUBS, Event.TLBI))
+    return refused(page, Outcome.PANIC, Event.FAULTS)
+
+
+@rule(Op.FORCE_RECLAIM, "arch/arm64/kvm/hyp/nvhe/mem_protect.c, force reclaim: EAGAIN when already accessible")
+def force_reclaim(policy: Policy, page: Page) -> Step:
+    """The page is zeroed and poisoned for the guest, and the host's again."""
+    if not policy.has("force-reclaim"):
+        return refused(page, Outcome.EPERM)
+    if page.owner is not Owner.GUEST:
+        return refused(page, Outcome.EAGAIN)
+    return done(
+        page, Event.SCRUBS, Event.TLBI,
+        owner=Owner.POISON, data=Data.ZERO, host=Reach.LIVE, guest=View.NONE, kvm=False,
+    )  # fmt: skip
+
+
+def touch(policy: Policy, page: Page, write: bool, fixup: Outcome) -> Step:
+    """An access by virtual address; fixup is how a fault ends (a signal, or EFAULT from a system call)."""
+    changes: dict[str, Any] = {"data": Data.PUBLIC} if write else {}
+    if policy.guard is Guard.ABSENT:  # the host's mapping is of other memory, which is the page while it is shared
+        return done(page, reached=True, **changes) if page.owner is Owner.SHARED else done(page)
+    if page.host is Reach.NONE:
+        if policy.guard is Guard.STAGE2:
+            return host_abort(policy, page, fixup)
+        if not (policy.has("demand") and page.owner is Owner.SHARED and present(page)):
+            return refused(page, fixup, Event.FAULTS)
+        changes["host"] = Reach.LIVE
+        return done(page, Event.FAULTS, Event.HOST_PTE_SET, reached=True, **changes)
+    if moving(page):
+        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
+    if not present(page):
+        changes["home"] = Home.RESIDENT
+        return done(page, Event.FAULTS, Event.ALLOCATIONS, reached=True, **changes)
+    return done(page, reached=True, **changes)
+
+
+@rule(Op.HOST_LOAD, "PD: SIGSEGV for a private page; virt/kvm/guest_memfd.c kvm_gmem_fault_user_mapping: SIGBUS")
+def host_load(policy: Policy, page: Page) -> Step:
+    """Host user space reads through the window."""
+    return touch(policy, page, False, Outcome[policy.fault])
+
+
+@rule(Op.HOST_STORE, "as for the load")
+def host_store(policy: Policy, page: Page) -> Step:
+    """Host user space writes through the window."""
+    return touch(policy, page, True, Outcome[policy.fault])
+
+
+@rule(Op.UACCESS_READ, "mail of 6 April 2022: the uaccess macros' fix-up takes the fault; statement 157")
+def uaccess_read(policy: Policy, page: Page) -> Step:
+    """The kernel copies from the window (write(2))."""
+    return touch(policy, page, False, Outcome.EFAULT)
+
+
+@rule(Op.UACCESS_WRITE, "as for the read")
+def uaccess_write(policy: Policy, page: Page) -> Step:
+    """The kernel copies into the window (read(2))."""
+    return touch(policy, page, True, Outcome.EFAULT)
+
+
+@rule(Op.HOST_MMAP, "mail of 5 April 2022, listing of mmap + munmap; GM kvm_gmem_mmap: ENODEV without a mappable file")
+def host_mmap(policy: Policy, page: Page) -> Step:
+    """One more mapping of the file. Stage 2, or the file itself, guards it as it guards the window."""
+    if policy.guard is Guard.ABSENT and page.owner is not Owner.SHARED:
+        return refused(page, Outcome.ENODEV)
+    if policy.guard is Guard.STAGE1 and not policy.has("reopen-guarded"):
+        return done(page, Event.HOST_PTE_SET, alias=True)
+    if policy.guard is Guard.STAGE1 and not policy.has("demand"):
+        return refused(page, Outcome.EPERM)  # the host side has no file to map
+    return done(page, Event.HOST_PTE_SET)
+
+
+@rule(Op.HOST_MUNMAP, "mail of 5 April 2022, the same listing")
+def host_munmap(policy: Policy, page: Page) -> Step:
+    """That mapping goes away again; its invalidation is a step of its own."""
+    return done(page, Event.HOST_PTE_CLEAR, alias=False)
+
+
+def _unguarded(policy: Policy, page: Page, mechanism: str) -> Step:
+    if policy.guard is not Guard.STAGE1 or policy.has(mechanism):
+        return done(page)  # the new mapping is guarded like the first one
+    return done(page, alias=True)
+
+
+@rule(Op.FORK, "fs/userfaultfd.c dup_userfaultfd: a child's copy is not registered; MADV_DONTFORK shuts it out")
+def fork(policy: Policy, page: Page) -> Step:
+    """A child process gets a copy of the window."""
+    return _unguarded(policy, page, "fork-guarded")
+
+
+@rule(Op.MREMAP, "fs/userfaultfd.c mremap_userfaultfd_prep: a moved mapping leaves the registered range")
+def mremap(policy: Policy, page: Page) -> Step:
+    """The host moves a page of the window elsewhere."""
+    if policy.has("protection-moves") and page.host is Reach.NONE:
+        return done(page)
+    return _unguarded(policy, page, "mremap-guarded")
+
+
+@rule(Op.REOPEN, "/proc/self/map_files, /proc/self/fd; mprotect where only that guards")
+def reopen(policy: Policy, page: Page) -> Step:
+    """The host makes itself another mapping of the file, or takes the guard off."""
+    return _unguarded(policy, page, "reopen-guarded")
+
+
+@rule(Op.ALIAS_LOAD, "a mapping without a guard reads the page cache")
+def alias_load(policy: Policy, page: Page) -> Step:
+    """A read through that other mapping; without one, the window's guard decides."""
+    if not page.alias:
+        return touch(policy, page, False, Outcome[policy.fault])
+    if moving(page):
+        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
+    return done(page, reached=present(page))
+
+
+@rule(Op.ALIAS_STORE, "as for the read")
+def alias_store(policy: Policy, page: Page) -> Step:
+    """A write through that other mapping; without one, the window's guard decides."""
+    if not page.alias:
+        return touch(policy, page, True, Outcome[policy.fault])
+    if moving(page):
+        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
+    return done(page, reached=True, data=Data.PUBLIC) if present(page) else done(page)
+
+
+@rule(Op.ALIAS_CLOSE, "munmap, or the end of the child")
+def alias_close(policy: Policy, page: Page) -> Step:
+    """The other mapping goes away."""
+    return done(page, alias=False)
+
+
+@rule(Op.HOST_DISCARD, "mm/madvise.c madvise_remove: a shared writable mapping may punch its file")
+def host_discard(policy: Policy, page: Page) -> Step:
+    """madvise(MADV_REMOVE): the bytes are gone, whoever had them."""
+    if policy.has("discard-guarded"):
+        return refused(page, Outcome.EPERM)
+    if moving(page):
+        return refused(page, Outcome.EAGAIN)
+    if not present(page):
+        return done(page)
+    return done(
+        leave_frame(policy, page), Event.TLBI, reached=True, home=Home.HOLE, data=Data.ZERO, guest=View.NONE, kvm=False,
+        host=start(policy).host, owner=Owner.GUEST if page.owner is Owner.LEAVING else page.owner,
+    )  # fmt: skip

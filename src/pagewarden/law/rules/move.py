@@ -1,0 +1,97 @@
+"""Migration and swap, which only somebody who may read the page can do: the hypervisor, or a kernel that is trusted."""
+
+from pagewarden.law.ops import Op
+from pagewarden.law.page import Data, Home, Owner, Page, Reach, View
+from pagewarden.law.policy import Guard, Policy
+from pagewarden.law.rules import leave_frame, rule
+from pagewarden.law.step import Outcome, Step, done, refused
+from pagewarden.vocab import Event
+
+
+def _may_go(policy: Policy, page: Page, mechanism: str) -> Outcome:
+    """Whether the frame may be left: nobody translates to it, nobody holds it."""
+    if not policy.has(mechanism):
+        return Outcome.EBUSY  # secretmem_migrate_folio; guest_memfd: EINVAL; pKVM: pinned
+    if page.owner is not Owner.GUEST or page.home is not Home.RESIDENT:
+        return Outcome.EAGAIN
+    held = page.guest is not View.NONE or page.kvm or page.pins or page.dma is not Reach.NONE
+    return Outcome.EAGAIN if held and policy.has("moves-checked") else Outcome.DONE
+
+
+@rule(Op.MIGRATE_BEGIN, "mail of 6 April 2022: hypervisor-assisted migration; mm/migrate.c: EAGAIN while referenced")
+def migrate_begin(policy: Policy, page: Page) -> Step:
+    """The page is to move to another frame."""
+    verdict = _may_go(policy, page, "migrates")
+    return done(page, home=Home.MOVING) if verdict is Outcome.DONE else refused(page, verdict)
+
+
+@rule(Op.MIGRATE_COPY, "mm/migrate.c folio_migrate_copy, by the hypervisor for a private page")
+def migrate_copy(policy: Policy, page: Page) -> Step:
+    """The hypervisor copies the bytes."""
+    if page.home is not Home.MOVING:
+        return refused(page, Outcome.EINVAL)
+    return done(page, Event.HYP_COPIES, Event.ALLOCATIONS, home=Home.COPIED)
+
+
+@rule(Op.MIGRATE_COMMIT, "mm/migrate.c; the old frame is scrubbed before it goes")
+def migrate_commit(policy: Policy, page: Page) -> Step:
+    """The new frame is the page. Whoever holds the old one holds something else now."""
+    if page.home not in (Home.COPIED, Home.DIRTIED):
+        return refused(page, Outcome.EINVAL)
+    scrub = (Event.SCRUBS,) if policy.has("scrubs") and page.data is Data.SECRET else ()
+    return done(leave_frame(policy, page), *scrub, home=Home.RESIDENT)
+
+
+@rule(Op.MIGRATE_ABORT, "mm/migrate.c: the old frame stays")
+def migrate_abort(policy: Policy, page: Page) -> Step:
+    """The move is called off."""
+    if page.home not in (Home.MOVING, Home.COPIED, Home.DIRTIED):
+        return refused(page, Outcome.EINVAL)
+    return done(page, home=Home.RESIDENT)
+
+
+@rule(Op.SWAP_OUT, "mail of 6 April 2022: swap with the hypervisor's help: sealed, with a counter that it keeps")
+def swap_out(policy: Policy, page: Page) -> Step:
+    """The bytes go to the host's swap, the frame back to the host."""
+    verdict = _may_go(policy, page, "swaps")
+    if verdict is not Outcome.DONE:
+        return refused(page, Outcome.EOPNOTSUPP if verdict is Outcome.EBUSY else verdict)
+    scrub = (Event.SCRUBS,) if policy.has("scrubs") and page.data is Data.SECRET else ()
+    return done(leave_frame(policy, page), *scrub, Event.HYP_COPIES, home=Home.SWAPPED)
+
+
+@rule(Op.SWAP_IN, "mail of 6 April 2022")
+def swap_in(policy: Policy, page: Page) -> Step:
+    """The bytes come back. A host that is not trusted keeps the copy; a kernel that is frees its slot."""
+    if page.home is not Home.SWAPPED:
+        return refused(page, Outcome.ENOENT)
+    keeps = policy.guard is Guard.STAGE2
+    return done(page, Event.ALLOCATIONS, Event.HYP_COPIES, home=Home.RESIDENT, swap_old=keeps)
+
+
+@rule(Op.SWAP_IN_TAMPERED, "authenticated encryption: a changed copy does not open")
+def swap_in_tampered(policy: Policy, page: Page) -> Step:
+    """The host hands back a copy that it has changed."""
+    if page.home is not Home.SWAPPED:
+        return refused(page, Outcome.ENOENT)
+    if policy.has("swap-sealed"):
+        return refused(page, Outcome.EBADMSG, Event.HYP_COPIES)
+    return done(page, Event.ALLOCATIONS, home=Home.RESIDENT, data=Data.ZERO)
+
+
+@rule(Op.SWAP_IN_STALE, "a counter a page: an earlier copy does not open")
+def swap_in_stale(policy: Policy, page: Page) -> Step:
+    """The host hands back an earlier copy of the page."""
+    if page.home is not Home.SWAPPED or not page.swap_old:
+        return refused(page, Outcome.ENOENT)
+    if policy.has("swap-fresh"):
+        return refused(page, Outcome.EBADMSG, Event.HYP_COPIES)
+    return done(page, Event.ALLOCATIONS, home=Home.RESIDENT)
+
+
+@rule(Op.SWAP_READ, "mail of 6 April 2022")
+def swap_read(policy: Policy, page: Page) -> Step:
+    """The host reads the swap copy: ciphertext if it is sealed."""
+    if page.home is not Home.SWAPPED:
+        return refused(page, Outcome.ENOENT)
+    return done(page, reached=not policy.has("swap-sealed"))

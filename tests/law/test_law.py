@@ -1,0 +1,233 @@
+"""The law of one page, over every state that a page can reach."""
+
+import pytest
+
+from pagewarden.law import (
+    MECHANISMS,
+    POLICIES,
+    SOURCES,
+    Data,
+    Guard,
+    Home,
+    Op,
+    Outcome,
+    Owner,
+    Page,
+    Policy,
+    Reach,
+    View,
+    apply,
+    component_states,
+    policy_named,
+    reason,
+    start,
+    tabulate,
+)  # fmt: skip
+from pagewarden.law.page import PRIVATE
+from pagewarden.law.properties import ALWAYS, SOMETIMES
+from pagewarden.vocab import UserMistake
+
+STATES = {
+    "memfd": 796, "patch-v5": 596, "memfd-secret": 70, "guest-memfd": 868, "guest-memfd-inplace": 370,
+    "pkvm-2022": 371, "pkvm": 383, "uffd-window": 2372, "uffd-window-isolated": 1672, "hybrid": 1128,
+}  # fmt: skip
+every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
+
+
+def after(policy: Policy, *ops: Op, page: Page | None = None) -> Page:
+    """The page after operations that must all be done."""
+    page = page or start(policy)
+    for op in ops:
+        step = apply(policy, page, op)
+        assert step.outcome is Outcome.DONE, f"{op.name}: {step.outcome.name} on {page}"
+        page = step.page
+    return page
+
+
+TAKEN = (Op.ALLOCATE, Op.KVM_GET, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT, Op.GUEST_MAP)
+SHARED = (*TAKEN, Op.SHARE, Op.HOST_MAP)
+UNSHARE = (Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.IOTLB_INV, Op.UNSHARE_COMMIT)
+
+
+def violations(policy: Policy) -> set[str]:
+    return {name for name, hits in tabulate(policy).where(ALWAYS).items() if hits.any()}
+
+
+@every_policy
+def test_number_of_states_is_pinned(policy: Policy) -> None:
+    assert len(tabulate(policy).pages) == STATES[policy.name]
+
+
+@every_policy
+def test_table_equals_function_and_refusals_change_nothing(policy: Policy) -> None:
+    table = tabulate(policy)
+    for state, page in enumerate(table.pages):
+        assert table.index[page] == state
+        for op in Op:
+            step = apply(policy, page, op)
+            assert table.pages[table.next[state, op]] == step.page
+            assert table.outcome[state, op] == step.outcome
+            assert table.reached[state, op] == step.reached
+            assert table.events[state, op].sum() == len(step.events)
+            assert all(table.events[state, op, event] == step.events.count(event) for event in step.events)
+            if step.outcome is not Outcome.DONE:
+                assert step.page == page and not step.reached
+
+
+@every_policy
+def test_invariants_of_every_state(policy: Policy) -> None:
+    guarded = policy.guard in (Guard.STAGE1, Guard.STAGE2)
+    for page in tabulate(policy).pages:
+        if guarded and page.owner in PRIVATE:
+            assert page.host is Reach.NONE, "private, and the host has a translation"
+        if page.guest in (View.PRIVATE, View.SHARED) and not policy.has("emulated"):
+            assert page.kvm, "mapped for the guest without KVM's reference"
+        if page.guest is not View.NONE:
+            assert page.home is not Home.SWAPPED
+        if page.dma is Reach.LIVE:
+            assert page.pins, "a device maps what nobody holds"
+        if policy.has("refs-checked") and page.owner in (*PRIVATE, Owner.LEAVING) :
+            assert not page.pins, "private, and the host holds it"
+        if policy.has("iommu-guarded") and page.owner in PRIVATE:
+            assert page.dma is Reach.NONE
+        if page.home is Home.HOLE:
+            assert page.data is Data.ZERO
+        if page.owner is Owner.SHARED:
+            assert page.data is not Data.SECRET, "shared bytes are declassified"
+
+
+def test_hybrid_breaks_nothing_and_can_do_everything() -> None:
+    hybrid = POLICIES["hybrid"]
+    assert violations(hybrid) == set()
+    assert all(hits.any() for hits in tabulate(hybrid).where(SOMETIMES).values())
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "broken"),
+    [
+        ("tlb-flushed", {"no-stale-translation", "host-never-reads-private", "host-never-writes-private"}),
+        ("refs-checked", {"no-stale-translation", "host-never-panics"}),
+        ("iommu-guarded", {"no-stale-translation", "host-never-reads-private", "host-never-writes-private"}),
+        ("notifies", {"no-stale-translation"}),
+        ("scrubs", {"scrubbed-before-reuse"}),
+        ("moves-checked", {"no-stale-translation", "nothing-lost"}),
+        ("state-checked", {"no-stale-translation"}),
+        ("swap-sealed", {"swap-is-fresh", "host-never-reads-private", "nothing-lost"}),
+        ("swap-fresh", {"swap-is-fresh"}),
+        ("in-place", {"nothing-lost"}),
+        ("injects", {"host-never-panics"}),
+    ],
+)
+def test_hybrid_needs_each_mechanism(mechanism: str, broken: set[str]) -> None:
+    assert violations(POLICIES["hybrid"].without(mechanism)) >= broken
+
+
+def test_verdicts_of_the_thread() -> None:
+    assert "host-never-reads-private" in violations(POLICIES["memfd"])
+    assert "host-never-panics" in violations(POLICIES["pkvm-2022"])
+    assert "host-never-panics" not in violations(POLICIES["pkvm-2022"].with_("gup-blocked"))
+    assert "host-never-panics" not in violations(POLICIES["pkvm"])
+    assert "nothing-lost" in violations(POLICIES["pkvm"])
+    assert "nothing-lost" in violations(POLICIES["guest-memfd"])
+    assert "nothing-lost" in violations(POLICIES["patch-v5"])
+    assert "host-never-reads-private" not in violations(POLICIES["uffd-window-isolated"])
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [("pkvm-2022", Outcome.PANIC), ("pkvm", Outcome.DONE), ("memfd", Outcome.DONE)],
+)
+def test_strace_of_a_private_page(name: str, outcome: Outcome) -> None:
+    policy = POLICIES[name]
+    pinned = after(policy, *TAKEN, Op.GUEST_STORE, Op.GUP_PIN)
+    step = apply(policy, pinned, Op.KMAP_READ)
+    assert step.outcome is outcome
+    assert step.reached == (name == "memfd")
+    if name == "pkvm":
+        assert step.page.owner is Owner.POISON and step.page.data is Data.ZERO
+        assert apply(policy, step.page, Op.GUEST_LOAD).outcome is Outcome.GUEST_KILLED
+        assert apply(policy, step.page, Op.RECLAIM).outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize("name", ["hybrid", "memfd-secret", "guest-memfd", "uffd-window"])
+def test_gup_of_a_private_page_is_refused(name: str) -> None:
+    policy = POLICIES[name]
+    taken = [op for op in TAKEN if op is not Op.KVM_GET or not policy.has("emulated")]
+    assert apply(policy, after(policy, *taken), Op.GUP_PIN).outcome is Outcome.EFAULT
+
+
+def test_memfd_secret_has_no_notifier_for_kvm() -> None:
+    policy = POLICIES["memfd-secret"]
+    assert apply(policy, after(policy, Op.ALLOCATE), Op.KVM_GET).outcome is Outcome.EFAULT
+
+
+@pytest.mark.parametrize("name", ["hybrid", "pkvm", "pkvm-2022", "uffd-window", "uffd-window-isolated", "memfd"])
+def test_conversion_keeps_the_bytes(name: str) -> None:
+    policy = POLICIES[name]
+    shared = after(policy, *TAKEN, Op.GUEST_STORE, Op.SHARE, Op.HOST_MAP)
+    assert shared.data is Data.PUBLIC
+    back = after(policy, *UNSHARE, page=shared)
+    assert back.data is Data.PUBLIC and back.owner is Owner.GUEST
+
+
+def test_a_held_page_does_not_become_private() -> None:
+    hybrid = POLICIES["hybrid"]
+    held = after(hybrid, *SHARED, Op.FD_GET)
+    step = apply(hybrid, held, Op.UNSHARE_BEGIN)
+    assert step.outcome is Outcome.EAGAIN and step.page == held
+
+
+def test_replacing_leaves_the_pin_with_the_old_frame() -> None:
+    policy = POLICIES["uffd-window-isolated"]
+    pinned = after(policy, *SHARED, Op.GUP_PIN)
+    private = after(policy, *UNSHARE, Op.GUEST_STORE, page=pinned)
+    assert private.old_pin and private.pins == 0
+    assert not apply(policy, private, Op.KMAP_READ).reached
+
+
+def test_commit_before_teardown_is_refused() -> None:
+    hybrid = POLICIES["hybrid"]
+    leaving = after(hybrid, *SHARED, Op.UNSHARE_BEGIN, Op.HOST_ZAP)
+    assert apply(hybrid, leaving, Op.UNSHARE_COMMIT).outcome is Outcome.EBUSY
+
+
+REFUSED_FROM = {  # arch/arm64/kvm/hyp/nvhe/mem_protect.c, pkvm_ownership_selftest (statements 142-146)
+    Op.DONATE_HYP: (
+        Op.DONATE_HYP, Op.SHARE_HYP, Op.UNSHARE_HYP, Op.SHARE_FFA, Op.UNSHARE_FFA, Op.LEND_GUEST, Op.UNLEND_GUEST,
+    ),
+    Op.SHARE_HYP: (Op.SHARE_HYP, Op.DONATE_HYP, Op.SHARE_FFA, Op.UNSHARE_FFA, Op.HYP_DONATE_HOST, Op.LEND_GUEST),
+    Op.SHARE_FFA: (
+        Op.SHARE_FFA, Op.DONATE_HYP, Op.SHARE_HYP, Op.UNSHARE_HYP, Op.HYP_DONATE_HOST, Op.LEND_GUEST,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", REFUSED_FROM)
+def test_ownership_selftest(first: Op) -> None:
+    pkvm = POLICIES["pkvm"]
+    page = after(pkvm, Op.ALLOCATE, first)
+    for op in REFUSED_FROM[first]:
+        step = apply(pkvm, page, op)
+        assert step.outcome is (Outcome.ENOENT if op is Op.UNLEND_GUEST else Outcome.EPERM), op.name
+        assert step.page == page
+
+
+def test_component_states_agree() -> None:
+    """Exactly one component owns a page, and a borrower has a lender."""
+    for owner in Owner:
+        states = component_states(Page(owner=owner))
+        assert sum(state in ("OWNED", "SHARED_OWNED") for state in states) == 1
+        assert ("SHARED_BORROWED" in states) <= ("SHARED_OWNED" in states)
+
+
+def test_every_operation_has_a_reason() -> None:
+    for op in Op:
+        assert SOURCES[op] and len(reason(op)) > 20
+
+
+def test_mechanisms_are_names() -> None:
+    assert all(policy.mechanisms <= MECHANISMS.keys() for policy in POLICIES.values())
+    with pytest.raises(UserMistake, match="gup_blokked"):
+        policy_named("hybrid").without("gup_blokked")
+    with pytest.raises(UserMistake, match="hybrid"):
+        policy_named("hybird")
