@@ -1,0 +1,119 @@
+"""Other mappings of the window's page: inherited by fork, moved, doubled, made again, or opened by mprotect."""
+
+from collections.abc import Callable
+
+from pagewarden.live import kernel
+from pagewarden.live.kernel import syscall
+from pagewarden.live.paths import raw
+from pagewarden.live.paths.registry import Attempt, Direction, Target, path
+from pagewarden.live.paths.streams import load, store
+
+READ, WRITE = Direction.READ, Direction.WRITE
+MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2  # include/uapi/linux/mman.h
+READABLE_AND_WRITABLE = 3
+
+
+def register(name: str, about: str, hold: Callable[[Target], int]) -> None:
+    """A path that makes itself an address of the page and uses it; and the same with the conversion in between."""
+
+    @path(name, READ, about=f"{about}, then a look")
+    def read(target: Target) -> bytes:
+        return raw.look(hold(target))
+
+    @path(name, WRITE, about=f"{about}, then a write")
+    def write(target: Target) -> bytes:
+        return raw.poke(hold(target))
+
+    @path(f"{name}-before", READ, about=f"{about} before the conversion, a look after it")
+    def read_later(target: Target) -> Attempt:
+        address = hold(target)
+        yield
+        return raw.look(address)
+
+    @path(f"{name}-before", WRITE, about=f"{about} before the conversion, a write after it")
+    def write_later(target: Target) -> Attempt:
+        address = hold(target)
+        yield
+        return raw.poke(address)
+
+
+def moved(target: Target) -> int:
+    """The page at another address, gone from the window."""
+    place = kernel.map_anywhere(target.length, kernel.memfd("place", target.length), 0)
+    return syscall("mremap", target.address, target.length, target.length, MREMAP_MAYMOVE | MREMAP_FIXED, place)
+
+
+def doubled(target: Target) -> int:
+    """The page at another address as well: mremap from nothing duplicates a shared mapping."""
+    return syscall("mremap", target.address, 0, target.length, MREMAP_MAYMOVE, 0)
+
+
+def opened(target: Target) -> int:
+    """The page where it is, with every permission."""
+    syscall("mprotect", target.address, target.length, READABLE_AND_WRITABLE)
+    return target.address
+
+
+def replaced(target: Target) -> int:
+    """The page where it is, mapped afresh by remap_file_pages(2), which needs no descriptor."""
+    syscall("remap_file_pages", target.address, target.length, 0, page_offset(target), 0)
+    return target.address
+
+
+def page_offset(target: Target) -> int:
+    """The page's place in its file, counted in pages."""
+    start, offset, _ = file_of(target)
+    return (offset + target.address - start) // target.length
+
+
+def file_of(target: Target) -> tuple[int, int, tuple[str, int]]:
+    """(start of the mapping, its file offset, the file's (device, inode)) from /proc/PID/maps."""
+    for start, stop, offset, file in mappings(target.host):
+        if start <= target.address < stop:
+            return start, offset, file
+    raise FileNotFoundError(2, "the window is not mapped here")
+
+
+def mappings(pid: int) -> list[tuple[int, int, int, tuple[str, int]]]:
+    """(start, stop, file offset, (device, inode)) of each mapping of a process."""
+    rows = []
+    with open(f"/proc/{pid}/maps") as stream:
+        for line in stream:
+            span, _, offset, device, inode = line.split(maxsplit=5)[:5]
+            start, stop = (int(part, 16) for part in span.split("-"))
+            rows.append((start, stop, int(offset, 16), (device, int(inode))))
+    return rows
+
+
+register("mremap", "mremap(2) to another address", moved)
+register("mremap-dup", "mremap(2) with size 0, which doubles a shared mapping", doubled)
+register("mprotect", "mprotect(READ | WRITE)", opened)
+register("remap_file_pages", "remap_file_pages(2) over the page", replaced)
+
+
+@path("fork", READ)
+def fork_read(target: Target) -> bytes:
+    """A forked process loads from the window."""
+    return raw.elsewhere(lambda: load(target))
+
+
+@path("fork", WRITE)
+def fork_write(target: Target) -> bytes:
+    """A forked process stores to the window."""
+    return raw.elsewhere(lambda: store(target))
+
+
+@path("fork-before", READ)
+def fork_read_later(target: Target) -> Attempt:
+    """A process forked before the conversion, which has touched the page then, loads after it."""
+    helper = raw.Helper(lambda: load(target), before=lambda: load(target))
+    yield
+    return helper.result()
+
+
+@path("fork-before", WRITE)
+def fork_write_later(target: Target) -> Attempt:
+    """A process forked before the conversion, which has touched the page then, stores after it."""
+    helper = raw.Helper(lambda: store(target), before=lambda: load(target))
+    yield
+    return helper.result()

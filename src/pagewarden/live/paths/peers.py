@@ -1,0 +1,138 @@
+"""One process reaching into another's memory, or into its own by the same doors."""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+
+from pagewarden.abi import ptrace
+from pagewarden.live.kernel import syscall
+from pagewarden.live.paths import raw
+from pagewarden.live.paths.registry import MARK, SAMPLE, Direction, Target, path
+
+READ, WRITE = Direction.READ, Direction.WRITE
+WALL = 0x40000000  # include/uapi/linux/wait.h, __WALL: the process waited for is no child
+
+
+def vm_read(pid: int, address: int) -> bytes:
+    """process_vm_readv(2): GUP on the other side's page, then a copy by the kernel's own mapping."""
+    seen = ctypes.create_string_buffer(SAMPLE)
+    local, remote = raw.vector((ctypes.addressof(seen), SAMPLE)), raw.vector((address, SAMPLE))
+    syscall("process_vm_readv", pid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0)
+    return seen.raw
+
+
+def vm_write(pid: int, address: int) -> bytes:
+    """process_vm_writev(2)."""
+    mark = ctypes.create_string_buffer(MARK, len(MARK))
+    local, remote = raw.vector((ctypes.addressof(mark), len(MARK))), raw.vector((address, len(MARK)))
+    syscall("process_vm_writev", pid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0)
+    return b""
+
+
+def mem_read(pid: int, address: int) -> bytes:
+    """/proc/PID/mem, read."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as stream:
+        return os.pread(stream.fileno(), SAMPLE, address)
+
+
+def mem_write(pid: int, address: int) -> bytes:
+    """/proc/PID/mem, written."""
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as stream:
+        os.pwrite(stream.fileno(), MARK, address)
+    return b""
+
+
+@contextlib.contextmanager
+def traced(pid: int) -> Iterator[None]:
+    """Another process stopped, with this one as its tracer."""
+    syscall("ptrace", ptrace.PTRACE_ATTACH, pid, 0, 0)
+    os.waitpid(pid, WALL)
+    try:
+        yield
+    finally:
+        syscall("ptrace", ptrace.PTRACE_DETACH, pid, 0, 0)
+
+
+def peek(pid: int, address: int) -> bytes:
+    """ptrace(PEEKDATA) of a traced process, word by word."""
+    seen = (ctypes.c_char * SAMPLE)()
+    for offset in range(0, SAMPLE, ptrace.WORD):
+        syscall("ptrace", ptrace.PTRACE_PEEKDATA, pid, address + offset, ctypes.addressof(seen) + offset)
+    return seen.raw
+
+
+def poke(pid: int, address: int) -> bytes:
+    """ptrace(POKEDATA) of a traced process, one word."""
+    syscall("ptrace", ptrace.PTRACE_POKEDATA, pid, address, int.from_bytes(MARK[:7], "little"))
+    return b""
+
+
+@path("process_vm_readv-self", READ)
+def vm_read_self(target: Target) -> bytes:
+    """process_vm_readv(2) of the process itself."""
+    return vm_read(target.host, target.address)
+
+
+@path("process_vm_writev-self", WRITE)
+def vm_write_self(target: Target) -> bytes:
+    """process_vm_writev(2) of the process itself."""
+    return vm_write(target.host, target.address)
+
+
+@path("process_vm_readv-peer", READ)
+def vm_read_peer(target: Target) -> bytes:
+    """process_vm_readv(2) by another process of the same user."""
+    return raw.elsewhere(lambda: vm_read(target.host, target.address))
+
+
+@path("process_vm_writev-peer", WRITE)
+def vm_write_peer(target: Target) -> bytes:
+    """process_vm_writev(2) by another process of the same user."""
+    return raw.elsewhere(lambda: vm_write(target.host, target.address))
+
+
+@path("proc-self-mem", READ)
+def mem_read_self(target: Target) -> bytes:
+    """/proc/self/mem, read."""
+    return mem_read(target.host, target.address)
+
+
+@path("proc-self-mem", WRITE)
+def mem_write_self(target: Target) -> bytes:
+    """/proc/self/mem, written."""
+    return mem_write(target.host, target.address)
+
+
+@path("proc-pid-mem", READ)
+def mem_read_peer(target: Target) -> bytes:
+    """/proc/PID/mem, read by another process of the same user."""
+    return raw.elsewhere(lambda: mem_read(target.host, target.address))
+
+
+@path("proc-pid-mem", WRITE)
+def mem_write_peer(target: Target) -> bytes:
+    """/proc/PID/mem, written by another process of the same user."""
+    return raw.elsewhere(lambda: mem_write(target.host, target.address))
+
+
+@path("ptrace-peek", READ)
+def ptrace_peek(target: Target) -> bytes:
+    """ptrace(ATTACH, PEEKDATA) by another process of the same user."""
+
+    def attack() -> bytes:
+        with traced(target.host):
+            return peek(target.host, target.address)
+
+    return raw.elsewhere(attack)
+
+
+@path("ptrace-poke", WRITE)
+def ptrace_poke(target: Target) -> bytes:
+    """ptrace(ATTACH, POKEDATA) by another process of the same user."""
+
+    def attack() -> bytes:
+        with traced(target.host):
+            return poke(target.host, target.address)
+
+    return raw.elsewhere(attack)

@@ -1,0 +1,102 @@
+"""What a path is: one way the host could reach a byte of its window, and the table of all of them."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from inspect import isgeneratorfunction
+from typing import TypeAlias, TypeVar, cast
+
+from pagewarden.vocab import PAGE_SIZE
+
+MARK = b"\xa5" * 64
+"""What a path writes; never the bytes of a canary (those are random)."""
+SAMPLE = 64
+"""Bytes that a path reads: longer than a canary."""
+
+
+class Direction(StrEnum):
+    READ = "read"  # the host tries to see the page's bytes
+    WRITE = "write"  # the host tries to change or lose them
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One page of a window, as the host side that is on trial holds it."""
+
+    address: int  # host virtual address of the page
+    host: int  # pid of the host side
+    warden: int  # pid of the process that holds the memory: the same when the host cooperates
+    length: int = PAGE_SIZE
+
+
+class Died(Exception):
+    """A helper process that tried the access was killed by a signal."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"killed by signal {signal}")
+        self.signal = signal
+
+
+Attempt: TypeAlias = Generator[None, bytes, bytes]
+"""A path at work: up to its one `yield` it arms itself (takes a pin, forks, registers), afterwards it uses that.
+It is sent the first bytes of the canary (only a path that compares needs them) and returns the bytes it saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A named way to a page; `start` begins an attempt, which raises OSError or Died where it is refused."""
+
+    name: str
+    direction: Direction
+    armed: bool  # takes hold of the page before the last conversion and uses that hold after it
+    about: str  # one line: what is done
+    start: Callable[[Target], Attempt]
+    requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
+
+
+@dataclass(slots=True)
+class Registry:
+    """Every path by (name, direction), in the order of definition."""
+
+    paths: dict[tuple[str, Direction], Path] = field(default_factory=dict)
+
+    def add(self, path: Path) -> None:
+        key = path.name, path.direction
+        if key in self.paths:
+            raise ValueError(f"path {key} is there already")
+        self.paths[key] = path
+
+
+REGISTRY = Registry()
+
+
+def anywhere() -> None:
+    """The requirement of a path that every Linux can run."""
+
+
+Function = TypeVar("Function", bound=Callable[[Target], bytes | Attempt])
+
+
+def path(
+    name: str, direction: Direction, *, requires: Callable[[], None] = anywhere, about: str = ""
+) -> Callable[[Function], Function]:
+    """Enter a function into the registry: a plain one acts at once, a generator arms itself before its `yield`."""
+
+    def enter(function: Function) -> Function:
+        line = about or (function.__doc__ or "").strip().splitlines()[0]
+        armed = isgeneratorfunction(function)
+        start = function if armed else _late(cast("Callable[[Target], bytes]", function))
+        REGISTRY.add(Path(name, direction, armed, line, cast("Callable[[Target], Attempt]", start), requires))
+        return function
+
+    return enter
+
+
+def _late(function: Callable[[Target], bytes]) -> Callable[[Target], Attempt]:
+    """A path that does nothing before the conversion."""
+
+    def start(target: Target) -> Attempt:
+        yield
+        return function(target)
+
+    return start

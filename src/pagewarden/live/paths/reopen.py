@@ -1,0 +1,126 @@
+"""The memory behind the window, got at again: through /proc, kept descriptors, or the process that holds it."""
+
+import os
+from collections.abc import Callable, Iterator
+
+from pagewarden.live import kernel
+from pagewarden.live.kernel import syscall
+from pagewarden.live.paths import peers, raw
+from pagewarden.live.paths.mappings import file_of, mappings
+from pagewarden.live.paths.registry import SAMPLE, Direction, Target, path
+
+READ, WRITE = Direction.READ, Direction.WRITE
+
+
+def place_of(target: Target) -> int:
+    """The page's offset in its file, bytes."""
+    start, offset, _ = file_of(target)
+    return offset + target.address - start
+
+
+def by_map_files(target: Target) -> int:
+    """The window's file, opened through /proc/self/map_files."""
+    for start, stop, _, _ in mappings(target.host):
+        if start <= target.address < stop:
+            return os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDWR)
+    raise FileNotFoundError(2, "the window is not mapped here")
+
+
+def descriptors(pid: int, target: Target) -> Iterator[int]:
+    """Numbers of a process's descriptors of the window's file."""
+    inode = file_of(target)[2][1]
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.stat(f"/proc/{pid}/fd/{name}").st_ino == inode:
+                yield int(name)
+        except FileNotFoundError:
+            continue  # the listing's own descriptor
+
+
+def by_proc_fd(target: Target) -> int:
+    """The window's file, opened through /proc/PID/fd of the warden."""
+    for number in descriptors(target.warden, target):
+        return os.open(f"/proc/{target.warden}/fd/{number}", os.O_RDWR)
+    raise FileNotFoundError(2, "no descriptor of the memory")
+
+
+def by_pidfd(target: Target) -> int:
+    """The window's file, taken from the warden by pidfd_getfd(2)."""
+    for number in descriptors(target.warden, target):
+        return syscall("pidfd_getfd", os.pidfd_open(target.warden), number, 0)
+    raise FileNotFoundError(2, "no descriptor of the memory")
+
+
+def register(name: str, about: str, find: Callable[[Target], int]) -> None:
+    """The file found again, mapped, and used."""
+
+    def mapped(target: Target) -> int:
+        return kernel.map_anywhere(target.length, find(target), place_of(target))
+
+    @path(name, READ, about=f"{about}, mapped again, then a look")
+    def read(target: Target) -> bytes:
+        return raw.look(mapped(target))
+
+    @path(name, WRITE, about=f"{about}, mapped again, then a write")
+    def write(target: Target) -> bytes:
+        return raw.poke(mapped(target))
+
+
+register("map_files", "/proc/self/map_files", by_map_files)
+register("proc-fd", "/proc/PID/fd of the warden", by_proc_fd)
+register("pidfd_getfd", "the warden's descriptor by pidfd_getfd(2)", by_pidfd)
+
+
+@path("sendfile", READ)
+def sendfile(target: Target) -> bytes:
+    """sendfile(2) to a socket from the file, opened again through /proc."""
+    with raw.pair() as (left, right):
+        os.sendfile(right.fileno(), by_proc_fd(target), place_of(target), SAMPLE)
+        return left.recv(SAMPLE)
+
+
+@path("splice-fd", READ)
+def splice_fd(target: Target) -> bytes:
+    """splice(2) to a pipe from the file, opened again through /proc."""
+    with raw.pipe() as (receive, transmit):
+        os.splice(by_proc_fd(target), transmit, SAMPLE, offset_src=place_of(target))
+        return os.read(receive, SAMPLE)
+
+
+def private_sides(target: Target) -> list[int]:
+    """Addresses in the warden where the page is mapped, other than the window's own; FileNotFoundError for none."""
+    _, _, file = file_of(target)
+    place, found = place_of(target), []
+    for start, stop, offset, other in mappings(target.warden):
+        address = start + place - offset
+        own = target.warden == target.host and address == target.address
+        if other == file and start <= address < stop and not own:
+            found.append(address)
+    if not found:
+        raise FileNotFoundError(2, "no open mapping of the memory")
+    return found
+
+
+@path("warden-mapping", READ)
+def warden_mapping(target: Target) -> bytes:
+    """The warden's open mapping, found in its /proc/PID/maps and read by whatever reaches it."""
+    address = private_sides(target)[0]
+    return raw.look(address) if target.warden == target.host else peers.vm_read(target.warden, address)
+
+
+@path("warden-mapping", WRITE)
+def warden_mapping_write(target: Target) -> bytes:
+    """The warden's open mapping, found in its /proc/PID/maps and written."""
+    address = private_sides(target)[0]
+    return raw.poke(address) if target.warden == target.host else peers.vm_write(target.warden, address)
+
+
+@path("ptrace-attach", READ)
+def ptrace_attach(target: Target) -> bytes:
+    """Another process of the same user attaches to the warden and reads through its open mapping."""
+
+    def attack() -> bytes:
+        with peers.traced(target.warden):
+            return peers.peek(target.warden, private_sides(target)[0])
+
+    return raw.elsewhere(attack)

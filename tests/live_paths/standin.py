@@ -1,0 +1,52 @@
+"""A tiny memory of two pages, made by hand: shows what the paths do where the library's own memory is not on trial."""
+
+import ctypes
+import os
+
+from pagewarden.abi import memory as uapi
+from pagewarden.abi import uffd
+from pagewarden.live import kernel
+from pagewarden.live.paths.trial import Cooperating
+from pagewarden.vocab import PAGE_SIZE
+
+SIZE = 2 * PAGE_SIZE
+
+
+class Plain(Cooperating):
+    """A memfd mapped twice, with no guard at all; page 1 is on trial."""
+
+    def __init__(self) -> None:
+        self.fd = kernel.memfd("standin", SIZE)
+        self.private = kernel.map_anywhere(SIZE, self.fd, 0) + PAGE_SIZE
+        self.view = kernel.map_anywhere(SIZE, self.fd, 0)
+        super().__init__(self.view + PAGE_SIZE)
+
+    def share(self) -> None: ...
+    def unshare(self) -> None: ...
+
+    def put(self, data: bytes) -> None:
+        ctypes.memmove(self.private, data, len(data))
+
+    def page(self) -> bytes:
+        return os.pread(self.fd, PAGE_SIZE, PAGE_SIZE)
+
+
+class Guarded(Plain):
+    """The same with the view guarded by userfaultfd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        features = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MISSING_SHMEM | uffd.UFFD_FEATURE_MINOR_SHMEM
+        self.uffd = kernel.syscall("userfaultfd", os.O_CLOEXEC)
+        kernel.ioctl(self.uffd, uffd.UFFDIO_API, ctypes.byref(uffd.uffdio_api(uffd.UFFD_API, features, 0)))
+        modes = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
+        register = uffd.uffdio_register(uffd.uffdio_range(self.view, SIZE), modes, 0)
+        kernel.ioctl(self.uffd, uffd.UFFDIO_REGISTER, ctypes.byref(register))
+        kernel.syscall("madvise", self.view, SIZE, uapi.MADV_DONTFORK)
+
+    def share(self) -> None:
+        page = uffd.uffdio_range(self.view + PAGE_SIZE, PAGE_SIZE)
+        kernel.ioctl(self.uffd, uffd.UFFDIO_CONTINUE, ctypes.byref(uffd.uffdio_continue(page, 0, 0)))
+
+    def unshare(self) -> None:
+        kernel.syscall("madvise", self.view + PAGE_SIZE, PAGE_SIZE, uapi.MADV_DONTNEED)
