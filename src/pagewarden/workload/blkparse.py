@@ -1,0 +1,139 @@
+"""blkparse's text in its default format: `DEV CPU SEQ SECONDS.NANOSECONDS PID ACTION RWBS SECTOR + BLOCKS [COMMAND]`.
+
+Format: blkparse(1), "Output description and formatting"; checked with blkparse 1.2.0. Q (queued) is what was asked for;
+D (issued to the driver) is taken when a trace has no Q. Other actions repeat the same requests and are left out.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pagewarden.vocab import UserMistake
+from pagewarden.workload.lines import Chunk, Fields, Ints, Mask, Problem, Progress, Words, chunks
+from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
+
+SECTOR = 512
+"""Bytes: the unit of sectors and blocks in a block trace, whatever the device's own."""
+LINE = "DEV CPU SEQ SECONDS.NANOSECONDS PID ACTION RWBS [SECTOR + BLOCKS] [COMMAND]"
+REASONS = {b"D": "discard", b"F": "flush", b"N": "no data or passed through"}
+MAX_SECONDS = 2**63 // 10**9 - 1
+MAX_BLOCKS = MAX_LENGTH // SECTOR
+
+
+def load_blkparse(path: Path, progress: Progress | None = None) -> Workload:
+    """Read the text; UserMistake names the first line that is not of the format, and nothing is kept of it then."""
+    queued, issued = _Reader("Q"), _Reader("D")
+    whole, summary = True, False
+    for chunk in chunks(path, progress):
+        whole &= chunk.ended
+        events, summary = _events(chunk, summary)
+        queued.take(chunk, events)
+        issued.take(chunk, events)
+    chosen = queued if queued.requests or not issued.requests else issued
+    return chosen.workload(path, whole)
+
+
+def _events(chunk: Chunk, summary: bool) -> tuple[Ints, bool]:
+    """Lines with an event, and whether the summary (which is no event) has begun."""
+    lines = np.flatnonzero(chunk.counts)
+    first = chunk.word(chunk.field(0, lines)) & np.uint64(0xFF)
+    digit = (first >= ord("0")) & (first <= ord("9"))
+    others = lines[~digit]
+    begun = [line for line in others.tolist() if chunk.text(line).startswith(("CPU", "Total"))] if not summary else []
+    limit = 0 if summary else (begun[0] if begun else len(chunk))
+    chunk.refuse((others[others < limit], LINE), (lines[digit & (chunk.counts[lines] < 6)], LINE))
+    return lines[digit], summary or bool(begun)
+
+
+class _Reader:
+    """The requests of one action, carried from chunk to chunk."""
+
+    def __init__(self, action: str) -> None:
+        self.action, self.requests = action, 0
+        self.skipped: Counter[str] = Counter()
+        self.devices: set[int] = set()
+        self.parts: list[tuple[Mask, Words, Words, Ints]] = []
+
+    def take(self, chunk: Chunk, events: Ints) -> None:
+        """Check the lines with this action, then keep their requests."""
+        lines = events[chunk.equals(chunk.field(5, events), self.action.encode())]
+        chunk.refuse((lines[chunk.counts[lines] < 7], LINE))
+        kind = _kind(chunk, lines)
+        data = ((kind == ord("R")) | (kind == ord("W"))) & _has_extent(chunk, lines)
+        stamp, bad_stamps = _stamps(chunk, lines)
+        sector, blocks, bad_extents = _extents(chunk, lines[data])
+        chunk.refuse((lines[(kind == 0) | bad_stamps], LINE), *bad_extents)
+        self._skip(kind[~data])
+        moved = blocks > 0
+        self.skipped.update({"flush": int((~moved).sum())} if not moved.all() else {})
+        self.devices |= set(chunk.word(chunk.field(0, lines[data])).tolist())
+        self.requests += int(moved.sum())
+        columns = (kind[data] == ord("W"), sector * np.uint64(SECTOR), blocks * np.uint64(SECTOR), stamp[data])
+        self.parts.append((columns[0][moved], columns[1][moved], columns[2][moved], columns[3][moved]))
+
+    def _skip(self, kind: Ints) -> None:
+        """Count what moves no data; a write without an extent is the flush that its F announces."""
+        for letter, reason in REASONS.items():
+            named = kind == letter[0]
+            if letter == b"F":
+                named |= (kind == ord("W")) | (kind == ord("R"))
+            if named.any():
+                self.skipped[reason] += int(named.sum())
+
+    def workload(self, path: Path, whole: bool) -> Workload:
+        if not self.requests:
+            raise UserMistake(f"{path}: the trace has no queued (Q) or issued (D) read or write")
+        write, offset, length, stamp = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        notes = [] if whole else ["the last line has no end; if the file was cut, its last request may be wrong"]
+        if self.action == "D":
+            notes.append("no queued requests (Q) in the trace: those issued to the driver (D) are taken, after merges")
+        if len(self.devices) > 1:
+            notes.append(f"{len(self.devices)} devices; if one lies on another, the same request is counted for each")
+        return Workload(name=path.name, format="blkparse", write=write, offset=offset, length=length.astype(np.uint32),
+                        time_ns=stamp, skipped=dict(self.skipped), notes=tuple(notes))
+
+
+def _kind(chunk: Chunk, lines: Ints) -> Ints:
+    """The operation's letter in RWBS (R, W, D discard, N none, F flush alone); 0 for anything else.
+
+    A leading F asks for a flush before the operation (kernel/trace/blktrace.c, blk_fill_rwbs).
+    """
+    word = chunk.word(chunk.field(6, lines))
+    first, second = word & np.uint64(0xFF), (word >> np.uint64(8)) & np.uint64(0xFF)
+    letter = np.where((first == ord("F")) & (second != 0), second, first).astype(np.int64)
+    letter = np.where((first == ord("F")) & ~np.isin(letter, list(b"RWDN")), ord("F"), letter)
+    return np.where(np.isin(letter, list(b"RWDNF")), letter, 0)
+
+
+def _has_extent(chunk: Chunk, lines: Ints) -> Mask:
+    """Which lines go on with SECTOR + BLOCKS; a flush has none, and its command follows at once."""
+    rest = np.flatnonzero(chunk.counts[lines] >= 8)
+    found = np.zeros(len(lines), bool)
+    found[rest] = (chunk.word(chunk.field(7, lines[rest])) & np.uint64(0xFF)) != ord("[")
+    return found
+
+
+def _stamps(chunk: Chunk, lines: Ints) -> tuple[Ints, Mask]:
+    """Times in ns, and which are not SECONDS.NANOSECONDS with nine digits behind the point."""
+    field = chunk.field(3, lines)
+    point = Fields(field.end - 10, field.end - 9)
+    seconds, fine = chunk.decimal(Fields(field.start, np.maximum(field.end - 10, field.start)))
+    nanoseconds, also = chunk.decimal(Fields(np.maximum(field.end - 9, field.start), field.end))
+    fine &= also & (field.size > 10) & (chunk.word(point) == ord(".")) & (seconds <= MAX_SECONDS)
+    return (seconds * np.uint64(10**9) + nanoseconds).astype(np.int64), ~fine
+
+
+def _extents(chunk: Chunk, lines: Ints) -> tuple[Words, Words, list[Problem]]:
+    """First sectors and block counts of the lines that should have them, and what is wrong with them."""
+    short = chunk.counts[lines] < 10
+    if short.any():
+        return np.zeros(0, np.uint64), np.zeros(0, np.uint64), [(lines[short], "SECTOR + BLOCKS after RWBS")]
+    sector, sector_fine = chunk.decimal(chunk.field(7, lines))
+    blocks, blocks_fine = chunk.decimal(chunk.field(9, lines))
+    plus = chunk.equals(chunk.field(8, lines), b"+")
+    return sector, blocks, [
+        (lines[~(sector_fine & blocks_fine & plus)], "SECTOR + BLOCKS after RWBS, whole numbers"),
+        (lines[blocks > MAX_BLOCKS], f"at most {MAX_BLOCKS} blocks of {SECTOR} bytes in a request"),
+        (lines[sector > MAX_END // SECTOR - MAX_BLOCKS], f"a sector of at most {MAX_END // SECTOR - MAX_BLOCKS}"),
+    ]
