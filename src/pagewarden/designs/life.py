@@ -1,0 +1,131 @@
+"""The procedures beside I/O: how a page comes to the guest, moves, is swapped, is looked at by strace, and goes."""
+
+from collections.abc import Callable
+
+from pagewarden.designs.convert import donate, let_go, map_again, take_back
+from pagewarden.designs.steps import Copy, Do, Hop, Procedure, Say, Steps, Stop, Syscall
+from pagewarden.law import Op, Policy
+
+_END = Do(Op.NOTIFY_END, "the invalidation is over")
+
+
+def boot(policy: Policy) -> Procedure:
+    """mail of 1 April 2022: a guest starts with an empty stage 2 and faults its pages in."""
+    return Procedure("boot", donate(policy), title="a guest's first touch of a page")
+
+
+def populate(policy: Policy) -> Procedure:
+    """mail of 5 April 2022: map, copy, unmap, hand the fd to KVM."""
+    steps: Steps = (
+        Syscall("fallocate", "the fd gets pages", access=False),
+        Do(Op.ALLOCATE, "allocated"),
+        Do(Op.POPULATE, "the payload goes in before binding"),
+        Copy("host", "copies the payload"),
+        Say("binds <fd, offset, size> to a memslot"),
+        *(() if policy.has("emulated") else (Do(Op.KVM_GET, "KVM takes a reference"),)),
+        Hop("host>hyp", "asks to donate the pages"),
+        Do(Op.DONATE_BEGIN, "checks that the host owns them"),
+        *take_back(policy),
+        Do(Op.GUEST_MAP, "maps them for the guest"),
+        Hop("hyp>guest", "the guest starts"),
+    )
+    return Procedure("populate", steps, title="a payload before binding", world="host")
+
+
+def teardown(policy: Policy) -> Procedure:
+    """PD: a guest's memory is reclaimed page by page, private pages zeroed."""
+    ends = (_END,) if policy.has("notifies") else ()
+    steps: Steps = (
+        Say("the VM is dying: no vCPU runs"),
+        *let_go(policy),
+        Hop("host>hyp", "reclaims the page"),
+        Do(Op.RECLAIM, "scrubs it if it was private, maps it for the host"),
+        Hop("hyp>host"),
+        *ends,
+    )
+    return Procedure("teardown", steps, setup=_used(policy), title="the end of a guest", world="host")
+
+
+def strace(policy: Policy) -> Procedure:
+    """mail of 6 April 2022: strace inspects a pointer to private memory with process_vm_readv."""
+    steps: Steps = (
+        Say("strace: a process passes a pointer to private memory to a syscall"),
+        Syscall("process_vm_readv", access=False),
+        Do(Op.GUP_PIN, "pins the page", otherwise=(Stop("EFAULT: GUP is refused"),)),
+        Do(Op.KMAP_READ, "reads it through kmap", otherwise=(Stop("no fix-up: the host dies"),)),
+        Copy("host", "copies to strace"),
+        Do(Op.UNPIN, "lets go"),
+    )
+    return Procedure("strace", steps, setup=_used(policy), title="process_vm_readv on a private page", world="host")
+
+
+def _used(policy: Policy) -> Steps:
+    """A private page that the guest has written."""
+    return (*donate(policy), Do(Op.GUEST_STORE, "writes a secret"))
+
+
+def _moved(policy: Policy, *inside: Do) -> Steps:
+    refused = (*((_END,) if policy.has("notifies") else ()), Stop("the page stays where it is"))
+    first, *rest = inside
+    return (*let_go(policy), Hop("host>hyp", "asks the hypervisor"), Do(first.op, first.text, refused), *rest)
+
+
+def migrate_page(policy: Policy) -> Procedure:
+    """mail of 6 April 2022: hypervisor-assisted migration."""
+    steps = (
+        *_moved(
+            policy,
+            Do(Op.MIGRATE_BEGIN, "checks that nobody holds it"),
+            Do(Op.MIGRATE_COPY, "copies the page"),
+            Do(Op.MIGRATE_COMMIT, "the new frame is the page, the old one is scrubbed"),
+        ),
+        Hop("hyp>host"),
+        _END,
+        *map_again(policy),
+    )
+    return Procedure("migrate-page", steps, setup=_used(policy), title="a page moves to another frame", world="host")
+
+
+def swap_out(policy: Policy) -> Procedure:
+    """mail of 6 April 2022: swap with the hypervisor's help."""
+    steps = (
+        *_moved(policy, Do(Op.SWAP_OUT, "seals the page and counts its version")),
+        Hop("hyp>host"),
+        _END,
+        Syscall("pwrite", "to the swap device", access=False),
+    )
+    return Procedure("swap-out", steps, setup=_used(policy), title="a page goes to swap", world="host")
+
+
+def swap_in(policy: Policy) -> Procedure:
+    """mail of 6 April 2022; an old or changed copy is refused."""
+    out = swap_out(policy)
+    steps: Steps = (
+        Do(Op.GUEST_LOAD, "touches the page", otherwise=()),
+        Hop("guest>hyp", "faults"),
+        Hop("hyp>host", "hands the fault to the host"),
+        Syscall("pread", "from the swap device", access=False),
+        Hop("host>hyp", "hands in the copy"),
+        Do(Op.SWAP_IN, "opens it and checks its version"),
+        *map_again(policy),
+        Hop("hyp>guest", "resumes the guest"),
+    )
+    return Procedure("swap-in", steps, setup=(*out.setup, *out.steps), title="a page comes back from swap")
+
+
+def punch(policy: Policy) -> Procedure:
+    """GM kvm_gmem_punch_hole: invalidate, truncate, end."""
+    ends = (_END,) if policy.has("notifies") else ()
+    steps: Steps = (
+        Syscall("fallocate", "PUNCH_HOLE", access=False),
+        *let_go(policy),
+        Do(Op.PUNCH, "the page goes", otherwise=(*ends, Stop("the page stays"))),
+        *ends,
+    )
+    return Procedure("punch", steps, setup=_used(policy), title="a hole is punched", world="host")
+
+
+PROCEDURES: dict[str, Callable[[Policy], Procedure]] = {
+    "boot": boot, "populate": populate, "teardown": teardown, "strace": strace, "migrate-page": migrate_page,
+    "swap-out": swap_out, "swap-in": swap_in, "punch": punch,
+}  # fmt: skip

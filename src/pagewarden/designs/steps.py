@@ -1,0 +1,122 @@
+"""The steps that procedures are written in. A procedure reads like the listing of the mail that it comes from."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pagewarden.law import Op
+from pagewarden.vocab import EDGES
+
+WORLDS = ("guest", "hyp", "host")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A transition between worlds, `***` in a listing. hypercall: the guest asks the hypervisor for something."""
+
+    edge: str
+    text: str = ""
+    hypercall: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.edge in EDGES, self.edge
+
+
+@dataclass(frozen=True)
+class Syscall:
+    """A system call of the host. access: it only gives access to the bytes, and is counted; else it does the I/O."""
+
+    name: str
+    text: str = ""
+    access: bool = True
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the request's bytes by the guest or the host."""
+
+    side: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Say:
+    """Something that is told but not counted: a descriptor is written, a ring is read."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Do:
+    """An operation of the law on the request's pages, or on those of the pool. All pages or none.
+
+    otherwise: what happens when the law refuses; None means that the request fails there.
+    """
+
+    op: Op
+    text: str = ""
+    otherwise: "tuple[Step, ...] | None" = None
+    pool: bool = False
+
+
+@dataclass(frozen=True)
+class Each:
+    """The steps once for each page instead of once for the range (no batching)."""
+
+    steps: "tuple[Step, ...]"
+
+
+@dataclass(frozen=True)
+class Take:
+    """Take an entry a page of a bounded resource (`pool`, `ring`), if there are that many."""
+
+    resource: str
+    then: "tuple[Step, ...]"
+    otherwise: "tuple[Step, ...]"
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Give:
+    """Give back what was taken."""
+
+    resource: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The request ends here. ok: it counts as completed all the same (a page stayed shared)."""
+
+    text: str
+    ok: bool = False
+
+
+Step: TypeAlias = Hop | Syscall | Copy | Say | Do | Each | Take | Give | Stop
+Steps: TypeAlias = tuple[Step, ...]
+RESOURCES = ("pool", "ring")
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """A listing. setup brings untouched pages to where it starts; it is not counted. pool_setup: the pool's pages."""
+
+    name: str
+    steps: Steps
+    setup: Steps = ()
+    pool_setup: Steps = ()
+    title: str = ""
+    world: str = field(default="guest")  # who runs at the start
+
+
+@dataclass(frozen=True)
+class Options:
+    """What applies to any design. sync_notify: the host is told of each share at once. batch: a request's pages convert
+    in one call. in_place: the host does its I/O straight from the mapping. lazy: requests whose pages one deferred
+    unshare covers; 0 unshares at once. retries: how often the guest asks again when an unshare is refused.
+    """
+
+    sync_notify: bool = False
+    batch: bool = True
+    in_place: bool = False
+    lazy: int = 0
+    retries: int = 0
