@@ -3,10 +3,10 @@
 A device sees a HostView; a guest's executor sees a Memory; a consumer of the fd (KVM, an IOMMU) is a Listener.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from pagewarden.vocab import PageRange
+from pagewarden.vocab import Exit, PageRange
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes-like (collections.abc.Buffer needs Python 3.12)."""
@@ -58,4 +58,31 @@ class Memory(Protocol):
     def is_shared(self, page: int) -> bool: ...
     def subscribe(self, listener: Listener) -> None: ...
     def statistics(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+
+class Cpu(Protocol):
+    """One virtual CPU that runs a guest's machine code in 64-bit mode (an emulator, KVM).
+
+    The guest speaks by `out dx, eax`: number in rax, arguments in rdi, rsi, r10, answer in rax.
+    """
+
+    backend: str
+    level: str
+    """Privilege level of the guest's code, and whether instructions run natively: every number carries it."""
+
+    def start(self, rip: int) -> None:
+        """Clear the registers and begin at this address with the next run."""
+
+    def run(self, out: Callable[[int, int], None]) -> Exit:
+        """Run until something ends it. Each 4-byte OUT calls out(port, value) before the next instruction; there,
+        arguments, reply and stop may be called. An exception of `out` passes through."""
+
+    def arguments(self) -> tuple[int, int, int]: ...
+    def reply(self, value: int) -> None: ...
+    def stop(self) -> None: ...
+    def rip(self) -> int: ...
+    def kick(self) -> None:
+        """Make run return KICKED, from any thread; without a run under way, the next one."""
+
     def close(self) -> None: ...

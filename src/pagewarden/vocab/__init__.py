@@ -3,8 +3,9 @@
 from pagewarden.vocab.addresses import HUGE_PAGE, PAGE_SIZE, Gfn, Gpa, Hva, PageRange, Pfn
 from pagewarden.vocab.errors import InternalError, PagewardenError, PrivateAccess, Refused, Unavailable, UserMistake
 from pagewarden.vocab.events import EDGES, Event
+from pagewarden.vocab.exits import Exit, ExitKind, GuestStopped
 
 __all__ = [
-    "EDGES", "HUGE_PAGE", "PAGE_SIZE", "Event", "Gfn", "Gpa", "Hva", "InternalError", "PageRange", "PagewardenError",
-    "Pfn", "PrivateAccess", "Refused", "Unavailable", "UserMistake",
+    "EDGES", "HUGE_PAGE", "PAGE_SIZE", "Event", "Exit", "ExitKind", "Gfn", "Gpa", "GuestStopped", "Hva",
+    "InternalError", "PageRange", "PagewardenError", "Pfn", "PrivateAccess", "Refused", "Unavailable", "UserMistake",
 ]

@@ -1,0 +1,160 @@
+"""What tests of guest programs share: a plain memory, a small block device, and a record of what the guest said."""
+
+import ctypes
+import mmap
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from pagewarden.guest import pattern
+from pagewarden.guest.layout import Layout
+from pagewarden.guest.program import Program, image, program
+from pagewarden.guest.warden import Warden
+from pagewarden.port import Buffer, Listener
+from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
+
+SECTORS = 512
+
+
+class PlainMemory:
+    """port.Memory without a kernel's guard: a table of shared pages, and a window that obeys it."""
+
+    backing = "plain"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.bytes = mmap.mmap(-1, size)
+        self.guest_address = ctypes.addressof(ctypes.c_char.from_buffer(self.bytes))
+        self.shared = bytearray(size // PAGE_SIZE)
+        self.window = PlainWindow(self)
+
+    def populate(self, offset: int, data: Buffer) -> None:
+        self.bytes[offset:offset + len(data)] = bytes(data)
+
+    def share(self, pages: PageRange) -> None:
+        self.shared[pages.start:pages.stop] = b"\1" * pages.count
+
+    def unshare(self, pages: PageRange) -> None:
+        self.shared[pages.start:pages.stop] = bytes(pages.count)
+
+    def punch(self, pages: PageRange) -> None: ...
+    def is_shared(self, page: int) -> bool:
+        return bool(self.shared[page])
+
+    def subscribe(self, listener: Listener) -> None: ...
+    def statistics(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+class PlainWindow:
+    """port.HostView, as far as the small device needs it."""
+
+    def __init__(self, memory: PlainMemory) -> None:
+        self._memory, self.size = memory, memory.size
+
+    def _check(self, offset: int, length: int) -> None:
+        for page in range(offset // PAGE_SIZE, -(-(offset + length) // PAGE_SIZE)):
+            if not 0 <= page < len(self._memory.shared) or not self._memory.shared[page]:
+                raise PrivateAccess(14, "the page is private", page * PAGE_SIZE)
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._check(offset, length)
+        return self._memory.bytes[offset:offset + length]
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self._check(offset, len(data))
+        self._memory.bytes[offset:offset + len(data)] = bytes(data)
+
+    def read_into(self, offset: int, target: Buffer) -> None:
+        raise NotImplementedError
+
+    def pread_from(self, fd: int, file_offset: int, segments: object) -> int:
+        raise NotImplementedError
+
+    def pwrite_to(self, fd: int, file_offset: int, segments: object) -> int:
+        raise NotImplementedError
+
+
+class SmallDevice:
+    """A block device that serves chains of three descriptors through the window, with the disk in memory."""
+
+    def __init__(self, window: PlainWindow, layout: Layout, disk: bytearray) -> None:
+        self._window, self._layout, self.disk = window, layout, disk
+        self._next = 0
+
+    def process(self, _queue: int = 0) -> None:
+        (posted,) = struct.unpack("<H", self._window.read(self._layout.avail + 2, 2))
+        while self._next & 0xFFFF != posted:
+            ring = self._layout.avail + 4 + 2 * (self._next % self._layout.queue)
+            (head,) = struct.unpack("<H", self._window.read(ring, 2))
+            used = self._serve(head)
+            place = self._layout.used + 4 + 8 * (self._next % self._layout.queue)
+            self._window.write(place, struct.pack("<II", head, used))
+            self._next += 1
+        self._window.write(self._layout.used + 2, struct.pack("<H", posted))
+
+    def _serve(self, head: int) -> int:
+        chain = [struct.unpack("<QIHH", self._window.read(self._layout.shared + 16 * n, 16))
+                 for n in range(head, head + 3)]
+        (header, _, _, _), (data, length, flags, _), (status, _, _, _) = chain
+        kind, _, sector = struct.unpack("<IIQ", self._window.read(header, 16))
+        at = sector * pattern.SECTOR
+        assert (kind == 1) == (not flags & 2)
+        if kind == 1:
+            self.disk[at:at + length] = self._window.read(data, length)
+        else:
+            self._window.write(data, bytes(self.disk[at:at + length]))
+        self._window.write(status, b"\0")
+        return 1 if kind == 1 else length + 1
+
+
+class Recorder:
+    """A hypervisor that passes everything on and keeps the record."""
+
+    def __init__(self, behind: Warden) -> None:
+        self.behind = behind
+        self.said: list[tuple[object, ...]] = []
+
+    def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int:
+        self.said.append((number, *arguments))
+        return self.behind.hypercall(number, arguments)
+
+    def doorbell(self, queue: int) -> None:
+        self.said.append(("doorbell", queue))
+        self.behind.doorbell(queue)
+
+
+class World(Recorder):
+    """Recorder and memory: what the interpreter runs against."""
+
+    def __init__(self, behind: Warden, memory: PlainMemory) -> None:
+        super().__init__(behind)
+        self._memory = memory
+
+    def read(self, gpa: int, length: int) -> bytes:
+        return self._memory.bytes[gpa:gpa + length]
+
+    def write(self, gpa: int, data: bytes) -> None:
+        self._memory.bytes[gpa:gpa + len(data)] = data
+
+
+def random_disk(seed: int, sectors: int = SECTORS) -> bytearray:
+    return bytearray(np.random.default_rng(seed).bytes(sectors * pattern.SECTOR))
+
+
+def random_program(design: str, disk: bytearray, seed: int = 1, requests: int = 12, batch: int = 3,
+                   base: int = 0, largest: int = 16, queue: int = 0) -> Program:
+    """Requests of 1 to `largest` sectors, reads and writes mixed, anywhere on the disk."""
+    draw = np.random.default_rng(seed)
+    sector = draw.integers(0, len(disk) // pattern.SECTOR - largest, requests)
+    length = draw.integers(1, largest + 1, requests) * pattern.SECTOR
+    return program(design, draw.integers(0, 2, requests), sector, length, pattern.sectors(bytes(disk)),
+                   batch=batch, base=base, queue=queue)
+
+
+def load(described: Program, code: bytes, populate: Callable[[int, bytes], None]) -> None:
+    for gpa, content in image(described, code):
+        populate(gpa, content)
