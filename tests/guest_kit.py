@@ -3,15 +3,22 @@
 import ctypes
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from pagewarden.guest import pattern
+from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.interpret import interpret
 from pagewarden.guest.layout import Layout
+from pagewarden.guest.listing import Code, assemble
 from pagewarden.guest.program import Program, image, program
+from pagewarden.guest.serve import Guest, serve
+from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
-from pagewarden.port import Buffer, Listener
+from pagewarden.port import Buffer, Cpu, HostView, Listener
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
 
 SECTORS = 512
@@ -81,7 +88,7 @@ class PlainWindow:
 class SmallDevice:
     """A block device that serves chains of three descriptors through the window, with the disk in memory."""
 
-    def __init__(self, window: PlainWindow, layout: Layout, disk: bytearray) -> None:
+    def __init__(self, window: HostView, layout: Layout, disk: bytearray) -> None:
         self._window, self._layout, self.disk = window, layout, disk
         self._next = 0
 
@@ -155,6 +162,97 @@ def random_program(design: str, disk: bytearray, seed: int = 1, requests: int = 
                    batch=batch, base=base, queue=queue)
 
 
-def load(described: Program, code: bytes, populate: Callable[[int, bytes], None]) -> None:
-    for gpa, content in image(described, code):
-        populate(gpa, content)
+CpuMaker = Callable[[PlainMemory], AbstractContextManager[Cpu]]
+
+
+@contextmanager
+def unicorn_cpu(memory: PlainMemory) -> Iterator[Cpu]:
+    cpu = UnicornCpu(memory.guest_address, memory.size)
+    try:
+        yield cpu
+    finally:
+        cpu.close()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything a run leaves behind."""
+
+    outcome: Outcome
+    said: list[tuple[object, ...]]
+    memory: bytes
+    disk: bytes
+
+
+DeviceMaker = Callable[[HostView, Layout, bytearray], SmallDevice]
+
+
+def load(described: Program, code: Code, memory: PlainMemory) -> None:
+    for gpa, content in image(described, code.content):
+        memory.populate(gpa, content)
+
+
+def trace(described: Program, disk: bytearray, cpu: CpuMaker | None, device: DeviceMaker = SmallDevice) -> Trace:
+    """Run the program on this CPU, or interpreted, against a copy of the disk."""
+    disk, memory = bytearray(disk), PlainMemory(described.layout.size)
+    code = assemble(described)
+    load(described, code, memory)
+    warden = Warden(memory, [described], device(memory.window, described.layout, disk).process)
+    record: Recorder
+    if cpu is None:
+        record = world = World(warden, memory)
+        outcome = interpret(described, world)
+    else:
+        record = Recorder(warden)
+        with cpu(memory) as made:
+            outcome = serve(Guest(made, code, record, described.outs))
+    return Trace(outcome, record.said, memory.bytes[:], bytes(disk))
+
+
+class FlippingDevice(SmallDevice):
+    """Changes a bit of what it reads from every third sector."""
+
+    def __init__(self, window: HostView, layout: Layout, disk: bytearray) -> None:
+        for at in range(0, len(disk), 3 * pattern.SECTOR):
+            disk[at] ^= 0x10
+        super().__init__(window, layout, disk)
+
+
+class SilentDevice(SmallDevice):
+    """Never answers."""
+
+    def process(self, _queue: int = 0) -> None: ...
+
+
+@dataclass(frozen=True)
+class Misdeed:
+    """Machine code that no guest program should run, and a part of the report it gets on each CPU."""
+
+    name: str
+    code: bytes
+    unicorn: str
+    kvm: str
+
+
+_WILD = bytes.fromhex("48be0000000000010000")  # mov rsi, 1 << 40
+MISDEEDS = [
+    Misdeed("load", _WILD + bytes.fromhex("488b06"), "fault.*gpa 0x10000000000", "crash.*gpa 0x10000000000"),
+    Misdeed("store", _WILD + bytes.fromhex("488906"), "fault.*gpa 0x10000000000", "crash.*gpa 0x10000000000"),
+    Misdeed("jump", _WILD + bytes.fromhex("ffe6"), "fault.*gpa 0x10000000000", "crash.*rip 0x10000000000"),
+    Misdeed("loop", bytes.fromhex("ebfe"), "no progress.*endless loop", "no progress.*endless loop"),
+    Misdeed("talk", bytes.fromhex("ba00050000b803000000efebf3"), "wrote a port 11 times", "wrote a port 11 times"),
+    Misdeed("ud2", bytes.fromhex("0f0b"), "crash.*nvalid instruction", "crash.*triple fault"),
+    Misdeed("int3", bytes.fromhex("cc"), "crash.*interrupt 3", "crash.*triple fault"),
+    Misdeed("divide", bytes.fromhex("31c9f7f1"), "crash", "crash.*triple fault"),
+    Misdeed("hlt", bytes.fromhex("f4"), "halt", "crash"),
+    Misdeed("in", bytes.fromhex("ba00050000ed"), "crash.*IN from port 0x500", "crash.*IN from port 0x500"),
+    Misdeed("byte", bytes.fromhex("ba00050000ee"), "crash.*OUT", "crash.*OUT"),
+    Misdeed("port", bytes.fromhex("e780"), "port 0x80, where nothing is", "crash"),
+    Misdeed("abort", bytes.fromhex("48c7c6f5ffffff" "ba00050000b804000000ef"), "was answered -11", "was answered -11"),
+]
+
+
+def guest_of(code: bytes, cpu: Cpu, memory: PlainMemory, limit: int = 10) -> Guest:
+    """A guest of raw machine code at gpa 0."""
+    memory.populate(0, code)
+    return Guest(cpu, Code(0, code, {"start": 0}), Warden(memory, [], lambda queue: None), limit)

@@ -35,6 +35,15 @@ class Call:
     values: tuple[int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the guest says at its end: how many requests it made, how many failed its own check, the first of them."""
+
+    requests: int
+    failures: int
+    first_failure: int
+
+
 def decode(number: int, arguments: tuple[int, int, int], pages: int) -> Call:
     """Check a hypercall of a guest with so many pages of memory; every value is hostile.
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pagewarden.guest import layout as at
 from pagewarden.guest import pattern
-from pagewarden.guest.hypercalls import Number
+from pagewarden.guest.hypercalls import Number, Outcome
 from pagewarden.guest.program import EPILOGUE, IOPTE_VALID, PROLOGUE, Program, Step
 from pagewarden.vocab import PAGE_SIZE, GuestStopped
 
@@ -30,9 +30,11 @@ class World(Protocol):
     def doorbell(self, queue: int) -> None: ...
 
 
-def interpret(described: Program, world: World) -> None:
+def interpret(described: Program, world: World) -> Outcome:
     """Run the program to its end. Raises GuestStopped when a hypercall fails or the device does not answer."""
-    _Run(described, world).run()
+    run = _Run(described, world)
+    run.run()
+    return Outcome(run.done, run.failures, run.first_failure)
 
 
 class _Run:

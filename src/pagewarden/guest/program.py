@@ -103,10 +103,12 @@ def program(design: str, write: ArrayLike, sector: ArrayLike, length: ArrayLike,
     `disk` holds the hash of each sector as the guest will find it (pattern.sectors of the image); it is brought up to
     date with what the guest writes. The device serves a batch in ring order. Raises UserMistake for what cannot be.
     """
-    table = np.zeros(np.size(sector), dtype=REQUEST)
-    table["write"], table["sector"] = np.asarray(write, dtype=bool), sector
-    lengths = np.asarray(length, dtype=np.int64)
-    _refuse_nonsense(design, np.asarray(sector), lengths, batch, len(disk))
+    writes, sectors, lengths = np.asarray(write, dtype=bool), np.asarray(sector), np.asarray(length, dtype=np.int64)
+    if not sectors.shape == lengths.shape == writes.shape or sectors.ndim != 1 or not len(sectors):
+        raise UserMistake(f"requests are arrays of one length, at least 1, not {sectors.shape} and {lengths.shape}")
+    _refuse_nonsense(design, sectors, lengths, batch, len(disk))
+    table = np.zeros(len(sectors), dtype=REQUEST)
+    table["write"], table["sector"] = writes, sectors
     pages = _place_buffers(table, lengths, batch)
     table["word"] = pattern.expect(disk, table["write"], table["sector"], lengths)
     copies, iommu = Step.COPY_OUT in BATCH[design], Step.MAP in BATCH[design]
@@ -116,8 +118,6 @@ def program(design: str, write: ArrayLike, sector: ArrayLike, length: ArrayLike,
 def _refuse_nonsense(design: str, sector: NDArray[Any], length: NDArray[np.int64], batch: int, capacity: int) -> None:
     if design not in BATCH:
         raise UserMistake(f"no design is called {design!r}; there are {', '.join(BATCH)}")
-    if sector.shape != length.shape or sector.ndim != 1 or not len(sector):
-        raise UserMistake(f"requests are arrays of one length, at least 1, not {sector.shape} and {length.shape}")
     if batch < 1:
         raise UserMistake(f"a batch of {batch} requests: at least 1")
     if length.min() < pattern.SECTOR or length.max() >= 1 << 31 or (length % pattern.SECTOR).any():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pagewarden.guest.hypercalls import DOORBELL, HYPERCALL, Number
+from pagewarden.guest.hypercalls import DOORBELL, HYPERCALL, Number, Outcome
 from pagewarden.guest.listing import Code
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.watchdog import watchdog
@@ -21,15 +21,6 @@ class Hypervisor(Protocol):
 
     def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int: ...
     def doorbell(self, queue: int) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the guest says at its end: how many requests it made, how many failed its own check, the first of them."""
-
-    requests: int
-    failures: int
-    first_failure: int
 
 
 @dataclass

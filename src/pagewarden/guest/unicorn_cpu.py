@@ -38,6 +38,7 @@ class UnicornCpu:
         self._kicked = False
         self._fault: int | None = None
         self._end: Exit | None = None
+        self._raised: BaseException | None = None
 
     def start(self, rip: int) -> None:
         """See port.Cpu."""
@@ -47,9 +48,11 @@ class UnicornCpu:
 
     def run(self, out: Callable[[int, int], None], budget: int = 0) -> Exit:
         """See port.Cpu. With a budget of instructions it may end as SLICE, and some five times slower."""
-        self._out, self._end, self._fault = out, None, None
+        self._out, self._end, self._fault, self._raised = out, None, None, None
         if not self._kicked:
             self._emulate(budget)
+        if self._raised is not None:
+            raise self._raised
         kicked, self._kicked = self._kicked, False
         if self._end is not None:
             return self._end
@@ -61,10 +64,14 @@ class UnicornCpu:
         try:
             self._uc.emu_start(self._rip, 0, count=budget)
         except self._unicorn.UcError as error:
-            self._end = Exit(ExitKind.FAULT, "stage-2 does not give it", self._fault) if self._fault is not None \
-                else Exit(ExitKind.CRASH, str(error))
+            self._end = self._end or self._failure(error)  # after a stop: whatever the rest of the block met
         finally:
             self._rip = self._uc.reg_read(self._x86.UC_X86_REG_RIP)
+
+    def _failure(self, error: Exception) -> Exit:
+        if self._fault is None:
+            return Exit(ExitKind.CRASH, str(error))
+        return Exit(ExitKind.FAULT, "stage-2 does not give it", self._fault)
 
     def arguments(self) -> tuple[int, int, int]:
         """rdi, rsi, r10."""
@@ -125,9 +132,9 @@ class UnicornCpu:
             return
         try:
             self._out(port, value)
-        except BaseException:  # Unicorn's binding stops the run and raises it again
-            self._end = Exit(ExitKind.ENDED)
-            raise
+        except BaseException as error:  # not through Unicorn: it would lose it if the rest of the block fails
+            self._raised = error
+            self.stop()
 
     def _port_read(self, _uc: Any, port: int, _size: int, _data: object) -> int:
         self._finish(Exit(ExitKind.CRASH, f"IN from port {port:#x}"))

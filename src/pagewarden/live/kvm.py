@@ -94,11 +94,6 @@ class Vm(_Handle):
         region = uapi.kvm_userspace_memory_region2(slot, uapi.KVM_MEM_GUEST_MEMFD, gpa, size, hva, offset, guest_memfd)
         self._ioctl(uapi.KVM_SET_USER_MEMORY_REGION2, ctypes.byref(region))
 
-    def create_guest_memfd(self, size: int, flags: int = 0) -> "GuestMemfd":
-        """A file of guest memory. OSError EINVAL for a flag that KVM_CAP_GUEST_MEMFD_FLAGS does not list."""
-        argument = uapi.kvm_create_guest_memfd(size, flags)
-        return GuestMemfd(self._ioctl(uapi.KVM_CREATE_GUEST_MEMFD, ctypes.byref(argument)), size)
-
     def create_vcpu(self, number: int = 0) -> "Vcpu":
         """The vCPU of this number; from now on it belongs to the thread that runs it."""
         return Vcpu(self._ioctl(uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
@@ -108,27 +103,6 @@ class Vm(_Handle):
         flags |= uapi.KVM_IOEVENTFD_FLAG_PIO | uapi.KVM_IOEVENTFD_FLAG_DATAMATCH
         argument = uapi.kvm_ioeventfd(datamatch=value, addr=port, len=4, fd=fd, flags=flags)
         self._ioctl(uapi.KVM_IOEVENTFD, ctypes.byref(argument))
-
-
-class GuestMemfd(_Handle):
-    """A guest_memfd file (virt/kvm/guest_memfd.c)."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        super().__init__(fd)
-        self.size = size
-        self._mapped = 0
-
-    def map(self) -> int:
-        """Address of the file's one shared mapping. OSError ENODEV unless made with GUEST_MEMFD_FLAG_MMAP."""
-        self._mapped = self._mapped or kernel.map_anywhere(self.size, self.fd, 0)
-        return self._mapped
-
-    def close(self) -> None:
-        """Unmap and close; the pages live until the VM has gone."""
-        if self._mapped:
-            kernel.unmap(self._mapped, self.size)
-            self._mapped = 0
-        super().close()
 
 
 class Vcpu(_Handle):

@@ -135,7 +135,8 @@ class KvmCpu:
     def _denied(self, error: OSError) -> Exit:
         run = self._vcpu.kvm_run
         if run.exit_reason != uapi.KVM_EXIT_MEMORY_FAULT:
-            return Exit(ExitKind.CRASH, f"KVM_RUN failed, {error.strerror}: KVM could not get the memory from its host")
+            return Exit(ExitKind.CRASH, f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}: KVM cannot take the "
+                                        "memory from this host mapping (GUP is refused, or nothing is mapped there)")
         fault = run.exit.memory_fault
         side = "private" if fault.flags & uapi.KVM_MEMORY_EXIT_FLAG_PRIVATE else "shared"
         return Exit(ExitKind.FAULT, f"KVM_EXIT_MEMORY_FAULT, {side}, {fault.size} bytes", fault.gpa)
