@@ -6,20 +6,19 @@ import os
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
 from pagewarden.live import kernel
-from pagewarden.live.paths.trial import Cooperating
+from pagewarden.live.paths.trial import BEFORE, Cooperating
 from pagewarden.vocab import PAGE_SIZE
-
-SIZE = 2 * PAGE_SIZE
 
 
 class Plain(Cooperating):
-    """A memfd mapped twice, with no guard at all; page 1 is on trial."""
+    """A memfd mapped twice, with no guard at all; the page in the middle is on trial."""
 
-    def __init__(self) -> None:
-        self.fd = kernel.memfd("standin", SIZE)
-        self.private = kernel.map_anywhere(SIZE, self.fd, 0) + PAGE_SIZE
-        self.view = kernel.map_anywhere(SIZE, self.fd, 0)
-        super().__init__(self.view + PAGE_SIZE)
+    def __init__(self, size: int) -> None:
+        self.fd, self.place = kernel.memfd("standin", size), size // PAGE_SIZE // 2 * PAGE_SIZE
+        os.pwrite(self.fd, BEFORE * (size // PAGE_SIZE), 0)
+        self.private = kernel.map_anywhere(size, self.fd, 0) + self.place
+        self.view = kernel.map_anywhere(size, self.fd, 0)
+        super().__init__(self.view + self.place)
 
     def share(self) -> None: ...
     def unshare(self) -> None: ...
@@ -28,25 +27,25 @@ class Plain(Cooperating):
         ctypes.memmove(self.private, data, len(data))
 
     def page(self) -> bytes:
-        return os.pread(self.fd, PAGE_SIZE, PAGE_SIZE)
+        return os.pread(self.fd, PAGE_SIZE, self.place)
 
 
 class Guarded(Plain):
     """The same with the view guarded by userfaultfd."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
         features = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MISSING_SHMEM | uffd.UFFD_FEATURE_MINOR_SHMEM
         self.uffd = kernel.syscall("userfaultfd", os.O_CLOEXEC)
         kernel.ioctl(self.uffd, uffd.UFFDIO_API, ctypes.byref(uffd.uffdio_api(uffd.UFFD_API, features, 0)))
         modes = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
-        register = uffd.uffdio_register(uffd.uffdio_range(self.view, SIZE), modes, 0)
+        register = uffd.uffdio_register(uffd.uffdio_range(self.view, size), modes, 0)
         kernel.ioctl(self.uffd, uffd.UFFDIO_REGISTER, ctypes.byref(register))
-        kernel.syscall("madvise", self.view, SIZE, uapi.MADV_DONTFORK)
+        kernel.syscall("madvise", self.view, size, uapi.MADV_DONTFORK)
 
     def share(self) -> None:
-        page = uffd.uffdio_range(self.view + PAGE_SIZE, PAGE_SIZE)
+        page = uffd.uffdio_range(self.view + self.place, PAGE_SIZE)
         kernel.ioctl(self.uffd, uffd.UFFDIO_CONTINUE, ctypes.byref(uffd.uffdio_continue(page, 0, 0)))
 
     def unshare(self) -> None:
-        kernel.syscall("madvise", self.view + PAGE_SIZE, PAGE_SIZE, uapi.MADV_DONTNEED)
+        kernel.syscall("madvise", self.view + self.place, PAGE_SIZE, uapi.MADV_DONTNEED)

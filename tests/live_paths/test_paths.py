@@ -9,13 +9,14 @@ from live import require
 from pagewarden.live.paths import PATHS, Direction, Path
 from pagewarden.live.paths.runner import Job, run_all
 from pagewarden.live.paths.trial import Result, State, Verdict
+from pagewarden.vocab import Unavailable
 
 READ, WRITE = Direction.READ, Direction.WRITE
 Key = tuple[str, str, Direction, State]
 
 SILENT = {
     ("mincore", READ), ("pagemap", READ),  # tell residency, never bytes
-    ("msync", WRITE), ("madvise-dontneed", WRITE), ("madvise-pageout", WRITE),  # ask for what must lose nothing
+    ("madvise-dontneed", WRITE), ("madvise-pageout", WRITE),  # ask for what must lose nothing
 }
 """Paths that show and change nothing even where nothing is guarded."""
 DESTROYS = {("madvise-remove", READ)}
@@ -23,9 +24,9 @@ DESTROYS = {("madvise-remove", READ)}
 NEEDS_A_GUARD = {"userfaultfd-kept", "userfaultfd-unregister"}
 """Attacks on a userfaultfd guard: there is none on a plain memory."""
 GETS_ROUND = {
-    "madvise-dofork", "madvise-remove", "map_files", "mremap", "mremap-before", "mremap-dup", "mremap-dup-before",
-    "pidfd_getfd", "proc-fd", "ptrace-attach", "remap_file_pages", "remap_file_pages-before", "sendfile", "splice-fd",
-    "userfaultfd-kept", "userfaultfd-unregister", "warden-mapping",
+    "madvise-dofork", "madvise-dofork-before", "madvise-remove", "map_files", "mremap", "mremap-dontunmap",
+    "mremap-dontunmap-before", "mremap-dup", "mremap-dup-before", "pidfd_getfd", "proc-fd", "ptrace-attach",
+    "remap_file_pages", "sendfile", "splice-fd", "userfaultfd-kept", "userfaultfd-unregister", "warden-mapping",
 }
 """What a host in the warden's own process gets round the guard with, whatever the page's history."""
 HOLDS_ON = {
@@ -33,6 +34,8 @@ HOLDS_ON = {
     "o_direct-read-in-flight", "o_direct-write-in-flight", "tee-before", "vmsplice-before",
 }
 """What keeps a page that was shared once, where unshare does not replace it."""
+BY_LUCK = {"madvise-collapse"}
+"""Gets round the stand-in's guard only when the kernel finds a free huge page and takes the advice."""
 EVERY = [pytest.param(path, id=f"{path.name}-{path.direction}") for path in PATHS.values()]
 
 
@@ -59,10 +62,14 @@ def test_there_are_forty_paths_and_more() -> None:
 
 @pytest.mark.parametrize("path", EVERY)
 def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+    try:
+        path.requires()
+    except Unavailable as lack:
+        require(False, str(lack))
     for state in State:
-        verdict = of(verdicts, Plain, path, state)
+        verdict = verdicts[Plain.__name__, path.name, path.direction, state]
         if path.name in NEEDS_A_GUARD:
-            assert verdict == Verdict(Result.REFUSED, "ENOENT")
+            assert verdict.result is Result.UNAVAILABLE
         elif (path.name, path.direction) in SILENT:
             assert verdict == Verdict(Result.ALLOWED)
         elif (path.name, path.direction) in DESTROYS:
@@ -76,6 +83,8 @@ def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, Ver
 @pytest.mark.parametrize("path", EVERY)
 def test_a_guarded_page_that_was_never_shared(verdicts: Mapping[Key, Verdict], path: Path) -> None:
     verdict = of(verdicts, Guarded, path, State.PRIVATE)
+    if path.name in BY_LUCK:
+        return
     known = path.name in GETS_ROUND and (path.name, path.direction) not in SILENT
     assert verdict.touched is known, verdict
     assert (verdict.result in (Result.LEAK, Result.TORN)) is known
@@ -84,10 +93,13 @@ def test_a_guarded_page_that_was_never_shared(verdicts: Mapping[Key, Verdict], p
 @pytest.mark.parametrize("path", EVERY)
 def test_a_guarded_page_that_was_shared_once(verdicts: Mapping[Key, Verdict], path: Path) -> None:
     verdict = of(verdicts, Guarded, path, State.AGAIN)
-    known = path.name in (GETS_ROUND | HOLDS_ON) - {"mremap-before"}
+    if path.name in BY_LUCK:
+        return
+    if path.name == "mlock-before":  # the stand-in's plain MADV_DONTNEED does not undo it: unshare says so
+        assert verdict == Verdict(Result.REFUSED, "EINVAL")
+        return
+    known = path.name in GETS_ROUND | HOLDS_ON and (path.name, path.direction) not in SILENT
     assert (verdict.result in (Result.LEAK, Result.TORN)) is known, verdict
-    if path.name == "mremap-before":  # the window's page is gone, and unshare says so
-        assert verdict == Verdict(Result.REFUSED, "ENOMEM")
 
 
 @pytest.mark.parametrize("path", EVERY)
@@ -95,8 +107,6 @@ def test_a_guarded_page_while_it_is_shared(verdicts: Mapping[Key, Verdict], path
     verdict = of(verdicts, Guarded, path, State.SHARED)
     if path.name.startswith("fork"):
         assert verdict == Verdict(Result.REFUSED, "SIGSEGV")  # a child has no window
-    elif path.name == "userfaultfd-on-top":
-        assert verdict == Verdict(Result.REFUSED, "EBUSY")
     elif path.name == "madvise-dontneed" and path.direction is READ:
         assert verdict == Verdict(Result.REFUSED, "EFAULT")  # the host has closed it itself
     elif (path.name, path.direction) not in SILENT | DESTROYS:

@@ -34,7 +34,7 @@ class Paper:
 
     def put(self, data: bytes) -> None:
         self.bytes = data
-        self.calls.append("before" if data == BEFORE else "canary")
+        self.calls.append("canary")
 
     def page(self) -> bytes:
         return bytes(PAGE_SIZE) if self.tear else self.bytes
@@ -50,9 +50,9 @@ class Paper:
 
 
 @pytest.mark.parametrize("state, steps", [
-    (State.PRIVATE, "before arm canary use"),
-    (State.SHARED, "before share arm canary use"),
-    (State.AGAIN, "before share arm unshare canary use"),
+    (State.PRIVATE, "arm canary use"),
+    (State.SHARED, "share arm canary use"),
+    (State.AGAIN, "share arm unshare canary use"),
 ])
 def test_the_canary_comes_after_the_last_conversion(state: State, steps: str) -> None:
     stage = Paper()
@@ -101,7 +101,7 @@ def made(act: object) -> Path:
         act()
         return b""
 
-    return Path("made", Direction.READ, False, "made", start, anywhere)
+    return Path("made", Direction.READ, False, "made", start, anywhere, (), 2 * PAGE_SIZE)
 
 
 def verdict_of(path: Path, seconds: float = 10.0) -> Verdict:
@@ -138,7 +138,7 @@ def test_a_fault_in_the_child_still_has_its_page_looked_at() -> None:
             next(attempt)
             next(attempt, None)
 
-    path = Path("made", Direction.READ, False, "made", tear_and_fault, anywhere)
+    path = Path("made", Direction.READ, False, "made", tear_and_fault, anywhere, (), 2 * PAGE_SIZE)
     assert verdict_of(path) == Verdict(Result.TORN, "SIGSEGV", touched=True)
 
 
@@ -146,7 +146,7 @@ def test_a_path_that_cannot_run_here_says_why() -> None:
     def lacking() -> NoReturn:
         raise Unavailable("no such thing", "get one")
 
-    path = Path("made", Direction.READ, False, "made", LOAD.start, lacking)
+    path = Path("made", Direction.READ, False, "made", LOAD.start, lacking, (), 2 * PAGE_SIZE)
     assert verdict_of(path) == Verdict(Result.UNAVAILABLE, reason="no such thing; get one")
 
 

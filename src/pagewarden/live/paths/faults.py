@@ -47,9 +47,10 @@ def resolve(fd: int, target: Target) -> None:
 
 def on_top(target: Target) -> None:
     """Register the page with our own userfaultfd and open it."""
-    fd = fresh()
-    kernel.ioctl(fd, uffd.UFFDIO_REGISTER, ctypes.byref(uffd.uffdio_register(range_of(target), MODES, 0)))
-    resolve(fd, target)
+    with contextlib.suppress(OSError):  # EBUSY: it has one already
+        fd = fresh()
+        kernel.ioctl(fd, uffd.UFFDIO_REGISTER, ctypes.byref(uffd.uffdio_register(range_of(target), MODES, 0)))
+        resolve(fd, target)
 
 
 def kept() -> Iterator[int]:
@@ -60,9 +61,11 @@ def kept() -> Iterator[int]:
                 yield int(name)
 
 
-def any_kept() -> list[int]:
-    """The same, at least one; FileNotFoundError."""
+def any_kept(target: Target) -> list[int]:
+    """The same, at least one; FileNotFoundError, or Unavailable where the memory has none at all."""
     found = list(kept())
+    if not found and target.host == target.warden:
+        raise Unavailable("no userfaultfd guards this memory", "try uffd-window")
     if not found:
         raise FileNotFoundError(2, "no userfaultfd among the descriptors")
     return found
@@ -70,13 +73,13 @@ def any_kept() -> list[int]:
 
 def by_kept(target: Target) -> None:
     """Open the page by the memory's own userfaultfd."""
-    for fd in any_kept():
+    for fd in any_kept(target):
         resolve(fd, target)
 
 
 def unregistered(target: Target) -> None:
     """Take the guard off the page by the memory's own userfaultfd."""
-    for fd in any_kept():
+    for fd in any_kept(target):
         kernel.ioctl(fd, uffd.UFFDIO_UNREGISTER, ctypes.byref(range_of(target)))
 
 
@@ -92,6 +95,6 @@ def register(name: str, about: str, act: Callable[[Target], None]) -> None:
         return raw.poke(target.address)
 
 
-register("userfaultfd-on-top", "a userfaultfd of the host's own on the page", on_top)
+register("userfaultfd-on-top", "a userfaultfd of the host's own on the page, whatever it answers", on_top)
 register("userfaultfd-kept", "UFFDIO_CONTINUE by a userfaultfd found among the descriptors", by_kept)
 register("userfaultfd-unregister", "UFFDIO_UNREGISTER by a userfaultfd found among the descriptors", unregistered)

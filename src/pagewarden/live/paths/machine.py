@@ -1,58 +1,53 @@
-"""A guest of the host's own with the window as its memory: KVM takes the page by GUP and the guest reads it out."""
+"""A guest of the host's own with the window as its memory: KVM takes the page by GUP and the guest copies it."""
 
 import ctypes
 import errno
 
-from pagewarden.abi import kvm as abi
-from pagewarden.live.kvm import Kvm
+from pagewarden.live.kvm import Kvm, Vm
+from pagewarden.live.kvm_cpu import KvmMachine, Slot
 from pagewarden.live.paths import raw
 from pagewarden.live.paths.registry import MARK, SAMPLE, Attempt, Direction, Target, path
-from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab import PAGE_SIZE, ExitKind
 
 READ, WRITE = Direction.READ, Direction.WRITE
-CODE, DATA = 0x1000, 0x2000
-"""Guest physical addresses of the program and of the window's page."""
-READER = bytes.fromhex("be0020 b94000 ba1000 fc ac ee e2fc f4")
-"""Real mode: si = DATA, cx = SAMPLE, dx = a port, cld; lodsb, out dx, al, loop; hlt."""
-WRITER = bytes.fromhex("bf0020 b94000 b0a5 fc f3aa f4")
-"""Real mode: di = DATA, cx = SAMPLE, al = a byte of MARK, cld, rep stosb, hlt."""
-assert len(MARK) == SAMPLE == 0x40 and MARK[0] == 0xA5
+CODE, BUFFER, MEMORY, PORT = 0x1000, 0x2000, 0x10000, 0x10
+"""Guest physical addresses of the program, of a page that guest and VMM share, of the memory on trial; a port."""
 
 
-class Machine:
-    """A virtual machine of two pages and one vCPU in real mode."""
+def copier(source: int, target: int, length: int) -> bytes:
+    """64-bit code: esi = source, edi = target, ecx = length, rep movsb; edx = PORT, out dx, eax."""
+    words = [word.to_bytes(4, "little") for word in (source, target, length, PORT)]
+    return b"\xbe" + words[0] + b"\xbf" + words[1] + b"\xb9" + words[2] + b"\xf3\xa4\xba" + words[3] + b"\xef"
 
-    def __init__(self, target: Target, program: bytes) -> None:
-        code = raw.own_memory(PAGE_SIZE)
-        ctypes.memmove(code, program, len(program))
-        self._kvm = Kvm()
-        self._vm = self._kvm.create_vm()
-        self._vm.set_user_memory_region(0, CODE, PAGE_SIZE, code)
-        self._vm.set_user_memory_region(1, DATA, PAGE_SIZE, target.address)
-        self._vcpu = self._vm.create_vcpu()
 
-    def _start(self) -> None:
-        sregs = self._vcpu.get_sregs()
-        for segment in (sregs.cs, sregs.ds, sregs.es):
-            segment.base, segment.selector = 0, 0
-        self._vcpu.set_sregs(sregs)
-        self._vcpu.set_regs(abi.kvm_regs(rip=CODE, rflags=2))
+class Copier:
+    """A guest that copies between a page of the VMM's and the memory on trial, both of one VM.
 
-    def run(self) -> bytes:
-        """The program from its start to HLT, and the bytes it put out; OSError where the page did not answer."""
-        self._start()
-        out = bytearray()
-        while (reason := self._exit()) == abi.KVM_EXIT_IO:
-            out.append(self._vcpu.io_value())
-        if reason == abi.KVM_EXIT_MMIO:
-            raise OSError(errno.EFAULT, "the guest's access left the memslot (KVM_EXIT_MMIO)")
-        if reason != abi.KVM_EXIT_HLT:
-            raise OSError(errno.EIO, f"the guest stopped with exit {reason}")
-        return bytes(out)
+    OSError EFAULT: the memory did not answer the guest.
+    """
 
-    def _exit(self) -> int:
-        self._vcpu.run()
-        return int(self._vcpu.kvm_run.exit_reason)
+    def __init__(self, vm: Vm, size: int, address: int, guest_memfd: int = -1) -> None:
+        self._own = raw.own_memory(2 * PAGE_SIZE)
+        slots = [Slot(CODE, 2 * PAGE_SIZE, self._own), Slot(MEMORY, size, address, guest_memfd)]
+        self._machine = KvmMachine(vm, slots, [PORT])
+
+    def read(self, place: int, length: int) -> bytes:
+        """Bytes of the memory from an offset, at most a page."""
+        self._run(copier(MEMORY + place, BUFFER, length))
+        return ctypes.string_at(self._own + PAGE_SIZE, length)
+
+    def write(self, place: int, data: bytes) -> None:
+        """Put bytes into the memory at an offset, at most a page."""
+        ctypes.memmove(self._own + PAGE_SIZE, data, len(data))
+        self._run(copier(BUFFER, MEMORY + place, len(data)))
+
+    def _run(self, program: bytes) -> None:
+        ctypes.memmove(self._own, program, len(program))
+        cpu = self._machine.cpus[0]
+        cpu.start(CODE)
+        end = cpu.run(lambda port, value: cpu.stop())
+        if end.kind is not ExitKind.ENDED:
+            raise OSError(errno.EFAULT, str(end))
 
 
 def kvm() -> None:
@@ -61,31 +56,38 @@ def kvm() -> None:
         pass
 
 
+def guest_on(target: Target) -> Copier:
+    """A guest whose memslot is the window's page."""
+    return Copier(Kvm().create_vm(), target.length, target.address)
+
+
 @path("kvm-memslot", READ, requires=kvm)
 def read(target: Target) -> bytes:
-    """A guest whose memslot is the window reads the page and puts it out."""
-    return Machine(target, READER).run()
+    """A guest whose memslot is the window copies the page out."""
+    return guest_on(target).read(0, SAMPLE)
 
 
 @path("kvm-memslot", WRITE, requires=kvm)
 def write(target: Target) -> bytes:
     """A guest whose memslot is the window writes the page."""
-    return Machine(target, WRITER).run()
+    guest_on(target).write(0, MARK)
+    return b""
 
 
 @path("kvm-memslot-before", READ, requires=kvm)
 def read_later(target: Target) -> Attempt:
     """A guest that has read the page before the conversion reads it again."""
-    machine = Machine(target, READER)
-    machine.run()
+    guest = guest_on(target)
+    guest.read(0, SAMPLE)
     yield
-    return machine.run()
+    return guest.read(0, SAMPLE)
 
 
 @path("kvm-memslot-before", WRITE, requires=kvm)
 def write_later(target: Target) -> Attempt:
     """A guest that has written the page before the conversion writes it again."""
-    machine = Machine(target, WRITER)
-    machine.run()
+    guest = guest_on(target)
+    guest.write(0, MARK)
     yield
-    return machine.run()
+    guest.write(0, MARK)
+    return b""

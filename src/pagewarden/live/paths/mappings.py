@@ -2,36 +2,39 @@
 
 from collections.abc import Callable
 
-from pagewarden.live import kernel
 from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import raw
 from pagewarden.live.paths.registry import Attempt, Direction, Target, path
 from pagewarden.live.paths.streams import load, store
 
 READ, WRITE = Direction.READ, Direction.WRITE
-MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2  # include/uapi/linux/mman.h
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4  # include/uapi/linux/mman.h
 READABLE_AND_WRITABLE = 3
 
 
 def register(name: str, about: str, hold: Callable[[Target], int]) -> None:
-    """A path that makes itself an address of the page and uses it; and the same with the conversion in between."""
+    """A path that makes itself an address of the page and uses it."""
 
-    @path(name, READ, about=f"{about}, then a look")
+    @path(name, READ, about=f"{about}, then a look", calls=(name.split("-")[0],))
     def read(target: Target) -> bytes:
         return raw.look(hold(target))
 
-    @path(name, WRITE, about=f"{about}, then a write")
+    @path(name, WRITE, about=f"{about}, then a write", calls=(name.split("-")[0],))
     def write(target: Target) -> bytes:
         return raw.poke(hold(target))
 
-    @path(f"{name}-before", READ, about=f"{about} before the conversion, a look after it")
-    def read_later(target: Target) -> Attempt:
+
+def register_before(name: str, about: str, hold: Callable[[Target], int]) -> None:
+    """The same with the conversion in between."""
+
+    @path(f"{name}-before", READ, about=f"{about} before the conversion, a look after it", calls=("mremap",))
+    def read(target: Target) -> Attempt:
         address = hold(target)
         yield
         return raw.look(address)
 
-    @path(f"{name}-before", WRITE, about=f"{about} before the conversion, a write after it")
-    def write_later(target: Target) -> Attempt:
+    @path(f"{name}-before", WRITE, about=f"{about} before the conversion, a write after it", calls=("mremap",))
+    def write(target: Target) -> Attempt:
         address = hold(target)
         yield
         return raw.poke(address)
@@ -39,8 +42,14 @@ def register(name: str, about: str, hold: Callable[[Target], int]) -> None:
 
 def moved(target: Target) -> int:
     """The page at another address, gone from the window."""
-    place = kernel.map_anywhere(target.length, kernel.memfd("place", target.length), 0)
-    return syscall("mremap", target.address, target.length, target.length, MREMAP_MAYMOVE | MREMAP_FIXED, place)
+    flags = MREMAP_MAYMOVE | MREMAP_FIXED
+    return syscall("mremap", target.address, target.length, target.length, flags, raw.own_memory(target.length))
+
+
+def emptied(target: Target) -> int:
+    """The page at another address, the window mapped as before but empty: so the warden's calls on it still work."""
+    flags = MREMAP_MAYMOVE | MREMAP_DONTUNMAP
+    return syscall("mremap", target.address, target.length, target.length, flags, 0)
 
 
 def doubled(target: Target) -> int:
@@ -86,7 +95,9 @@ def mappings(pid: int) -> list[tuple[int, int, int, tuple[str, int]]]:
 
 
 register("mremap", "mremap(2) to another address", moved)
-register("mremap-dup", "mremap(2) with size 0, which doubles a shared mapping", doubled)
+for _register in register, register_before:
+    _register("mremap-dontunmap", "mremap(2) to another address, leaving the window mapped", emptied)
+    _register("mremap-dup", "mremap(2) with size 0, which doubles a shared mapping", doubled)
 register("mprotect", "mprotect(READ | WRITE)", opened)
 register("remap_file_pages", "remap_file_pages(2) over the page", replaced)
 

@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from pagewarden.abi import memory as uapi
 from pagewarden.abi import ptrace
+from pagewarden.live import kernel
 from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import raw
 from pagewarden.live.paths.registry import MARK, SAMPLE, Direction, Target, path
@@ -43,6 +45,12 @@ def mem_write(pid: int, address: int) -> bytes:
     return b""
 
 
+def from_outside(target: Target, access: Callable[[int, int], bytes]) -> bytes:
+    """Another process of the same user does it to the host side, which lets itself be looked into."""
+    kernel.prctl(uapi.PR_SET_DUMPABLE, 1)
+    return raw.elsewhere(lambda: access(target.host, target.address))
+
+
 @contextlib.contextmanager
 def traced(pid: int) -> Iterator[None]:
     """Another process stopped, with this one as its tracer."""
@@ -68,28 +76,38 @@ def poke(pid: int, address: int) -> bytes:
     return b""
 
 
-@path("process_vm_readv-self", READ)
+def attach_and_peek(pid: int, address: int) -> bytes:
+    with traced(pid):
+        return peek(pid, address)
+
+
+def attach_and_poke(pid: int, address: int) -> bytes:
+    with traced(pid):
+        return poke(pid, address)
+
+
+@path("process_vm_readv-self", READ, calls=("process_vm_readv",))
 def vm_read_self(target: Target) -> bytes:
     """process_vm_readv(2) of the process itself."""
     return vm_read(target.host, target.address)
 
 
-@path("process_vm_writev-self", WRITE)
+@path("process_vm_writev-self", WRITE, calls=("process_vm_writev",))
 def vm_write_self(target: Target) -> bytes:
     """process_vm_writev(2) of the process itself."""
     return vm_write(target.host, target.address)
 
 
-@path("process_vm_readv-peer", READ)
+@path("process_vm_readv-peer", READ, calls=("process_vm_readv",))
 def vm_read_peer(target: Target) -> bytes:
     """process_vm_readv(2) by another process of the same user."""
-    return raw.elsewhere(lambda: vm_read(target.host, target.address))
+    return from_outside(target, vm_read)
 
 
-@path("process_vm_writev-peer", WRITE)
+@path("process_vm_writev-peer", WRITE, calls=("process_vm_writev",))
 def vm_write_peer(target: Target) -> bytes:
     """process_vm_writev(2) by another process of the same user."""
-    return raw.elsewhere(lambda: vm_write(target.host, target.address))
+    return from_outside(target, vm_write)
 
 
 @path("proc-self-mem", READ)
@@ -107,32 +125,22 @@ def mem_write_self(target: Target) -> bytes:
 @path("proc-pid-mem", READ)
 def mem_read_peer(target: Target) -> bytes:
     """/proc/PID/mem, read by another process of the same user."""
-    return raw.elsewhere(lambda: mem_read(target.host, target.address))
+    return from_outside(target, mem_read)
 
 
 @path("proc-pid-mem", WRITE)
 def mem_write_peer(target: Target) -> bytes:
     """/proc/PID/mem, written by another process of the same user."""
-    return raw.elsewhere(lambda: mem_write(target.host, target.address))
+    return from_outside(target, mem_write)
 
 
-@path("ptrace-peek", READ)
+@path("ptrace-peek", READ, calls=("ptrace",))
 def ptrace_peek(target: Target) -> bytes:
     """ptrace(ATTACH, PEEKDATA) by another process of the same user."""
-
-    def attack() -> bytes:
-        with traced(target.host):
-            return peek(target.host, target.address)
-
-    return raw.elsewhere(attack)
+    return from_outside(target, attach_and_peek)
 
 
-@path("ptrace-poke", WRITE)
+@path("ptrace-poke", WRITE, calls=("ptrace",))
 def ptrace_poke(target: Target) -> bytes:
     """ptrace(ATTACH, POKEDATA) by another process of the same user."""
-
-    def attack() -> bytes:
-        with traced(target.host):
-            return poke(target.host, target.address)
-
-    return raw.elsewhere(attack)
+    return from_outside(target, attach_and_poke)

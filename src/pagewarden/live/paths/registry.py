@@ -42,6 +42,9 @@ Attempt: TypeAlias = Generator[None, bytes, bytes]
 It is sent the first bytes of the canary (only a path that compares needs them) and returns the bytes it saw."""
 
 
+Start: TypeAlias = Callable[[Target], Attempt]
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """A named way to a page; `start` begins an attempt, which raises OSError or Died where it is refused."""
@@ -50,8 +53,10 @@ class Path:
     direction: Direction
     armed: bool  # takes hold of the page before the last conversion and uses that hold after it
     about: str  # one line: what is done
-    start: Callable[[Target], Attempt]
+    start: Start
     requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
+    calls: tuple[str, ...]  # system calls without which it cannot be done, beside those that every program makes
+    size: int  # bytes of the memory it is tried on; the page on trial is the one in the middle
 
 
 @dataclass(slots=True)
@@ -78,15 +83,16 @@ Function = TypeVar("Function", bound=Callable[[Target], bytes | Attempt])
 
 
 def path(
-    name: str, direction: Direction, *, requires: Callable[[], None] = anywhere, about: str = ""
+    name: str, direction: Direction, *,
+    requires: Callable[[], None] = anywhere, about: str = "", calls: tuple[str, ...] = (), size: int = 2 * PAGE_SIZE,
 ) -> Callable[[Function], Function]:
     """Enter a function into the registry: a plain one acts at once, a generator arms itself before its `yield`."""
 
     def enter(function: Function) -> Function:
         line = about or (function.__doc__ or "").strip().splitlines()[0]
         armed = isgeneratorfunction(function)
-        start = function if armed else _late(cast("Callable[[Target], bytes]", function))
-        REGISTRY.add(Path(name, direction, armed, line, cast("Callable[[Target], Attempt]", start), requires))
+        start = cast("Start", function if armed else _late(cast("Callable[[Target], bytes]", function)))
+        REGISTRY.add(Path(name, direction, armed, line, start, requires, calls, size))
         return function
 
     return enter

@@ -8,6 +8,7 @@ from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import peers, raw
 from pagewarden.live.paths.mappings import file_of, mappings
 from pagewarden.live.paths.registry import SAMPLE, Direction, Target, path
+from pagewarden.vocab import Unavailable
 
 READ, WRITE = Direction.READ, Direction.WRITE
 
@@ -57,11 +58,13 @@ def register(name: str, about: str, find: Callable[[Target], int]) -> None:
     def mapped(target: Target) -> int:
         return kernel.map_anywhere(target.length, find(target), place_of(target))
 
-    @path(name, READ, about=f"{about}, mapped again, then a look")
+    calls = ("pidfd_getfd",) if name == "pidfd_getfd" else ()
+
+    @path(name, READ, about=f"{about}, mapped again, then a look", calls=calls)
     def read(target: Target) -> bytes:
         return raw.look(mapped(target))
 
-    @path(name, WRITE, about=f"{about}, mapped again, then a write")
+    @path(name, WRITE, about=f"{about}, mapped again, then a write", calls=calls)
     def write(target: Target) -> bytes:
         return raw.poke(mapped(target))
 
@@ -88,7 +91,8 @@ def splice_fd(target: Target) -> bytes:
 
 
 def private_sides(target: Target) -> list[int]:
-    """Addresses in the warden where the page is mapped, other than the window's own; FileNotFoundError for none."""
+    """Addresses in the warden where the page is mapped, other than the window's own; FileNotFoundError for none,
+    or Unavailable where the memory has none at all."""
     _, _, file = file_of(target)
     place, found = place_of(target), []
     for start, stop, offset, other in mappings(target.warden):
@@ -96,6 +100,8 @@ def private_sides(target: Target) -> list[int]:
         own = target.warden == target.host and address == target.address
         if other == file and start <= address < stop and not own:
             found.append(address)
+    if not found and target.host == target.warden:
+        raise Unavailable("this memory is mapped once only", "nothing is missing")
     if not found:
         raise FileNotFoundError(2, "no open mapping of the memory")
     return found
@@ -115,12 +121,13 @@ def warden_mapping_write(target: Target) -> bytes:
     return raw.poke(address) if target.warden == target.host else peers.vm_write(target.warden, address)
 
 
-@path("ptrace-attach", READ)
+@path("ptrace-attach", READ, calls=("ptrace",))
 def ptrace_attach(target: Target) -> bytes:
     """Another process of the same user attaches to the warden and reads through its open mapping."""
+    sides = private_sides(target) if target.warden == target.host else []
 
     def attack() -> bytes:
         with peers.traced(target.warden):
-            return peers.peek(target.warden, private_sides(target)[0])
+            return peers.peek(target.warden, (sides or private_sides(target))[0])
 
     return raw.elsewhere(attack)

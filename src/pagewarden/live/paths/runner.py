@@ -27,10 +27,10 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Key]):
-    """A trial to be run: how to open its memory (in the child), and what to try; key is the caller's."""
+    """A trial to be run: how to open a memory of so many bytes (in the child), what to try on it; key: the caller's."""
 
     key: Key
-    open: Callable[[], Stage]
+    open: Callable[[int], Stage]
     path: Path
     state: State
 
@@ -118,11 +118,11 @@ def _serve(job: Job[Any], answer: int) -> NoReturn:
 def _run(job: Job[Any], answer: int) -> Verdict:
     try:
         job.path.requires()
-        trial = Trial(job.open(), job.path, job.state)
+        trial = Trial(job.open(job.path.size), job.path, job.state)
+        with_handler(lambda number: _send(answer, trial.judge(Evidence(error=signal.Signals(number).name))))
+        return trial.run()
     except Unavailable as lack:
         return Verdict(Result.UNAVAILABLE, reason=str(lack))
-    with_handler(lambda number: _send(answer, trial.judge(Evidence(error=signal.Signals(number).name))))
-    return trial.run()
 
 
 def with_handler(report: Callable[[int], None]) -> None:

@@ -13,7 +13,7 @@ from pagewarden.vocab import PAGE_SIZE, Refused
 
 CANARY_BYTES = 32
 BEFORE = b"\x5a" * PAGE_SIZE
-"""What the page holds until its last conversion: bytes that the host may know."""
+"""What every page of a stage holds at first, and the page on trial until its last conversion: no secret."""
 
 
 class State(StrEnum):
@@ -51,7 +51,7 @@ class Verdict:
 
 
 class Stage(Protocol):
-    """A memory of which one page is on trial, from the warden's side, with the host side at its command."""
+    """A memory full of BEFORE, its middle page on trial: the warden's side, with the host side at its command."""
 
     def share(self) -> None: ...
     def unshare(self) -> None: ...
@@ -106,7 +106,6 @@ class Trial:
 
     def run(self) -> Verdict:
         """Set the page up, let the host side try, judge. Raises what the stage raises, except a refused unshare."""
-        self.stage.put(BEFORE)
         if self.state is not State.PRIVATE:
             self.stage.share()
         refused = self.stage.arm(self.path)

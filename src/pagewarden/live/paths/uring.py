@@ -68,19 +68,19 @@ def inward(rings: Ring, opcode: int, target: Target) -> bytes:
         return b""
 
 
-@path("io_uring-write", READ, requires=ring)
+@path("io_uring-write", READ, requires=ring, calls=("io_uring_setup",))
 def write(target: Target) -> bytes:
     """IORING_OP_WRITE from the window to a file."""
     return outward(Ring(), abi.IORING_OP_WRITE, target)
 
 
-@path("io_uring-read", WRITE, requires=ring)
+@path("io_uring-read", WRITE, requires=ring, calls=("io_uring_setup",))
 def read(target: Target) -> bytes:
     """IORING_OP_READ from a file into the window."""
     return inward(Ring(), abi.IORING_OP_READ, target)
 
 
-@path("io_uring-write-fixed", READ, requires=ring)
+@path("io_uring-write-fixed", READ, requires=ring, calls=("io_uring_setup",))
 def write_fixed(target: Target) -> bytes:
     """Register the page as a fixed buffer, then IORING_OP_WRITE_FIXED from it."""
     rings = Ring()
@@ -88,7 +88,7 @@ def write_fixed(target: Target) -> bytes:
     return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
 
 
-@path("io_uring-read-fixed", WRITE, requires=ring)
+@path("io_uring-read-fixed", WRITE, requires=ring, calls=("io_uring_setup",))
 def read_fixed(target: Target) -> bytes:
     """Register the page as a fixed buffer, then IORING_OP_READ_FIXED into it."""
     rings = Ring()
@@ -96,7 +96,7 @@ def read_fixed(target: Target) -> bytes:
     return inward(rings, abi.IORING_OP_READ_FIXED, target)
 
 
-@path("io_uring-write-registered-before", READ, requires=ring)
+@path("io_uring-write-registered-before", READ, requires=ring, calls=("io_uring_setup",))
 def write_registered(target: Target) -> Attempt:
     """A buffer registered before the conversion, written out after it."""
     rings = Ring()
@@ -105,7 +105,7 @@ def write_registered(target: Target) -> Attempt:
     return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
 
 
-@path("io_uring-read-registered-before", WRITE, requires=ring)
+@path("io_uring-read-registered-before", WRITE, requires=ring, calls=("io_uring_setup",))
 def read_registered(target: Target) -> Attempt:
     """A buffer registered before the conversion, read into after it."""
     rings = Ring()
