@@ -93,6 +93,7 @@ def donate(policy: Policy) -> Steps:
     """From a hole to a private page that the guest maps: a fault, the memslot, the fd, a reference, the donation."""
     get = () if policy.has("emulated") else (Do(Op.KVM_GET, "takes a reference"),)
     return (
+        Do(Op.GUEST_LOAD, "touches the page", otherwise=()),
         Hop("guest>hyp", "faults on its empty stage 2"),
         Hop("hyp>host", "hands the fault to the host"),
         Say("finds the memslot: gfn -> fd and offset"),

@@ -51,7 +51,7 @@ def fd_get(policy: Policy, page: Page) -> Step:
 def unpin(policy: Policy, page: Page) -> Step:
     """Drop a reference; a device that still maps the frame keeps the last one."""
     if page.pins == 0:
-        return refused(page, Outcome.EINVAL)
+        return unpin_old(policy, page)
     if page.pins == 1 and page.dma is Reach.LIVE:
         return refused(page, Outcome.EBUSY)
     return done(page, pins=page.pins - 1)

@@ -1,0 +1,95 @@
+"""The machine: guest, hypervisor, host kernel and process, device; their pages as states of one policy's table."""
+
+from collections.abc import Sequence
+from errno import EFAULT, EOPNOTSUPP
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagewarden.designs import RESOURCES, Kind, Procedure, Steps, programs
+from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
+from pagewarden.sim.counts import Counts
+from pagewarden.sim.engine import Tally, ranged_bits, run
+from pagewarden.sim.pages import MIXED, SHIFT, apply_range, empty
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
+
+POOL_BYTES = 64 << 20
+"""swiotlb's default size (kernel/dma/swiotlb.c, IO_TLB_DEFAULT_SIZE)."""
+RING_ENTRIES = 1024
+"""Entries of the ring of recent I/O PTEs: a choice, no source."""
+
+
+class Machine:
+    """A guest of so many pages, and behind them the pages of the shared pool.
+
+    page_size: bytes of a page, 4 KiB or 2 MiB. Ranges count pages. Nothing is random: the same calls give the same
+    counts. Memory: 2 bytes a page, touched only where the pages of a 512-page block differ.
+    """
+
+    def __init__(
+        self, policy: Policy, pages: int, *, page_size: int = PAGE_SIZE,
+        pool_pages: int | None = None, ring_entries: int = RING_ENTRIES,
+    ) -> None:  # fmt: skip
+        self.policy, self.count, self.page_size = policy, pages, page_size
+        self.pool_pages = POOL_BYTES // page_size if pool_pages is None else pool_pages
+        self.table = tabulate(policy)
+        self.blocks, self.pages = empty(pages + self.pool_pages)
+        self.free = np.array([{"pool": self.pool_pages, "ring": ring_entries}[name] for name in RESOURCES], np.int64)
+        self._bits = ranged_bits(self.table)
+
+    def page(self, number: int) -> Page:
+        """What is known of a page."""
+        block = self.blocks[number >> SHIFT]
+        return self.table.pages[int(self.pages[number] if block == MIXED else block)]
+
+    def apply(self, op: Op, pages: PageRange) -> tuple[Outcome, int]:
+        """One operation on a range, all pages or none; the outcome and the first page that refused (or pages.stop)."""
+        pages.checked(self.count + self.pool_pages)
+        tally = Tally.empty(1, len(self.table.pages))
+        outcome, page = apply_range(
+            self.blocks, self.pages, self.table.next, self.table.outcome, self._bits, op, pages.start, pages.stop,
+            tally.hits[0], tally.once[0],
+        )  # fmt: skip
+        return Outcome(int(outcome)), int(page)
+
+    def perform(self, procedure: Procedure, pages: PageRange, size: int | None = None) -> Counts:
+        """A procedure once, on a range, with its setup (not counted) before; size: the request's bytes."""
+        self.prepare(procedure, pages)
+        return self.run([procedure], [0], [pages.start], [pages.count], [size or pages.count * self.page_size])
+
+    def prepare(self, procedure: Procedure, pages: PageRange) -> None:
+        """Bring untouched pages to where the procedure starts, and the pool's if it uses it. Refused if that fails."""
+        self._whole(procedure.setup, pages)
+        self._whole(procedure.pool_setup, PageRange(self.count, self.count + self.pool_pages))
+
+    def _whole(self, steps: Steps, pages: PageRange) -> None:
+        if steps:
+            found = self.run([Procedure("setup", steps)], [0], [pages.start], [pages.count], [0])
+            if found.failed:
+                raise found.refusal or Refused(EOPNOTSUPP, f"{self.policy.name} does not get to where this starts")
+
+    def run(
+        self, procedures: Sequence[Procedure], which: Sequence[int] | NDArray[np.int32],
+        firsts: Sequence[int] | NDArray[np.int64], counts: Sequence[int] | NDArray[np.int64],
+        sizes: Sequence[int] | NDArray[np.int64],
+    ) -> Counts:  # fmt: skip
+        """Requests one after the other. which: the procedure of each; firsts, counts: its pages; sizes: its bytes."""
+        rows, starts, steps = programs(list(procedures))
+        tally = Tally.empty(len(rows), len(self.table.pages))
+        run(
+            rows, starts, np.asarray(which, np.int32), np.asarray(firsts, np.int64), np.asarray(counts, np.int64),
+            np.asarray(sizes, np.int64), self.blocks, self.pages, self.table, self._bits, self.free, self.count, tally,
+        )  # fmt: skip
+        found = Counts(completed=tally.completed, failed=tally.failed, refusal=self._refusal(tally, rows))
+        found.events += tally.events(self.table, rows).sum(0)
+        for row in np.flatnonzero(rows[:, 0] == Kind.COUNT):
+            found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
+        return found
+
+    def _refusal(self, tally: Tally, rows: NDArray[np.int32]) -> Refused | None:
+        row, outcome, page = (int(value) for value in tally.refusal)
+        if row < 0:
+            return None
+        op, what = Op(rows[row, 1]), Outcome(outcome)
+        why = f"{op.key} under {self.policy.name}: {what.name}; {reason(op)}"
+        return Refused(what.errno or EFAULT, why, page * self.page_size)

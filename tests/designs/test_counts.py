@@ -1,0 +1,154 @@
+"""The counts of the mail's listings, request by request."""
+
+import pytest
+
+from pagewarden.designs import DESIGNS, PROCEDURES, Options, Procedure, design_named
+from pagewarden.designs.convert import unshare
+from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy
+from pagewarden.sim import Counts, Machine
+from pagewarden.vocab import EDGES, HUGE_PAGE, Event, PageRange, UserMistake
+
+HYBRID = POLICIES["hybrid"]
+TABLE = {  # hops, access syscalls, guest copies, host copies, PTE set, PTE clear, TLBI (mail of 5 April 2022)
+    "dma-buffer": (4, 0, 1, 1, 0, 0, 0),
+    "bounce": (4, 0, 1, 1, 0, 0, 0),
+    "remap": (8, 2, 0, 0, 1, 1, 2),
+    "pread": (8, 1, 0, 1, 1, 1, 1),
+    "splice": (8, 1, 0, 0, 1, 1, 1),
+    "window": (8, 0, 0, 1, 1, 1, 1),
+    "iommu": (6, 0, 0, 1, 1, 1, 1),
+}
+CONVERTING = ("remap", "pread", "splice", "window", "iommu")
+every_design = pytest.mark.parametrize("name", TABLE)
+
+
+def count(name: str, pages: int = 1, write: bool = True, options: Options | None = None) -> Counts:
+    machine = Machine(HYBRID, 512)
+    found = machine.perform(DESIGNS[name](options or Options(), HYBRID, write), PageRange(0, pages))
+    assert (found.completed, found.failed) == (1, 0), found.refusal
+    return found
+
+
+def summary(found: Counts) -> tuple[int, ...]:
+    events = (
+        Event.ACCESS_SYSCALLS, Event.GUEST_COPIES, Event.HOST_COPIES,
+        Event.HYP_PTE_SET, Event.HYP_PTE_CLEAR, Event.TLBI,
+    )  # fmt: skip
+    return (found.hops.total(), *(found[event] for event in events))
+
+
+@every_design
+@pytest.mark.parametrize("write", [True, False])
+def test_one_page(name: str, write: bool) -> None:
+    assert summary(count(name, write=write)) == TABLE[name]
+
+
+@every_design
+def test_64_kib_converts_in_one_call(name: str) -> None:
+    hops, syscalls, guest, host, entries, cleared, tlbi = TABLE[name]
+    assert summary(count(name, pages=16)) == (hops, syscalls, guest, host, 16 * entries, 16 * cleared, tlbi)
+    assert count(name, pages=16)[Event.HOST_COPY_BYTES] == host * 65536
+
+
+@every_design
+def test_without_batch_each_page_is_a_call(name: str) -> None:
+    hops, syscalls, guest, host, entries, cleared, tlbi = TABLE[name]
+    by_page = {"dma-buffer": 0, "bounce": 0, "iommu": 1}.get(name, 2)  # conversions by hypercall
+    found = count(name, pages=16, options=Options(batch=False))
+    extra = 15 if name in CONVERTING else 0
+    expected = (hops + 2 * 15 * by_page, syscalls, guest, host, 16 * entries, 16 * cleared, tlbi + extra)
+    assert summary(found) == expected
+    assert found[Event.HYPERCALLS] == 16 * by_page
+
+
+@pytest.mark.parametrize("name", ["remap", "pread", "splice", "window"])
+def test_sync_notify_costs_two_hops_a_share(name: str) -> None:
+    assert count(name, options=Options(sync_notify=True)).hops.total() == TABLE[name][0] + 2
+    assert count(name, pages=4, options=Options(sync_notify=True, batch=False)).hops.total() == 4 + 4 * 4 + 4 * 2
+
+
+@pytest.mark.parametrize("name", ["dma-buffer", "bounce", "window", "iommu"])
+def test_in_place_saves_the_host_copy(name: str) -> None:
+    assert count(name, options=Options(in_place=True))[Event.HOST_COPIES] == 0
+
+
+def test_every_hop_has_an_edge_and_worlds_follow() -> None:
+    for name in TABLE:
+        found = count(name)
+        assert set(found.hops) <= set(EDGES)
+        assert found.hops["guest>hyp"] == found.hops["hyp>guest"]
+        assert found.hops["hyp>host"] == found.hops["host>hyp"]
+
+
+def test_huge_pages_change_counts_only() -> None:
+    machine = Machine(HYBRID, 64, page_size=HUGE_PAGE)
+    found = machine.perform(DESIGNS["window"](Options(), HYBRID, True), PageRange(0, 1), size=HUGE_PAGE)
+    assert summary(found) == TABLE["window"] and found[Event.HOST_COPY_BYTES] == HUGE_PAGE
+
+
+def held(retries: int) -> tuple[Machine, Counts]:
+    machine = Machine(HYBRID, 512)
+    design = DESIGNS["window"](Options(retries=retries, lazy=1), HYBRID, True)
+    machine.perform(design, PageRange(0, 1))  # lazy: the page stays shared
+    assert machine.apply(Op.FD_GET, PageRange(0, 1))[0] is Outcome.DONE
+    steps = unshare(Options(retries=retries), HYBRID)
+    return machine, machine.run([Procedure("unshare", steps)], [0], [0], [1], [4096])
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_unshare_of_a_held_page_is_refused_and_the_guest_learns_it(retries: int) -> None:
+    machine, found = held(retries)
+    assert found.completed == 1 and found[Event.HYP_PTE_CLEAR] == 0
+    assert found.hops.total() == 2 * (1 + retries) and found[Event.HYPERCALLS] == 1 + retries
+    assert machine.page(0).owner is Owner.SHARED, "the page stays shared"
+
+
+def test_an_exhausted_pool_stops_the_request_and_gives_back() -> None:
+    machine = Machine(HYBRID, 64, pool_pages=8)
+    design = DESIGNS["bounce"](Options(), HYBRID, True)
+    machine.prepare(design, PageRange(0, 16))
+    found = machine.run([design], [0], [0], [9], [36864])
+    assert (found.completed, found.failed, found.hops.total()) == (0, 1, 0)
+    again = machine.run([design], [0, 0], [0, 8], [8, 8], [32768, 32768])
+    assert (again.completed, again.failed) == (2, 0)
+
+
+def test_a_full_ring_falls_back_to_the_fault() -> None:
+    machine = Machine(HYBRID, 64, ring_entries=4)
+    design = DESIGNS["iommu"](Options(), HYBRID, True)
+    fits, full = machine.perform(design, PageRange(0, 4)), machine.perform(design, PageRange(8, 16))
+    assert fits.hops.total() == 6 and fits[Event.FAULTS] == 0
+    assert full.completed == 1 and full.hops.total() == 8 and full[Event.FAULTS] == 1
+    assert full[Event.HYP_PTE_SET] == full[Event.HYP_PTE_CLEAR] == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "hops", "events"),
+    [
+        ("boot", 4, {Event.FAULTS: 1, Event.ALLOCATIONS: 1, Event.PINS: 1, Event.HYP_PTE_CLEAR: 1, Event.TLBI: 1,
+                     Event.GUEST_PTE_SET: 1}),
+        ("populate", 2, {Event.ALLOCATIONS: 1, Event.HOST_COPIES: 1, Event.HYP_PTE_CLEAR: 1, Event.GUEST_PTE_SET: 1}),
+        ("teardown", 2, {Event.SCRUBS: 1, Event.HYP_PTE_SET: 1, Event.GUEST_PTE_CLEAR: 1, Event.NOTIFICATIONS: 1}),
+        ("migrate-page", 2, {Event.HYP_COPIES: 1, Event.SCRUBS: 1, Event.NOTIFICATIONS: 1, Event.GUEST_PTE_SET: 1}),
+        ("swap-out", 2, {Event.HYP_COPIES: 1, Event.SCRUBS: 1, Event.NOTIFICATIONS: 1}),
+        ("swap-in", 4, {Event.HYP_COPIES: 1, Event.ALLOCATIONS: 1, Event.FAULTS: 1, Event.GUEST_PTE_SET: 1}),
+        ("punch", 0, {Event.SCRUBS: 1, Event.NOTIFICATIONS: 1, Event.HYP_PTE_SET: 1}),
+    ],
+)  # fmt: skip
+def test_other_procedures(name: str, hops: int, events: dict[Event, int]) -> None:
+    found = Machine(HYBRID, 64).perform(PROCEDURES[name](HYBRID), PageRange(0, 1))
+    assert (found.completed, found.failed) == (1, 0), found.refusal
+    assert found.hops.total() == hops
+    assert {event: found[event] for event in events} == events
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_strace_under_every_policy(policy: Policy) -> None:
+    found = Machine(policy, 64).perform(PROCEDURES["strace"](policy), PageRange(0, 1))
+    reads = {"memfd", "pkvm", "patch-v5"}  # the secret; zeroes of a reclaimed page; the old shared memory
+    assert bool(found.completed) == (policy.name in reads)
+
+
+def test_a_typo_lists_the_designs() -> None:
+    with pytest.raises(UserMistake, match="window"):
+        design_named("windoww")

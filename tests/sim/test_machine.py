@@ -1,0 +1,212 @@
+"""The machine against the law: ranges, blocks, bytes, determinism."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagewarden.designs import DESIGNS, PROCEDURES, Options
+from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, start, tabulate
+from pagewarden.port import Memory
+from pagewarden.sim import Contents, Machine, ModelMemory
+from pagewarden.sim.pages import BLOCK, empty, fill, run_of
+from pagewarden.vocab import Event, PageRange, PrivateAccess, Refused
+
+HYBRID = POLICIES["hybrid"]
+PAGES = 3 * BLOCK
+ranges = st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(lambda t: PageRange(min(t), max(t)))
+
+
+@given(st.lists(st.tuples(ranges, st.integers(0, 5)), max_size=30))
+def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> None:
+    blocks, pages = empty(PAGES)
+    plain = np.zeros(PAGES, np.uint16)
+    for pages_of, state in fills:
+        fill(blocks, pages, pages_of.start, pages_of.stop, state)
+        plain[pages_of.start : pages_of.stop] = state
+    position, seen = 0, np.zeros(PAGES, np.uint16)
+    while position < PAGES:
+        state, end = run_of(blocks, pages, position, PAGES)
+        assert position < end <= PAGES
+        seen[position:end] = state
+        position = int(end)
+    assert (seen == plain).all()
+
+
+class Slow:
+    """The same machine page by page, from the readable function."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.pages = policy, [start(policy)] * PAGES
+
+    def apply(self, op: Op, pages: PageRange) -> tuple[Outcome, int]:
+        known = {page: apply(self.policy, page, op) for page in set(self.pages[pages.start : pages.stop])}
+        for number in range(pages.start, pages.stop):
+            if known[self.pages[number]].outcome is not Outcome.DONE:
+                return known[self.pages[number]].outcome, number
+        for number in range(pages.start, pages.stop):
+            self.pages[number] = known[self.pages[number]].page
+        return Outcome.DONE, pages.stop
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(POLICIES)), st.lists(st.tuples(st.sampled_from(Op), ranges), max_size=25))
+def test_machine_equals_the_law_page_by_page(name: str, calls: list[tuple[Op, PageRange]]) -> None:
+    policy = POLICIES[name]
+    machine, slow = Machine(policy, PAGES, pool_pages=0), Slow(policy)
+    preface = [(Op.ALLOCATE, PageRange(0, PAGES)), (Op.KVM_GET, PageRange(0, 700))]
+    for op, pages in [*preface, (Op.DONATE_BEGIN, PageRange(5, 600)), *calls]:
+        assert machine.apply(op, pages) == slow.apply(op, pages)
+    for number in (0, 1, BLOCK - 1, BLOCK, 600, PAGES - 1, *(p.start for _, p in calls if p.count)):
+        assert machine.page(number) == slow.pages[number]
+
+
+def test_a_tebibyte_costs_nothing_until_touched() -> None:
+    before = _resident()
+    machine = Machine(HYBRID, 1 << 28)
+    whole = PageRange(0, 1 << 28)
+    assert machine.apply(Op.ALLOCATE, whole) == (Outcome.DONE, 1 << 28)
+    assert machine.pages.nbytes + machine.blocks.nbytes < 1 << 30
+    assert _resident() - before < 64 << 20
+    assert machine.apply(Op.POPULATE, PageRange(12345, 12346))[0] is Outcome.DONE
+    assert machine.page(12345).data > machine.page(12344).data
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_a_refused_range_leaves_no_trace() -> None:
+    machine = Machine(HYBRID, 64)
+    machine.perform(PROCEDURES["boot"](HYBRID), PageRange(0, 8))
+    held = machine.page(3)
+    assert machine.apply(Op.SHARE, PageRange(3, 4))[0] is Outcome.DONE
+    before = [machine.page(page) for page in range(8)]
+    assert machine.apply(Op.SHARE, PageRange(0, 8)) == (Outcome.EPERM, 3)
+    assert [machine.page(page) for page in range(8)] == before and before[2] == held
+
+
+def test_the_same_calls_give_the_same_events() -> None:
+    def once() -> tuple[dict[str, object], list[int]]:
+        machine = Machine(HYBRID, 4096)
+        designs = [design(Options(), HYBRID, True) for design in DESIGNS.values() if design.__name__ != "bounce"]
+        machine.prepare(designs[1], PageRange(0, 2048))
+        random = np.random.default_rng(7)
+        which = random.integers(1, len(designs), 500, np.int32)
+        counts = random.integers(1, 64, 500)
+        found = machine.run(designs, which, random.integers(0, 1900, 500), counts, counts * 4096)
+        return found.as_dict(), machine.blocks.tolist()
+
+    assert once() == once()
+
+
+CANARY = bytes(range(256)) * 16
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"memfd", "patch-v5"}))
+def test_the_host_sees_nothing_and_nothing_is_lost(name: str) -> None:
+    policy = POLICIES[name]
+    memory = ModelMemory(16 << 12, policy)
+    assert isinstance(memory, Memory)
+    memory.private_write(5 << 12, CANARY)
+    with pytest.raises(PrivateAccess) as refusal:
+        memory.window.read((5 << 12) + 7, 100)
+    assert refusal.value.offset == 5 << 12
+    with pytest.raises(PrivateAccess):
+        memory.window.write(5 << 12, b"x")
+    assert memory.private_read(5 << 12, 4096) == CANARY
+    memory.share(PageRange(4, 7))
+    kept = policy.has("in-place")
+    assert (memory.window.read(5 << 12, 4096) == CANARY) == kept
+    memory.window.write((5 << 12) + 1, b"host")
+    memory.unshare(PageRange(4, 7))
+    assert (memory.private_read((5 << 12) + 1, 4) == b"host") == kept
+    with pytest.raises(PrivateAccess):
+        memory.window.read(5 << 12, 1)
+
+
+def test_plain_memfd_leaks() -> None:
+    memory = ModelMemory(4 << 12, POLICIES["memfd"])
+    memory.private_write(0, CANARY)
+    assert memory.window.read(0, 4096) == CANARY
+
+
+def test_conversion_is_all_or_nothing_and_names_the_page() -> None:
+    memory = ModelMemory(8 << 12, HYBRID)
+    memory.share(PageRange(0, 8))
+    memory.contents.apply(Op.FD_GET, PageRange(6, 7))
+    with pytest.raises(Refused) as refusal:
+        memory.unshare(PageRange(0, 8))
+    assert refusal.value.offset == 6 << 12
+    assert all(memory.is_shared(page) for page in range(8))
+
+
+def _private(policy: Policy, *events: Op) -> Contents:
+    contents = Contents(Machine(policy, 4, pool_pages=0), seed=1)
+    for op in (Op.ALLOCATE, Op.KVM_GET, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT, Op.GUEST_MAP):
+        assert contents.apply(op, PageRange(0, 1))[0] is Outcome.DONE
+    contents.write(Op.GUEST_STORE, 0, CANARY)
+    for op in events:
+        assert contents.apply(op, PageRange(0, 1))[0] is Outcome.DONE, op
+    return contents
+
+
+LET_GO = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT)
+AGAIN = (Op.NOTIFY_END, Op.KVM_GET, Op.GUEST_MAP)
+
+
+@pytest.mark.parametrize(
+    "move", [(Op.MIGRATE_BEGIN, Op.MIGRATE_COPY, Op.MIGRATE_COMMIT), (Op.SWAP_OUT, Op.SWAP_IN)], ids=["migrate", "swap"]
+)
+def test_moving_a_page_keeps_its_bytes_and_junks_its_frame(move: tuple[Op, ...]) -> None:
+    contents = _private(HYBRID, *LET_GO, *move, *AGAIN)
+    assert contents.read(Op.GUEST_LOAD, 0, 4096) == CANARY
+    assert contents.freed and all(CANARY[:16] not in frame for frame in contents.freed)
+
+
+def test_swap_copies_of_hybrid_are_opaque_and_an_old_one_is_refused() -> None:
+    contents = _private(HYBRID, *LET_GO, Op.SWAP_OUT)
+    assert CANARY[:16] not in contents.read(Op.SWAP_READ, 0, 4096)
+    for op in (Op.SWAP_IN, *AGAIN):
+        contents.apply(op, PageRange(0, 1))
+    contents.write(Op.GUEST_STORE, 0, b"newer")
+    for op in (*LET_GO, Op.SWAP_OUT):
+        contents.apply(op, PageRange(0, 1))
+    assert contents.apply(Op.SWAP_IN_STALE, PageRange(0, 1))[0] is Outcome.EBADMSG
+    assert contents.apply(Op.SWAP_IN, PageRange(0, 1))[0] is Outcome.DONE
+    assert contents.peek(0)[:5] == b"newer"
+
+
+def test_without_freshness_an_old_copy_comes_back() -> None:
+    contents = _private(HYBRID.without("swap-fresh"), *LET_GO, Op.SWAP_OUT, Op.SWAP_IN, *AGAIN)
+    contents.write(Op.GUEST_STORE, 0, b"newer")
+    for op in (*LET_GO, Op.SWAP_OUT, Op.SWAP_IN_STALE):
+        assert contents.apply(op, PageRange(0, 1))[0] is Outcome.DONE
+    assert contents.peek(0) == CANARY
+
+
+def test_a_pin_on_a_replaced_page_reads_what_was_shared_then() -> None:
+    policy = POLICIES["uffd-window-isolated"]
+    contents = _private(policy, Op.SHARE, Op.HOST_MAP, Op.GUP_PIN)
+    for op in (Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT):
+        contents.apply(op, PageRange(0, 1))
+    contents.write(Op.GUEST_STORE, 0, b"secret since")
+    assert contents.read(Op.KMAP_READ, 0, 4096) == CANARY
+    assert contents.read(Op.GUEST_LOAD, 0, 12) == b"secret since"
+
+
+@pytest.mark.parametrize("name", ["hybrid", "memfd"])
+def test_teardown_scrubs_where_the_policy_says(name: str) -> None:
+    contents = _private(POLICIES[name], *LET_GO, Op.RECLAIM)
+    assert contents.machine.page(0).owner is Owner.HOST
+    assert (contents.peek(0) == CANARY) == (name == "memfd")
+
+
+def test_events_of_a_range_are_the_sum_of_its_pages() -> None:
+    machine = Machine(HYBRID, 2048)
+    found = machine.perform(PROCEDURES["boot"](HYBRID), PageRange(100, 1900))
+    assert found[Event.ALLOCATIONS] == 1800 and found[Event.TLBI] == 1
+    assert tabulate(HYBRID).pages[0] == machine.page(99)
