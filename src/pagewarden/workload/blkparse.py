@@ -58,7 +58,7 @@ class _Reader:
     def take(self, chunk: Chunk, events: Ints) -> None:
         """Check the lines with this action, then keep their requests."""
         lines = events[chunk.equals(chunk.field(5, events), self.action.encode())]
-        chunk.refuse((lines[chunk.counts[lines] < 7], LINE))
+        chunk.refuse((lines[chunk.counts[lines] < 8], LINE))  # a flush still has its command
         kind = _kind(chunk, lines)
         data = ((kind == ord("R")) | (kind == ord("W"))) & _has_extent(chunk, lines)
         stamp, bad_stamps = _stamps(chunk, lines)
@@ -77,7 +77,9 @@ class _Reader:
         for letter, reason in REASONS.items():
             named = kind == letter[0]
             if letter == b"F":
-                named |= (kind == ord("W")) | (kind == ord("R"))
+                named |= kind == ord("W")
+            if letter == b"N":
+                named |= kind == ord("R")
             if named.any():
                 self.skipped[reason] += int(named.sum())
 
@@ -108,9 +110,7 @@ def _kind(chunk: Chunk, lines: Ints) -> Ints:
 
 def _has_extent(chunk: Chunk, lines: Ints) -> Mask:
     """Which lines go on with SECTOR + BLOCKS; a flush has none, and its command follows at once."""
-    rest = np.flatnonzero(chunk.counts[lines] >= 8)
-    found = np.zeros(len(lines), bool)
-    found[rest] = (chunk.word(chunk.field(7, lines[rest])) & np.uint64(0xFF)) != ord("[")
+    found: Mask = (chunk.word(chunk.field(7, lines)) & np.uint64(0xFF)) != ord("[")
     return found
 
 

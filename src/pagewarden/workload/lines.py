@@ -85,8 +85,14 @@ class Chunk:
         return self._words[fields.start] & _low_bytes(fields.size)
 
     def equals(self, fields: Fields, name: bytes) -> Mask:
-        """Which fields are this name; of a longer name than eight bytes only size and beginning are compared."""
-        same: Mask = (fields.size == len(name)) & (self.word(fields) == int.from_bytes(name[:8], "little"))
+        """Which fields are this name."""
+        live = np.flatnonzero(fields.size == len(name))
+        for skip in range(0, len(name), 8):
+            part = name[skip : skip + 8]
+            words = self._words[fields.start[live] + skip] & np.uint64(2 ** (8 * len(part)) - 1)
+            live = live[words == int.from_bytes(part, "little")]
+        same = np.zeros(len(fields.start), bool)
+        same[live] = True
         return same
 
     def hash(self, fields: Fields) -> Words:
