@@ -7,7 +7,7 @@ from standin import Guarded, Plain
 
 from live import require
 from pagewarden.live.paths import PATHS, Direction, Path
-from pagewarden.live.paths.runner import Job, run_all
+from pagewarden.live.paths.runner import Case, Job, run_all
 from pagewarden.live.paths.trial import Result, State, Verdict
 from pagewarden.vocab import Unavailable
 
@@ -42,7 +42,7 @@ EVERY = [pytest.param(path, id=f"{path.name}-{path.direction}") for path in PATH
 @pytest.fixture(scope="module")
 def verdicts() -> Mapping[Key, Verdict]:
     jobs = [
-        Job((stage.__name__, path.name, path.direction, state), stage, path, state)
+        Job(stage, [Case((stage.__name__, path.name, path.direction, state), path, state)])
         for stage in (Plain, Guarded) for path in PATHS.values() for state in State
     ]
     return dict(run_all(jobs))

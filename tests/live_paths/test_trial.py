@@ -10,7 +10,7 @@ from standin import Plain
 
 from pagewarden.live.paths import PATHS, Attempt, Direction, Path, Target
 from pagewarden.live.paths.registry import anywhere
-from pagewarden.live.paths.runner import Job, run_all
+from pagewarden.live.paths.runner import Case, Job, run_all
 from pagewarden.live.paths.trial import BEFORE, Evidence, Result, State, Trial, Verdict, shows
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
 
@@ -25,6 +25,9 @@ class Paper:
     def __init__(self, seen: bytes | None = None, tear: bool = False, error: str | None = None) -> None:
         self.seen, self.tear, self.error = seen, tear, error
         self.bytes, self.calls = b"", list[str]()
+
+    def reset(self) -> None:
+        self.calls.append("reset")
 
     def share(self) -> None:
         self.calls.append("share")
@@ -50,9 +53,9 @@ class Paper:
 
 
 @pytest.mark.parametrize("state, steps", [
-    (State.PRIVATE, "arm canary use"),
-    (State.SHARED, "share arm canary use"),
-    (State.AGAIN, "share arm unshare canary use"),
+    (State.PRIVATE, "reset arm canary use"),
+    (State.SHARED, "reset share arm canary use"),
+    (State.AGAIN, "reset share arm unshare canary use"),
 ])
 def test_the_canary_comes_after_the_last_conversion(state: State, steps: str) -> None:
     stage = Paper()
@@ -105,7 +108,7 @@ def made(act: object) -> Path:
 
 
 def verdict_of(path: Path, seconds: float = 10.0) -> Verdict:
-    return dict(run_all([Job("it", Plain, path, State.SHARED)], seconds=seconds))["it"]
+    return dict(run_all([Job(Plain, [Case("it", path, State.SHARED)])], seconds=seconds))["it"]
 
 
 def test_a_child_that_is_killed_is_a_refusal_by_that_signal() -> None:
@@ -148,6 +151,21 @@ def test_a_path_that_cannot_run_here_says_why() -> None:
 
     path = Path("made", Direction.READ, False, "made", LOAD.start, lacking, (), 2 * PAGE_SIZE)
     assert verdict_of(path) == Verdict(Result.UNAVAILABLE, reason="no such thing; get one")
+
+
+def test_what_a_dying_child_leaves_undone_is_done_by_another() -> None:
+    class Lasting(Paper):
+        def __init__(self, size: int) -> None:
+            super().__init__(seen=b"", error="EFAULT")
+
+        def use(self, hint: bytes) -> Evidence:
+            if self.calls.count("use") == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().use(hint)
+
+    cases = [Case(number, LOAD, State.PRIVATE) for number in range(4)]
+    verdicts = dict(run_all([Job(Lasting, cases)]))
+    assert [verdicts[number].error for number in range(4)] == ["EFAULT", "SIGKILL", "EFAULT", "SIGKILL"]
 
 
 def test_a_failing_trial_is_a_bug_and_not_a_result() -> None:

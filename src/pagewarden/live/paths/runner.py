@@ -1,7 +1,6 @@
 """Many trials, each in a child process of its own: a child that crashes or hangs is a result, never an accident."""
 
 import ctypes
-import json
 import os
 import resource
 import select
@@ -11,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
+
+import msgspec
 
 from pagewarden.live import kernel
 from pagewarden.live.paths.registry import Path
@@ -26,21 +27,37 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Job(Generic[Key]):
-    """A trial to be run: how to open a memory of so many bytes (in the child), what to try on it; key: the caller's."""
+class Case(Generic[Key]):
+    """What to try on a memory; key is the caller's."""
 
     key: Key
-    open: Callable[[int], Stage]
     path: Path
     state: State
 
 
-def run_all(jobs: Sequence[Job[Key]], at_once: int = 2, seconds: float = 5.0) -> Iterator[tuple[Key, Verdict]]:
-    """Every job's verdict, in the order of completion. seconds: how long one may take until it is killed.
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Key]):
+    """Trials for one child, one after the other on one memory: `open` makes it there, of so many bytes (as the first
+    case asks). Several cases are for a stage that outlives the host side on it."""
 
-    Raises InternalError when a trial itself failed, rather than its path.
+    open: Callable[[int], Stage]
+    cases: Sequence[Case[Key]]
+
+
+class Answer(msgspec.Struct):
+    """A child's word on one case; failed: the words of an error of the trial itself."""
+
+    verdict: Verdict | None = None
+    failed: str = ""
+
+
+def run_all(jobs: Sequence[Job[Key]], at_once: int = 2, seconds: float = 5.0) -> Iterator[tuple[Key, Verdict]]:
+    """Every case's verdict, in the order of completion. seconds: how long one case may take until its child is killed.
+
+    What a child leaves undone when it dies another one does. Raises InternalError when a trial itself failed, rather
+    than its path.
     """
-    waiting, running = list(reversed(jobs)), dict[int, "_Child[Key]"]()
+    waiting, running = list(reversed(jobs)), dict[int, _Child[Key]]()
     poll = select.poll()
     try:
         while waiting or running:
@@ -48,32 +65,35 @@ def run_all(jobs: Sequence[Job[Key]], at_once: int = 2, seconds: float = 5.0) ->
                 child = _Child(waiting.pop(), seconds)
                 running[child.watch] = child
                 poll.register(child.watch, select.POLLIN)
-            oldest = next(iter(running.values()))
-            patience = max(0.0, oldest.deadline - time.monotonic())
-            for watch, _ in poll.poll(patience * 1000) or [(oldest.watch, 0)]:
+            first = min(running.values(), key=lambda child: child.deadline)
+            patience = max(0.0, first.deadline - time.monotonic())
+            for watch, _ in poll.poll(patience * 1000) or [(first.watch, 0)]:
                 poll.unregister(watch)
                 child = running.pop(watch)
-                yield child.job.key, child.verdict()
+                verdicts = child.verdicts()
+                yield from zip((case.key for case in child.job.cases), verdicts, strict=False)
+                if rest := child.job.cases[len(verdicts):]:
+                    waiting.append(Job(child.job.open, rest))
     finally:
         for child in running.values():
-            child.verdict()
+            child.verdicts()
 
 
 class _Child(Generic[Key]):
-    """A forked process, the leader of its own group, at work on one trial."""
+    """A forked process, the leader of its own group, at work on one job."""
 
     def __init__(self, job: Job[Key], seconds: float) -> None:
         self.job = job
-        self.deadline = time.monotonic() + seconds
-        self._answer, answer = os.pipe()
+        self.deadline = time.monotonic() + seconds * len(job.cases)
+        self._answers, answers = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _serve(job, answer)
-        os.close(answer)
+            _serve(job, answers)
+        os.close(answers)
         self.watch = os.pidfd_open(self._pid)
 
-    def verdict(self) -> Verdict:
-        """End the child with all of its helpers and say what it found."""
+    def verdicts(self) -> list[Verdict]:
+        """End the child with all of its helpers and say what it found, for its first cases at least one."""
         ended = bool(select.select([self.watch], [], [], 0)[0])
         for kill in (os.killpg, os.kill):
             try:
@@ -81,52 +101,72 @@ class _Child(Generic[Key]):
             except ProcessLookupError:
                 continue
         _, status = os.waitpid(self._pid, 0)
-        os.set_blocking(self._answer, False)
-        try:
-            answer = os.read(self._answer, 1 << 16)
-        except BlockingIOError:
-            answer = b""
-        os.close(self._answer)
+        os.set_blocking(self._answers, False)
+        lines = _drain(self._answers).splitlines()
+        os.close(self._answers)
         os.close(self.watch)
-        return self._read(answer, ended, status)
+        found = [self._read(case, line) for case, line in zip(self.job.cases, lines, strict=False)]
+        if len(found) < len(self.job.cases):
+            found.append(Verdict(Result.REFUSED, _how_it_ended(status) if ended else "TIMEOUT"))
+        return found
 
-    def _read(self, answer: bytes, ended: bool, status: int) -> Verdict:
-        if not ended:
-            return Verdict(Result.REFUSED, "TIMEOUT")
-        if not answer:
-            name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"EXIT {status >> 8}"
-            return Verdict(Result.REFUSED, name)
-        fields = json.loads(answer)
-        if "failed" in fields:
-            raise InternalError(f"the trial of {self.job.path.name} ({self.job.state}) failed:\n{fields['failed']}")
-        return Verdict(Result(fields["result"]), fields["error"], fields["touched"], fields["reason"])
+    def _read(self, case: Case[Key], line: bytes) -> Verdict:
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.verdict is None:
+            raise InternalError(f"the trial of {case.path.name} ({case.state}) failed:\n{answer.failed}")
+        return answer.verdict
 
 
-def _serve(job: Job[Any], answer: int) -> NoReturn:
+def _drain(fd: int) -> bytes:
+    """What is in a pipe, whoever may still hold its other end."""
+    content = b""
+    try:
+        while part := os.read(fd, 1 << 16):
+            content += part
+    except BlockingIOError:
+        pass
+    return content
+
+
+def _how_it_ended(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"EXIT {os.waitstatus_to_exitcode(status)}"
+
+
+def _serve(job: Job[Any], answers: int) -> NoReturn:
     """The child's whole life."""
     try:
         os.setpgid(0, 0)
         kernel.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        _send(answer, _run(job, answer))
+        stage: Stage | Unavailable
+        try:
+            stage = job.open(job.cases[0].path.size)
+        except Unavailable as lack:
+            stage = lack
+        for case in job.cases:
+            _send(answers, Answer(_run(stage, case, answers)))
     except BaseException:
-        os.write(answer, json.dumps({"failed": traceback.format_exc()}).encode())
+        _send(answers, Answer(failed=traceback.format_exc()))
     finally:
         os._exit(0)
 
 
-def _run(job: Job[Any], answer: int) -> Verdict:
+def _run(stage: Stage | Unavailable, case: Case[Any], answers: int) -> Verdict:
     try:
-        job.path.requires()
-        trial = Trial(job.open(job.path.size), job.path, job.state)
-        with_handler(lambda number: _send(answer, trial.judge(Evidence(error=signal.Signals(number).name))))
+        if isinstance(stage, Unavailable):
+            raise stage
+        case.path.requires()
+        trial = Trial(stage, case.path, case.state)
+        with_handler(lambda number: _send(answers, Answer(trial.judge(Evidence(error=signal.Signals(number).name)))))
         return trial.run()
     except Unavailable as lack:
         return Verdict(Result.UNAVAILABLE, reason=str(lack))
 
 
 def with_handler(report: Callable[[int], None]) -> None:
-    """Report a fault of this process and end it: the warden lives here too, and must still look at its page.
+    """Report a fault of this process and end it: the warden may live here too, and must still look at its page.
 
     A C handler, for Python's own would return to the faulting load. Faults happen inside foreign calls, so the
     interpreter is at rest when the handler enters it again.
@@ -146,6 +186,5 @@ _KEPT: list[object] = []
 """Handlers that C still points to."""
 
 
-def _send(answer: int, verdict: Verdict) -> None:
-    fields = {"result": verdict.result, "error": verdict.error, "touched": verdict.touched, "reason": verdict.reason}
-    os.write(answer, json.dumps(fields).encode())
+def _send(answers: int, answer: Answer) -> None:
+    os.write(answers, msgspec.json.encode(answer) + b"\n")

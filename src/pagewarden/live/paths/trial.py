@@ -8,7 +8,7 @@ from errno import errorcode
 from signal import Signals
 from typing import Protocol
 
-from pagewarden.live.paths.registry import Attempt, Died, Direction, Path, Target
+from pagewarden.live.paths.registry import SAMPLE, Attempt, Died, Direction, Path, Target
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 CANARY_BYTES = 32
@@ -53,6 +53,9 @@ class Verdict:
 class Stage(Protocol):
     """A memory full of BEFORE, its middle page on trial: the warden's side, with the host side at its command."""
 
+    def reset(self) -> None:
+        """As it was at first: the page on trial private, all of them BEFORE."""
+
     def share(self) -> None: ...
     def unshare(self) -> None: ...
     def put(self, data: bytes) -> None:
@@ -87,7 +90,7 @@ class Hand:
         try:
             next(self._attempt) if hint is None else self._attempt.send(hint)
         except StopIteration as end:
-            return Evidence(seen=end.value)
+            return Evidence(seen=end.value[:SAMPLE])
         except OSError as error:
             return Evidence(error=errorcode.get(error.errno or 0, str(error.errno)))
         except Died as death:
@@ -106,6 +109,7 @@ class Trial:
 
     def run(self) -> Verdict:
         """Set the page up, let the host side try, judge. Raises what the stage raises, except a refused unshare."""
+        self.stage.reset()
         if self.state is not State.PRIVATE:
             self.stage.share()
         refused = self.stage.arm(self.path)
@@ -144,3 +148,6 @@ class Cooperating:
     def __init__(self, address: int) -> None:
         self.hand = Hand(Target(address, os.getpid(), os.getpid()))
         self.arm, self.use = self.hand.arm, self.hand.use
+
+    def reset(self) -> None:
+        """It is for one trial, and new."""
