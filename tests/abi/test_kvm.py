@@ -14,7 +14,7 @@ SIZES = {
 OFFSETS = {
     "kvm_regs": {"rax": 0, "rsi": 32, "rdi": 40, "r8": 64, "rip": 128, "rflags": 136},
     "kvm_sregs": {"tr": 144, "gdt": 192, "cr0": 224, "efer": 264, "apic_base": 272, "interrupt_bitmap": 280},
-    "kvm_run": {"immediate_exit": 1, "exit_reason": 8, "cr8": 16, "apic_base": 24, "exit": 32, "kvm_valid_regs": 288},
+    "kvm_run": {"immediate_exit": 1, "exit_reason": 8, "cr8": 16, "exit": 32, "kvm_valid_regs": 288, "s": 304},
     "kvm_run_io": {"port": 2, "data_offset": 8},
     "kvm_run_mmio": {"data": 8, "len": 16, "is_write": 20},
     "kvm_run_memory_fault": {"flags": 0, "gpa": 8, "size": 16},

@@ -99,13 +99,20 @@ class kvm_run_exit(Union):
     )
 
 
+class kvm_sync_regs(Structure):
+    """The first of its registers; sregs and events follow in the header."""
+
+    _fields_ = (("regs", kvm_regs),)
+
+
 class kvm_run(Structure):
-    """The page shared with user space, as far as the exit's details; the header's anonymous union is `exit` here."""
+    """The page shared with user space; the header's anonymous union is `exit` here, s.regs is `s`."""
 
     _fields_ = (
         ("request_interrupt_window", u8), ("immediate_exit", u8), ("padding1", u8 * 6), ("exit_reason", u32),
         ("ready_for_interrupt_injection", u8), ("if_flag", u8), ("flags", u16), ("cr8", u64), ("apic_base", u64),
         ("exit", kvm_run_exit), ("kvm_valid_regs", u64), ("kvm_dirty_regs", u64),
+        ("s", kvm_sync_regs),
     )
 
 
@@ -165,9 +172,11 @@ KVM_IOEVENTFD_FLAG_PIO = 1 << 1
 KVM_IOEVENTFD_FLAG_DEASSIGN = 1 << 2
 KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT = 0, 1
 KVM_MEMORY_EXIT_FLAG_PRIVATE = 1 << 3
+KVM_SYNC_X86_REGS = 1 << 0  # in kvm_valid_regs and kvm_dirty_regs
 
 KVM_CAP_NR_MEMSLOTS = 10
 KVM_CAP_IOEVENTFD = 36
+KVM_CAP_SYNC_REGS = 74
 KVM_CAP_IMMEDIATE_EXIT = 136
 KVM_CAP_USER_MEMORY2 = 231
 KVM_CAP_MEMORY_FAULT_INFO = 232

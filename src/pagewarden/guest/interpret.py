@@ -137,7 +137,7 @@ def _post(run: _Run) -> None:
         ring = run.layout.avail + 4 + 2 * (run.posted % run.layout.queue)
         run.world.write(ring, struct.pack("<H", at.CHAIN * request["slot"]))
         run.posted += 1
-    run.world.write(run.layout.avail + 2, struct.pack("<H", run.posted & 0xFFFF))
+    run.world.write(run.layout.avail, struct.pack("<HH", at.VIRTQ_AVAIL_F_NO_INTERRUPT, run.posted & 0xFFFF))
 
 
 def _chain(run: _Run, request: dict[str, int]) -> None:

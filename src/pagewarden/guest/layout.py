@@ -16,6 +16,7 @@ HEADER = 16
 CHAIN = 3
 """Descriptors of a request: header, data, status."""
 VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE = 1, 2
+VIRTQ_AVAIL_F_NO_INTERRUPT = 1
 VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT = 0, 1
 VIRTIO_BLK_S_OK = 0
 MAX_QUEUE = 1 << 15

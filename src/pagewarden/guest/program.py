@@ -26,7 +26,7 @@ class Step(Enum):
     COPY_OUT = "copy-out"  # each write: copy its private buffer into the pool
     SHARE = "share"  # the batch's private buffers, in one hypercall
     MAP = "map"  # write I/O page-table entries for the batch's private buffers and list them as recent
-    POST = "post"  # each: descriptor chain and avail entry; then publish the avail index
+    POST = "post"  # each: descriptor chain and avail entry; then publish the avail index, no interrupt wanted
     KICK = "kick"  # ring the doorbell
     WAIT = "wait"  # until the device has used all that was posted
     UNSHARE = "unshare"  # the batch's private buffers, in one hypercall

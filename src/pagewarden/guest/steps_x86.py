@@ -109,8 +109,11 @@ def _post(to: Emitter) -> None:
         to.address("RSI", to.layout.avail + 4)
         to.op("MOV_RM16_R16", Mem("RSI", 0, "RAX", 2), "R8W")
         to.op("INC_RM32", "R13D")
-    to.address("RSI", to.layout.avail + 2)
-    to.op("MOV_RM16_R16", Mem("RSI"), "R13W")
+    to.op("MOV_R32_RM32", "EAX", "R13D")  # flags and index in one store: the guest polls, it wants no interrupt
+    to.op("SHL_RM32_IMM8", "EAX", 16)
+    to.op("OR_RM32_IMM8", "EAX", at.VIRTQ_AVAIL_F_NO_INTERRUPT)
+    to.address("RSI", to.layout.avail)
+    to.op("MOV_RM32_R32", Mem("RSI"), "EAX")
 
 
 def _header_and_status(to: Emitter) -> None:

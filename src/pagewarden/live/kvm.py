@@ -57,6 +57,9 @@ class Kvm(_Handle):
         if version != uapi.KVM_API_VERSION:
             self.close()
             raise Unavailable(f"KVM API version {version}, not {uapi.KVM_API_VERSION}", "use a kernel since 2.6.22")
+        if not self.check_extension(uapi.KVM_CAP_SYNC_REGS) & uapi.KVM_SYNC_X86_REGS:
+            self.close()
+            raise Unavailable("KVM lacks KVM_CAP_SYNC_REGS", "use a kernel since 4.17, on x86")
 
     def check_extension(self, capability: int) -> int:
         """What the kernel answers for a KVM_CAP_*: 0 when it lacks it."""
@@ -117,6 +120,7 @@ class Vcpu(_Handle):
             super().close()
             raise
         self.kvm_run = uapi.kvm_run.from_address(self._address)
+        self.kvm_run.kvm_valid_regs = uapi.KVM_SYNC_X86_REGS  # each exit brings the registers: no ioctl to read them
 
     def run(self) -> None:
         """Enter the guest until its next exit. OSError EINTR for a signal, EFAULT for memory KVM cannot give it."""

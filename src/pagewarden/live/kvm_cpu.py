@@ -45,6 +45,7 @@ class KvmMachine:
         with contextlib.ExitStack() as opened:
             for number, slot in enumerate(slots):
                 _add(vm, number, slot)
+                opened.callback(vm.set_user_memory_region, number, slot.gpa, 0, 0)
             system = _SystemPages(max(slot.gpa + slot.size for slot in slots), ports)
             opened.callback(system.region.close)
             vm.set_user_memory_region(len(slots), system.gpa, system.region.size, system.region.address)
@@ -96,6 +97,7 @@ class KvmCpu:
 
     def start(self, rip: int) -> None:
         """See port.Cpu; whatever the last run left behind (half an MMIO load, a shutdown) is dropped."""
+        self._vcpu.kvm_run.kvm_dirty_regs = 0
         self._vcpu.kvm_run.immediate_exit = 1  # KVM_RUN completes the pending access and returns
         with contextlib.suppress(OSError):
             self._vcpu.run()
@@ -154,14 +156,14 @@ class KvmCpu:
         return Exit(ExitKind.ENDED) if self._stopping else None
 
     def arguments(self) -> tuple[int, int, int]:
-        """rdi, rsi, r10."""
-        self._regs = self._vcpu.get_regs()
-        return self._regs.rdi, self._regs.rsi, self._regs.r10
+        """rdi, rsi, r10, as the exit brought them."""
+        regs = self._vcpu.kvm_run.s.regs
+        return regs.rdi, regs.rsi, regs.r10
 
     def reply(self, value: int) -> None:
-        """Put the answer into rax, after `arguments` in the same call of `out`."""
-        self._regs.rax = value & (1 << 64) - 1
-        self._vcpu.set_regs(self._regs)
+        """Put the answer into rax, from inside `out`."""
+        self._vcpu.kvm_run.s.regs.rax = value & (1 << 64) - 1
+        self._vcpu.kvm_run.kvm_dirty_regs = uapi.KVM_SYNC_X86_REGS
 
     def stop(self) -> None:
         """From inside `out`: let run return ENDED."""
