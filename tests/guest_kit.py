@@ -2,12 +2,14 @@
 
 import ctypes
 import mmap
+import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import strategies as st
 
 from pagewarden.guest import pattern
 from pagewarden.guest.hypercalls import Outcome
@@ -19,7 +21,7 @@ from pagewarden.guest.serve import Guest, serve
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.port import Buffer, Cpu, HostView, Listener
-from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
+from pagewarden.vocab import PAGE_SIZE, GuestStopped, PageRange, PrivateAccess
 
 SECTORS = 512
 
@@ -256,3 +258,13 @@ def guest_of(code: bytes, cpu: Cpu, memory: PlainMemory, limit: int = 10) -> Gue
     """A guest of raw machine code at gpa 0."""
     memory.populate(0, code)
     return Guest(cpu, Code(0, code, {"start": 0}), Warden(memory, [], lambda queue: None), limit)
+
+
+LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
+ANY_CODE = st.binary(min_size=1, max_size=64)
+
+
+def survives(code: bytes, cpu: Cpu, memory: PlainMemory) -> None:
+    """Whatever a guest executes, its run ends, with a result or with a report."""
+    with suppress(GuestStopped):
+        serve(guest_of(code, cpu, memory), patience=0.1)

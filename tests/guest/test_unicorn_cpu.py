@@ -3,8 +3,11 @@
 import threading
 
 import pytest
+from hypothesis import given, settings
 
 from guest_kit import (
+    ANY_CODE,
+    LONG,
     MISDEEDS,
     Misdeed,
     PlainMemory,
@@ -15,6 +18,7 @@ from guest_kit import (
     load,
     random_disk,
     random_program,
+    survives,
     unicorn_cpu,
 )
 from pagewarden.guest import stage2
@@ -186,3 +190,11 @@ def test_a_kick_from_another_thread_stops_a_loop() -> None:
         timer.start()
         assert cpu.run(lambda port, value: None).kind is ExitKind.KICKED
         timer.join()
+
+
+@settings(max_examples=5000 if LONG else 100)
+@given(ANY_CODE)
+def test_any_machine_code_ends(code: bytes) -> None:
+    memory = PlainMemory(16 * PAGE_SIZE)
+    with unicorn_cpu(memory) as cpu:
+        survives(code, cpu, memory)

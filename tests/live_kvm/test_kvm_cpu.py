@@ -6,8 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 
 from guest_kit import (
+    ANY_CODE,
+    LONG,
     MISDEEDS,
     FlippingDevice,
     Misdeed,
@@ -19,6 +22,7 @@ from guest_kit import (
     load,
     random_disk,
     random_program,
+    survives,
     trace,
 )
 from kvm_kit import kvm_cpu, machine
@@ -69,10 +73,10 @@ def test_a_cpu_that_went_wrong_starts_afresh(vm: Vm) -> None:
         for code, why in ((beyond, "fault.*MMIO.*gpa 0x18000"), *((m.code, m.kvm) for m in MISDEEDS), (beyond, "MMIO")):
             with pytest.raises(GuestStopped, match=why):
                 serve(guest_of(code, cpu, memory), patience=0.2)
-        assert trace_on(cpu, memory) == 7
+        assert log_of_seven(cpu, memory) == 7
 
 
-def trace_on(cpu: KvmCpu, memory: PlainMemory) -> int:
+def log_of_seven(cpu: KvmCpu, memory: PlainMemory) -> int:
     """Runs `mov edi, 7; mov eax, 3; mov edx, HYPERCALL; out dx, eax`; what rdi was."""
     memory.populate(0, bytes.fromhex("bf07000000b803000000ba00050000ef"))
     cpu.start(0)
@@ -189,3 +193,17 @@ def test_a_memory_that_is_gone_is_told_apart(vm: Vm) -> None:
         made.cpus[0].start(0)
         stop = made.cpus[0].run(lambda port, value: None)
     assert stop.kind is ExitKind.FAULT and stop.gpa == PAGE_SIZE and "store of 8 bytes" in stop.why
+
+
+@pytest.mark.usefixtures("vm")
+def test_any_machine_code_ends() -> None:
+    memory = PlainMemory(16 * PAGE_SIZE)
+    with kvm_cpu(memory) as cpu:  # one for all of them: what one leaves behind must not reach the next
+
+        @settings(max_examples=5000 if LONG else 100)
+        @given(ANY_CODE)
+        def any_code(code: bytes) -> None:
+            survives(code, cpu, memory)
+
+        any_code()
+        assert log_of_seven(cpu, memory) == 7
