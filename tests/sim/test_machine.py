@@ -29,9 +29,9 @@ def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> N
         plain[pages_of.start : pages_of.stop] = state
     position, seen = 0, np.zeros(PAGES, np.uint16)
     while position < PAGES:
-        state, end = run_of(blocks, pages, position, PAGES)
+        found, end = run_of(blocks, pages, position, PAGES)
         assert position < end <= PAGES
-        seen[position:end] = state
+        seen[position:end] = found
         position = int(end)
     assert (seen == plain).all()
 

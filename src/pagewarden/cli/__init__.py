@@ -1,0 +1,34 @@
+"""The command line: one verb a file. A user's mistake is one message and exit code 2; 1 means that the answer is no."""
+
+import os
+import sys
+
+import typer
+
+from pagewarden.cli.compare import compare
+from pagewarden.cli.law import law
+from pagewarden.vocab import InternalError, PagewardenError
+
+app = typer.Typer(
+    help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+)  # fmt: skip
+for verb in (compare, law):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point of the `pagewarden` command."""
+    try:
+        app()
+    except InternalError as bug:
+        print(f"pagewarden: a bug: {bug}", file=sys.stderr)
+        raise SystemExit(70) from bug
+    except PagewardenError as error:
+        print(f"pagewarden: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -75,6 +75,9 @@ class Op(IntEnum):
     SWAP_IN_TAMPERED = 61
     SWAP_IN_STALE = 62
     SWAP_READ = 63  # the host reads the swap copy
+    # what the host may do to its own window
+    HOST_DROP = 64  # madvise(MADV_DONTNEED) on the window, or reclaim: the host's entry goes, the bytes stay
+    MPROTECT = 65  # mprotect(READ | WRITE) of the window
 
     @property
     def key(self) -> str:

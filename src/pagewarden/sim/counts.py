@@ -43,6 +43,9 @@ class Counts:
             self.completed + other.completed, self.failed + other.failed, self.refusal or other.refusal,
         )  # fmt: skip
 
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(self.events - other.events, self.hops - other.hops, self.syscalls - other.syscalls)
+
     def __getitem__(self, event: Event) -> int:
         return int(self.events[event])
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from errno import EFAULT, EOPNOTSUPP
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pagewarden.designs import RESOURCES, Kind, Procedure, Steps, programs
+from pagewarden.designs import RESOURCES, Kind, Procedure, Step, Steps, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
 from pagewarden.sim.counts import Counts
 from pagewarden.sim.engine import Tally, ranged_bits, run
@@ -69,22 +69,42 @@ class Machine:
                 raise found.refusal or Refused(EOPNOTSUPP, f"{self.policy.name} does not get to where this starts")
 
     def run(
-        self, procedures: Sequence[Procedure], which: Sequence[int] | NDArray[np.int32],
-        firsts: Sequence[int] | NDArray[np.int64], counts: Sequence[int] | NDArray[np.int64],
-        sizes: Sequence[int] | NDArray[np.int64],
-    ) -> Counts:  # fmt: skip
+        self, procedures: Sequence[Procedure], which: ArrayLike, firsts: ArrayLike, counts: ArrayLike, sizes: ArrayLike
+    ) -> Counts:
         """Requests one after the other. which: the procedure of each; firsts, counts: its pages; sizes: its bytes."""
         rows, starts, steps = programs(list(procedures))
-        tally = Tally.empty(len(rows), len(self.table.pages))
-        run(
-            rows, starts, np.asarray(which, np.int32), np.asarray(firsts, np.int64), np.asarray(counts, np.int64),
-            np.asarray(sizes, np.int64), self.blocks, self.pages, self.table, self._bits, self.free, self.count, tally,
-        )  # fmt: skip
+        tally = self._tally(rows, starts, which, firsts, counts, sizes)
         found = Counts(completed=tally.completed, failed=tally.failed, refusal=self._refusal(tally, rows))
         found.events += tally.events(self.table, rows).sum(0)
         for row in np.flatnonzero(rows[:, 0] == Kind.COUNT):
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
         return found
+
+    def trace(self, procedure: Procedure, pages: PageRange, size: int) -> list[tuple[Step, int, Counts]]:
+        """A procedure once, on a range, after its setup: the steps that ran, how often, and what each cost."""
+        self.prepare(procedure, pages)
+        rows, starts, steps = programs([procedure])
+        tally = self._tally(rows, starts, [0], [pages.start], [pages.count], [size])
+        events = tally.events(self.table, rows)
+        lines = []
+        for row in np.flatnonzero(tally.ran):
+            found = Counts(events=events[row])
+            if rows[row, 0] == Kind.COUNT:
+                found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
+            if rows[row, 0] not in (Kind.JUMP, Kind.NEXT):
+                lines.append((steps[row], int(tally.ran[row]), found))
+        return lines
+
+    def _tally(
+        self, rows: NDArray[np.int32], starts: NDArray[np.int64], which: ArrayLike, firsts: ArrayLike,
+        counts: ArrayLike, sizes: ArrayLike,
+    ) -> Tally:  # fmt: skip
+        tally = Tally.empty(len(rows), len(self.table.pages))
+        run(
+            rows, starts, np.asarray(which, np.int32), np.asarray(firsts, np.int64), np.asarray(counts, np.int64),
+            np.asarray(sizes, np.int64), self.blocks, self.pages, self.table, self._bits, self.free, self.count, tally,
+        )  # fmt: skip
+        return tally
 
     def _refusal(self, tally: Tally, rows: NDArray[np.int32]) -> Refused | None:
         row, outcome, page = (int(value) for value in tally.refusal)

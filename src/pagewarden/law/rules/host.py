@@ -108,7 +108,9 @@ def _unguarded(policy: Policy, page: Page, mechanism: str) -> Step:
 
 @rule(Op.FORK, "fs/userfaultfd.c dup_userfaultfd: a child's copy is not registered; MADV_DONTFORK shuts it out")
 def fork(policy: Policy, page: Page) -> Step:
-    """A child process gets a copy of the window."""
+    """A child process gets a copy of the window, or (MADV_DONTFORK) none, so that it meets SIGSEGV."""
+    if policy.guard is Guard.STAGE1 and policy.has("fork-guarded"):
+        return refused(page, Outcome.SIGSEGV)
     return _unguarded(policy, page, "fork-guarded")
 
 
@@ -124,6 +126,20 @@ def mremap(policy: Policy, page: Page) -> Step:
 def reopen(policy: Policy, page: Page) -> Step:
     """The host makes itself another mapping of the file, or takes the guard off."""
     return _unguarded(policy, page, "reopen-guarded")
+
+
+@rule(Op.MPROTECT, "mm/mprotect.c: the host may give its own mapping any permission that the file was opened with")
+def mprotect(policy: Policy, page: Page) -> Step:
+    """The host permits itself the window: that opens it where permission is all that guards."""
+    return _unguarded(policy, page, "reopen-guarded") if policy.has("protection-moves") else done(page)
+
+
+@rule(Op.HOST_DROP, "mm/madvise.c madvise_dontneed_single_vma: entries go, a shared file's pages stay; VM_LOCKED: EINVAL")
+def host_drop(policy: Policy, page: Page) -> Step:
+    """The host closes its own entry. Where only the warden can open it again, its next touch fails."""
+    if policy.guard is not Guard.STAGE1 or policy.has("protection-moves") or page.host is not Reach.LIVE:
+        return done(page)
+    return done(page, Event.HOST_PTE_CLEAR, Event.TLBI, host=Reach.NONE)
 
 
 @rule(Op.ALIAS_LOAD, "a mapping without a guard reads the page cache")

@@ -39,10 +39,11 @@ def gup_pin(policy: Policy, page: Page) -> Step:
 
 @rule(Op.FD_GET, "mail of 5 April 2022: pread, pwrite, splice on the private fd; GM has neither (statements 7-10)")
 def fd_get(policy: Policy, page: Page) -> Step:
-    """A reference through the file, for shared pages only."""
+    """A reference through the file: for shared pages only, where the file itself is guarded and not just a mapping."""
     if not policy.has("file-io"):
         return refused(page, Outcome.EINVAL)
-    if policy.guard is not Guard.NONE and page.owner not in (Owner.SHARED, Owner.LEAVING):
+    open_file = policy.guard is Guard.STAGE1 and not policy.has("reopen-guarded")
+    if policy.guard is not Guard.NONE and not open_file and page.owner not in (Owner.SHARED, Owner.LEAVING):
         return refused(page, Outcome.EFAULT)
     return _pin(policy, page) if present(page) else refused(page, Outcome.ENOENT)
 

@@ -57,7 +57,7 @@ def punch(policy: Policy, page: Page) -> Step:
     new = leave_frame(policy, page)._replace(
         owner=Owner.HOST, home=Home.HOLE, data=Data.ZERO, host=start(policy).host, swap_old=False
     )
-    scrub = policy.has("scrubs") and page.data is Data.SECRET
+    scrub = policy.has("scrubs") and page.data is Data.SECRET and present(page)
     entry = policy.guard is Guard.STAGE2 and page.host is Reach.NONE
     flush = policy.guard is Guard.STAGE1 and page.host is not Reach.NONE
     events = (Event.SCRUBS,) * scrub + (Event.HYP_PTE_SET,) * entry + (Event.HOST_PTE_CLEAR, Event.TLBI) * flush

@@ -1,0 +1,5 @@
+"""`python -m pagewarden`."""
+
+from pagewarden.cli import main
+
+main()

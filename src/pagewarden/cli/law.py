@@ -1,0 +1,35 @@
+"""`pagewarden law`."""
+
+from typing import Annotated
+
+import typer
+
+
+def law(
+    policy: Annotated[str, typer.Option(help="What kind of backing store.")] = "hybrid",
+    op: Annotated[list[str] | None, typer.Option(help="Only this operation; may be given several times.")] = None,
+    with_: Annotated[list[str] | None, typer.Option("--with", metavar="MECHANISM", help="Add a mechanism.")] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="MECHANISM", help="Take one away.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """A policy's rules: what each operation does to a page, case by case, with the source of the rule.
+
+    \b
+    pagewarden law --policy hybrid --op gup_pin
+    pagewarden law --policy pkvm-2022 --with gup-blocked --op kmap_read
+    """
+    from pagewarden.law import Op, policy_named
+    from pagewarden.report.console import console, print_json
+    from pagewarden.report.law import law_json, print_law
+    from pagewarden.vocab import UserMistake
+
+    known = {operation.key: operation for operation in Op}
+    for name in op or []:
+        if name not in known:
+            raise UserMistake(f"no operation is called {name!r}; there are {', '.join(known)}")
+    chosen = policy_named(policy).with_(*(with_ or [])).without(*(without or []))
+    ops = [known[name] for name in op] if op else list(Op)
+    if json:
+        print_json(law_json(chosen, ops))
+    else:
+        print_law(chosen, ops, console())

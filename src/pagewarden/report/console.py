@@ -1,0 +1,38 @@
+"""Where text goes: a console that neither wraps nor colours what is piped."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PIPED_WIDTH = 200
+
+
+def console() -> Console:
+    """Standard output."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+
+
+def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
+    """A plain table that can be pasted into a mail: the first `left` columns to the left, numbers to the right."""
+    made = Table(box=None, title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    for number, header in enumerate(headers):
+        made.add_column(header, justify="left" if number < left else "right", no_wrap=True)
+    return made
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON document on standard output; numbers without a finite value are null."""
+    print(json.dumps(_finite(value), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value

@@ -1,0 +1,53 @@
+"""The law for people: a policy, its mechanisms, the cases of each operation."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from pagewarden.law import MECHANISMS, SOURCES, Op, Policy, reason, tabulate
+from pagewarden.law.cases import Case, cases
+from pagewarden.report.console import table
+
+
+def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
+    """The cases of each operation, under what its rule says."""
+    states = len(tabulate(policy).pages)
+    out.print(f"{policy.name}: {policy.stands_for}\nguard: {policy.guard}; {states:,} states of a page\n")
+    for name in sorted(policy.mechanisms):
+        out.print(f"  {name:17} {MECHANISMS[name]}")
+    for op in ops:
+        out.print(Text.assemble("\n", (op.key, "bold"), "  ", reason(op)))
+        made = table("when", "outcome", "page", "events", left=4)
+        for case in cases(tabulate(policy), op):
+            made.add_row(*_cells(case))
+        out.print(made)
+
+
+def _cells(case: Case) -> tuple[str, str, str, str]:
+    when = " ".join(f"{name}={'|'.join(values)}" for name, values in case.when.items()) or "always"
+    changes = " ".join(f"{name}:={value}" for name, value in case.changes.items())
+    touched = "bytes touched" if case.reached else ""
+    return when, case.outcome.name, " ".join(filter(None, (touched, changes))), " ".join(e.key for e in case.events)
+
+
+def law_json(policy: Policy, ops: list[Op]) -> dict[str, Any]:
+    """schema 1: as docs/json.md says."""
+    return {
+        "schema": 1, "verb": "law", "policy": policy.name, "guard": policy.guard, "fault": policy.fault,
+        "stands_for": policy.stands_for, "mechanisms": sorted(policy.mechanisms),
+        "states": len(tabulate(policy).pages),
+        "ops": [
+            {"name": op.key, "rule": reason(op), "source": SOURCES[op],
+             "cases": [_case_json(case) for case in cases(tabulate(policy), op)]}
+            for op in ops
+        ],
+    }  # fmt: skip
+
+
+def _case_json(case: Case) -> dict[str, Any]:
+    return {
+        "when": {name: list(values) for name, values in case.when.items()}, "outcome": case.outcome.name,
+        "errno": case.outcome.errno, "changes": case.changes, "events": [event.key for event in case.events],
+        "reached": case.reached, "states": case.states,
+    }  # fmt: skip

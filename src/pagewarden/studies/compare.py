@@ -1,0 +1,193 @@
+"""What each I/O design costs on a workload: counts from the machine, prices from a profile, break-even sizes."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagewarden.cost import BreakEven, Cache, Interval, Profile, closed_form, contenders, difference, price
+from pagewarden.designs import DESIGNS, Options, Procedure, design_named
+from pagewarden.designs.convert import unshare
+from pagewarden.law import Policy
+from pagewarden.sim import RING_ENTRIES, Counts, Machine
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
+from pagewarden.workload import Workload
+
+CHUNK = 1 << 17
+"""Requests between two reports of progress."""
+BASELINES = ("bounce", "dma-buffer")
+"""The designs that copy on both sides, which the others are to beat."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything but the workload. in_flight: requests whose buffers are in use at once."""
+
+    policy: Policy
+    profile: Profile
+    options: Options = field(default_factory=Options)
+    page_size: int = PAGE_SIZE
+    pool_pages: int | None = None
+    ring_entries: int = RING_ENTRIES
+    in_flight: int = 32
+    cache: Cache = "warm"
+
+    def machine(self, pages: int) -> Machine:
+        return Machine(
+            self.policy, pages, page_size=self.page_size, pool_pages=self.pool_pages, ring_entries=self.ring_entries
+        )
+
+    def procedures(self, name: str) -> list[Procedure]:
+        """A write, a read, and the deferred unshare of lazy designs."""
+        design = design_named(name)
+        flush = Procedure("unshare", unshare(replace(self.options, lazy=0), self.policy))
+        return [design(self.options, self.policy, True), design(self.options, self.policy, False), flush]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A design's row. total: whole numbers; ns, mib_per_s: a request's, None where the design is refused."""
+
+    name: str
+    requests: int
+    total: Mapping[str, object]
+    ns: Interval | None
+    mib_per_s: Interval | None
+    failed: int
+    refusal: Refused | None
+
+    @property
+    def per_request(self) -> dict[str, object]:
+        def share(value: object) -> object:
+            if isinstance(value, Mapping):
+                return {key: share(inner) for key, inner in value.items()}
+            return value / self.requests if isinstance(value, int) else value
+
+        return {key: share(value) for key, value in self.total.items()}
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """From which size on (bytes) a design is cheaper than another."""
+
+    design: str
+    against: str
+    sizes: BreakEven
+
+
+@dataclass(frozen=True)
+class Comparison:
+    setup: Setup
+    workload: Workload
+    results: list[Result]
+    crossovers: list[Crossover]
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """The designs that no other one beats at all prices of the profile."""
+        priced = {result.name: result.total for result in self.results if result.ns}
+        return contenders(priced, self.setup.profile, self.setup.cache)
+
+    @property
+    def cheapest(self) -> str | None:
+        """The cheapest design at the middle of every price; sure if it is the only contender."""
+        priced = [(sum(result.ns), result.name) for result in self.results if result.ns]
+        return min(priced, key=lambda pair: pair[0])[1] if priced else None
+
+
+def compare(
+    setup: Setup, workload: Workload, names: Iterable[str] = DESIGNS, progress: Progress | None = None
+) -> Comparison:
+    """Run the workload through each design. UserMistake for an unknown design."""
+    names = list(names)
+    results = [_result(setup, workload, name, progress) for name in names]
+    return Comparison(setup, workload, results, _crossovers(setup, [r.name for r in results if r.ns]))
+
+
+def _result(setup: Setup, workload: Workload, name: str, progress: Progress | None) -> Result:
+    try:
+        counts = simulate(setup, workload, name, progress)
+    except Refused as refusal:
+        return Result(name, workload.requests, {}, None, None, workload.requests, refusal)
+    total = counts.as_dict()
+    if counts.failed or not workload.requests:
+        return Result(name, workload.requests, total, None, None, counts.failed, counts.refusal)
+    cost = price(total, setup.profile, setup.cache)
+    ns = cost.times(1 / workload.requests)
+    mib = workload.bytes / (1 << 20)
+    rates = [mib * 1e9 / ns if ns else math.inf for ns in (cost.high, cost.low)]
+    return Result(name, workload.requests, total, ns, Interval(*rates), 0, None)
+
+
+def simulate(setup: Setup, workload: Workload, name: str, progress: Progress | None = None) -> Counts:
+    """Counts of the whole workload under one design. Refused where the policy does not even get to its start."""
+    procedures = setup.procedures(name)
+    lazy = 0 if name in BASELINES else setup.options.lazy
+    which, firsts, counts, sizes = requests(setup, workload, lazy)
+    machine = setup.machine(int((firsts + counts).max(initial=1)))
+    machine.prepare(procedures[0], PageRange(0, machine.count))
+    total = Counts()
+    for start in range(0, len(which), CHUNK):
+        part = slice(start, start + CHUNK)
+        total += machine.run(procedures, which[part], firsts[part], counts[part], sizes[part])
+        if progress:
+            progress(name, min(start + CHUNK, len(which)), len(which))
+    return total
+
+
+def requests(
+    setup: Setup, workload: Workload, lazy: int = 0
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The workload as the machine runs it: procedure, first page, pages and bytes of each request.
+
+    Buffers lie one behind another, as many as are in flight, and are used again. With lazy, an unshare of all pages
+    of so many requests follows them (procedure 2).
+    """
+    sizes = workload.length.astype(np.int64)
+    counts = -(-sizes // setup.page_size)
+    which = np.where(workload.write, 0, 1).astype(np.int32)
+    group = np.arange(len(sizes)) // (lazy or setup.in_flight)
+    ends = np.cumsum(counts)
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    firsts = ends - counts - (ends - counts)[begins][group]
+    if lazy and len(sizes):
+        behind = np.append(begins[1:], len(sizes))
+        which, sizes = np.insert(which, behind, 2), np.insert(sizes, behind, 0)
+        counts = np.insert(counts, behind, (firsts + counts)[behind - 1])
+        firsts = np.insert(firsts, behind, 0)
+    return which, firsts, counts, sizes
+
+
+def _crossovers(setup: Setup, names: list[str]) -> list[Crossover]:
+    """Every converting design against the copying ones."""
+    found = []
+    for design in names:
+        for against in BASELINES:
+            if design not in BASELINES and against in names:
+                sizes = break_even(setup, design, against)
+                found.append(Crossover(design, against, sizes))
+    return found
+
+
+def break_even(setup: Setup, design: str, against: str) -> BreakEven:
+    """In pages: costs are linear in them, so one page's counts and two pages' give the fixed part and the slope."""
+    (fixed, unit), (their_fixed, their_unit) = _linear(setup, design), _linear(setup, against)
+    return closed_form(
+        difference(fixed, their_fixed, setup.profile, setup.cache),
+        difference(unit, their_unit, setup.profile, setup.cache),
+    )
+
+
+def _linear(setup: Setup, name: str) -> tuple[dict[str, object], dict[str, object]]:
+    one, two = (counts_of(setup, name, pages) for pages in (1, 2))
+    unit = two - one
+    return (one - unit).as_dict(), unit.as_dict()
+
+
+def counts_of(setup: Setup, name: str, pages: int, write: bool = True) -> Counts:
+    """One request of whole pages, nothing exhausted and nothing deferred."""
+    plain = replace(setup, options=replace(setup.options, lazy=0), pool_pages=pages, ring_entries=pages)
+    return plain.machine(pages).perform(plain.procedures(name)[0 if write else 1], PageRange(0, pages))

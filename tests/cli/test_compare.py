@@ -1,0 +1,143 @@
+"""`pagewarden compare` and `pagewarden law` as a user meets them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagewarden.designs import DESIGNS
+from pagewarden.vocab import EDGES, Event
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run([sys.executable, "-m", "pagewarden", *arguments], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def document(*arguments: str) -> dict[str, Any]:
+    found = json.loads(run(*arguments, "--json"), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_json_has_the_documented_keys() -> None:
+    found = document("compare", str(EXAMPLES / "randrw.iolog"))
+    assert {key: found[key] for key in ("schema", "verb", "backend")} == {
+        "schema": 1, "verb": "compare", "backend": "model"}  # fmt: skip
+    assert [design["name"] for design in found["designs"]] == list(DESIGNS)
+    keys = {"hops", "hops_by_edge", "syscalls", *(event.key for event in Event)}
+    for design in found["designs"]:
+        assert set(design["per_request"]) == set(design["total"]) == keys
+        assert set(design["total"]["hops_by_edge"]) == set(EDGES)
+        assert isinstance(design["total"]["hops"], int)
+        assert design["total"]["hops"] == sum(design["total"]["hops_by_edge"].values())
+        assert design["per_request"]["hops"] * found["workload"]["requests"] == design["total"]["hops"]
+        assert design["ns_per_request_range"][0] <= design["ns_per_request"] <= design["ns_per_request_range"][1]
+    assert found["cheapest"] in found["contenders"] and found["break_even"]
+
+
+@pytest.mark.parametrize("example", ["randrw.iolog", "sequential.iolog", "mixed.fio", "ext4.blkparse"])
+def test_every_example_gives_the_table(example: str) -> None:
+    printed = run("compare", str(EXAMPLES / example))
+    assert all(name in printed for name in DESIGNS) and "break-even" in printed
+
+
+def test_copies_are_counted_by_the_byte() -> None:
+    found = document("compare", str(EXAMPLES / "randrw.iolog"), "--design", "bounce")
+    total = found["designs"][0]["total"]
+    assert total["guest_copy_bytes"] == total["host_copy_bytes"] == found["workload"]["bytes"]
+    assert found["break_even"] == []
+
+
+def test_exact_prices_give_one_winner_and_never_is_null() -> None:
+    prices = {f"hop_{edge.replace('>', '_')}": 0 for edge in EDGES} | {
+        "copy_warm": 0, "tlbi": 1000, "hyp_pte_set": 1, "hyp_pte_clear": 1, "access_syscalls": 100, "syscall_mmap": 100,
+        "syscall_munmap": 100, "guest_copies": 0, "host_copies": 0,
+    }  # fmt: skip
+    settings = [f"--set={name}_ns{'_per_byte' * (name == 'copy_warm')}={value}" for name, value in prices.items()]
+    found = document("compare", "--profile", "svm-epyc", *settings)
+    assert found["designs"][0]["mib_per_s"] is None, "for nothing: no finite rate"
+    assert found["cheapest"] == "dma-buffer"
+    window = next(entry for entry in found["break_even"] if entry["design"] == "window")
+    assert window["bytes"] is None and window["kinds"] == ["never", "never"]
+
+
+def test_options_change_the_counts() -> None:
+    hops = {
+        setting: document("compare", "--design", "window", "--size", "65536", "--set", setting)["designs"][0]["total"]
+        for setting in ("batch=true", "batch=false", "sync_notify=true", "in_place=true", "page_size=2m")
+    }
+    assert [hops[setting]["hops"] for setting in hops] == [8, 68, 10, 8, 8]
+    assert hops["in_place=true"]["host_copies"] == 0 and hops["page_size=2m"]["hyp_pte_set"] == 1
+
+
+def test_lazy_unshare_is_one_call_for_many() -> None:
+    found = document("compare", str(EXAMPLES / "randrw.iolog"), "--design", "window", "--set", "lazy=16")
+    requests, total = found["workload"]["requests"], found["designs"][0]["total"]
+    flushes = -(-requests // 16)
+    assert total["hops"] == 6 * requests + 2 * flushes and total["tlbi"] == flushes
+    assert total["hyp_pte_set"] == total["hyp_pte_clear"]
+
+
+def test_a_design_that_a_policy_refuses_says_why() -> None:
+    printed = run("compare", "--policy", "pkvm", "--design", "pread", "--design", "window")
+    assert "pread: 1 of 1 requests fail" in printed and "EINVAL" in printed
+    assert document("compare", "--policy", "pkvm", "--design", "pread")["designs"][0]["ns_per_request"] is None
+
+
+def test_explain_prints_the_listing() -> None:
+    printed = run("compare", "--explain", "window")
+    transitions = [line for line in printed.splitlines() if "***" in line]
+    assert len(transitions) == 8 and "rings the doorbell" in printed
+    lines = document("compare", "--explain", "strace", "--policy", "pkvm-2022")["lines"]
+    assert lines[-1]["step"] == "no fix-up: the host dies"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["compare", "no-such-file"], "no-such-file"),
+        (["compare", "--design", "windw"], "window"),
+        (["compare", "--policy", "hybird"], "hybrid"),
+        (["compare", "--profile", "vmx-skylak"], "vmx-skylake"),
+        (["compare", "--set", "batch"], "key=value"),
+        (["compare", "--set", "batch=perhaps"], "true"),
+        (["compare", "--set", "tlbi=5"], "tlbi_ns"),
+        (["compare", "--set", "pool_pages=-1"], "whole number"),
+        (["compare", "--explain", "windw"], "migrate-page"),
+        (["law", "--op", "gup"], "gup_pin"),
+        (["law", "--without", "scrub"], "scrubs"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(arguments: list[str], expected: str) -> None:
+    message = run(*arguments, code=2)
+    assert expected in message and len(message.splitlines()) <= 3
+
+
+def test_bad_input_names_the_line_and_prints_nothing(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.iolog"
+    bad.write_text("fio version 2 iolog\n/dev/x add\n/dev/x open\n/dev/x write 0 4096\n/dev/x wrote 0 4096\n")
+    done = subprocess.run([sys.executable, "-m", "pagewarden", "compare", str(bad)], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and "5" in done.stderr and "wrote" in done.stderr
+
+
+def test_law_prints_cases_and_json() -> None:
+    printed = run("law", "--policy", "hybrid", "--op", "gup_pin")
+    assert "EFAULT" in printed and "vma_is_secretmem" in printed
+    found = document("law", "--policy", "pkvm", "--op", "kmap_read")
+    cases = found["ops"][0]["cases"]
+    assert sum(case["states"] for case in cases) == found["states"]
+    assert any(case["changes"].get("owner") == "POISON" for case in cases)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m pagewarden law | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.startswith("hybrid")

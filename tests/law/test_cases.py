@@ -1,0 +1,22 @@
+"""The cases of an operation say exactly what its table says."""
+
+import pytest
+
+from pagewarden.law import POLICIES, Op, Page, tabulate
+from pagewarden.law.cases import cases, word
+
+
+@pytest.mark.parametrize("name", ["pkvm", "guest-memfd-inplace"])
+def test_every_state_is_in_one_case_and_the_case_is_right(name: str) -> None:
+    table = tabulate(POLICIES[name])
+    for op in Op:
+        found = cases(table, op)
+        assert sum(case.states for case in found) == len(table.pages)
+        for state, page in enumerate(table.pages):
+            values = {field: word(value) for field, value in zip(Page._fields, page, strict=True)}
+            fitting = [case for case in found if all(values[f] in allowed for f, allowed in case.when.items())]
+            assert len(fitting) == 1
+            case, step = fitting[0], table.step(state, op)
+            after = {field: word(value) for field, value in zip(Page._fields, step.page, strict=True)}
+            assert after == {**values, **case.changes}
+            assert (step.outcome, step.events, step.reached) == (case.outcome, case.events, case.reached)
