@@ -28,6 +28,7 @@ from pagewarden.guest.serve import Guest, interleave, serve
 from pagewarden.guest.stage2 import Stage2
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
+from pagewarden.guest.watchdog import watchdog
 from pagewarden.vocab import PAGE_SIZE, Exit, ExitKind, GuestStopped, PageRange, Refused
 
 PAGE = PageRange(3, 4)
@@ -160,7 +161,7 @@ def interleaved(seed: int) -> tuple[list[int], list[list[tuple[object, ...]]], b
     memory = PlainMemory(second.layout.size)
     guests = [one_guest(p, memory, SmallDevice, disk) for p, disk in zip((first, second), halves, strict=True)]
     for number, guest in enumerate(guests):
-        guest.progress = lambda number=number: order.append(number)  # type: ignore[misc]
+        guest.runs = lambda goes_on, number=number: order.append(number)  # type: ignore[misc]  # bound now
     outcomes = interleave(guests, seed, longest=3000)
     assert [outcome.failures for outcome in outcomes] == [0, 0]
     said = [guest.hypervisor.said for guest in guests if isinstance(guest.hypervisor, Recorder)]
@@ -198,3 +199,14 @@ def test_any_machine_code_ends(code: bytes) -> None:
     memory = PlainMemory(16 * PAGE_SIZE)
     with unicorn_cpu(memory) as cpu:
         survives(code, cpu, memory)
+
+
+def test_the_watchdog_counts_the_guests_time_alone() -> None:
+    kicked = threading.Event()
+    with watchdog(kicked.set, patience=0.3) as runs:
+        runs(False)
+        assert not kicked.wait(0.8), "the host has it, however slow it is"
+        runs(True)
+        assert kicked.wait(10)
+    kicked.clear()
+    assert not kicked.wait(0.2), "it ends with the block"

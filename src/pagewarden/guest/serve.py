@@ -27,14 +27,15 @@ class Hypervisor(Protocol):
 class Guest:
     """A guest's code on a CPU, and who answers it.
 
-    limit: how many times it may write a port (Program.outs): a guest that says more has lost its way.
+    limit: how many times it may write a port (Program.outs): a guest that says more has lost its way. runs: told False
+    when the host has it, True when the guest goes on.
     """
 
     cpu: Cpu
     code: Code
     hypervisor: Hypervisor
     limit: int
-    progress: Callable[[], None] = lambda: None
+    runs: Callable[[bool], None] = lambda guest: None
     outs: int = 0
     outcome: Outcome | None = field(default=None, init=False)
 
@@ -43,12 +44,13 @@ class Guest:
 
     def out(self, port: int, value: int) -> None:
         """The guest wrote a port."""
-        self.progress()
+        self.runs(False)
         self.outs += 1
         if self.outs > self.limit:
             raise self.stopped(f"it wrote a port {self.outs} times, its program does {self.limit} times")
         try:
             self._answer(port, value)
+            self.runs(True)
         except (GuestStopped, InternalError):
             raise
         except PagewardenError as error:
@@ -92,11 +94,11 @@ def _signed(value: int) -> int:
 
 
 def serve(guest: Guest, patience: float = 10.0) -> Outcome:
-    """Run the guest to its end; at most `patience` seconds may pass between two writes of a port.
+    """Run the guest to its end; it may run for `patience` seconds at most between two writes of a port.
 
     Raises GuestStopped for every other end.
     """
-    with watchdog(guest.cpu.kick, patience) as guest.progress:
+    with watchdog(guest.cpu.kick, patience) as guest.runs:
         return guest.end(guest.cpu.run(guest.out))
 
 

@@ -1,4 +1,4 @@
-"""Stops a guest that makes no progress: a thread that kicks a CPU when a run lasts too long without an exit."""
+"""Stops a guest that makes no progress: a thread that kicks a CPU when the guest runs too long without an exit."""
 
 import threading
 import time
@@ -10,26 +10,33 @@ _AGAIN = 0.05
 
 
 @contextmanager
-def watchdog(kick: Callable[[], None], patience: float) -> Iterator[Callable[[], None]]:
-    """Call `kick` again and again once `patience` seconds have passed since entry, or since the last call of the
-    function it yields, which says that there is progress. Never after the block has been left."""
-    last = time.monotonic()
+def watchdog(kick: Callable[[], None], patience: float) -> Iterator[Callable[[bool], None]]:
+    """Call `kick` again and again once the guest has run for `patience` seconds at a stretch.
+
+    Yields a function to be told who runs: False, the host has it (a slow disk is not the guest's fault); True, the
+    guest goes on. It runs at first. Never kicks after the block has been left.
+    """
+    since: float | None = time.monotonic()
     lock, over = threading.Lock(), threading.Event()
 
-    def progress() -> None:
-        nonlocal last
-        last = time.monotonic()
+    def runs(guest: bool) -> None:
+        nonlocal since
+        since = time.monotonic() if guest else None
+
+    def left() -> float:
+        started = since
+        return patience if started is None else started + patience - time.monotonic()
 
     def watch() -> None:
-        while not over.wait(max(last + patience - time.monotonic(), _AGAIN)):
+        while not over.wait(max(left(), _AGAIN)):
             with lock:
-                if not over.is_set() and time.monotonic() - last >= patience:
+                if not over.is_set() and left() <= 0:
                     kick()
 
     thread = threading.Thread(target=watch, name="guest watchdog", daemon=True)
     thread.start()
     try:
-        yield progress
+        yield runs
     finally:
         with lock:
             over.set()
