@@ -235,6 +235,11 @@ class Misdeed:
     unicorn: str
     kvm: str
 
+    @property
+    def patience(self) -> float:
+        """Seconds: short only where nothing but the watchdog ends it."""
+        return 0.2 if self.name == "loop" else 30
+
 
 _WILD = bytes.fromhex("48be0000000000010000")  # mov rsi, 1 << 40
 MISDEEDS = [

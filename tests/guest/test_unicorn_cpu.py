@@ -109,7 +109,7 @@ def test_one_flush_reaches_every_cpu() -> None:
 def test_misdeeds_end_with_a_report(misdeed: Misdeed) -> None:
     memory = PlainMemory(16 * PAGE_SIZE)
     with unicorn_cpu(memory) as cpu, pytest.raises(GuestStopped, match=misdeed.unicorn) as report:
-        serve(guest_of(misdeed.code, cpu, memory), patience=0.2)
+        serve(guest_of(misdeed.code, cpu, memory), misdeed.patience)
     assert "at rip 0x" in str(report.value)
 
 
