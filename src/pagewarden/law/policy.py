@@ -83,6 +83,8 @@ _CAREFUL = frozenset({"state-checked", "tlb-flushed", "moves-checked"})
 """What every kernel below does: check first, flush after, move only what nobody holds."""
 _FILE_ENFORCES = frozenset({"fork-guarded", "mremap-guarded", "reopen-guarded", "discard-guarded"})
 """The file or stage 2 itself decides, so that no further mapping helps the host."""
+_GUEST_MEMFD = _FILE_ENFORCES - {"discard-guarded"}
+"""The same, but madvise(MADV_REMOVE) of a mapping punches the file, private pages included (seen on Linux 6.18)."""
 _KERNEL_SWAP = frozenset({"migrates", "swaps", "swap-sealed", "swap-fresh"})
 """Ordinary shmem: the host kernel moves and swaps, host user space reaches neither copy."""
 
@@ -107,12 +109,12 @@ _ALL = [
     ),
     Policy(
         "guest-memfd", Guard.STAGE1,
-        _CAREFUL | _FILE_ENFORCES | {"notifies", "gets-pfn", "two-flavours", "demand", "scrubs", "punches"},
+        _CAREFUL | _GUEST_MEMFD | {"notifies", "gets-pfn", "two-flavours", "demand", "scrubs", "punches"},
         stands_for="upstream guest_memfd: whole file private or shared, no in-place conversion",
     ),
     Policy(
         "guest-memfd-inplace", Guard.STAGE1,
-        _CAREFUL | _FILE_ENFORCES
+        _CAREFUL | _GUEST_MEMFD
         | {"notifies", "gets-pfn", "two-flavours", "demand", "scrubs", "punches", "in-place", "refs-checked"},
         stands_for="the conversion series: shareability by page, EAGAIN while references remain",
     ),

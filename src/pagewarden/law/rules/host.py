@@ -46,10 +46,11 @@ def touch(policy: Policy, page: Page, write: bool, fixup: Outcome) -> Step:
     if page.host is Reach.NONE:
         if policy.guard is Guard.STAGE2:
             return host_abort(policy, page, fixup)
-        if not (policy.has("demand") and page.owner is Owner.SHARED and present(page)):
+        if not (policy.has("demand") and page.owner is Owner.SHARED):
             return refused(page, fixup, Event.FAULTS)
-        changes["host"] = Reach.LIVE
-        return done(page, Event.FAULTS, Event.HOST_PTE_SET, reached=True, **changes)
+        filled = (Event.ALLOCATIONS,) * (not present(page))  # virt/kvm/guest_memfd.c kvm_gmem_get_folio
+        changes |= {"host": Reach.LIVE, "home": page.home if present(page) else Home.RESIDENT}
+        return done(page, Event.FAULTS, Event.HOST_PTE_SET, *filled, reached=True, **changes)
     if moving(page):
         return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
     if not present(page):
@@ -136,8 +137,10 @@ def mprotect(policy: Policy, page: Page) -> Step:
 
 @rule(Op.HOST_DROP, "mm/madvise.c madvise_dontneed_single_vma: entries go, a shared file's pages stay; VM_LOCKED: EINVAL")
 def host_drop(policy: Policy, page: Page) -> Step:
-    """The host closes its own entry. Where only the warden can open it again, its next touch fails."""
-    if policy.guard is not Guard.STAGE1 or policy.has("protection-moves") or page.host is not Reach.LIVE:
+    """The host closes its own entry: where only the warden can open it again, its next touch fails, and elsewhere
+    that maps the page anew."""
+    warden_opens = policy.guard is Guard.STAGE1 and not policy.has("demand") and not policy.has("protection-moves")
+    if not warden_opens or page.host is not Reach.LIVE:
         return done(page)
     return done(page, Event.HOST_PTE_CLEAR, Event.TLBI, host=Reach.NONE)
 

@@ -31,7 +31,8 @@ def gup_pin(policy: Policy, page: Page) -> Step:
     if policy.guard is Guard.STAGE1 and page.host is not Reach.LIVE:
         if not (policy.has("demand") and page.owner is Owner.SHARED):
             return refused(page, Outcome.EFAULT, Event.FAULTS)
-        return _pin(policy, page, Event.FAULTS, Event.HOST_PTE_SET, host=Reach.LIVE)
+        home = page.home if present(page) else Home.RESIDENT
+        return _pin(policy, page, Event.FAULTS, Event.HOST_PTE_SET, host=Reach.LIVE, home=home)
     if not present(page):
         return _pin(policy, page, Event.FAULTS, Event.ALLOCATIONS, home=Home.RESIDENT)
     return _pin(policy, page)
