@@ -135,7 +135,7 @@ def mprotect(policy: Policy, page: Page) -> Step:
     return _unguarded(policy, page, "reopen-guarded") if policy.has("protection-moves") else done(page)
 
 
-@rule(Op.HOST_DROP, "mm/madvise.c madvise_dontneed_single_vma: entries go, a shared file's pages stay; VM_LOCKED: EINVAL")
+@rule(Op.HOST_DROP, "mm/madvise.c madvise_dontneed_single_vma: entries go, the file keeps its pages; VM_LOCKED: EINVAL")
 def host_drop(policy: Policy, page: Page) -> Step:
     """The host closes its own entry: where only the warden can open it again, its next touch fails, and elsewhere
     that maps the page anew."""
