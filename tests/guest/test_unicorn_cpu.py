@@ -125,7 +125,7 @@ def test_a_silent_device_leaves_the_guest_waiting_and_the_watchdog_ends_it() -> 
     described = random_program("window", disk)
     guest = one_guest(described, PlainMemory(described.layout.size), SilentDevice, disk)
     with pytest.raises(GuestStopped, match=r"no progress.*during wait"):
-        serve(guest, patience=0.2)
+        serve(guest, patience=1.0)
 
 
 def test_a_device_that_meets_a_private_page_ends_the_guest() -> None:

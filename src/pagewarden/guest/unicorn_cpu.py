@@ -47,7 +47,8 @@ class UnicornCpu:
         self._rip = rip
 
     def run(self, out: Callable[[int, int], None], budget: int = 0) -> Exit:
-        """See port.Cpu. With a budget of instructions it may end as SLICE, and some five times slower."""
+        """See port.Cpu. With a budget of instructions it may end as SLICE, and some five times slower; a HLT then looks
+        like the end of the slice, and the next one goes on behind it."""
         self._out, self._end, self._fault, self._raised = out, None, None, None
         if not self._kicked:
             self._emulate(budget)
