@@ -1,6 +1,7 @@
 """blkparse's text: the fast reader against a slow plain one, and what the kernel's flags mean."""
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 SUMMARY = "CPU0 (8,0):\n Reads Queued:          61,     5740KiB\t Writes Queued: 85, 6454KiB\n\nTotal (8,0):\n Reads\n"
-relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+EXAMPLES = 4000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 60
+relaxed = settings(max_examples=EXAMPLES,
+                   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @relaxed

@@ -1,6 +1,7 @@
 """fio's I/O log: the fast reader against a slow plain one, on whole, broken and mutated logs."""
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -104,7 +105,9 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path / "log"
 
 
-relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+EXAMPLES = 4000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 60
+relaxed = settings(max_examples=EXAMPLES,
+                   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @relaxed

@@ -27,8 +27,7 @@ def profile_names() -> tuple[str, ...]:
 
 def shipped_profiles() -> tuple[Profile, ...]:
     """The profiles of the package, by name."""
-    folder = resources.files("pagewarden.cost").joinpath("profiles")
-    return tuple(parse(folder.joinpath(f"{name}.toml").read_text("utf-8"), "shipped") for name in sorted(_shipped()))
+    return tuple(_load_shipped(name) for name in sorted(_shipped()))
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
@@ -43,9 +42,8 @@ def load_profile(name_or_path: str | Path) -> Profile:
     own = _own().get(text)
     if own is not None:
         return parse(_read(own), str(own))
-    for profile in shipped_profiles():
-        if profile.name == text:
-            return profile
+    if text in _shipped():
+        return _load_shipped(text)
     names = profile_names()
     raise UserMistake(f"no profile is called {text!r}{did_you_mean(text, names)}; there are {', '.join(names)}; "
                       f"your own belong into {profile_directory()}, or give a file's path")
@@ -72,8 +70,12 @@ def _string(text: str) -> str:
 
 
 def _shipped() -> set[str]:
-    files = resources.files("pagewarden.cost").joinpath("profiles").iterdir()
+    files = (resources.files("pagewarden.cost") / "profiles").iterdir()
     return {file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")}
+
+
+def _load_shipped(name: str) -> Profile:
+    return parse((resources.files("pagewarden.cost") / "profiles" / f"{name}.toml").read_text("utf-8"), "shipped")
 
 
 def _own() -> dict[str, Path]:

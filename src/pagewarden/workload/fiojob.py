@@ -71,12 +71,13 @@ def read_job(path: Path, section: Section, notes: dict[str, None]) -> Job:
     if "size" not in section.options:
         raise mistake(path, section.line, f"[{section.name}]", "size=BYTES in the job (no file of it is looked at)")
     random, share = MODES[options.choice("rw", "read", MODES)]
-    reads = _reads(options) if share is None else share
+    reads, again = _reads(options), switch(section.options.get("norandommap"))
+    reads = reads if share is None else share
     read_sizes, write_sizes = _sizes(options, reads)
     region = options.number("size", 0, max(read_sizes.largest, write_sizes.largest))
     return Job(
         name=section.name, random=random, reads=reads, read_sizes=read_sizes, write_sizes=write_sizes,
-        mapped=random and _mapped(options, region, read_sizes, write_sizes, notes),
+        mapped=random and not again and _mapped(region, read_sizes, write_sizes, notes),
         offset=options.number("offset", 0), step=options.number("offset_increment", 0), region=region,
         limit=_limit(options, region),
         number=options.number("number_ios", 0) or None, copies=options.number("numjobs", 1, 1, MAX_COPIES),
@@ -127,10 +128,8 @@ def _limit(options: _Options, region: int) -> int:
     return (options.number("io_size", 0) or region) * options.number("loops", 1, 1)
 
 
-def _mapped(options: _Options, region: int, read: Sizes, write: Sizes, notes: dict[str, None]) -> bool:
-    """Whether offsets follow a random map."""
-    if switch(options.given.get("norandommap")):
-        return False
+def _mapped(region: int, read: Sizes, write: Sizes, notes: dict[str, None]) -> bool:
+    """Whether random offsets follow a map here; fio's mixes units up when the smallest sizes differ."""
     if read.smallest != write.smallest:
         notes["reads and writes of different smallest size: offsets drawn as with norandommap"] = None
     elif region // read.smallest > MAX_MAP:

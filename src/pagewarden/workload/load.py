@@ -24,7 +24,7 @@ BINARY = {
     b"\x07\x74\x61\x65": "it is a binary block trace: turn it into text with `blkparse -i FILE`",
     b"\xef\xbb\xbf": "it begins with a UTF-8 byte order mark: save it without",
 }
-_BLKPARSE = re.compile(rb"\s*(\d+,\d+\s+\d+\s+\d+\s|Input file )")
+_BLKPARSE = re.compile(rb"\s*\d+,\d+\s+\d+\s+\d+\s")
 _IOLOG_V1 = re.compile(rb"[01], *\d+, *\d+")
 
 

@@ -1,6 +1,6 @@
 """fio's numbers: whole numbers with unit, ranges, and values that differ for reads and writes.
 
-The manual ("Parameter types") and fio 3.33 disagree on `ki` with kb_base=1000; such a value is refused.
+The manual ("Parameter types") and fio 3.33 disagree on `ki` without a `b`; such a value is refused.
 """
 
 import re
@@ -15,19 +15,20 @@ MAX = 2**63 - 1
 def whole(option: Option, text: str | None = None, kb_base: int = 1024, low: int = 0, high: int = MAX) -> int:
     """The option's value (or this part of it) as a number of bytes, or of whatever it counts.
 
-    With kb_base=1024, fio's default, `k` is 1024 and `ki` is 1000, the wrong way round for old scripts' sake.
+    With kb_base=1024, fio's default, `k` is 1024 and `kib` is 1000, the wrong way round for old scripts' sake; with
+    kb_base=1000 it is the other way round.
     """
     text = option.value if text is None else text
     match = NUMBER.fullmatch(text or "")
     expected = f"{option.key} as a whole number from {low} to {high}, with a unit like 4k or 1m if you like"
     if match is None:
         option.refuse(expected)
-    digits, prefix, binary, _ = match.groups()
-    if binary and not prefix:
+    digits, prefix, other, byte = match.groups()
+    if other and not prefix:
         option.refuse(expected)
-    if binary and kb_base == 1000:
-        option.refuse("a unit without `i`: fio 3.33 and its manual disagree on ki with kb_base=1000")
-    unit: int = (1000 if binary else kb_base) ** POWERS[prefix.lower()]
+    if other and not byte:
+        option.refuse("a unit like k or kib: fio 3.33 and its manual disagree on ki")
+    unit: int = (2024 - kb_base if other else kb_base) ** POWERS[prefix.lower()]
     value = int(digits, 16 if digits[:2] in ("0x", "0X") else 10) * unit
     if not low <= value <= high:
         option.refuse(expected)
