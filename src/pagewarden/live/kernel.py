@@ -17,8 +17,8 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory_syscalls import SYSCALLS
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
 
-__all__ = ["Region", "ioctl", "ioctl_inplace", "map_anywhere", "memfd", "memfd_secret", "number_of", "pages_of",
-           "prctl", "symbol", "syscall", "twin", "unmap"]
+__all__ = ["Region", "bytes_address", "ioctl", "ioctl_inplace", "map_anywhere", "memfd", "memfd_secret", "number_of",
+           "pages_of", "prctl", "symbol", "syscall", "twin", "unmap"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -166,3 +166,8 @@ class Region:
         self.memory.release()
         with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
             self._owner.close()
+
+
+def bytes_address(data: bytes) -> int:
+    """Where the bytes lie, for a call that reads them while `data` is alive."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0

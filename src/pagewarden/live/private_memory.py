@@ -1,0 +1,291 @@
+"""Private memory on this host's own MMU: who may see which page, checked first, then changed, all or nothing."""
+
+import errno
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from pagewarden.live.backing import Price
+from pagewarden.live.choose import Use, choose
+from pagewarden.live.consumers import Consumers, Hold
+from pagewarden.live.host_process import HostProcess
+from pagewarden.live.isolated_window import IsolatedWindow
+from pagewarden.live.kernel import pages_of
+from pagewarden.live.window import Window
+from pagewarden.port import Buffer, Listener
+from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
+
+Run = tuple[int, int]
+"""Contiguous pages, first and one past the last."""
+
+
+class PrivateMemory:
+    """A guest's memory of `size` bytes, as its warden holds it (pagewarden.port.Memory). Page numbers count from 0.
+
+    backing: one of pagewarden.live.choose.BACKINGS, or "auto", the strongest that this host has for `use`; `.backing`
+    and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process that
+    `spawn` starts, and unshare replaces the page. shared: the state that all pages start in. vm: the KVM VM that a
+    guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait
+    for each other; accessors of the window wait for a conversion of the page they touch.
+    """
+
+    def __init__(
+        self, size: int, backing: str = "auto", *, isolated: bool = False, use: Use = "any", shared: bool = False,
+        vm: int | None = None,
+    ) -> None:
+        self._pages = pages_of(size)
+        self.size = size
+        self._backing, self.why = choose(size, backing, isolated, use, shared, vm)
+        self.backing = self._backing.name
+        self.isolated = isolated
+        self._shared = bytearray(self._pages)
+        self._lock = threading.RLock()
+        self._consumers = Consumers()
+        self._changes = {"opening": [0, 0], "shutting": [0, 0], "punching": [0, 0]}
+        self._closed = False
+        view = self._backing.window
+        self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold)
+        if shared:
+            self._start_shared()
+
+    def _start_shared(self) -> None:
+        if self.backing == "guest-memfd":  # created so
+            self._shared[:] = b"\1" * self._pages
+            return
+        try:
+            self.share(PageRange(0, self._pages))
+        except BaseException:
+            self.close()
+            raise
+
+    # -- the guest's and the warden's side -----------------------------------------------------------------------------
+
+    def populate(self, offset: int, data: Buffer) -> None:
+        """Put bytes into private pages (a payload, before a guest runs). Refused(EINVAL) where a page is shared,
+        Refused(EOPNOTSUPP) where only a guest may write; ValueError outside the memory."""
+        length = memoryview(data).nbytes
+        with self._lock:
+            pages = self._covering(offset, length)
+            first = self._shared.find(1, pages.start, pages.stop)
+            if first >= 0:
+                raise Refused(errno.EINVAL, "populate is for private pages, this one is shared", first * PAGE_SIZE)
+            self.private_write(offset, data)
+
+    def private_read(self, offset: int, length: int) -> bytes:
+        """Bytes as the guest sees them, whoever may see the page; Refused(EOPNOTSUPP) where only a guest may."""
+        with self._lock:
+            self._covering(offset, length)
+            return self._guest_view()[offset:offset + length].tobytes()
+
+    def private_write(self, offset: int, data: Buffer) -> None:
+        """Write as the guest would; Refused(EOPNOTSUPP) where only a guest may."""
+        source = memoryview(data).cast("B")
+        with self._lock:
+            self._covering(offset, len(source))
+            self._guest_view()[offset:offset + len(source)] = source
+
+    def _guest_view(self) -> memoryview:
+        if self.backing == "guest-memfd" and not self._shared[0]:
+            raise Refused(errno.EOPNOTSUPP, "only a guest reaches a private guest_memfd")
+        return self._backing.guest.memory
+
+    @property
+    def guest_address(self) -> int:
+        """Host virtual address of the guest's view, for a KVM memslot or an emulated CPU: it is open to its holder."""
+        self._alive()
+        return self._backing.guest.address
+
+    @property
+    def file(self) -> int:
+        """The fd of the memory. It belongs to the warden: whoever has it can reach every page of a memfd."""
+        self._alive()
+        return self._backing.file
+
+    # -- conversions ---------------------------------------------------------------------------------------------------
+
+    def share(self, pages: PageRange) -> None:
+        """Let the host see the pages; those it sees already stay so. Refused(EAGAIN, offset) while one is held,
+        Refused with the kernel's errno where it says no; then everything is as before. ValueError outside."""
+        self._convert(pages, 1)
+
+    def unshare(self, pages: PageRange) -> None:
+        """Take the pages back, contents kept; raises as share does."""
+        self._convert(pages, 0)
+
+    def _convert(self, pages: PageRange, to: int) -> None:
+        with self._lock:
+            runs = self._runs(pages, 1 - to)
+            if not runs:
+                return
+            consumers = self._consumers
+            if not (consumers.held or consumers.listeners):
+                self._change(runs, to)
+                return
+            told = consumers.begin(pages)
+            try:
+                self._change(runs, to)
+            finally:
+                consumers.end(told, pages)
+
+    def _change(self, runs: list[Run], to: int) -> None:
+        backing = self._backing
+        change, undo = (backing.open, backing.shut) if to else (backing.shut, backing.open)
+        for i, (start, stop) in enumerate(runs):
+            try:
+                change(start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
+            except OSError as error:
+                for first, last in runs[:i]:
+                    undo(first * PAGE_SIZE, (last - first) * PAGE_SIZE)
+                raise Refused(error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}",
+                              start * PAGE_SIZE) from error
+        for start, stop in runs:
+            self._shared[start:stop] = (b"\1" if to else b"\0") * (stop - start)
+            self._count("opening" if to else "shutting", stop - start)
+
+    def punch(self, pages: PageRange) -> None:
+        """Give the pages back to the host: their bytes are gone, they are private and read as zeroes. Refused(EAGAIN)
+        while one is held, Refused(EOPNOTSUPP) where the backing cannot; ValueError outside."""
+        with self._lock:
+            if not self._range(pages).count:
+                return
+            told = self._consumers.begin(pages)
+            try:
+                self._punch(pages)
+            finally:
+                self._consumers.end(told, pages)
+
+    def _punch(self, pages: PageRange) -> None:
+        try:
+            self._backing.punch(pages.start * PAGE_SIZE, pages.count * PAGE_SIZE)
+        except OSError as error:
+            raise Refused(error.errno or errno.EIO, f"punch: {error.strerror}", pages.start * PAGE_SIZE) from error
+        if self.backing != "guest-memfd":  # its state belongs to the file
+            self._shared[pages.start:pages.stop] = bytes(pages.count)
+        self._count("punching", pages.count)
+
+    def _runs(self, pages: PageRange, state: int) -> list[Run]:
+        """The contiguous pages of the range that are in the state."""
+        self._range(pages)
+        shared, runs, start = self._shared, [], pages.start
+        while (start := shared.find(state, start, pages.stop)) >= 0:
+            stop = shared.find(1 - state, start, pages.stop)
+            if stop < 0:
+                stop = pages.stop
+            runs.append((start, stop))
+            start = stop
+        return runs
+
+    # -- who else has the pages ----------------------------------------------------------------------------------------
+
+    def hold(self, *ranges: PageRange) -> Hold:
+        """Take references on the pages, as a consumer that uses them now; waits for a conversion under way."""
+        with self._lock:
+            for pages in ranges:
+                self._range(pages)
+            return self._consumers.hold(ranges)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell the listener around each conversion and punch. It may refuse by raising Refused in invalidate_begin."""
+        with self._lock:
+            self._alive()
+            self._consumers.listeners.append(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell it nothing more; ValueError when it was not subscribed."""
+        with self._lock:
+            self._consumers.listeners.remove(listener)
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> Window:
+        """The host's view: mapped all the time, it answers only for shared pages; Unavailable when it is isolated."""
+        self._alive()
+        if self._window is None:
+            raise Unavailable("an isolated memory's window is in the host side's process only", "use mem.spawn")
+        return self._window
+
+    def spawn(self, function: Callable[..., object], *arguments: object, fds: Sequence[int] = ()) -> HostProcess:
+        """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
+        memory; of this process's descriptors it keeps `fds`. Only for an isolated memory, one at a time:
+        UserMistake, Refused(EBUSY), Unavailable."""
+        if not isinstance(self._backing, IsolatedWindow):
+            raise UserMistake("spawn needs PrivateMemory(..., isolated=True)")
+        with self._lock:
+            self._alive()
+            host = self._backing.spawn(function, arguments, tuple(fds))
+            try:
+                for run in self.shared_runs():
+                    self._backing.open(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
+                host.go()
+            except BaseException:
+                host.kill()
+                raise
+            return host
+
+    def is_shared(self, page: int) -> bool:
+        """May the host see the page? ValueError outside the memory."""
+        self._range(PageRange(page, page + 1))
+        return bool(self._shared[page])
+
+    def shared_runs(self) -> Iterator[PageRange]:
+        """The pages that the host may see, as contiguous ranges in order."""
+        with self._lock:
+            return iter([PageRange(*run) for run in self._runs(PageRange(0, self._pages), 1)])
+
+    def statistics(self) -> dict[str, int]:
+        """Counts by event kind since the start, by this library's own ledger: what it asked of the kernel."""
+        counts = [0] * len(Event)
+        for change, (pages, runs) in self._changes.items():
+            price: Price = getattr(self._backing, change)
+            for prices, times in ((price.page, pages), (price.run, runs)):
+                for event, each in prices.items():
+                    counts[event] += each * times
+        counts[Event.NOTIFICATIONS] += self._consumers.notifications
+        counts[Event.PINS] += self._consumers.pins
+        return {event.key: counts[event] for event in Event}
+
+    def _count(self, change: str, pages: int) -> None:
+        tally = self._changes[change]
+        tally[0] += pages
+        tally[1] += 1
+
+    def _reopen(self, offset: int) -> bool:
+        """Inside the lock: open a shared page again whose entry reclaim took; False when it is private."""
+        page = offset // PAGE_SIZE
+        if not self._shared[page]:
+            return False
+        self._backing.open(page * PAGE_SIZE, PAGE_SIZE)
+        return True
+
+    def _covering(self, offset: int, length: int) -> PageRange:
+        if not 0 <= offset <= offset + length <= self.size:
+            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
+        self._alive()
+        return PageRange.covering(offset, length)
+
+    def _range(self, pages: PageRange) -> PageRange:
+        self._alive()
+        return pages.checked(self._pages)
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise ValueError("the memory is closed")
+
+    # -- lifetime ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give everything back; arrays that still refer to the window lead to nothing (SIGSEGV). Twice is once."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                if self._window is not None:
+                    self._window.close()
+                self._backing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
