@@ -40,6 +40,23 @@ class HostView(Protocol):
 
 
 @runtime_checkable
+class MappedView(HostView, Protocol):
+    """A HostView with the mapping itself in reach, for a device's hot path."""
+
+    @property
+    def memory(self) -> memoryview:
+        """The mapping, bytes, writable, length `size`. Parts of it may be given to system calls, which say EFAULT where
+        a page is private; a direct touch of a private page ends the process."""
+
+    def add16(self, offset: int, amount: int) -> None:
+        """Add to the 2-byte little-endian number at an offset that is 2 modulo 4 (a used index: virtio 1.2, 2.7.8).
+
+        The other side only ever sees whole numbers on the way from the old one to the new one, modulo 2^16; a copy by
+        the kernel goes byte by byte. A full memory barrier. Raises PrivateAccess, ValueError.
+        """
+
+
+@runtime_checkable
 class Memory(Protocol):
     """Private memory as its warden holds it. Page numbers count from 0; all changes are all-or-nothing.
 

@@ -1,0 +1,139 @@
+"""Descriptor chains taken apart: from a copy of the ring to a flat list of descriptors. Compiled, plain loops only.
+
+Everything here reads a copy that the device made once, so the driver cannot change what was checked. A batch is as many
+chains as BATCH and DESCRIPTORS allow; a chain always fits. Every function returns a Verdict as a plain tuple.
+"""
+
+from typing import Any, NamedTuple
+
+from numba import njit
+
+from pagewarden.abi.virtio import VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
+from pagewarden.virtio import faults
+
+BATCH = 256
+"""Most requests of a batch."""
+DESCRIPTORS = 4096
+"""Most descriptors of a batch, those of indirect tables included."""
+SIZE_MAX = 1024
+"""Largest queue of this device, entries: a chain may be as long as the queue, and one readv call takes 1024 parts."""
+ADDR, LEN, FLAGS = range(3)
+"""Rows of a flat list of descriptors, int64 of shape (3, DESCRIPTORS)."""
+
+
+class Verdict(NamedTuple):
+    """How a check went. chains: taken into the batch, from the first on, unless there is a fault."""
+
+    chains: int
+    fault: int  # faults.NONE, or what is wrong ...
+    chain: int  # ... with which chain of the batch
+    detail: int  # index, gpa or size, as the fault has it
+    items: int  # of the list that was made
+
+
+def _misplaced(addr: int, length: int, memory: int) -> int:
+    if length == 0:
+        return faults.EMPTY
+    if addr < 0 or addr > memory - length:  # a gpa of 2^63 and more arrives as a negative number
+        return faults.OUTSIDE
+    return faults.NONE
+
+
+misplaced: Any = njit(cache=True)(_misplaced)
+
+
+def _flatten(words: Any, ring: Any, first: int, count: int, memory: int, longest: int, seen: Any, turn: int,
+             flat: Any, starts: Any, heads: Any, tables: Any) -> tuple[int, int, int, int, int]:
+    """Chains first .. first + count - 1 of the avail ring, direct descriptors only; items: indirect tables met.
+
+    longest: descriptors that a chain with an indirect table may have, 0 where there are none;
+    words: int64 (2 * size), the descriptor table; ring: uint16 (size); seen: int64 (size), where `turn` marks the
+    descriptors of this batch; starts: int64 (BATCH + 1), where each chain begins in `flat`; heads: int64 (BATCH);
+    tables: int64 (2, DESCRIPTORS), gpa and bytes of each indirect table, still an entry of `flat` itself.
+    """
+    size = len(ring)
+    n = total = met = 0
+    starts[0] = 0
+    for chain in range(min(count, BATCH)):
+        i = heads[chain] = int(ring[(first + chain) & (size - 1)])
+        weight = 0
+        begun, known = n, met
+        if i >= size:
+            return chain, faults.HEAD_RANGE, chain, i, met
+        while True:
+            if seen[i] == turn:
+                return chain, faults.TWICE, chain, i, met
+            seen[i] = turn
+            addr, rest = words[2 * i], words[2 * i + 1]
+            length, flags = rest & 0xFFFFFFFF, (rest >> 32) & 0xFFFF
+            fault = misplaced(addr, length, memory)
+            if fault:
+                return chain, fault, chain, addr, met
+            weight += 1
+            if flags & VIRTQ_DESC_F_INDIRECT:
+                if not longest:
+                    return chain, faults.INDIRECT_OFF, chain, i, met
+                if flags & VIRTQ_DESC_F_NEXT:
+                    return chain, faults.INDIRECT_NEXT, chain, i, met
+                if length & 15:
+                    return chain, faults.INDIRECT_SIZE, chain, length, met
+                weight += (length >> 4) - 1
+                if weight > longest:
+                    return chain, faults.CHAIN_LONG, chain, weight, met
+            if total + weight > DESCRIPTORS:
+                starts[chain] = begun
+                return chain, faults.NONE, 0, 0, known
+            if flags & VIRTQ_DESC_F_INDIRECT:
+                tables[0, met], tables[1, met] = addr, length
+                met += 1
+            flat[ADDR, n], flat[LEN, n], flat[FLAGS, n] = addr, length, flags
+            n += 1
+            if not flags & VIRTQ_DESC_F_NEXT:
+                break
+            i = (rest >> 48) & 0xFFFF
+            if i >= size:
+                return chain, faults.NEXT_RANGE, chain, i, met
+        total += weight
+        starts[chain + 1] = n
+    return min(count, BATCH), faults.NONE, 0, 0, met
+
+
+def _expand(flat: Any, starts: Any, chains: int, words: Any, memory: int, wide: Any,
+            begins: Any) -> tuple[int, int, int, int, int]:
+    """The same chains with each indirect table in its place, from flat, starts into wide, begins; items: descriptors.
+
+    words: int64, the tables one after the other as `_flatten` listed them.
+    """
+    n = at = 0
+    begins[0] = 0
+    for chain in range(chains):
+        for k in range(starts[chain], starts[chain + 1]):
+            if not flat[FLAGS, k] & VIRTQ_DESC_F_INDIRECT:
+                wide[ADDR, n], wide[LEN, n], wide[FLAGS, n] = flat[ADDR, k], flat[LEN, k], flat[FLAGS, k]
+                n += 1
+                continue
+            entries, i = flat[LEN, k] >> 4, 0
+            for step in range(entries + 1):
+                if step == entries:
+                    return chain, faults.TWICE, chain, i, n
+                addr, rest = words[at + 2 * i], words[at + 2 * i + 1]
+                length, flags = rest & 0xFFFFFFFF, (rest >> 32) & 0xFFFF
+                if flags & VIRTQ_DESC_F_INDIRECT:
+                    return chain, faults.NESTED, chain, i, n
+                fault = misplaced(addr, length, memory)
+                if fault:
+                    return chain, fault, chain, addr, n
+                wide[ADDR, n], wide[LEN, n], wide[FLAGS, n] = addr, length, flags
+                n += 1
+                if not flags & VIRTQ_DESC_F_NEXT:
+                    break
+                i = (rest >> 48) & 0xFFFF
+                if i >= entries:
+                    return chain, faults.NEXT_RANGE, chain, i, n
+            at += 2 * entries
+        begins[chain + 1] = n
+    return chains, faults.NONE, 0, 0, n
+
+
+flatten: Any = njit(cache=True)(_flatten)
+expand: Any = njit(cache=True)(_expand)
