@@ -6,7 +6,8 @@ import pytest
 from standin import Guarded, Plain
 
 from live import require
-from pagewarden.live.paths import PATHS, Direction, Path
+from pagewarden.live.paths.catalogue import PATHS
+from pagewarden.live.paths.registry import Direction, Path
 from pagewarden.live.paths.runner import Case, Job, run_all
 from pagewarden.live.paths.trial import Result, State, Verdict
 from pagewarden.vocab import Unavailable

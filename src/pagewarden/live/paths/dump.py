@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,14 +37,18 @@ def plain_core_files() -> None:
 def dump_directory() -> Iterator[Path]:
     """An empty working directory, with cores allowed."""
     before, limit = os.getcwd(), resource.getrlimit(resource.RLIMIT_CORE)
-    with tempfile.TemporaryDirectory() as name:
-        os.chdir(name)
-        resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
-        try:
-            yield Path(name)
-        finally:
-            os.chdir(before)
-            resource.setrlimit(resource.RLIMIT_CORE, limit)
+    directory = Path(os.environ.get("TMPDIR", "/tmp")) / f"pagewarden-core-{os.getpid()}"
+    directory.mkdir(0o700)
+    os.chdir(directory)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
+    try:
+        yield directory
+    finally:
+        for core in directory.iterdir():
+            core.unlink()
+        os.chdir(before)
+        directory.rmdir()
+        resource.setrlimit(resource.RLIMIT_CORE, limit)
 
 
 def crash_a_twin() -> None:

@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from ctypes import CDLL, Array, addressof, c_size_t, c_void_p
 
@@ -77,15 +76,18 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 @contextlib.contextmanager
 def scratch(content: bytes = b"", flags: int = 0) -> Iterator[int]:
     """An unnamed file on disk (in TMPDIR) that holds `content`; flags: more flags to open it with, O_DIRECT say."""
-    with tempfile.TemporaryFile(buffering=0) as file:
+    first = os.open(os.environ.get("TMPDIR", "/tmp"), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
         if content:
-            file.write(content)
-            os.fsync(file.fileno())
-        fd = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDWR | os.O_CLOEXEC | flags)
+            os.pwrite(first, content, 0)
+            os.fsync(first)
+        fd = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_CLOEXEC | flags)
         try:
             yield fd
         finally:
             os.close(fd)
+    finally:
+        os.close(first)
 
 
 class Helper:

@@ -26,6 +26,7 @@ class Target:
     address: int  # host virtual address of the page
     host: int  # pid of the host side
     warden: int  # pid of the process that holds the memory: the same when the host cooperates
+    kvm: int = -1  # an open /dev/kvm, where the host side may not open it itself
     length: int = PAGE_SIZE
 
 
@@ -56,6 +57,7 @@ class Path:
     start: Start
     requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
     calls: tuple[str, ...]  # system calls without which it cannot be done, beside those that every program makes
+    module: str  # where it is defined
     size: int  # bytes of the memory it is tried on; the page on trial is the one in the middle
 
 
@@ -92,7 +94,7 @@ def path(
         line = about or (function.__doc__ or "").strip().splitlines()[0]
         armed = isgeneratorfunction(function)
         start = cast("Start", function if armed else _late(cast("Callable[[Target], bytes]", function)))
-        REGISTRY.add(Path(name, direction, armed, line, start, requires, calls, size))
+        REGISTRY.add(Path(name, direction, armed, line, start, requires, calls, function.__module__, size))
         return function
 
     return enter

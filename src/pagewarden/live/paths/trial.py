@@ -1,7 +1,6 @@
 """One trial: a fresh memory, one page of it in one state, one path; and the judgement of what came of it."""
 
 import os
-import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from errno import errorcode
@@ -120,7 +119,7 @@ class Trial:
                 refused = Evidence(error=errorcode.get(refusal.errno or 0))
         if refused is not None:
             return Verdict(Result.REFUSED, refused.error)
-        self.canary = secrets.token_bytes(CANARY_BYTES)
+        self.canary = os.urandom(CANARY_BYTES)
         self.stage.put(self.canary * (PAGE_SIZE // CANARY_BYTES))
         return self.judge(self.stage.use(self.canary[:4]))
 
