@@ -12,7 +12,7 @@ from pagewarden.guest.hypercalls import Number
 from pagewarden.guest.layout import RECENT_HEAD
 from pagewarden.guest.program import IOPTE_VALID
 from pagewarden.guest.warden import Warden
-from pagewarden.vocab import PAGE_SIZE, Refused
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 PAGES = 16
 WORD = st.one_of(st.integers(0, 20), st.integers(0, (1 << 64) - 1))
@@ -100,3 +100,22 @@ def test_entries_that_lie_are_refused_before_anything_is_shared(head: int, index
     with pytest.raises(Refused, match=why):
         guest.warden.doorbell(0)
     assert guest.memory.shared == before and guest.kicks == 0 and guest.warden.taken_up == 0
+
+
+def test_the_ring_of_recent_entries_wraps() -> None:
+    """More rounds than it has entries, of every length: each page is shared at its own round, no other."""
+    guest = IommuGuest()
+    gfn, pages = guest.at.data // PAGE_SIZE, guest.at.data_pages
+    for page in range(pages):
+        guest.put(guest.at.iopt + 8 * page, (gfn + page) * PAGE_SIZE | IOPTE_VALID)
+    head = 0
+    for round_ in range(4 * guest.at.recent_entries):
+        wanted = [(round_ + n) % pages for n in range(1 + round_ % pages)]
+        for n, page in enumerate(wanted, head):
+            guest.put(guest.at.recent + RECENT_HEAD + 8 * (n % guest.at.recent_entries), page)
+        head += len(wanted)
+        guest.put(guest.at.recent, head)
+        guest.warden.doorbell(0)
+        assert {page for page in range(pages) if guest.memory.shared[gfn + page]} == set(wanted)
+        guest.memory.unshare(PageRange(gfn, gfn + pages))
+    assert guest.warden.taken_up == head

@@ -1,6 +1,7 @@
 """The hypervisor's part in a guest's run: converts pages of its private memory at its word, and trusts none of it."""
 
 import errno
+import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -56,33 +57,46 @@ class _RecentEntries:
         self._seen = 0
 
     def take_up(self) -> int:
-        """Share the pages of the entries added since last time; how many. Refused when the guest wrote nonsense."""
+        """Share the pages of the entries added since last time; how many. Refused when the guest wrote nonsense.
+
+        Ring and table are copied once, and the copies judged: the guest may write on meanwhile.
+        """
         layout = self._layout
-        head = self._word(layout.recent)
+        (head,) = self._words(layout.recent, 1)
         new = head - self._seen
         if not 0 <= new <= layout.recent_entries:
             raise Refused(errno.EINVAL, f"{new} new entries in a ring of {layout.recent_entries}", layout.recent)
-        pages = sorted({self._page(number) for number in range(self._seen, head)})
+        if new:
+            for run in _runs(sorted(set(self._pages(self._listed(new))))):
+                self._memory.share(run)
         self._seen = head
-        for run in _runs(pages):
-            self._memory.share(run)
         return new
 
-    def _page(self, number: int) -> int:
-        """The page that an entry of the ring leads to."""
-        layout = self._layout
-        place = layout.recent + RECENT_HEAD + 8 * (number % layout.recent_entries)
-        index = self._word(place)
-        if index >= layout.data_pages:
-            raise Refused(errno.ERANGE, f"I/O page-table entry {index} of {layout.data_pages}", place)
-        entry = self._word(layout.iopt + 8 * index)
-        gfn, valid = divmod(entry, PAGE_SIZE)
-        if valid != IOPTE_VALID or gfn >= self._memory.size // PAGE_SIZE:
-            raise Refused(errno.EINVAL, f"I/O page-table entry {entry:#x}", layout.iopt + 8 * index)
-        return gfn
+    def _listed(self, new: int) -> list[int]:
+        """The next entries of the ring: indices into the I/O page table, checked."""
+        layout, first = self._layout, self._seen % self._layout.recent_entries
+        fit = min(new, layout.recent_entries - first)
+        ring = layout.recent + RECENT_HEAD
+        listed = [*self._words(ring + 8 * first, fit), *self._words(ring, new - fit)]
+        if max(listed) >= layout.data_pages:
+            raise Refused(errno.ERANGE, f"I/O page-table entry {max(listed)} of {layout.data_pages}", ring)
+        return listed
 
-    def _word(self, gpa: int) -> int:
-        return int.from_bytes(self._memory.window.read(gpa, 8), "little")
+    def _pages(self, listed: list[int]) -> list[int]:
+        """The pages that these entries of the I/O page table lead to, checked."""
+        first, pages = min(listed), self._memory.size // PAGE_SIZE
+        table = self._words(self._layout.iopt + 8 * first, max(listed) - first + 1)
+        found = []
+        for index in listed:
+            gfn, valid = divmod(table[index - first], PAGE_SIZE)
+            if valid != IOPTE_VALID or gfn >= pages:
+                raise Refused(errno.EINVAL, f"I/O page-table entry {table[index - first]:#x}",
+                              self._layout.iopt + 8 * index)
+            found.append(gfn)
+        return found
+
+    def _words(self, gpa: int, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}Q", self._memory.window.read(gpa, 8 * count)) if count else ()
 
 
 def _runs(pages: Sequence[int]) -> list[PageRange]:
