@@ -15,6 +15,7 @@ from pagewarden.port import HostView, MappedView
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.gather import Scratch, Segments
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
+from pagewarden.vocab import PAGE_SIZE
 
 _MODULO = 0xFFFF
 _PATIENCE = 100
@@ -42,8 +43,10 @@ class Virtqueue:
         self.words: NDArray[Any] = np.zeros(2 * size, np.int64)
         # The kernel copies byte by byte: an index is good when two copies in a row agree. What it counts is copied
         # after it, in the same call.
+        end = ring.avail_event + 2
+        touched = [(max(ring.used, page), 1) for page in range(ring.used // PAGE_SIZE * PAGE_SIZE, end, PAGE_SIZE)]
         twice = [(ring.avail, RING), (ring.avail, RING)]
-        self._whole = [*twice, (ring.avail + RING, 2 * size), (ring.desc, virtq_desc.itemsize * size)]
+        self._whole = [*twice, (ring.avail + RING, 2 * size), (ring.desc, virtq_desc.itemsize * size), *touched]
         self._look = [*twice, (ring.used_event, 2)]
 
     def resume(self) -> None:
@@ -56,7 +59,8 @@ class Virtqueue:
         barrier()
 
     def snapshot(self) -> int:
-        """Copy avail ring and descriptor table, once, into `entries` and `words`; how many chains wait."""
+        """Copy avail ring and descriptor table, once, into `entries` and `words`, and touch the used ring; how many
+        chains wait."""
         waiting = self._read(self._whole)
         self.words[:] = self._table
         return waiting
