@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
+from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.guest import pattern
 from pagewarden.guest.hypercalls import Outcome
 from pagewarden.guest.interpret import interpret
@@ -110,7 +111,7 @@ class SmallDevice:
                  for n in range(head, head + 3)]
         (header, _, _, _), (data, length, flags, _), (status, _, _, _) = chain
         kind, _, sector = struct.unpack("<IIQ", self._window.read(header, 16))
-        at = sector * pattern.SECTOR
+        at = sector * SECTOR
         assert (kind == 1) == (not flags & 2)
         if kind == 1:
             self.disk[at:at + length] = self._window.read(data, length)
@@ -151,15 +152,15 @@ class World(Recorder):
 
 
 def random_disk(seed: int, sectors: int = SECTORS) -> bytearray:
-    return bytearray(np.random.default_rng(seed).bytes(sectors * pattern.SECTOR))
+    return bytearray(np.random.default_rng(seed).bytes(sectors * SECTOR))
 
 
 def random_program(design: str, disk: bytearray, seed: int = 1, requests: int = 12, batch: int = 3,
                    base: int = 0, largest: int = 16, queue: int = 0) -> Program:
     """Requests of 1 to `largest` sectors, reads and writes mixed, anywhere on the disk."""
     draw = np.random.default_rng(seed)
-    sector = draw.integers(0, len(disk) // pattern.SECTOR - largest, requests)
-    length = draw.integers(1, largest + 1, requests) * pattern.SECTOR
+    sector = draw.integers(0, len(disk) // SECTOR - largest, requests)
+    length = draw.integers(1, largest + 1, requests) * SECTOR
     return program(design, draw.integers(0, 2, requests), sector, length, pattern.sectors(bytes(disk)),
                    batch=batch, base=base, queue=queue)
 
@@ -215,7 +216,7 @@ class FlippingDevice(SmallDevice):
     """Changes a bit of what it reads from every third sector."""
 
     def __init__(self, window: HostView, layout: Layout, disk: bytearray) -> None:
-        for at in range(0, len(disk), 3 * pattern.SECTOR):
+        for at in range(0, len(disk), 3 * SECTOR):
             disk[at] ^= 0x10
         super().__init__(window, layout, disk)
 

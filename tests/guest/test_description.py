@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guest_kit import SECTORS, random_disk, random_program
+from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.guest import pattern
 from pagewarden.guest.hypercalls import Number, decode
 from pagewarden.guest.listing import assemble
@@ -42,7 +43,7 @@ def test_words_are_what_a_byte_by_byte_disk_says(data: st.DataObject, count: int
     before = pattern.sectors(bytes(disk))
     described = random_program(design, disk, data.draw(st.integers(0, 1 << 32)), count, batch)
     for record in described.requests:
-        at, length = int(record["sector"]) * pattern.SECTOR, int(record["length"])
+        at, length = int(record["sector"]) * SECTOR, int(record["length"])
         if record["write"]:
             disk[at:at + length] = pattern.fill(int(record["word"]), length)
         else:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pagewarden.abi import virtio, virtio_blk
 from pagewarden.guest import layout as at
 from pagewarden.guest import pattern
 from pagewarden.guest.hypercalls import Number, Outcome
@@ -137,22 +138,22 @@ def _post(run: _Run) -> None:
         ring = run.layout.avail + 4 + 2 * (run.posted % run.layout.queue)
         run.world.write(ring, struct.pack("<H", at.CHAIN * request["slot"]))
         run.posted += 1
-    run.world.write(run.layout.avail, struct.pack("<HH", at.VIRTQ_AVAIL_F_NO_INTERRUPT, run.posted & 0xFFFF))
+    run.world.write(run.layout.avail, struct.pack("<HH", virtio.VIRTQ_AVAIL_F_NO_INTERRUPT, run.posted & 0xFFFF))
 
 
 def _chain(run: _Run, request: dict[str, int]) -> None:
     slot, write = request["slot"], request["write"]
     header, status = run.layout.headers + at.HEADER * slot, run.layout.status + slot
     head = at.CHAIN * slot
-    flags = at.VIRTQ_DESC_F_NEXT | (0 if write else at.VIRTQ_DESC_F_WRITE)
-    kind = at.VIRTIO_BLK_T_OUT if write else at.VIRTIO_BLK_T_IN
+    flags = virtio.VIRTQ_DESC_F_NEXT | (0 if write else virtio.VIRTQ_DESC_F_WRITE)
+    kind = virtio_blk.VIRTIO_BLK_T_OUT if write else virtio_blk.VIRTIO_BLK_T_IN
     run.world.write(header, struct.pack("<IIQ", kind, 0, request["sector"]))
     run.world.write(status, bytes([_UNUSED]))
     run.world.write(run.layout.shared + at.DESCRIPTOR * head, struct.pack(
         "<QIHHQIHHQIHH",
-        header, at.HEADER, at.VIRTQ_DESC_F_NEXT, head + 1,
+        header, at.HEADER, virtio.VIRTQ_DESC_F_NEXT, head + 1,
         run.device_buffer(request), request["length"], flags, head + 2,
-        status, 1, at.VIRTQ_DESC_F_WRITE, 0))
+        status, 1, virtio.VIRTQ_DESC_F_WRITE, 0))
 
 
 def _kick(run: _Run) -> None:
@@ -167,7 +168,7 @@ def _wait(run: _Run) -> None:
 
 def _check(run: _Run) -> None:
     for index, request in enumerate(run.batch, run.done):
-        good = run.world.read(run.layout.status + request["slot"], 1)[0] == at.VIRTIO_BLK_S_OK
+        good = run.world.read(run.layout.status + request["slot"], 1)[0] == virtio_blk.VIRTIO_BLK_S_OK
         if good and not request["write"]:
             good = pattern.digest(run.world.read(run.private(request), request["length"])) == request["word"]
         if not good:

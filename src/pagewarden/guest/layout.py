@@ -7,20 +7,16 @@ The parts that the guest shares at the start lie in a row, so one hypercall shar
 
 from dataclasses import dataclass
 
+from pagewarden.abi.virtio import QUEUE_SIZE_LIMIT, virtq_desc
+from pagewarden.abi.virtio_blk import virtio_blk_req
 from pagewarden.vocab import PAGE_SIZE, PageRange, UserMistake
 
-DESCRIPTOR = 16
-"""Bytes of struct virtq_desc (virtio 1.2, 2.7.5)."""
-HEADER = 16
-"""Bytes of struct virtio_blk_outhdr: type, reserved, sector (virtio 1.2, 5.2.6)."""
+DESCRIPTOR = virtq_desc.itemsize
+"""Bytes."""
+HEADER = virtio_blk_req.itemsize
+"""Bytes."""
 CHAIN = 3
 """Descriptors of a request: header, data, status."""
-VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE = 1, 2
-VIRTQ_AVAIL_F_NO_INTERRUPT = 1
-VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT = 0, 1
-VIRTIO_BLK_S_OK = 0
-MAX_QUEUE = 1 << 15
-"""Largest size of a split virtqueue (virtio 1.2, 2.7)."""
 RECENT_HEAD = 8
 """Bytes before the entries of the ring of recent I/O page-table entries: how many were ever added."""
 
@@ -66,8 +62,8 @@ class Layout:
 def place(base: int, table_bytes: int, batch: int, data_pages: int, copies: bool, iommu: bool) -> Layout:
     """The layout of a program from gpa `base` on; UserMistake when a batch does not fit in a virtqueue."""
     queue = power_of_two(CHAIN * batch)
-    if queue > MAX_QUEUE:
-        raise UserMistake(f"a batch of {batch} requests needs a queue of {queue} entries, virtio allows {MAX_QUEUE}")
+    if queue > QUEUE_SIZE_LIMIT:
+        raise UserMistake(f"a batch of {batch} requests needs a queue of {queue} entries, over {QUEUE_SIZE_LIMIT}")
     if base % PAGE_SIZE:
         raise UserMistake(f"a program cannot start at gpa {base:#x}: not a multiple of {PAGE_SIZE}")
     table = base + PAGE_SIZE

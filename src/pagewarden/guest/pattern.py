@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SECTOR = 512
-"""Bytes of a virtio-blk sector (virtio 1.2, 5.2.4)."""
+from pagewarden.abi.virtio_blk import SECTOR
+
 WORDS = SECTOR // 8
 STEP = 0x9E37_79B9_7F4A_7C15
 FACTOR = 0xD129_0D3B_2E8A_5F6D

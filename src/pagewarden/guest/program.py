@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.guest import pattern
 from pagewarden.guest.layout import Layout, place
 from pagewarden.vocab import PAGE_SIZE, UserMistake
@@ -120,9 +121,9 @@ def _refuse_nonsense(design: str, sector: NDArray[Any], length: NDArray[np.int64
         raise UserMistake(f"no design is called {design!r}; there are {', '.join(BATCH)}")
     if batch < 1:
         raise UserMistake(f"a batch of {batch} requests: at least 1")
-    if length.min() < pattern.SECTOR or length.max() >= 1 << 31 or (length % pattern.SECTOR).any():
-        raise UserMistake(f"a request is a positive multiple of {pattern.SECTOR} bytes, under 2 GiB")
-    past = sector.astype(np.float64) + length / pattern.SECTOR
+    if length.min() < SECTOR or length.max() >= 1 << 31 or (length % SECTOR).any():
+        raise UserMistake(f"a request is a positive multiple of {SECTOR} bytes, under 2 GiB")
+    past = sector.astype(np.float64) + length / SECTOR
     if sector.min() < 0 or past.max() > capacity:
         raise UserMistake(f"request {int(past.argmax())} lies outside the disk of {capacity} sectors")
 

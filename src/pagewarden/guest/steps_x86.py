@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from pagewarden.abi import virtio, virtio_blk
 from pagewarden.guest import layout as at
 from pagewarden.guest import pattern
 from pagewarden.guest.assembler import Mem
@@ -111,7 +112,7 @@ def _post(to: Emitter) -> None:
         to.op("INC_RM32", "R13D")
     to.op("MOV_R32_RM32", "EAX", "R13D")  # flags and index in one store: the guest polls, it wants no interrupt
     to.op("SHL_RM32_IMM8", "EAX", 16)
-    to.op("OR_RM32_IMM8", "EAX", at.VIRTQ_AVAIL_F_NO_INTERRUPT)
+    to.op("OR_RM32_IMM8", "EAX", virtio.VIRTQ_AVAIL_F_NO_INTERRUPT)
     to.address("RSI", to.layout.avail)
     to.op("MOV_RM32_R32", Mem("RSI"), "EAX")
 
@@ -142,7 +143,7 @@ def _chain(to: Emitter) -> None:
     to.op("MOV_R64_RM64", "RCX", "R8")
     to.op("SHL_RM64_IMM8", "RCX", 48)  # the head, where a descriptor has its `next`
     to.op("MOV_RM64_R64", Mem("RDX"), "RSI")
-    to.address("RAX", at.HEADER | at.VIRTQ_DESC_F_NEXT << 32 | 1 << 48)
+    to.address("RAX", at.HEADER | virtio.VIRTQ_DESC_F_NEXT << 32 | 1 << 48)
     to.op("ADD_R64_RM64", "RAX", "RCX")
     to.op("MOV_RM64_R64", Mem("RDX", 8), "RAX")
     to.op("MOV_RM64_R64", Mem("RDX", 16), "R10")
@@ -150,13 +151,13 @@ def _chain(to: Emitter) -> None:
     to.op("XOR_RM32_IMM8", "ESI", 1)
     to.op("SHL_RM64_IMM8", "RSI", 33)  # VIRTQ_DESC_F_WRITE unless it is a write
     to.op("ADD_R64_RM64", "RCX", "RSI")
-    to.address("RAX", at.VIRTQ_DESC_F_NEXT << 32 | 2 << 48)
+    to.address("RAX", virtio.VIRTQ_DESC_F_NEXT << 32 | 2 << 48)
     to.op("ADD_R64_RM64", "RAX", "RCX")
     to.op("MOV_R32_RM32", "ESI", LENGTH)
     to.op("ADD_R64_RM64", "RAX", "RSI")
     to.op("MOV_RM64_R64", Mem("RDX", 24), "RAX")
     to.op("MOV_RM64_R64", Mem("RDX", 32), "RDI")
-    to.address("RAX", 1 | at.VIRTQ_DESC_F_WRITE << 32)
+    to.address("RAX", 1 | virtio.VIRTQ_DESC_F_WRITE << 32)
     to.op("MOV_RM64_R64", Mem("RDX", 40), "RAX")
 
 
@@ -180,7 +181,7 @@ def _check(to: Emitter) -> None:
     with to.each() as good:
         to.op("MOVZX_R32_RM16", "EAX", SLOT)
         to.address("RSI", to.layout.status)
-        to.op("CMP_RM8_IMM8", Mem("RSI", 0, "RAX"), at.VIRTIO_BLK_S_OK)
+        to.op("CMP_RM8_IMM8", Mem("RSI", 0, "RAX"), virtio_blk.VIRTIO_BLK_S_OK)
         to.jump("JNE_REL32_64", failed)
         to.unless_write(good, "JNE_REL32_64")
         _digest(to)
