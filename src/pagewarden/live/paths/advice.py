@@ -47,14 +47,14 @@ for _name in ("dontneed", "pageout"):
     _register_loss(_name)
 
 
-@path("madvise-remove", READ)
+@path("madvise-remove", READ, advice=MADV_REMOVE)
 def remove_and_look(target: Target) -> bytes:
     """madvise(REMOVE) punches a hole through the mapping, then a look."""
     advise(target, MADV_REMOVE)
     return raw.look(target.address)
 
 
-@path("madvise-remove", WRITE)
+@path("madvise-remove", WRITE, advice=MADV_REMOVE)
 def remove(target: Target) -> bytes:
     """madvise(REMOVE) punches a hole through the mapping."""
     advise(target, MADV_REMOVE)
@@ -70,14 +70,14 @@ def collapse(target: Target) -> bytes:
     return raw.look(target.address)
 
 
-@path("madvise-dofork", READ)
+@path("madvise-dofork", READ, advice=MADV_DOFORK)
 def dofork(target: Target) -> bytes:
     """madvise(DOFORK) undoes DONTFORK, then a forked process looks."""
     advise(target, MADV_DOFORK)
     return raw.elsewhere(lambda: raw.look(target.address))
 
 
-@path("madvise-dofork-before", READ)
+@path("madvise-dofork-before", READ, advice=MADV_DOFORK)
 def dofork_before(target: Target) -> Attempt:
     """madvise(DOFORK) and a fork before the conversion; the child looks after it."""
     advise(target, MADV_DOFORK)
@@ -112,6 +112,7 @@ def mincore(target: Target) -> bytes:
 @path("pagemap", READ)
 def pagemap(target: Target) -> bytes:
     """/proc/self/pagemap: tells the entry (and the frame number to a privileged reader), never bytes."""
+    raw.make_dumpable()
     with open("/proc/self/pagemap", "rb", buffering=0) as stream:
         stream.seek(target.address // target.length * 8)
         stream.read(8)

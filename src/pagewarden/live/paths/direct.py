@@ -116,7 +116,7 @@ class InFlight(threading.Thread):
             raise self._error
 
 
-@path("o_direct-write-in-flight", READ, requires=stalls)
+@path("o_direct-write-in-flight", READ, requires=stalls, calls=("userfaultfd",))
 def direct_write_in_flight(target: Target) -> Attempt:
     """An O_DIRECT pwritev that has pinned the window's page and waits, finished after the conversion."""
     with raw.scratch(flags=os.O_DIRECT) as fd:
@@ -127,7 +127,7 @@ def direct_write_in_flight(target: Target) -> Attempt:
         return content_of(fd)
 
 
-@path("o_direct-read-in-flight", WRITE, requires=stalls)
+@path("o_direct-read-in-flight", WRITE, requires=stalls, calls=("userfaultfd",))
 def direct_read_in_flight(target: Target) -> Attempt:
     """An O_DIRECT preadv that has pinned the window's page and waits, finished after the conversion."""
     with raw.scratch(PAGE_OF_MARKS * 2, os.O_DIRECT) as fd:

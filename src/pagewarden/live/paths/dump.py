@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from pagewarden.abi import memory as uapi
 from pagewarden.live import kernel
 from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import raw
@@ -72,10 +71,10 @@ def from_core(core: bytes, address: int) -> bytes:
     raise FileNotFoundError(2, "the core does not hold the window")
 
 
-@path("core-dump", Direction.READ, requires=plain_core_files)
+@path("core-dump", Direction.READ, requires=plain_core_files, advice=MADV_DODUMP)
 def core_dump(target: Target) -> bytes:
     """A core dump of the host process, which does all it can to have the window in it."""
-    kernel.prctl(uapi.PR_SET_DUMPABLE, 1)
+    raw.make_dumpable()
     Path("/proc/self/coredump_filter").write_text(SHARED_MAPPINGS)
     with contextlib.suppress(OSError):
         syscall("madvise", target.address, target.length, MADV_DODUMP)

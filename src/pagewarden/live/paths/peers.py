@@ -5,9 +5,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 
-from pagewarden.abi import memory as uapi
 from pagewarden.abi import ptrace
-from pagewarden.live import kernel
 from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import raw
 from pagewarden.live.paths.registry import MARK, SAMPLE, Direction, Target, path
@@ -47,7 +45,7 @@ def mem_write(pid: int, address: int) -> bytes:
 
 def from_outside(target: Target, access: Callable[[int, int], bytes]) -> bytes:
     """Another process of the same user does it to the host side, which lets itself be looked into."""
-    kernel.prctl(uapi.PR_SET_DUMPABLE, 1)
+    raw.make_dumpable()
     return raw.elsewhere(lambda: access(target.host, target.address))
 
 
@@ -113,12 +111,14 @@ def vm_write_peer(target: Target) -> bytes:
 @path("proc-self-mem", READ)
 def mem_read_self(target: Target) -> bytes:
     """/proc/self/mem, read."""
+    raw.make_dumpable()
     return mem_read(target.host, target.address)
 
 
 @path("proc-self-mem", WRITE)
 def mem_write_self(target: Target) -> bytes:
     """/proc/self/mem, written."""
+    raw.make_dumpable()
     return mem_write(target.host, target.address)
 
 

@@ -10,7 +10,7 @@ from ctypes import CDLL, Array, addressof, c_size_t, c_void_p
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
-from pagewarden.live.kernel import syscall
+from pagewarden.live.kernel import prctl, syscall
 from pagewarden.live.paths.registry import MARK, SAMPLE, Died
 
 _memcpy = CDLL(None).memcpy  # a foreign call, so that a fault in it finds the interpreter at rest
@@ -20,6 +20,11 @@ _memcpy.argtypes = (c_void_p, c_void_p, c_size_t)
 def copy(target: int, source: int, length: int) -> None:
     """Bytes from address to address by the CPU: a bad one is a signal."""
     _memcpy(target, source, length)
+
+
+def make_dumpable() -> None:
+    """Let this process be looked into by its own user; its files in /proc are root's otherwise (proc(5))."""
+    prctl(uapi.PR_SET_DUMPABLE, 1)
 
 
 def own_memory(length: int) -> int:

@@ -57,6 +57,7 @@ class Path:
     start: Start
     requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
     calls: tuple[str, ...]  # system calls without which it cannot be done, beside those that every program makes
+    advice: int | None  # the madvise advice without which it cannot be done
     module: str  # where it is defined
     size: int  # bytes of the memory it is tried on; the page on trial is the one in the middle
 
@@ -86,7 +87,8 @@ Function = TypeVar("Function", bound=Callable[[Target], bytes | Attempt])
 
 def path(
     name: str, direction: Direction, *,
-    requires: Callable[[], None] = anywhere, about: str = "", calls: tuple[str, ...] = (), size: int = 2 * PAGE_SIZE,
+    requires: Callable[[], None] = anywhere, about: str = "", calls: tuple[str, ...] = (), advice: int | None = None,
+    size: int = 2 * PAGE_SIZE,
 ) -> Callable[[Function], Function]:
     """Enter a function into the registry: a plain one acts at once, a generator arms itself before its `yield`."""
 
@@ -94,7 +96,7 @@ def path(
         line = about or (function.__doc__ or "").strip().splitlines()[0]
         armed = isgeneratorfunction(function)
         start = cast("Start", function if armed else _late(cast("Callable[[Target], bytes]", function)))
-        REGISTRY.add(Path(name, direction, armed, line, start, requires, calls, function.__module__, size))
+        REGISTRY.add(Path(name, direction, armed, line, start, requires, calls, advice, function.__module__, size))
         return function
 
     return enter
