@@ -1,5 +1,7 @@
 """Share, unshare and donate: the parts of a listing that convert pages."""
 
+from dataclasses import replace
+
 from pagewarden.designs.steps import Do, Each, Hop, Options, Say, Step, Steps, Stop, Syscall
 from pagewarden.law import Op, Policy
 
@@ -34,11 +36,35 @@ def map_again(policy: Policy) -> Steps:
     return (*get, Do(Op.GUEST_MAP, "the guest's stage-2 entry is set"))
 
 
-def _with_views(policy: Policy, *steps: Step) -> Steps:
+def refault(policy: Policy) -> Steps:
+    """The guest touches a page of its own that it has no entry for, and KVM maps it again."""
+    hole = () if policy.has("discard-guarded") else (Do(Op.ALLOCATE, "the fd has a page, or gets one"),)
+    get = () if policy.has("emulated") else (Do(Op.KVM_GET, "takes a reference, unless it has one", otherwise=()),)
+    return (
+        Do(Op.GUEST_LOAD, "touches the page", otherwise=()),
+        Hop("guest>hyp", "faults"),
+        Hop("hyp>host", "hands the fault to the host"),
+        *hole,
+        *get,
+        Hop("host>hyp", "asks to map the page"),
+        Do(Op.GUEST_MAP, "maps it for the guest"),
+        Hop("hyp>guest", "resumes the guest"),
+    )
+
+
+def _invalidation_over(policy: Policy) -> Steps:
+    """Also when the conversion was refused: KVM may not map a page while an invalidation is under way."""
+    if not policy.has("two-flavours"):
+        return ()
+    return (Do(Op.NOTIFY_END, "the invalidation is over"), *map_again(policy))
+
+
+def _with_views(policy: Policy, first: Do, *steps: Step) -> Steps:
     """Where the guest's two views are separate entries, the old one goes first and the guest faults on the new one."""
     if not policy.has("two-flavours"):
-        return steps
-    return (*let_go(policy), *steps, Do(Op.NOTIFY_END, "the invalidation is over"), *map_again(policy))
+        return (first, *steps)
+    over = _invalidation_over(policy)
+    return (*let_go(policy), replace(first, otherwise=(*over, Stop("refused"))), *steps, *over)
 
 
 def _call(options: Options, steps: Steps) -> Steps:
@@ -59,12 +85,13 @@ def share(options: Options, policy: Policy) -> Steps:
     return _call(options, call)
 
 
-def _begin(options: Options, tries: int) -> Do:
-    refused: Steps = (Hop("hyp>guest", "EAGAIN: the host holds a reference"),)
+def _begin(policy: Policy, tries: int) -> Steps:
+    before = let_go(policy) if policy.has("two-flavours") else ()
+    refused = (*_invalidation_over(policy), Hop("hyp>guest", "EAGAIN: the host holds a reference"))
+    again: Steps = (Stop("keeps the page shared", ok=True),)
     if tries:
-        again = (Hop("guest>hyp", "asks again", hypercall=True), _begin(options, tries - 1))
-        return Do(Op.UNSHARE_BEGIN, "checks references", otherwise=(*refused, *again))
-    return Do(Op.UNSHARE_BEGIN, "checks references", otherwise=(*refused, Stop("keeps the page shared", ok=True)))
+        again = (Hop("guest>hyp", "asks again", hypercall=True), *_begin(policy, tries - 1))
+    return (*before, Do(Op.UNSHARE_BEGIN, "checks references", otherwise=(*refused, *again)))
 
 
 def take_back(policy: Policy) -> Steps:
@@ -80,11 +107,7 @@ def take_back(policy: Policy) -> Steps:
 
 def unshare(options: Options, policy: Policy) -> Steps:
     """By hypercall; it may be refused."""
-    if policy.has("two-flavours"):
-        body = (*let_go(policy), _begin(options, options.retries), *take_back(policy))
-        body = (*body, Do(Op.NOTIFY_END, "the invalidation is over"), *map_again(policy))
-    else:
-        body = (_begin(options, options.retries), *take_back(policy))
+    body = (*_begin(policy, options.retries), *take_back(policy), *_invalidation_over(policy))
     call = (Hop("guest>hyp", "unshares the page", hypercall=True), *body, Hop("hyp>guest", "done"))
     return _call(options, call)
 
