@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.abi import memory as uapi
+from pagewarden.live.atomic import add16
 from pagewarden.live.kernel import Region, memfd
 from pagewarden.port import Buffer
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
@@ -48,7 +49,7 @@ class Scratch:
 
 
 class Window:
-    """A HostView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
+    """A MappedView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
 
     def __init__(
         self,
@@ -118,6 +119,17 @@ class Window:
 
     def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
         return self._transfer(os.pwritev, fd, file_offset, segments)
+
+    def add16(self, offset: int, amount: int) -> None:
+        """As pagewarden.port.MappedView has it."""
+        self._part(offset, 2)
+        if offset % 4 != 2 or not 0 <= amount < 1 << 16:
+            raise ValueError(f"{amount} to offset {offset}: not a 2-byte number, or not 2 modulo 4")
+        try:
+            add16(self.address + offset, amount)
+        except OSError:
+            self._answers([(offset, 2)], 0)
+            add16(self.address + offset, amount)
 
     def close(self) -> None:
         """Give the scratch files back; the mapping belongs to the memory."""
