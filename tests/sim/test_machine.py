@@ -12,7 +12,7 @@ from pagewarden.designs import DESIGNS, PROCEDURES, Options
 from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, start, tabulate
 from pagewarden.port import Memory
 from pagewarden.sim import Contents, Machine, ModelMemory
-from pagewarden.sim.pages import BLOCK, empty, fill, run_of
+from pagewarden.sim.pages import BLOCK, MIXED, Pages, fill, run_of
 from pagewarden.vocab import Event, PageRange, PrivateAccess, Refused
 
 HYBRID = POLICIES["hybrid"]
@@ -22,18 +22,20 @@ ranges = st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(lambda t: P
 
 @given(st.lists(st.tuples(ranges, st.integers(0, 5)), max_size=30))
 def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> None:
-    blocks, pages = empty(PAGES)
+    memory = Pages.uniform(PAGES)
     plain = np.zeros(PAGES, np.uint16)
     for pages_of, state in fills:
-        fill(blocks, pages, pages_of.start, pages_of.stop, state)
+        fill(memory, pages_of.start, pages_of.stop, state)
         plain[pages_of.start : pages_of.stop] = state
     position, seen = 0, np.zeros(PAGES, np.uint16)
     while position < PAGES:
-        found, end = run_of(blocks, pages, position, PAGES)
+        found, end = run_of(memory, position, PAGES)
         assert position < end <= PAGES
         seen[position:end] = found
         position = int(end)
     assert (seen == plain).all()
+    mixed = memory.slot[memory.blocks[: len(memory.slot)] == MIXED]
+    assert len(set(mixed)) == len(mixed) == memory.spare[0] - memory.spare[1], "a slot each, none lost"
 
 
 class Slow:
@@ -69,7 +71,7 @@ def test_a_tebibyte_costs_nothing_until_touched() -> None:
     machine = Machine(HYBRID, 1 << 28)
     whole = PageRange(0, 1 << 28)
     assert machine.apply(Op.ALLOCATE, whole) == (Outcome.DONE, 1 << 28)
-    assert machine.pages.nbytes + machine.blocks.nbytes < 1 << 30
+    assert sum(array.nbytes for array in machine.memory) < 1 << 30
     assert _resident() - before < 64 << 20
     assert machine.apply(Op.POPULATE, PageRange(12345, 12346))[0] is Outcome.DONE
     assert machine.page(12345).data > machine.page(12344).data
@@ -98,7 +100,7 @@ def test_the_same_calls_give_the_same_events() -> None:
         which = random.integers(1, len(designs), 500, np.int32)
         counts = random.integers(1, 64, 500)
         found = machine.run(designs, which, random.integers(0, 1900, 500), counts, counts * 4096)
-        return found.as_dict(), machine.blocks.tolist()
+        return found.as_dict(), machine.memory.blocks.tolist()
 
     assert once() == once()
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pagewarden.designs import Kind
 from pagewarden.law import Table
-from pagewarden.sim.pages import Counts, States, apply_range
+from pagewarden.sim.pages import Counts, Pages, States, apply_range, fill, run_of
 from pagewarden.vocab.events import RANGED, Event
 
 _DO, _JUMP, _TAKE, _GIVE = int(Kind.DO), int(Kind.JUMP), int(Kind.TAKE), int(Kind.GIVE)
@@ -57,20 +57,39 @@ def ranged_bits(table: Table) -> NDArray[np.uint8]:
 
 
 @njit(cache=True)
+def _uniform(memory: Pages, first: int, stop: int) -> int:
+    """The state that all pages of a range have, or -1."""
+    if first == stop:
+        return -1
+    state, end = run_of(memory, first, stop)
+    while end < stop:
+        further, end = run_of(memory, end, stop)
+        if further != state:
+            return -1
+    return state
+
+
+@njit(cache=True)
 def execute(
     rows: NDArray[np.int32], starts: Counts, which: NDArray[np.int32], firsts: Counts, counts: Counts, sizes: Counts,
-    blocks: States, pages: States, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
+    memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
     free: Counts, pool: int, ran: Counts, moved: Counts, hits: Counts, once: Counts, refusal: Counts, ended: Counts,
 ) -> None:  # fmt: skip
     """Requests one after the other, each to its end.
 
     which: the procedure of each request; firsts, counts: its pages; sizes: its bytes. free: what is left of each
     bounded resource; pool: the pool's first page. Out: as in Tally; ended: int64[2], failed and completed requests.
+
+    A range whose pages are all alike is held as one state while a request runs on it, and written back once.
     """
     held = np.zeros(free.size, np.int64)
+    lows, highs = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the request's own range, and the pool's
+    alike, found = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the state of all its pages now, and as found; or -1
     for request in range(which.size):
         low, high, size = firsts[request], firsts[request] + counts[request], sizes[request]
-        first, stop = low, high
+        lows[0], highs[0] = low, high
+        lows[1], highs[1] = pool, pool + counts[request]
+        alike[:] = found[:] = -2
         held[:] = 0
         row = starts[which[request]]
         while True:
@@ -80,20 +99,30 @@ def execute(
             here = row
             row += 1
             if kind == _DO:
-                base = pool - low if rows[here, 3] else 0
-                bad, page = apply_range(
-                    blocks, pages, following, outcome, ranged, argument, first + base, stop + base,
-                    hits[here], once[here],
-                )  # fmt: skip
-                if bad:
-                    if target < 0:
-                        if refusal[0] < 0:
-                            refusal[0], refusal[1], refusal[2] = here, bad, page
-                        ended[0] += 1
-                        break
-                    row = target
+                k = rows[here, 3]
+                if alike[k] == -2:
+                    alike[k] = found[k] = _uniform(memory, lows[k], highs[k])
+                state, page = alike[k], lows[k]
+                if state < 0:
+                    bad, page = apply_range(
+                        memory, following, outcome, ranged, argument, page, highs[k], hits[here], once[here]
+                    )
+                    alike[k] = -2
+                else:
+                    bad = outcome[state, argument]
+                    hits[here, state] += 1 if bad else highs[k] - page
+                    for bit in range(once.shape[1]):
+                        once[here, bit] += ranged[state, argument] >> bit & 1
+                    alike[k] = following[state, argument]
+                if not bad:
+                    row = rows[row, 2] if target >= 0 else row  # over the branch of the refusal
                 elif target >= 0:
-                    row = rows[row, 2]  # over the branch of the refusal
+                    row = target
+                else:
+                    if refusal[0] < 0:
+                        refusal[0], refusal[1], refusal[2] = here, bad, page
+                    ended[0] += 1
+                    break
             elif kind == _JUMP:
                 row = target
             elif kind == _TAKE:
@@ -105,30 +134,35 @@ def execute(
             elif kind == _GIVE:
                 free[argument] += held[argument]
                 held[argument] = 0
-            elif kind == _EACH:
-                if low == high:
+            elif kind in (_EACH, _NEXT):
+                if alike[0] != found[0] and alike[0] >= 0:
+                    fill(memory, lows[0], highs[0], alike[0])
+                alike[0] = found[0] = -2
+                if kind == _EACH and low == high:
                     row = target
+                elif kind == _EACH:
+                    highs[0] = low + 1
+                elif highs[0] < high:
+                    lows[0], highs[0], row = highs[0], highs[0] + 1, target
                 else:
-                    stop = first + 1
-            elif kind == _NEXT:
-                if stop < high:
-                    first, stop, row = stop, stop + 1, target
-                else:
-                    first, stop = low, high
+                    lows[0] = low
             elif kind == _STOP:
                 ended[argument] += 1
                 break
+        for k in range(2):
+            if alike[k] != found[k] and alike[k] >= 0:
+                fill(memory, lows[k], highs[k], alike[k])
         free += held
 
 
 def run(
     rows: NDArray[np.int32], starts: Counts, which: NDArray[np.int32], firsts: Counts, counts: Counts, sizes: Counts,
-    blocks: States, pages: States, table: Table, bits: NDArray[np.uint8], free: Counts, pool: int, tally: Tally,
+    memory: Pages, table: Table, bits: NDArray[np.uint8], free: Counts, pool: int, tally: Tally,
 ) -> None:  # fmt: skip
     """`execute`, with its counts added to the tally."""
     ended = np.zeros(2, np.int64)
     execute(
-        rows, starts, which, firsts, counts, sizes, blocks, pages, table.next, table.outcome, bits, free, pool,
+        rows, starts, which, firsts, counts, sizes, memory, table.next, table.outcome, bits, free, pool,
         tally.ran, tally.moved, tally.hits, tally.once, tally.refusal, ended,
     )  # fmt: skip
     tally.failed += int(ended[0])

@@ -10,7 +10,7 @@ from pagewarden.designs import RESOURCES, Kind, Procedure, Step, Steps, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
 from pagewarden.sim.counts import Counts
 from pagewarden.sim.engine import Tally, ranged_bits, run
-from pagewarden.sim.pages import MIXED, SHIFT, apply_range, empty
+from pagewarden.sim.pages import Pages, apply_range
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 POOL_BYTES = 64 << 20
@@ -33,21 +33,20 @@ class Machine:
         self.policy, self.count, self.page_size = policy, pages, page_size
         self.pool_pages = POOL_BYTES // page_size if pool_pages is None else pool_pages
         self.table = tabulate(policy)
-        self.blocks, self.pages = empty(pages + self.pool_pages)
+        self.memory = Pages.uniform(pages + self.pool_pages)
         self.free = np.array([{"pool": self.pool_pages, "ring": ring_entries}[name] for name in RESOURCES], np.int64)
         self._bits = ranged_bits(self.table)
 
     def page(self, number: int) -> Page:
         """What is known of a page."""
-        block = self.blocks[number >> SHIFT]
-        return self.table.pages[int(self.pages[number] if block == MIXED else block)]
+        return self.table.pages[self.memory.state(number)]
 
     def apply(self, op: Op, pages: PageRange) -> tuple[Outcome, int]:
         """One operation on a range, all pages or none; the outcome and the first page that refused (or pages.stop)."""
         pages.checked(self.count + self.pool_pages)
         tally = Tally.empty(1, len(self.table.pages))
         outcome, page = apply_range(
-            self.blocks, self.pages, self.table.next, self.table.outcome, self._bits, op, pages.start, pages.stop,
+            self.memory, self.table.next, self.table.outcome, self._bits, op, pages.start, pages.stop,
             tally.hits[0], tally.once[0],
         )  # fmt: skip
         return Outcome(int(outcome)), int(page)
@@ -102,7 +101,7 @@ class Machine:
         tally = Tally.empty(len(rows), len(self.table.pages))
         run(
             rows, starts, np.asarray(which, np.int32), np.asarray(firsts, np.int64), np.asarray(counts, np.int64),
-            np.asarray(sizes, np.int64), self.blocks, self.pages, self.table, self._bits, self.free, self.count, tally,
+            np.asarray(sizes, np.int64), self.memory, self.table, self._bits, self.free, self.count, tally,
         )  # fmt: skip
         return tally
 

@@ -1,10 +1,10 @@
 """The states of a whole machine's pages: one small integer each, and one for a block of 512 that are all alike.
 
-blocks: uint16[B], the state of all pages of a block, or MIXED; pages: uint16[P], good where the block is MIXED. A block
-is what one PMD entry covers. Untouched memory costs nothing: `pages` is never written there.
+A block is what one PMD entry covers. Blocks that are mixed have a slot of 512 page states; slots are handed out one
+behind the other, so that a large guest of which little is in use touches little memory, close together.
 """
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit
@@ -16,60 +16,139 @@ Counts: TypeAlias = NDArray[np.int64]
 SHIFT = 9
 BLOCK = 1 << SHIFT
 MIXED = 0xFFFF
+LANES = np.uint64(0x0001_0001_0001_0001)
+"""Times a state: that state in each quarter of a word."""
+STRIDE = 16
+"""Words compared at once."""
 MERGE = 64
 """A fill of at least so many pages looks whether its block has become uniform."""
 
 
+class Pages(NamedTuple):
+    """blocks: uint16[B], the state of all pages of a block, or MIXED. slot: int32[B], where a mixed block's states are
+    in slots: uint16[B * 512]. spare: int32[2 + B]: the next fresh slot, how many were given back, and which.
+    """
+
+    blocks: States
+    slot: NDArray[np.int32]
+    slots: States
+    spare: NDArray[np.int32]
+
+    @classmethod
+    def uniform(cls, count: int, state: int = 0) -> "Pages":
+        """A memory of so many pages, all in one state. What is not touched costs no memory."""
+        blocks = -(-count // BLOCK)
+        slot, spare = np.zeros(blocks, np.int32), np.zeros(2 + blocks, np.int32)
+        return cls(np.full(blocks + -blocks % 4, state, np.uint16), slot, np.zeros(blocks << SHIFT, np.uint16), spare)
+
+    def reset(self, state: int) -> None:
+        """All pages in one state again."""
+        self.blocks[:], self.spare[:2] = state, 0
+
+    def state(self, page: int) -> int:
+        block = page >> SHIFT
+        state = int(self.blocks[block])
+        return int(self.slots[(int(self.slot[block]) << SHIFT) + page % BLOCK]) if state == MIXED else state
+
+
 @njit(cache=True)
-def run_of(blocks: States, pages: States, first: int, stop: int) -> tuple[np.int64, int]:
+def _alike(states: States, first: int, stop: int, state: int) -> int:
+    """The first index that is not in a state, or stop; by words of four, and by strides without a branch inside."""
+    while first < stop and first & 3:
+        if states[first] != state:
+            return first
+        first += 1
+    words, word, last = states.view(np.uint64), first >> 2, stop >> 2
+    pattern = np.uint64(state) * LANES
+    while word + STRIDE <= last:
+        differ = np.uint64(0)
+        for index in range(word, word + STRIDE):
+            differ |= words[index] ^ pattern
+        if differ:
+            break
+        word += STRIDE
+    first = max(first, word << 2)
+    while first < stop and states[first] == state:
+        first += 1
+    return first
+
+
+@njit(cache=True)
+def run_of(memory: Pages, first: int, stop: int) -> tuple[int, int]:
     """The state of page `first`, and the end (at most stop) of the run of pages alike."""
     block = first >> SHIFT
-    state = np.int64(blocks[block])
+    state = int(memory.blocks[block])
     if state != MIXED:
-        end = (block + 1) << SHIFT
-        while end < stop and blocks[end >> SHIFT] == state:
-            end += BLOCK
-        return state, min(end, stop)
+        end = _alike(memory.blocks, block + 1, (stop + BLOCK - 1) >> SHIFT, state)
+        return state, min(end << SHIFT, stop)
+    shift = (int(memory.slot[block]) - block) << SHIFT
+    state = int(memory.slots[first + shift])
     last = min((block + 1) << SHIFT, stop)
-    state = np.int64(pages[first])
-    end = first + 1
-    while end < last and pages[end] == state:
-        end += 1
-    return state, end
+    return state, int(_alike(memory.slots, first + shift + 1, last + shift, state)) - shift
 
 
 @njit(cache=True)
-def _fill_part(blocks: States, pages: States, first: int, stop: int, state: int) -> None:
-    block = first >> SHIFT
-    start = block << SHIFT
-    if blocks[block] == state:
-        return
-    if blocks[block] != MIXED:
-        pages[start : start + BLOCK] = blocks[block]
-        blocks[block] = MIXED
-    pages[first:stop] = state
-    if stop - first >= MERGE:
-        for page in range(start, start + BLOCK):
-            if pages[page] != state:
-                return
-        blocks[block] = state
-
-
-@njit(cache=True)
-def fill(blocks: States, pages: States, first: int, stop: int, state: int) -> None:
-    """Give the pages first <= p < stop a state."""
-    while first < stop:
-        end = min(((first >> SHIFT) + 1) << SHIFT, stop)
-        if end - first == BLOCK:
-            blocks[first >> SHIFT] = state
+def _open(memory: Pages, block: int) -> int:
+    """The first page of a block's slot; a uniform block gets one."""
+    if memory.blocks[block] != MIXED:
+        spare = memory.spare
+        if spare[1]:
+            spare[1] -= 1
+            memory.slot[block] = spare[2 + spare[1]]
         else:
-            _fill_part(blocks, pages, first, end, state)
-        first = end
+            memory.slot[block] = spare[0]
+            spare[0] += 1
+        base = int(memory.slot[block]) << SHIFT
+        memory.slots[base : base + BLOCK] = memory.blocks[block]
+        memory.blocks[block] = MIXED
+    return int(memory.slot[block]) << SHIFT
+
+
+@njit(cache=True)
+def _close(memory: Pages, block: int, state: int) -> None:
+    """A block is uniform: its slot, if it has one, is free again."""
+    if memory.blocks[block] == MIXED:
+        memory.spare[2 + memory.spare[1]] = memory.slot[block]
+        memory.spare[1] += 1
+    memory.blocks[block] = state
+
+
+@njit(cache=True)
+def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
+    block = first >> SHIFT
+    if memory.blocks[block] == state:
+        return
+    base, pages = _open(memory, block), stop - first
+    first += base - (block << SHIFT)
+    memory.slots[first : first + pages] = state
+    if pages < MERGE or memory.slots[base] != state or memory.slots[base + BLOCK - 1] != state:
+        return
+    if _alike(memory.slots, base, base + BLOCK, state) == base + BLOCK:
+        _close(memory, block, state)
+
+
+@njit(cache=True)
+def fill(memory: Pages, first: int, stop: int, state: int) -> None:
+    """Give the pages first <= p < stop a state."""
+    whole, last = (first + BLOCK - 1) >> SHIFT, stop >> SHIFT
+    if whole > last:  # within one block
+        _fill_part(memory, first, stop, state)
+        return
+    if first < whole << SHIFT:
+        _fill_part(memory, first, whole << SHIFT, state)
+    before = MIXED if whole == last else int(memory.blocks[whole])
+    if before != MIXED and _alike(memory.blocks, whole, last, before) == last:
+        memory.blocks[whole:last] = state
+    else:
+        for block in range(whole, last):
+            _close(memory, block, state)
+    if last << SHIFT < stop:
+        _fill_part(memory, last << SHIFT, stop, state)
 
 
 @njit(cache=True)
 def apply_range(
-    blocks: States, pages: States, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
+    memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
     op: int, first: int, stop: int, hits: Counts, once: Counts,
 ) -> tuple[int, int]:  # fmt: skip
     """One operation on a range, all pages or none. Returns (outcome, page): 0, or that of the first page that refuses.
@@ -79,7 +158,7 @@ def apply_range(
     """
     position = first
     while position < stop:
-        state, end = run_of(blocks, pages, position, stop)
+        state, end = run_of(memory, position, stop)
         if outcome[state, op]:
             hits[state] += 1
             for bit in range(once.size):
@@ -88,18 +167,12 @@ def apply_range(
         position = end
     position, seen = first, 0
     while position < stop:
-        state, end = run_of(blocks, pages, position, stop)
+        state, end = run_of(memory, position, stop)
         hits[state] += end - position
         seen |= ranged[state, op]
         if following[state, op] != state:
-            fill(blocks, pages, position, end, following[state, op])
+            fill(memory, position, end, following[state, op])
         position = end
     for bit in range(once.size):
         once[bit] += seen >> bit & 1
     return 0, stop
-
-
-def empty(count: int, state: int = 0) -> tuple[States, States]:
-    """blocks and pages of a memory of so many pages, all in one state. 2^28 pages are 512 MiB that stay untouched."""
-    blocks = -(-count // BLOCK)
-    return np.full(blocks, state, np.uint16), np.zeros(blocks * BLOCK, np.uint16)
