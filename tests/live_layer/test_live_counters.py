@@ -1,0 +1,114 @@
+"""Counters are exact, per thread, and a zero is believed only when it was earned."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from live import require
+from pagewarden.abi import perf
+from pagewarden.live import counters, kernel
+from pagewarden.live.counters import Counters, Ledger
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def allowed() -> Iterator[None]:
+    try:
+        with Counters("syscalls"):
+            pass
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    yield
+
+
+def test_layout() -> None:
+    offsets = {"config": 8, "read_format": 32, "flags": 40, "wakeup_events": 48, "sig_data": 120}
+    assert {name: getattr(perf.perf_event_attr, name).offset for name in offsets} == offsets
+    assert ctypes.sizeof(perf.perf_event_attr) == 128
+
+
+@pytest.mark.parametrize("times", [0, 1, 7])
+def test_syscalls_are_counted_by_number(times: int) -> None:
+    with Counters("syscalls:getppid", "syscalls:getpid", "syscalls", "syscalls:ioctl") as counted:
+        for _ in range(times):
+            os.getppid()
+    assert counted.as_dict() == {"syscalls:getppid": times, "syscalls:getpid": 0, "syscalls": times,
+                                 "syscalls:ioctl": 0}
+
+
+def test_page_faults_and_flushes() -> None:
+    fd = kernel.memfd("test", 3 * PAGE_SIZE)
+    with Counters("page_faults", "tlb_flush", "syscalls:munmap") as counted:
+        address = kernel.map_anywhere(3 * PAGE_SIZE, fd, 0)
+        for page in range(3):
+            ctypes.memset(address + page * PAGE_SIZE, 1, 1)
+        assert counted["page_faults"] == 3 and counted["tlb_flush"] == 0  # readable while it counts
+        kernel.unmap(address, 3 * PAGE_SIZE)
+    os.close(fd)
+    assert counted.as_dict() == {"page_faults": 3, "tlb_flush": 1, "syscalls:munmap": 1}
+
+
+def test_only_this_thread_is_counted() -> None:
+    with Counters("syscalls:getppid") as counted:
+        thread = threading.Thread(target=os.getppid)
+        thread.start()
+        thread.join()
+    assert counted["syscalls:getppid"] == 0
+
+
+@pytest.mark.parametrize("pages", [1, 16])
+def test_a_conversion_is_one_call_and_one_flush_however_many_pages(pages: int) -> None:
+    with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as mem:
+        mem.populate(0, bytes(mem.size))
+        with Counters("syscalls", "tlb_flush", "page_faults") as shared:
+            mem.share(PageRange(0, pages))
+        with Counters("syscalls", "tlb_flush", "page_faults") as unshared:
+            mem.unshare(PageRange(0, pages))
+    assert shared.as_dict() == {"syscalls": 1, "tlb_flush": 0, "page_faults": 0}
+    assert unshared.as_dict() == {"syscalls": 1, "tlb_flush": 1, "page_faults": 0}
+
+
+def test_the_ledger_agrees_with_the_kernel_on_flushes() -> None:
+    with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as mem:
+        mem.share(PageRange(0, 16))
+        with Ledger(mem.statistics, "for comparison") as asked, Counters("tlb_flush") as happened:
+            mem.unshare(PageRange(3, 5))
+            mem.unshare(PageRange(0, 16))
+    assert asked["tlbi"] == happened["tlb_flush"] == 3
+    assert (asked.source, happened.source) == ("ledger", "kernel") and asked.reason == "for comparison"
+
+
+def test_a_zero_is_not_believed_of_a_counter_that_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "_proven", {})
+    with Counters("kvm:kvm_pio") as counted:
+        pass
+    with pytest.raises(Unavailable, match="never seen counting"):
+        _ = counted["kvm:kvm_pio"]
+    with Counters("syscalls:getppid", stimuli={"syscalls:getppid": lambda: None}) as counted:
+        os.getppid()
+    assert counted["syscalls:getppid"] == 1  # a count speaks for itself
+    with Counters("syscalls:getppid", stimuli={}) as counted:
+        pass
+    with pytest.raises(Unavailable, match="never seen counting"):
+        _ = counted["syscalls:getppid"]
+
+
+def test_a_missing_tracepoint_is_unavailable_with_the_reason() -> None:
+    with pytest.raises(Unavailable, match="no_such"), Counters("tlb:no_such"):
+        pass
+    with pytest.raises(KeyError), Counters("syscalls:no_such"):
+        pass
+    with pytest.raises(ValueError, match="no counter"):
+        Counters()
+
+
+def test_no_descriptor_is_left() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with Counters("syscalls", "tlb_flush"):
+        pass
+    with pytest.raises(Unavailable), Counters("syscalls", "tlb:no_such"):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before

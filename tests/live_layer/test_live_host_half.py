@@ -1,0 +1,116 @@
+"""Each I/O path's host half on a real file: bytes arrive, and the kernel counts what the design says."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live import require
+from pagewarden.live.counters import Counters
+from pagewarden.live.host_half import PIPE_SIZE, HostHalf, Request
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
+from pagewarden.vocab import Event
+
+SIZE = 4 << 20
+DISK = bytes(os.urandom(SIZE))
+# access syscalls, host copies and TLBI of one request: the table of designs in docs/design.md
+TABLE = {
+    "dma-buffer": (0, 1, 0), "bounce": (0, 1, 0), "remap": (2, 0, 2), "pread": (1, 1, 1), "splice": (1, 0, 1),
+    "window": (0, 1, 1), "iommu": (0, 1, 1),
+}
+CONVERTING = [name for name in TABLE if name not in ("dma-buffer", "bounce")]
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostHalf]:
+    path = tmp_path_factory.mktemp("disk") / "image"
+    path.write_bytes(DISK)
+    with path.open("r+b") as disk, PrivateMemory(SIZE, "uffd-window") as memory:
+        memory.populate(0, bytes(SIZE))
+        with HostHalf(memory, disk.fileno(), SIZE) as host:
+            yield host
+
+
+def disk_bytes(half: HostHalf, request: Request) -> bytes:
+    return os.pread(half.disk, request.length, request.position)
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+@pytest.mark.parametrize(("offset", "length"), [(8192, 4096), (8192, 100), (8000, 9000), (4096, 65536)])
+@pytest.mark.parametrize("design", TABLE)
+def test_bytes_arrive(half: HostHalf, design: str, offset: int, length: int, to_file: bool) -> None:
+    request = Request(offset, length, 12345, to_file)
+    pages = PageRange.covering(offset, length)
+    half.memory.private_write(0, os.urandom(128 << 10))
+    before = half.memory.private_read(0, 128 << 10)
+    half.memory.share(pages)
+    done = half.paths[design](request)
+    half.memory.unshare(pages)
+    assert done.moved == length and done.io_syscalls == 1
+    assert disk_bytes(half, request) == half.memory.private_read(offset, length)
+    if to_file:
+        assert half.memory.private_read(0, 128 << 10) == before
+    else:
+        after = half.memory.private_read(0, 128 << 10)
+        assert after[:offset] == before[:offset] and after[offset + length:] == before[offset + length:]
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+@pytest.mark.parametrize("design", TABLE)
+def test_the_kernel_counts_what_the_design_says(half: HostHalf, design: str, to_file: bool) -> None:
+    memory, request = half.memory, Request(0, PAGE_SIZE, 0, to_file)
+    access, copies, flushes = TABLE[design]
+    if design not in CONVERTING:
+        memory.share(PageRange(0, 1))  # once, long before the request
+    try:
+        for _ in range(5):
+            with Counters("tlb_flush") as whole:
+                if design in CONVERTING:
+                    memory.share(PageRange(0, 1))
+                with Counters("syscalls") as inner:
+                    done = half.paths[design](request)
+                if design in CONVERTING:
+                    memory.unshare(PageRange(0, 1))
+            assert inner["syscalls"] - done.io_syscalls == done.access_syscalls == access
+            assert done.events == {Event.ACCESS_SYSCALLS: access, Event.HOST_COPIES: copies,
+                                   Event.HOST_COPY_BYTES: copies * PAGE_SIZE}
+            assert whole["tlb_flush"] == flushes
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    finally:
+        memory.unshare(PageRange(0, 1))
+
+
+@pytest.mark.parametrize("design", TABLE)
+def test_a_private_page_is_refused_and_nothing_moves(half: HostHalf, design: str) -> None:
+    half.memory.share(PageRange(0, 2))
+    memory, disk = half.memory.private_read(0, 4 * PAGE_SIZE), os.pread(half.disk, SIZE, 0)
+    for to_file in (True, False):
+        with pytest.raises(PrivateAccess) as caught:
+            half.paths[design](Request(PAGE_SIZE, 2 * PAGE_SIZE, 0, to_file))
+        assert caught.value.offset == 2 * PAGE_SIZE
+    half.memory.unshare(PageRange(0, 2))  # and nothing is held
+    assert half.memory.private_read(0, 4 * PAGE_SIZE) == memory and os.pread(half.disk, SIZE, 0) == disk
+
+
+@pytest.mark.parametrize("design", TABLE)
+def test_a_read_past_the_end_of_the_file_is_short(half: HostHalf, design: str) -> None:
+    half.memory.share(PageRange(0, 2))
+    assert half.paths[design](Request(0, 8192, SIZE - 100, False)).moved == 100
+    half.memory.unshare(PageRange(0, 2))
+
+
+def test_splice_takes_a_turn_a_pipeful(half: HostHalf) -> None:
+    length = PIPE_SIZE + PAGE_SIZE
+    half.memory.share(PageRange(0, SIZE // PAGE_SIZE))
+    done = half.spliced(Request(0, length, 0, True))
+    assert (done.moved, done.access_syscalls) == (length, 2)
+    half.memory.unshare(PageRange(0, SIZE // PAGE_SIZE))
+
+
+def test_the_pipe_is_given_back(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with PrivateMemory(PAGE_SIZE, "memfd") as memory, HostHalf(memory, 0, PAGE_SIZE):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before
