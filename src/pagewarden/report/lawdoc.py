@@ -1,0 +1,50 @@
+"""docs/law.md: policies, mechanisms, operations and the cases of the hybrid, printed from the law."""
+
+from pagewarden.law import MECHANISMS, POLICIES, SOURCES, Op, reason, tabulate
+from pagewarden.law.cases import cases
+
+_HEAD = """# The law
+
+Printed from `pagewarden.law` by `python -m pagewarden.report.lawdoc > docs/law.md`; a test compares. Mail: the LKML thread
+"[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private memory". GM: virt/kvm/guest_memfd.c. PD:
+Documentation/virt/kvm/arm/pkvm.rst. MN: the memfile_notifier of 2022. OC, CT: the in-place conversion series and its tests.
+"""
+
+
+def document() -> str:
+    """The whole file."""
+    return "\n".join([_HEAD, *_policies(), *_operations(), *_cases("hybrid")]) + "\n"
+
+
+def _policies() -> list[str]:
+    lines = ["## Policies", "", "| policy | guard | states | stands for |", "|---|---|---|---|"]
+    lines += [
+        f"| `{p.name}` | {p.guard} | {len(tabulate(p).pages):,} | {p.stands_for} |" for p in POLICIES.values()
+    ]
+    lines += ["", "| mechanism | what it does | who has it |", "|---|---|---|"]
+    for name, meaning in MECHANISMS.items():
+        owners = ", ".join(policy.name for policy in POLICIES.values() if policy.has(name))
+        lines.append(f"| `{name}` | {meaning} | {owners or '-'} |")
+    return [*lines, ""]
+
+
+def _operations() -> list[str]:
+    lines = ["## Operations", "", "| operation | rule | source |", "|---|---|---|"]
+    lines += [f"| `{op.key}` | {reason(op).split(' [')[0]} | {SOURCES[op]} |" for op in Op]
+    return [*lines, ""]
+
+
+def _cases(policy: str) -> list[str]:
+    lines = [f"## Cases of `{policy}`", "", "| operation | when | outcome | page | events |", "|---|---|---|---|---|"]
+    for op in Op:
+        for case in cases(tabulate(POLICIES[policy]), op):
+            when = " ".join(f"{name}={'/'.join(values)}" for name, values in case.when.items()) or "always"
+            page = " ".join(f"{name}:={value}" for name, value in case.changes.items())
+            touched = "bytes touched " if case.reached else ""
+            events = " ".join(event.key for event in case.events)
+            lines.append(f"| `{op.key}` | {when} | {case.outcome.name} | {touched}{page} | {events} |")
+    return lines
+
+
+if __name__ == "__main__":
+    print(document(), end="")

@@ -1,0 +1,100 @@
+"""What a kernel offers and lets the host do, for people and for programs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+
+from pagewarden.live.paths.trial import Result, State
+from pagewarden.report.console import table
+from pagewarden.studies.isolation import Isolation, Memory, Row
+
+SYMBOLS = {
+    Result.REFUSED: ".", Result.ALLOWED: "+", Result.LEAK: "L", Result.TORN: "T", Result.UNAVAILABLE: "-",
+}  # fmt: skip
+LEGEND = (
+    "A cell has three letters: private (never shared), shared, again private (shared, then unshared).\n"
+    ". refused   + allowed   L LEAK: the canary was seen   T TORN: bytes were changed or lost   - not tried here\n"
+    "! after a letter: the law says something else"
+)
+
+
+def print_probe(found: Isolation, capabilities: list[dict[str, Any]], out: Console) -> None:
+    """Capabilities, the matrix, and under it what leaks, what disagrees and what could not be tried."""
+    features = table("feature", "available", "why not, and what to do", left=3)
+    for row in capabilities:
+        features.add_row(row["name"], "yes" if row["available"] else "no", row["reason"])
+    out.print(features)
+    out.print(f"\nHost access on Linux {found.kernel}")
+    memories = list(dict.fromkeys(row.memory for row in found.rows))
+    made = table("path", "tries to", *(memory.name for memory in memories), left=2 + len(memories))
+    for (name, direction), rows in _by_path(found).items():
+        made.add_row(name, direction, *(_cell(rows, memory) for memory in memories))
+    out.print(made)
+    out.print(LEGEND)
+    for memory in memories:
+        _print_harm(memory, [row for row in found.rows if row.memory == memory], out)
+    for reason, untried in found.lacks.items():
+        out.print(f"not tried, {len(untried)} trials of {_memories(untried)}: {reason}", soft_wrap=True)
+    for differing in found.disagreements:
+        out.print(_disagreement(differing), soft_wrap=True)
+    trials, leaks, differ = len(found.rows), len(found.leaks), len(found.disagreements)
+    out.print(f"\n{trials:,} trials, {leaks} leaks, {differ} disagreements with the law.")
+
+
+def _by_path(found: Isolation) -> dict[tuple[str, str], list[Row]]:
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for row in found.rows:
+        rows.setdefault((row.path.name, row.path.direction), []).append(row)
+    return rows
+
+
+def _cell(rows: list[Row], memory: Memory) -> str:
+    letters = {row.state: SYMBOLS[row.verdict.result] + "!" * (not row.agrees) for row in rows if row.memory == memory}
+    return " ".join(letters[state] for state in State)
+
+
+def _print_harm(memory: Memory, rows: list[Row], out: Console) -> None:
+    for result, word in ((Result.LEAK, "leaks"), (Result.TORN, "tears")):
+        paths = [row.path.name for row in rows if row.verdict.result is result and row.state is not State.SHARED]
+        if paths:
+            out.print(f"{memory.name} {word} by {_names(paths)}", soft_wrap=True)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _memories(rows: list[Row]) -> str:
+    return _names(row.memory.name for row in rows)
+
+
+def _disagreement(row: Row) -> str:
+    found, law = _said(row.verdict.result, row.verdict.error), _said(row.law.result, row.law.error)
+    where = f"{row.memory.name}, {row.path.name}, {row.path.direction}, {row.state}"
+    return f"DISAGREES {where}: {found}, the law says {law}. The path: {row.path.about}"
+
+
+def _said(result: Result, error: str | None) -> str:
+    return f"{result} ({error})" if error else result
+
+
+def probe_json(found: Isolation, capabilities: list[dict[str, Any]]) -> dict[str, Any]:
+    """The document of `pagewarden probe --json`, schema 1. errno: the errno's or the signal's name, or null."""
+    lacks = [
+        {"name": f"{len(rows)} trials of {_memories(rows)}", "available": False, "reason": reason}
+        for reason, rows in found.lacks.items()
+    ]
+    return {
+        "schema": 1, "verb": "probe", "kernel": found.kernel, "capabilities": capabilities + lacks,
+        "matrix": [_row_json(row) for row in found.rows],
+        "leaks": len(found.leaks), "disagreements": len(found.disagreements),
+    }  # fmt: skip
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "backing": row.memory.backing, "isolated": row.memory.isolated, "path": row.path.name, "state": row.state,
+        "direction": row.path.direction, "result": row.verdict.result, "errno": row.verdict.error,
+        "law": row.law.result, "agrees": row.agrees,
+    }  # fmt: skip

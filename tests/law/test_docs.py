@@ -1,0 +1,19 @@
+"""docs/ says what the law says."""
+
+from pathlib import Path
+
+from pagewarden.law import MECHANISMS, POLICIES
+from pagewarden.report.lawdoc import document
+from pagewarden.vocab import Event
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_law_document_is_up_to_date() -> None:
+    assert (DOCS / "law.md").read_text() == document(), "run: python -m pagewarden.report.lawdoc > docs/law.md"
+    assert all(f"`{name}`" in document() for name in (*POLICIES, *MECHANISMS))
+
+
+def test_json_document_names_every_event() -> None:
+    text = (DOCS / "json.md").read_text()
+    assert all(f"`{event.key}`" in text for event in Event)
