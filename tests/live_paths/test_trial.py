@@ -104,7 +104,7 @@ def made(act: object) -> Path:
         act()
         return b""
 
-    return Path("made", Direction.READ, False, "made", start, anywhere, (), None, __name__, 2 * PAGE_SIZE)
+    return Path("made", Direction.READ, "made", start, anywhere, (), None, __name__, 2 * PAGE_SIZE)
 
 
 def verdict_of(path: Path, seconds: float = 10.0) -> Verdict:
@@ -141,7 +141,7 @@ def test_a_fault_in_the_child_still_has_its_page_looked_at() -> None:
             next(attempt)
             next(attempt, None)
 
-    path = Path("made", Direction.READ, False, "made", tear_and_fault, anywhere, (), None, __name__, 2 * PAGE_SIZE)
+    path = Path("made", Direction.READ, "made", tear_and_fault, anywhere, (), None, __name__, 2 * PAGE_SIZE)
     assert verdict_of(path) == Verdict(Result.TORN, "SIGSEGV", touched=True)
 
 
@@ -149,7 +149,7 @@ def test_a_path_that_cannot_run_here_says_why() -> None:
     def lacking() -> NoReturn:
         raise Unavailable("no such thing", "get one")
 
-    path = Path("made", Direction.READ, False, "made", LOAD.start, lacking, (), None, __name__, 2 * PAGE_SIZE)
+    path = Path("made", Direction.READ, "made", LOAD.start, lacking, (), None, __name__, 2 * PAGE_SIZE)
     assert verdict_of(path) == Verdict(Result.UNAVAILABLE, reason="no such thing; get one")
 
 

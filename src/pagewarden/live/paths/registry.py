@@ -52,7 +52,6 @@ class Path:
 
     name: str
     direction: Direction
-    armed: bool  # takes hold of the page before the last conversion and uses that hold after it
     about: str  # one line: what is done
     start: Start
     requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
@@ -94,9 +93,9 @@ def path(
 
     def enter(function: Function) -> Function:
         line = about or (function.__doc__ or "").strip().splitlines()[0]
-        armed = isgeneratorfunction(function)
-        start = cast("Start", function if armed else _late(cast("Callable[[Target], bytes]", function)))
-        REGISTRY.add(Path(name, direction, armed, line, start, requires, calls, advice, function.__module__, size))
+        waits = isgeneratorfunction(function)
+        start = cast("Start", function if waits else _late(cast("Callable[[Target], bytes]", function)))
+        REGISTRY.add(Path(name, direction, line, start, requires, calls, advice, function.__module__, size))
         return function
 
     return enter
