@@ -10,8 +10,9 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def test_law_document_is_up_to_date() -> None:
-    assert (DOCS / "law.md").read_text() == document(), "run: python -m pagewarden.report.lawdoc > docs/law.md"
-    assert all(f"`{name}`" in document() for name in (*POLICIES, *MECHANISMS))
+    text = document()
+    assert (DOCS / "law.md").read_text() == text, "run: python -m pagewarden.report.lawdoc > docs/law.md"
+    assert all(f"`{name}`" in text for name in (*POLICIES, *MECHANISMS))
 
 
 def test_json_document_names_every_event() -> None:
