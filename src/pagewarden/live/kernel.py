@@ -162,9 +162,12 @@ class Region:
         """Bar the region; its addresses go back with the last exported buffer. Twice is once."""
         if self._owner.closed:
             return
-        self.bar()
-        self.memory.release()
+        try:
+            self.bar()
+        except OSError:  # no room for a fresh mapping: what is there must not answer any more
+            self.protect(uapi.PROT_NONE, 0, self.size)
         with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
+            self.memory.release()
             self._owner.close()
 
 
