@@ -11,6 +11,7 @@ from typer.testing import Result as Run
 from live import require
 from pagewarden.cli.probe import probe
 from pagewarden.law import POLICIES, Op
+from pagewarden.live.capabilities import Capability
 from pagewarden.live.paths.catalogue import PATHS
 from pagewarden.live.paths.registry import Direction
 from pagewarden.live.paths.stages import Here
@@ -110,7 +111,7 @@ def test_a_plain_memfd_leaks_by_every_reading_path(matrix: Isolation) -> None:
 
 
 def test_the_json_document(matrix: Isolation) -> None:
-    document = json.loads(json.dumps(probe_json(matrix, [{"name": "x", "available": True, "reason": ""}])))
+    document = json.loads(json.dumps(probe_json(matrix, [Capability("x", True, "")])))
     assert list(document) == ["schema", "verb", "kernel", "capabilities", "matrix", "leaks", "disagreements"]
     assert (document["schema"], document["verb"]) == (1, "probe") and document["kernel"]
     keys = ["backing", "isolated", "path", "state", "direction", "result", "errno", "law", "agrees"]

@@ -26,16 +26,17 @@ def probe(
     pagewarden probe --json | jq '.matrix[] | select(.result == "LEAK")'
     """
     from pagewarden.cli.progress import Progress
+    from pagewarden.live.capabilities import capabilities
     from pagewarden.report.console import console, print_json
     from pagewarden.report.probe import print_probe, probe_json
     from pagewarden.studies.isolation import isolation
 
     with Progress() as progress:
         found = isolation(backing or (), path or (), progress)
-    capabilities: list[dict[str, object]] = []
+    offered = capabilities()
     if json:
-        print_json(probe_json(found, capabilities))
+        print_json(probe_json(found, offered))
     else:
-        print_probe(found, capabilities, console())
+        print_probe(found, offered, console())
     if found.disagreements:
         raise typer.Exit(1)

@@ -1,10 +1,11 @@
 """What a kernel offers and lets the host do, for people and for programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 
+from pagewarden.live.capabilities import Capability
 from pagewarden.live.paths.trial import Result, State
 from pagewarden.report.console import table
 from pagewarden.studies.isolation import Isolation, Memory, Row
@@ -19,11 +20,11 @@ LEGEND = (
 )
 
 
-def print_probe(found: Isolation, capabilities: list[dict[str, Any]], out: Console) -> None:
+def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Console) -> None:
     """Capabilities, the matrix, and under it what leaks, what disagrees and what could not be tried."""
-    features = table("feature", "available", "why not, and what to do", left=3)
-    for row in capabilities:
-        features.add_row(row["name"], "yes" if row["available"] else "no", row["reason"])
+    features = table("feature", "there", "what was found, or why not", left=3)
+    for capability in capabilities:
+        features.add_row(capability.name, "yes" if capability.available else "no", capability.reason)
     out.print(features)
     out.print(f"\nHost access on Linux {found.kernel}")
     memories = list(dict.fromkeys(row.memory for row in found.rows))
@@ -79,14 +80,12 @@ def _said(result: Result, error: str | None) -> str:
     return f"{result} ({error})" if error else result
 
 
-def probe_json(found: Isolation, capabilities: list[dict[str, Any]]) -> dict[str, Any]:
+def probe_json(found: Isolation, capabilities: Sequence[Capability]) -> dict[str, Any]:
     """The document of `pagewarden probe --json`, schema 1. errno: the errno's or the signal's name, or null."""
-    lacks = [
-        {"name": f"{len(rows)} trials of {_memories(rows)}", "available": False, "reason": reason}
-        for reason, rows in found.lacks.items()
-    ]
+    lacks = [Capability(f"{len(rows)} trials of {_memories(rows)}", False, why) for why, rows in found.lacks.items()]
     return {
-        "schema": 1, "verb": "probe", "kernel": found.kernel, "capabilities": capabilities + lacks,
+        "schema": 1, "verb": "probe", "kernel": found.kernel,
+        "capabilities": [capability._asdict() for capability in (*capabilities, *lacks)],
         "matrix": [_row_json(row) for row in found.rows],
         "leaks": len(found.leaks), "disagreements": len(found.disagreements),
     }  # fmt: skip
