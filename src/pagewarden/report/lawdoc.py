@@ -6,9 +6,12 @@ from pagewarden.law.cases import cases
 _HEAD = """# The law
 
 Printed from `pagewarden.law` by `python -m pagewarden.report.lawdoc > docs/law.md`; a test compares. Mail: the LKML
-thread "[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private memory". GM:
-virt/kvm/guest_memfd.c. PD: Documentation/virt/kvm/arm/pkvm.rst. MN: the memfile_notifier of 2022. OC, CT: the in-place conversion series and
-its tests.
+thread "[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private memory". Short names of sources:
+
+- GM: virt/kvm/guest_memfd.c
+- PD: Documentation/virt/kvm/arm/pkvm.rst
+- MN: the memfile_notifier of 2022
+- OC, CT: the in-place conversion series and its tests
 """
 
 

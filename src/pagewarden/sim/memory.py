@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from errno import EFAULT
 
-from pagewarden.designs import Do, Hop, Steps
-from pagewarden.designs.convert import donate, let_go, map_again, take_back, take_up
+from pagewarden.designs import Do, Hop, Options, Steps, Stop
+from pagewarden.designs.convert import donate, let_go, share, unshare
 from pagewarden.law import Op, Outcome, Policy, reason
 from pagewarden.law.page import Owner
 from pagewarden.port import Buffer, HostView, Listener
@@ -41,14 +41,11 @@ class ModelMemory:
 
     def share(self, pages: PageRange) -> None:
         """Refused (EPERM) where a page is shared already."""
-        self._perform(take_up(self.policy), pages)
+        self._perform(share(Options(), self.policy), pages)
 
     def unshare(self, pages: PageRange) -> None:
         """Refused (EAGAIN) while the host holds a page, (EPERM) where one is private already."""
-        two = self.policy.has("two-flavours")
-        before, after = (let_go(self.policy), map_again(self.policy)) if two else ((), ())
-        begin = (Do(Op.UNSHARE_BEGIN), *take_back(self.policy))
-        self._perform((*before, *begin, *((Do(Op.NOTIFY_END),) if two else ()), *after), pages)
+        self._perform(unshare(Options(), self.policy), pages)
 
     def punch(self, pages: PageRange) -> None:
         """The pages are given up and come back empty at the guest's next touch."""
@@ -72,21 +69,27 @@ class ModelMemory:
         """Nothing to give back."""
 
     def _perform(self, steps: Steps, pages: PageRange) -> None:
+        """A procedure's steps on a range; what a refusal leads to is done before Refused is raised."""
         pages.checked(self.size // PAGE_SIZE)
         for step in steps:
+            if isinstance(step, Stop):
+                return
             if isinstance(step, Hop):
                 self._events[Event.HYPERCALLS] += step.hypercall
             if isinstance(step, Do):
-                self._do(step, pages)
+                refusal = self._do(step.op, pages)
+                if refusal and step.otherwise:
+                    self._perform(step.otherwise, pages)
+                if refusal and step.otherwise != ():
+                    raise refusal
 
-    def _do(self, step: Do, pages: PageRange) -> None:
+    def _do(self, op: Op, pages: PageRange) -> Refused | None:
         machine = self.contents.machine
         for page in range(pages.start, pages.stop):
-            for event in machine.table.step(machine.table.index[machine.page(page)], step.op).events:
+            for event in machine.table.step(machine.table.index[machine.page(page)], op).events:
                 self._events[event] += 1
-        outcome, stopped = self.contents.apply(step.op, pages)
-        if outcome is not Outcome.DONE and step.otherwise is None:
-            raise Refused(outcome.errno or EFAULT, reason(step.op), stopped * PAGE_SIZE)
+        outcome, stopped = self.contents.apply(op, pages)
+        return None if outcome is Outcome.DONE else Refused(outcome.errno or EFAULT, reason(op), stopped * PAGE_SIZE)
 
 
 class ModelView:
