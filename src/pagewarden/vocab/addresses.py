@@ -18,7 +18,7 @@ Pfn = NewType("Pfn", int)
 """Host page frame number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class PageRange:
     """Pages start <= p < stop, counted in pages of the memory they index."""
 
