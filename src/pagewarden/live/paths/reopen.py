@@ -7,7 +7,7 @@ from pagewarden.live import kernel
 from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import peers, raw
 from pagewarden.live.paths.mappings import file_of, mappings
-from pagewarden.live.paths.registry import SAMPLE, Direction, Target, path
+from pagewarden.live.paths.registry import SAMPLE, Direction, Target, anywhere, path
 from pagewarden.vocab import Unavailable
 
 READ, WRITE = Direction.READ, Direction.WRITE
@@ -52,26 +52,37 @@ def by_pidfd(target: Target) -> int:
     raise FileNotFoundError(2, "no descriptor of the memory")
 
 
-def register(name: str, about: str, find: Callable[[Target], int]) -> None:
+def map_files() -> None:
+    """Unavailable where a process may not follow its own map_files links."""
+    start, stop, *_ = next(row for row in mappings(os.getpid()) if row[3][1])
+    try:
+        os.close(os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDONLY))
+    except OSError as error:
+        raise Unavailable(f"/proc/self/map_files cannot be followed ({error.strerror})",
+                          "needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN") from error
+
+
+def register(
+    name: str, about: str, find: Callable[[Target], int], calls: tuple[str, ...] = (),
+    requires: Callable[[], None] = anywhere,
+) -> None:
     """The file found again, mapped, and used."""
 
     def mapped(target: Target) -> int:
         return kernel.map_anywhere(target.length, find(target), place_of(target))
 
-    calls = ("pidfd_getfd",) if name == "pidfd_getfd" else ()
-
-    @path(name, READ, about=f"{about}, mapped again, then a look", calls=calls)
+    @path(name, READ, about=f"{about}, mapped again, then a look", calls=calls, requires=requires)
     def read(target: Target) -> bytes:
         return raw.look(mapped(target))
 
-    @path(name, WRITE, about=f"{about}, mapped again, then a write", calls=calls)
+    @path(name, WRITE, about=f"{about}, mapped again, then a write", calls=calls, requires=requires)
     def write(target: Target) -> bytes:
         return raw.poke(mapped(target))
 
 
-register("map_files", "/proc/self/map_files", by_map_files)
+register("map_files", "/proc/self/map_files", by_map_files, requires=map_files)
 register("proc-fd", "/proc/PID/fd of the warden", by_proc_fd)
-register("pidfd_getfd", "the warden's descriptor by pidfd_getfd(2)", by_pidfd)
+register("pidfd_getfd", "the warden's descriptor by pidfd_getfd(2)", by_pidfd, ("pidfd_getfd",))
 
 
 @path("sendfile", READ)

@@ -77,6 +77,7 @@ class Isolated:
         page = size // PAGE_SIZE // 2
         self._pages, self._place = PageRange(page, page + 1), page * PAGE_SIZE
         self._host: HostProcess | None = None
+        self._lack: Unavailable | None = None
         self._fds = [fd for fd in [_open_kvm()] if fd >= 0]
 
     def reset(self) -> None:
@@ -96,9 +97,18 @@ class Isolated:
         return self.memory.private_read(self._place, PAGE_SIZE)
 
     def arm(self, path: Path) -> Evidence | None:
-        self._host = self.memory.spawn(
-            outpost.act, outpost.Family(path.module), path.name, path.direction, self._place, fds=self._fds)
+        if self._lack is not None:
+            raise self._lack
+        try:
+            self._host = self._spawn(path)
+        except Unavailable as lack:
+            self._lack = lack
+            raise
         return self._heard()
+
+    def _spawn(self, path: Path) -> HostProcess:
+        return self.memory.spawn(
+            outpost.act, outpost.Family(path.module), path.name, path.direction, self._place, fds=self._fds)
 
     def use(self, hint: bytes) -> Evidence:
         assert self._host is not None
