@@ -4,6 +4,8 @@ from enum import IntEnum
 
 
 class Op(IntEnum):
+    __hash__ = int.__hash__
+
     # the guest, and KVM for it
     GUEST_LOAD = 0
     GUEST_STORE = 1

@@ -4,7 +4,13 @@ from enum import IntEnum
 from typing import NamedTuple
 
 
-class Owner(IntEnum):
+class _Field(IntEnum):
+    """An enumeration that hashes like its number: pages are looked up by the hundred thousand."""
+
+    __hash__ = int.__hash__
+
+
+class Owner(_Field):
     """Who has the page. pKVM's view of it by component is `component_states`."""
 
     HOST = 0  # the host's own: not yet the guest's, or no longer
@@ -19,7 +25,7 @@ class Owner(IntEnum):
     LENT = 9  # the host's, lent to a guest that is not protected
 
 
-class Home(IntEnum):
+class Home(_Field):
     """Where the bytes are."""
 
     HOLE = 0  # nowhere: the file has no page here
@@ -30,7 +36,7 @@ class Home(IntEnum):
     SWAPPED = 5  # only the swap copy is left
 
 
-class Data(IntEnum):
+class Data(_Field):
     """What kind of bytes the page holds."""
 
     ZERO = 0  # nothing of the guest's
@@ -38,7 +44,7 @@ class Data(IntEnum):
     SECRET = 2  # bytes that the guest wrote while the page was private
 
 
-class Reach(IntEnum):
+class Reach(_Field):
     """A translation. One that exists is taken to be cached as well, the worst case for whoever revokes it."""
 
     NONE = 0
@@ -46,7 +52,7 @@ class Reach(IntEnum):
     STALE = 2  # the entry is gone, but a TLB still has it
 
 
-class View(IntEnum):
+class View(_Field):
     """The guest's stage-2 translation, with its flavour; a policy whose two views are one entry calls it PRIVATE."""
 
     NONE = 0

@@ -55,24 +55,21 @@ def tabulate(policy: Policy) -> Table:
     """Every state reachable from an untouched page, breadth first, with every operation on it."""
     first = start(policy)
     pages, index = [first], {first: 0}
-    steps: list[Step] = []
-    for page in pages:
-        for op in Op:
-            step = RULES[op](policy, page)
-            steps.append(step)
-            if step.page not in index:
-                index[step.page] = len(pages)
-                pages.append(step.page)
+    kinds: dict[tuple[Event, ...], int] = {}
+    cells: list[tuple[int, int, int, bool]] = []  # state afterwards, outcome, kind of events, reached
+    rules = [RULES[op] for op in Op]
+    for here, page in enumerate(pages):
+        for rule in rules:
+            after, outcome, events, reached = rule(policy, page)
+            state = here if after is page else index.setdefault(after, len(pages))
+            if state == len(pages):
+                pages.append(after)
+            cells.append((state, outcome, kinds.setdefault(events, len(kinds)), reached))
         if len(pages) > MAX_STATES:
             raise InternalError(f"policy {policy.name} has more than {MAX_STATES} states")
-    shape = (len(pages), len(Op))
-    events = np.zeros((len(steps), len(Event)), np.uint8)
-    hits = [(number, event) for number, step in enumerate(steps) for event in step.events]
-    np.add.at(events, tuple(np.array(hits).T), 1)
+    following, outcome_of, kind, touched = np.array(cells).reshape(len(pages), len(Op), 4).transpose(2, 0, 1)
+    counts = np.array([np.bincount(np.array(events, int), minlength=len(Event)) for events in kinds], np.uint8)
     return Table(
-        policy, pages, index,
-        next=np.array([index[step.page] for step in steps], np.uint16).reshape(shape),
-        outcome=np.array([step.outcome for step in steps], np.uint8).reshape(shape),
-        events=events.reshape(*shape, len(Event)),
-        reached=np.array([step.reached for step in steps], bool).reshape(shape),
+        policy, pages, index, np.ascontiguousarray(following, np.uint16), np.ascontiguousarray(outcome_of, np.uint8),
+        counts[kind], touched.astype(bool),
     )  # fmt: skip
