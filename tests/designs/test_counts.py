@@ -44,6 +44,12 @@ def test_one_page(name: str, write: bool) -> None:
 
 
 @every_design
+def test_a_window_on_a_stock_kernel_counts_the_same(name: str) -> None:
+    window = POLICIES["uffd-window"]
+    assert summary(Machine(window, 512).perform(DESIGNS[name](Options(), window, True), PageRange(0, 1))) == TABLE[name]
+
+
+@every_design
 def test_64_kib_converts_in_one_call(name: str) -> None:
     hops, syscalls, guest, host, entries, cleared, tlbi = TABLE[name]
     assert summary(count(name, pages=16)) == (hops, syscalls, guest, host, 16 * entries, 16 * cleared, tlbi)

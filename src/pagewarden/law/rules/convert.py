@@ -7,11 +7,8 @@ from pagewarden.law.rules import leave_frame, rule
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
-_ENTRY = {
-    Guard.STAGE1: (Event.HOST_PTE_SET, Event.HOST_PTE_CLEAR),
-    Guard.STAGE2: (Event.HYP_PTE_SET, Event.HYP_PTE_CLEAR),
-}
-"""What it costs to set and clear the host's entry at the level that guards."""
+_GUARDED = (Guard.STAGE1, Guard.STAGE2)
+"""The levels at which the warden sets and clears an entry for the host: the window's own PTE, or the hypervisor's."""
 
 
 def _zapped(policy: Policy, page: Page) -> bool:
@@ -49,9 +46,9 @@ def host_map(policy: Policy, page: Page) -> Step:
     """The host gets its entry. Where its touch of a shared page maps it (demand), nothing is done ahead."""
     if policy.has("state-checked") and page.owner is not Owner.SHARED:
         return refused(page, Outcome.EPERM)
-    if policy.guard not in _ENTRY or policy.has("demand") or page.host is Reach.LIVE:
+    if policy.guard not in _GUARDED or policy.has("demand") or page.host is Reach.LIVE:
         return done(page)
-    return done(page, _ENTRY[policy.guard][0], host=Reach.LIVE)
+    return done(page, Event.HYP_PTE_SET, host=Reach.LIVE)
 
 
 @rule(Op.UNSHARE_BEGIN, "mail of 5 April 2022: uses are torn down first, it may fail; CT elevated_refcount: EAGAIN")
@@ -79,9 +76,9 @@ def host_zap(policy: Policy, page: Page) -> Step:
     """The host's entry goes; its TLB may have it still."""
     if page.owner is not Owner.LEAVING:
         return refused(page, Outcome.EPERM)
-    if policy.guard not in _ENTRY or page.host is not Reach.LIVE:
+    if policy.guard not in _GUARDED or page.host is not Reach.LIVE:
         return done(page)
-    return done(page, _ENTRY[policy.guard][1], host=Reach.STALE)
+    return done(page, Event.HYP_PTE_CLEAR, host=Reach.STALE)
 
 
 @rule(Op.HOST_TLBI, "mail of 5 April 2022: TLBI")
@@ -97,7 +94,7 @@ def unshare_commit(policy: Policy, page: Page) -> Step:
     """The page is private and the caller is told so. Refused while a translation that should be gone is there."""
     if page.owner is not Owner.LEAVING:
         return refused(page, Outcome.EPERM)
-    if policy.guard in _ENTRY and policy.has("tlb-flushed") and page.host is not Reach.NONE:
+    if policy.guard in _GUARDED and policy.has("tlb-flushed") and page.host is not Reach.NONE:
         return refused(page, Outcome.EBUSY)
     if policy.has("iommu-guarded") and page.dma is not Reach.NONE:
         return refused(page, Outcome.EBUSY)
