@@ -40,15 +40,16 @@ def test_syscalls_are_counted_by_number(times: int) -> None:
 
 
 def test_page_faults_and_flushes() -> None:
-    fd = kernel.memfd("test", 3 * PAGE_SIZE)
+    pages = 200  # within one page table: the kernel flushes once for each
+    fd = kernel.memfd("test", pages * PAGE_SIZE)
     with Counters("page_faults", "tlb_flush", "syscalls:munmap") as counted:
-        address = kernel.map_anywhere(3 * PAGE_SIZE, fd, 0)
-        for page in range(3):
-            ctypes.memset(address + page * PAGE_SIZE, 1, 1)
-        assert counted["page_faults"] == 3 and counted["tlb_flush"] == 0  # readable while it counts
-        kernel.unmap(address, 3 * PAGE_SIZE)
+        address = kernel.map_anywhere(pages * PAGE_SIZE, fd, 0)
+        ctypes.memset(address, 1, pages * PAGE_SIZE)
+        assert counted["tlb_flush"] == 0  # readable while it counts
+        kernel.unmap(address, pages * PAGE_SIZE)
     os.close(fd)
-    assert counted.as_dict() == {"page_faults": 3, "tlb_flush": 1, "syscalls:munmap": 1}
+    assert pages <= counted["page_faults"] < pages + 100  # the interpreter's own faults are this thread's too
+    assert (counted["tlb_flush"], counted["syscalls:munmap"]) == (1, 1)
 
 
 def test_only_this_thread_is_counted() -> None:
@@ -63,12 +64,12 @@ def test_only_this_thread_is_counted() -> None:
 def test_a_conversion_is_one_call_and_one_flush_however_many_pages(pages: int) -> None:
     with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as mem:
         mem.populate(0, bytes(mem.size))
-        with Counters("syscalls", "tlb_flush", "page_faults") as shared:
+        with Counters("syscalls", "tlb_flush") as shared:
             mem.share(PageRange(0, pages))
-        with Counters("syscalls", "tlb_flush", "page_faults") as unshared:
+        with Counters("syscalls", "tlb_flush") as unshared:
             mem.unshare(PageRange(0, pages))
-    assert shared.as_dict() == {"syscalls": 1, "tlb_flush": 0, "page_faults": 0}
-    assert unshared.as_dict() == {"syscalls": 1, "tlb_flush": 1, "page_faults": 0}
+    assert shared.as_dict() == {"syscalls": 1, "tlb_flush": 0}
+    assert unshared.as_dict() == {"syscalls": 1, "tlb_flush": 1}
 
 
 def test_the_ledger_agrees_with_the_kernel_on_flushes() -> None:

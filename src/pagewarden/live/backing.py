@@ -28,6 +28,8 @@ class Backing(Protocol):
     """
 
     name: str
+    whole_file: bool
+    """The state belongs to the file as a whole, from its creation on."""
 
     @property
     def window(self) -> Region | None:
@@ -66,6 +68,7 @@ class Memfd:
     """Ordinary shared memory: no protection at all, the baseline that the others are measured against."""
 
     name = "memfd"
+    whole_file = False
     opening = shutting = Price()
     punching = Price({}, {Event.TLBI: 1})
 
@@ -99,6 +102,7 @@ class MemfdSecret:
     """
 
     name = "memfd-secret"
+    whole_file = False
     opening = Price({Event.HYP_PTE_SET: 1})
     shutting = Price({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
     punching = Price()

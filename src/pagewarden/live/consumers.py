@@ -1,7 +1,8 @@
 """Who else has the pages of a memory: consumers that are told before pages change, and references that forbid it."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 from pagewarden.port import Listener
@@ -39,24 +40,26 @@ class Consumers:
         self.pins += sum(pages.count for pages in ranges)
         return Hold(self.held, ranges)
 
-    def begin(self, pages: PageRange) -> list[Listener]:
-        """Tell all; those told, for `end`. When one refuses, those told before it are told that it is over."""
-        told: list[Listener] = []
+    @property
+    def any(self) -> bool:
+        return bool(self.held or self.listeners)
+
+    @contextmanager
+    def told(self, ranges: Sequence[PageRange]) -> Iterator[None]:
+        """Tell all listeners around the block. Refused(EAGAIN) when a page is held even then, or what a listener
+        raises; those told before hear that it is over."""
+        told: list[tuple[Listener, PageRange]] = []
         try:
-            for listener in self.listeners:
-                listener.invalidate_begin(pages)
-                told.append(listener)
-            self._refuse_held(pages)
-        except BaseException:
-            self.end(told, pages)
-            raise
+            for pages in ranges:
+                for listener in self.listeners:
+                    listener.invalidate_begin(pages)
+                    told.append((listener, pages))
+                self._refuse_held(pages)
+            yield
         finally:
             self.notifications += len(told)
-        return told
-
-    def end(self, told: Iterable[Listener], pages: PageRange) -> None:
-        for listener in told:
-            listener.invalidate_end(pages)
+            for listener, pages in told:
+                listener.invalidate_end(pages)
 
     def _refuse_held(self, pages: PageRange) -> None:
         first = min((max(held.start, pages.start) for ranges in list(self.held.values()) for held in ranges

@@ -32,7 +32,7 @@ NAMED = {
 }
 """Counter: tracepoint and filter. syscalls: entries into any. tlb_flush: flushes that this thread asked for, on its own
 CPU (TLB_LOCAL_SHOOTDOWN, TLB_LOCAL_MM_SHOOTDOWN of include/linux/mm_types.h); not those of a task switch, nor the
-copies sent to other CPUs."""
+copies sent to other CPUs. page_faults: of any kind, the interpreter's own included."""
 
 COUNTS_OUR_IOCTL = ("syscalls", "syscalls:ioctl")
 """The ioctl that stops the counters is itself an entry into a system call."""

@@ -43,6 +43,7 @@ class GuestMemfd:
     """
 
     name = "guest-memfd"
+    whole_file = True
     opening = shutting = Price()
     punching = Price({}, {Event.TLBI: 1})
 

@@ -37,6 +37,7 @@ class IsolatedWindow:
     """
 
     name = "uffd-window"
+    whole_file = False
     opening = Price({Event.HYP_PTE_SET: 1})
     shutting = Price({Event.HYP_PTE_CLEAR: 1, Event.HYP_COPIES: 1, Event.ALLOCATIONS: 1}, {Event.TLBI: 1})
     punching = Price({}, {Event.TLBI: 1})

@@ -4,11 +4,11 @@ import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
-from pagewarden.live.backing import Price
 from pagewarden.live.choose import Use, choose
 from pagewarden.live.consumers import Consumers, Hold
+from pagewarden.live.conversions import Conversions, runs_of
 from pagewarden.live.host_process import HostProcess
 from pagewarden.live.isolated_window import IsolatedWindow
 from pagewarden.live.kernel import pages_of
@@ -16,8 +16,11 @@ from pagewarden.live.window import Window
 from pagewarden.port import Buffer, Listener
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
 
-Run = tuple[int, int]
-"""Contiguous pages, first and one past the last."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
 
 
 class PrivateMemory:
@@ -39,25 +42,18 @@ class PrivateMemory:
         self._backing, self.why = choose(size, backing, isolated, use, shared, vm)
         self.backing = self._backing.name
         self.isolated = isolated
-        self._shared = bytearray(self._pages)
+        self._state = Conversions(self._backing, self._pages, shared and self._backing.whole_file)
         self._lock = threading.RLock()
         self._consumers = Consumers()
-        self._changes = {"opening": [0, 0], "shutting": [0, 0], "punching": [0, 0]}
         self._closed = False
         view = self._backing.window
         self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold)
         if shared:
-            self._start_shared()
-
-    def _start_shared(self) -> None:
-        if self.backing == "guest-memfd":  # created so
-            self._shared[:] = b"\1" * self._pages
-            return
-        try:
-            self.share(PageRange(0, self._pages))
-        except BaseException:
-            self.close()
-            raise
+            try:
+                self.share(PageRange(0, self._pages))
+            except BaseException:
+                self.close()
+                raise
 
     # -- the guest's and the warden's side -----------------------------------------------------------------------------
 
@@ -67,7 +63,7 @@ class PrivateMemory:
         length = memoryview(data).nbytes
         with self._lock:
             pages = self._covering(offset, length)
-            first = self._shared.find(1, pages.start, pages.stop)
+            first = self._state.shared.find(1, pages.start, pages.stop)
             if first >= 0:
                 raise Refused(errno.EINVAL, "populate is for private pages, this one is shared", first * PAGE_SIZE)
             self.private_write(offset, data)
@@ -86,7 +82,7 @@ class PrivateMemory:
             self._guest_view()[offset:offset + len(source)] = source
 
     def _guest_view(self) -> memoryview:
-        if self.backing == "guest-memfd" and not self._shared[0]:
+        if self._backing.whole_file and not self._state.shared[0]:
             raise Refused(errno.EOPNOTSUPP, "only a guest reaches a private guest_memfd")
         return self._backing.guest.memory
 
@@ -115,33 +111,44 @@ class PrivateMemory:
 
     def _convert(self, pages: PageRange, to: int) -> None:
         with self._lock:
-            runs = self._runs(pages, 1 - to)
+            start, stop = pages.start, pages.stop
+            if self._closed or not 0 <= start <= stop <= self._pages:
+                self._range(pages)
+            runs = runs_of(self._state.shared, start, stop, 1 - to)
             if not runs:
                 return
             consumers = self._consumers
             if not (consumers.held or consumers.listeners):
-                self._change(runs, to)
+                self._state.change(runs, to)
                 return
-            told = consumers.begin(pages)
-            try:
-                self._change(runs, to)
-            finally:
-                consumers.end(told, pages)
+            with consumers.told([pages]):
+                self._state.change(runs, to)
 
-    def _change(self, runs: list[Run], to: int) -> None:
-        backing = self._backing
-        change, undo = (backing.open, backing.shut) if to else (backing.shut, backing.open)
-        for i, (start, stop) in enumerate(runs):
-            try:
-                change(start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
-            except OSError as error:
-                for first, last in runs[:i]:
-                    undo(first * PAGE_SIZE, (last - first) * PAGE_SIZE)
-                raise Refused(error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}",
-                              start * PAGE_SIZE) from error
-        for start, stop in runs:
-            self._shared[start:stop] = (b"\1" if to else b"\0") * (stop - start)
-            self._count("opening" if to else "shutting", stop - start)
+    def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
+        """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
+
+        Ranges: PageRange objects, or an int64 array of shape (n, 2), start and stop. Compiled for a uffd-window of a
+        cooperating host; the first call loads the compiler.
+        """
+        vectors = (0, self._vector(to_private)), (1, self._vector(to_shared))
+        with self._lock:
+            self._alive()
+            pages = [PageRange(*run) for _, ranges in vectors for run in ranges.tolist()] if self._consumers.any else []
+            with self._consumers.told(pages):
+                self._state.convert_all(vectors)
+
+    def _vector(self, ranges: "Ranges") -> "NDArray[np.int64]":
+        import numpy as np
+
+        if not isinstance(ranges, np.ndarray):
+            ranges = np.array([(pages.start, pages.stop) for pages in ranges], np.int64).reshape(-1, 2)
+        if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1] != 2:
+            raise ValueError(f"ranges are int64 of shape (n, 2), not {ranges.dtype} of shape {ranges.shape}")
+        starts, stops = ranges[:, 0], ranges[:, 1]
+        wrong = (starts < 0) | (starts > stops) | (stops > self._pages)
+        if wrong.any():
+            PageRange(*ranges[wrong][0].tolist()).checked(self._pages)
+        return ranges
 
     def punch(self, pages: PageRange) -> None:
         """Give the pages back to the host: their bytes are gone, they are private and read as zeroes. Refused(EAGAIN)
@@ -149,32 +156,8 @@ class PrivateMemory:
         with self._lock:
             if not self._range(pages).count:
                 return
-            told = self._consumers.begin(pages)
-            try:
-                self._punch(pages)
-            finally:
-                self._consumers.end(told, pages)
-
-    def _punch(self, pages: PageRange) -> None:
-        try:
-            self._backing.punch(pages.start * PAGE_SIZE, pages.count * PAGE_SIZE)
-        except OSError as error:
-            raise Refused(error.errno or errno.EIO, f"punch: {error.strerror}", pages.start * PAGE_SIZE) from error
-        if self.backing != "guest-memfd":  # its state belongs to the file
-            self._shared[pages.start:pages.stop] = bytes(pages.count)
-        self._count("punching", pages.count)
-
-    def _runs(self, pages: PageRange, state: int) -> list[Run]:
-        """The contiguous pages of the range that are in the state."""
-        self._range(pages)
-        shared, runs, start = self._shared, [], pages.start
-        while (start := shared.find(state, start, pages.stop)) >= 0:
-            stop = shared.find(1 - state, start, pages.stop)
-            if stop < 0:
-                stop = pages.stop
-            runs.append((start, stop))
-            start = stop
-        return runs
+            with self._consumers.told([pages]):
+                self._state.punch(pages)
 
     # -- who else has the pages ----------------------------------------------------------------------------------------
 
@@ -227,37 +210,22 @@ class PrivateMemory:
     def is_shared(self, page: int) -> bool:
         """May the host see the page? ValueError outside the memory."""
         self._range(PageRange(page, page + 1))
-        return bool(self._shared[page])
+        return bool(self._state.shared[page])
 
     def shared_runs(self) -> Iterator[PageRange]:
         """The pages that the host may see, as contiguous ranges in order."""
         with self._lock:
-            return iter([PageRange(*run) for run in self._runs(PageRange(0, self._pages), 1)])
+            return iter([PageRange(*run) for run in runs_of(self._state.shared, 0, self._pages, 1)])
 
     def statistics(self) -> dict[str, int]:
         """Counts by event kind since the start, by this library's own ledger: what it asked of the kernel."""
-        counts = [0] * len(Event)
-        for change, (pages, runs) in self._changes.items():
-            price: Price = getattr(self._backing, change)
-            for prices, times in ((price.page, pages), (price.run, runs)):
-                for event, each in prices.items():
-                    counts[event] += each * times
+        counts = self._state.events()
         counts[Event.NOTIFICATIONS] += self._consumers.notifications
         counts[Event.PINS] += self._consumers.pins
         return {event.key: counts[event] for event in Event}
 
-    def _count(self, change: str, pages: int) -> None:
-        tally = self._changes[change]
-        tally[0] += pages
-        tally[1] += 1
-
     def _reopen(self, offset: int) -> bool:
-        """Inside the lock: open a shared page again whose entry reclaim took; False when it is private."""
-        page = offset // PAGE_SIZE
-        if not self._shared[page]:
-            return False
-        self._backing.open(page * PAGE_SIZE, PAGE_SIZE)
-        return True
+        return self._state.reopen(offset // PAGE_SIZE)
 
     def _covering(self, offset: int, length: int) -> PageRange:
         if not 0 <= offset <= offset + length <= self.size:

@@ -51,9 +51,14 @@ def lock_when_touched(region: Region) -> None:
 
 
 class UffdWindow:
-    """The cooperating host: guard, window and open mapping in one process."""
+    """The cooperating host: guard, window and open mapping in one process.
+
+    The ledger counts one invalidation a run; the kernel flushes once for each page table (2 MiB) that a run touches
+    (mm/memory.c, zap_pte_range: dirty pages of a file are flushed before the table's lock is dropped).
+    """
 
     name = "uffd-window"
+    whole_file = False
     opening = Price({Event.HYP_PTE_SET: 1})
     shutting = Price({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
     punching = Price({}, {Event.TLBI: 1})
@@ -73,7 +78,7 @@ class UffdWindow:
             self.window.place(self.file)
             keep_to_this_process(self.window)
             self.guard.register(self.window.address, size, GUARD)
-            self._zap = best_zap(self.window)
+            self.zap = best_zap(self.window)
             lock_when_touched(self.guest)
             self._release = undo.pop_all()
 
@@ -85,7 +90,7 @@ class UffdWindow:
             raise
 
     def shut(self, offset: int, length: int) -> None:
-        self.window.advise(self._zap, offset, length)
+        self.window.advise(self.zap, offset, length)
 
     def punch(self, offset: int, length: int) -> None:
         punch_hole(self.file, offset, length)
