@@ -4,9 +4,13 @@ A device sees a HostView; a guest's executor sees a Memory; a consumer of the fd
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from pagewarden.vocab import Exit, PageRange
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes-like (collections.abc.Buffer needs Python 3.12)."""
@@ -40,19 +44,24 @@ class HostView(Protocol):
 
 
 @runtime_checkable
-class MappedView(HostView, Protocol):
-    """A HostView with the mapping itself in reach, for a device's hot path."""
+class VectoredView(HostView, Protocol):
+    """A HostView that reaches many small places at once, for a device's hot path.
 
-    @property
-    def memory(self) -> memoryview:
-        """The mapping, bytes, writable, length `size`. Parts of it may be given to system calls, which say EFAULT where
-        a page is private; a direct touch of a private page ends the process."""
+    places: int64 of shape (2, n), offsets and lengths, of which the first `count` are meant. The methods raise as
+    those of HostView do.
+    """
+
+    def gather(self, places: "NDArray[np.int64]", count: int, target: "NDArray[np.uint8]") -> None:
+        """The bytes of the places, in their order, into target; places that hold more than it are only touched."""
+
+    def scatter(self, places: "NDArray[np.int64]", count: int, data: "NDArray[np.uint8]") -> None:
+        """The bytes of data to the places, in their order; both hold as much."""
 
     def add16(self, offset: int, amount: int) -> None:
         """Add to the 2-byte little-endian number at an offset that is 2 modulo 4 (a used index: virtio 1.2, 2.7.8).
 
         The other side only ever sees whole numbers on the way from the old one to the new one, modulo 2^16; a copy by
-        the kernel goes byte by byte. A full memory barrier. Raises PrivateAccess, ValueError.
+        the kernel goes byte by byte. A full memory barrier.
         """
 
 

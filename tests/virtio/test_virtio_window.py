@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from virtio_kit import IN, OK, OUT, Rig, image_disk, image_file
 
 from live import require
 from pagewarden.memory import PrivateMemory
-from pagewarden.port import MappedView
+from pagewarden.port import VectoredView
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Unavailable
@@ -59,7 +61,7 @@ def test_a_page_taken_back_stops_it_without_a_trace(memory: PrivateMemory, disk:
 @pytest.mark.parametrize(("old", "amount"), [(0, 1), (0xFF, 1), (0xFFFF, 1), (3, 0xFFFF), (0x1234, 0x0FED), (9, 0)])
 def test_a_number_grows_in_place_and_nothing_beside_it(memory: PrivateMemory, old: int, amount: int) -> None:
     window = memory.window
-    assert isinstance(window, MappedView)
+    assert isinstance(window, VectoredView)
     window.write(64, b"\x11\xFF" + old.to_bytes(2, "little") + b"\x22\x33")
     window.add16(66, amount)
     assert window.read(64, 6) == b"\x11\xFF" + ((old + amount) & 0xFFFF).to_bytes(2, "little") + b"\x22\x33"
@@ -75,3 +77,45 @@ def test_a_number_in_a_private_page_stays(memory: PrivateMemory) -> None:
             window.add16(wrong, 1)
     memory.share(PageRange(1, 2))
     assert window.read(PAGE_SIZE, 4) == bytes(4)
+
+
+def columns(*places: tuple[int, int]) -> NDArray[np.int64]:
+    return np.array(places, np.int64).T.copy()
+
+
+@pytest.mark.parametrize("places", [
+    [], [(100, 5)], [(100, 5), (3, 2), (4000, 300), (100, 5)], [(n * 96, 3) for n in range(3000)],
+    [(0, 300_000), (9, 1)],
+])
+def test_many_places_at_once_are_what_they_are_one_by_one(memory: PrivateMemory, places: list[tuple[int, int]]) -> None:
+    window = memory.window
+    window.write(0, np.random.default_rng(3).bytes(window.size))
+    before = window.read(0, window.size)
+    target = np.zeros(sum(length for _, length in places), np.uint8)
+    window.gather(columns(*places, (0, 1)), len(places), target)
+    assert target.tobytes() == b"".join(before[start:start + length] for start, length in places)
+    window.scatter(columns(*places, (0, 1)), len(places), ~target)
+    expected = bytearray(before)
+    for start, length in places:
+        expected[start:start + length] = bytes(255 - byte for byte in before[start:start + length])
+    assert window.read(0, window.size) == expected
+
+
+@pytest.mark.parametrize("bad", [(5 * PAGE_SIZE - 2, 4), (5 * PAGE_SIZE, 1), (4 * PAGE_SIZE, 2 * PAGE_SIZE)])
+def test_a_private_place_is_named(memory: PrivateMemory, bad: tuple[int, int]) -> None:
+    memory.unshare(PageRange(5, 6))
+    data = np.ones(2 * bad[1], np.uint8)
+    with pytest.raises(PrivateAccess) as gathered:
+        memory.window.gather(columns((0, bad[1]), bad), 2, data)
+    with pytest.raises(PrivateAccess) as scattered:
+        memory.window.scatter(columns((0, bad[1]), bad), 2, data)
+    assert gathered.value.offset == scattered.value.offset == 5 * PAGE_SIZE
+
+
+@pytest.mark.parametrize("bad", [(-1, 4), (0, -1), ((1 << 20) - 3, 4), (1 << 20, 1), ((1 << 63) - 1, 4)])
+def test_places_outside_are_refused(memory: PrivateMemory, bad: tuple[int, int]) -> None:
+    data = np.ones(8, np.uint8)
+    with pytest.raises(ValueError):
+        memory.window.gather(columns((0, 4), bad), 2, data)
+    with pytest.raises(ValueError):
+        memory.window.scatter(columns((0, 4), bad), 2, data)

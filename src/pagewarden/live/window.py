@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.abi import memory as uapi
-from pagewarden.live.atomic import add16
 from pagewarden.live.kernel import Region, memfd
 from pagewarden.port import Buffer
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
@@ -20,6 +19,8 @@ from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from pagewarden.live.vectored import Vectored
 
 CHUNK = 256 << 10
 """Bytes of a guarded copy's scratch file: it should stay in the second-level cache."""
@@ -49,7 +50,7 @@ class Scratch:
 
 
 class Window:
-    """A MappedView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
+    """A VectoredView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Window:
         self._reopen = reopen
         self._hold = hold
         self._scratches: list[Scratch] = []
+        self._vectors: list[Vectored] = []
 
     @property
     def memory(self) -> memoryview:
@@ -120,21 +122,50 @@ class Window:
     def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
         return self._transfer(os.pwritev, fd, file_offset, segments)
 
-    def add16(self, offset: int, amount: int) -> None:
-        """As pagewarden.port.MappedView has it."""
-        self._part(offset, 2)
-        if offset % 4 != 2 or not 0 <= amount < 1 << 16:
-            raise ValueError(f"{amount} to offset {offset}: not a 2-byte number, or not 2 modulo 4")
+    def gather(self, places: "NDArray[np.int64]", count: int, target: "NDArray[np.uint8]") -> None:
+        vectored = self._vectors.pop() if self._vectors else self._vectored()
         try:
-            add16(self.address + offset, amount)
-        except OSError:
-            self._answers([(offset, 2)], 0)
-            add16(self.address + offset, amount)
+            if not vectored.gather(places, count, target):
+                data = b"".join([self.read(*place) for place in places[:2, :count].T.tolist()])
+                target.data[:] = memoryview(data)[:len(target)]
+        finally:
+            self._vectors.append(vectored)
+
+    def scatter(self, places: "NDArray[np.int64]", count: int, data: "NDArray[np.uint8]") -> None:
+        vectored = self._vectors.pop() if self._vectors else self._vectored()
+        try:
+            if not vectored.scatter(places, count, data):
+                for offset, length in places[:2, :count].T.tolist():
+                    self._part(offset, length)
+                    self.write(offset, data[:length].data)
+                    data = data[length:]
+        finally:
+            self._vectors.append(vectored)
+
+    def add16(self, offset: int, amount: int) -> None:
+        if not 0 <= offset < self.size or offset % 4 != 2 or not 0 <= amount < 1 << 16:
+            raise ValueError(f"{amount} to offset {offset}: not a 2-byte number, or outside, or not 2 modulo 4")
+        vectored = self._vectors.pop() if self._vectors else self._vectored()
+        try:
+            if left := vectored.add16(offset, amount):
+                self._answers([(offset, 2)], 0)
+                if vectored.add16(offset, left):
+                    raise PrivateAccess(errno.EFAULT, "the host may not write to the page", offset)
+        finally:
+            self._vectors.append(vectored)
 
     def close(self) -> None:
         """Give the scratch files back; the mapping belongs to the memory."""
         while self._scratches:
             self._scratches.pop().close()
+        while self._vectors:
+            self._vectors.pop().close()
+
+    def _vectored(self) -> "Vectored":
+        """What does these three, one for each call at work; compiled code, loaded at the first."""
+        from pagewarden.live.vectored import Vectored
+
+        return Vectored(self.address, self.size)
 
     def _part(self, offset: int, length: int) -> memoryview:
         if not 0 <= offset <= offset + length <= self.size:

@@ -22,7 +22,7 @@ from pagewarden.port import HostView
 from pagewarden.virtio import chains, faults, requests
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
-from pagewarden.virtio.gather import Scratch, pairs
+from pagewarden.virtio.gather import Vectored, pairs
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.transfers import Transfers
 from pagewarden.virtio.virtqueue import Virtqueue
@@ -46,11 +46,11 @@ class BlockQueue:
         """features: as negotiated. longest: descriptors of a chain, at most chains.SIZE_MAX.
         Raises Refused(EINVAL) for a ring that cannot be."""
         self._ring = ring.checked(view.size, longest)
-        self._scratch = Scratch(view)
-        self.queue = Virtqueue(index, view, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1), self._scratch)
+        self._vectored = Vectored(view)
+        self.queue = Virtqueue(index, self._vectored, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1))
         self._longest = longest * (features >> VIRTIO_F_INDIRECT_DESC & 1)
         self._memory, self._capacity, self._kinds = view.size, disk.capacity, kinds(features, disk.read_only)
-        self._transfers = Transfers(view, disk, self._scratch, bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1))
+        self._transfers = Transfers(view, disk, self._vectored, bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1))
         self._turn = 0
         self._seen = np.zeros(ring.size, np.int64)
         self._narrow, self._wide = (np.zeros((3, chains.DESCRIPTORS), np.int64) for _ in range(2))
@@ -60,8 +60,10 @@ class BlockQueue:
         self._pieces = np.zeros((2, requests.PIECES), np.int64)
         self._requests = np.zeros((chains.BATCH, requests.FIELDS), np.int64)
         self._headers = np.zeros(2 * chains.BATCH, np.int64)
+        self._header_bytes = self._headers.view(np.uint8)
         self._runs = np.zeros((chains.BATCH, requests.RUN_FIELDS), np.int64)
         self._statuses, self._used = np.zeros(chains.BATCH, np.uint8), np.zeros(2 * chains.BATCH, np.uint32)
+        self._used_bytes = self._used.view(np.uint8)
         self._marks = np.zeros((2, chains.BATCH), np.int64)
         self._flat, self._bounds, self._chains = self._narrow, self._starts, 0  # the batch under way
 
@@ -81,7 +83,7 @@ class BlockQueue:
                                    f"gpa {error.offset or 0:#x} is private") from error
 
     def close(self) -> None:
-        self._scratch.close()
+        self._vectored.close()
 
     def _process(self) -> Processed:
         completed, wanted = 0, False
@@ -105,7 +107,7 @@ class BlockQueue:
         segments = pairs(self._segments, int(self._requests[taken - 1, requests.END]))
         for request, status in self._transfers.perform(self._runs[:runs].tolist(), segments, self._requests):
             self._fail(request, status)
-        self.queue.publish(self._used[:2 * taken], pairs(self._marks, marks), self._statuses[:taken].tobytes())
+        self.queue.publish(self._used_bytes, self._statuses, taken, self._marks, marks)
         self._chains = 0
         return taken
 
@@ -119,7 +121,7 @@ class BlockQueue:
         if not tables:
             return
         words = np.empty(int(self._tables[1, :tables].sum()) // 8, np.int64)
-        self._scratch.gather(pairs(self._tables, tables), words)
+        self._vectored.gather(self._tables, tables, words.view(np.uint8))
         taken = self._chains
         self._judged(chains.expand(self._flat, self._bounds, taken, words, self._memory, self._wide, self._begins))
         self._flat, self._bounds = self._wide, self._begins
@@ -128,7 +130,7 @@ class BlockQueue:
         """Headers, data and statuses found, headers copied, all pages touched."""
         pieces = self._judged(requests.frame(self._flat, self._bounds, self._chains, self._segments, self._requests,
                                              self._pieces))
-        self._scratch.gather(pairs(self._pieces, pieces), self._headers)
+        self._vectored.gather(self._pieces, pieces, self._header_bytes[:requests.HEADER * self._chains])
 
     def _judged(self, verdict: tuple[int, int, int, int, int]) -> int:
         taken, fault, chain, detail, items = verdict

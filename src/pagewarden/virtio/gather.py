@@ -1,68 +1,56 @@
-"""Many small places of the memory in one guarded call: through a scratch file, as one writev or readv.
-
-The kernel moves bytes between shared pages and a file, and names what is private instead of dying; with a scratch file
-at the other end that is a gather and a scatter. Where the mapping itself is in reach, its parts go to the system call
-as they are; whatever does not go through at once is left to the view, which knows what to do about it.
-"""
+"""Gather and scatter for a view that has neither: through a scratch file, as one writev or readv of the view."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.port import Buffer, HostView, MappedView
+from pagewarden.port import HostView, VectoredView
 
 PARTS_MAX = 1024
 """Parts of one preadv or pwritev (include/uapi/linux/uio.h, UIO_MAXIOV)."""
-Segments = Sequence[tuple[int, int]]
+Pairs = list[tuple[int, int]]
 """(gpa, bytes) each."""
 
 
-def pairs(places: NDArray[np.int64], count: int) -> list[tuple[int, int]]:
+def pairs(places: NDArray[np.int64], count: int) -> Pairs:
     """The first `count` columns of places, shape (2 or more, n), as the segments that a HostView takes."""
     return list(zip(places[0, :count].tolist(), places[1, :count].tolist(), strict=True))
 
 
-class Scratch:
-    """The scratch file of one queue. Its methods raise what the view raises: PrivateAccess, ValueError."""
+def places_of(segments: Pairs) -> NDArray[np.int64]:
+    """The same the other way, shape (2, n)."""
+    return np.array(segments, np.int64).T.copy()
+
+
+class Vectored:
+    """port.VectoredView's three methods; the view's own where it has them. They raise what the view raises."""
 
     def __init__(self, view: HostView) -> None:
-        self._view = view
-        self._memory = view.memory if isinstance(view, MappedView) else None
-        self._file = os.memfd_create("pagewarden-gather", os.MFD_CLOEXEC)
+        self._file = -1
+        if isinstance(view, VectoredView):
+            self.gather, self.scatter, self.add16 = view.gather, view.scatter, view.add16
+            return
+        self._view, self._file = view, os.memfd_create("pagewarden-gather", os.MFD_CLOEXEC)
+        self.gather, self.scatter, self.add16 = self._gather, self._scatter, self._add16
 
-    def gather(self, segments: Segments, target: NDArray[Any]) -> None:
-        """The bytes of the segments, in their order, into the start of a contiguous array; what exceeds it is only
-        touched."""
-        self._through(os.pwritev, self._view.pwrite_to, segments)
+    def _gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
+        at, segments = 0, pairs(places, count)
+        for first in range(0, count, PARTS_MAX):
+            at += self._view.pwrite_to(self._file, at, segments[first:first + PARTS_MAX])
         os.preadv(self._file, [target.data], 0)
 
-    def scatter(self, segments: Segments, data: Buffer) -> None:
-        """The bytes to the segments, in their order."""
-        os.pwrite(self._file, data, 0)
-        self._through(os.preadv, self._view.pread_from, segments)
+    def _scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> None:
+        at, segments = 0, pairs(places, count)
+        os.pwrite(self._file, data.data, 0)
+        for first in range(0, count, PARTS_MAX):
+            at += self._view.pread_from(self._file, at, segments[first:first + PARTS_MAX])
 
-    def _through(self, at_once: Callable[[int, list[memoryview], int], int],
-                 guarded: Callable[[int, int, Segments], int], segments: Segments) -> None:
-        at = 0
-        for first in range(0, len(segments), PARTS_MAX):
-            some = segments[first:first + PARTS_MAX]
-            total = sum([length for _, length in some])
-            if not self._moves(at_once, some, at, total):
-                guarded(self._file, at, some)
-            at += total
-
-    def _moves(self, at_once: Callable[[int, list[memoryview], int], int], segments: Segments, at: int,
-               total: int) -> bool:
-        memory = self._memory
-        if memory is None:
-            return False
-        try:
-            return at_once(self._file, [memory[start:start + length] for start, length in segments], at) == total
-        except OSError:
-            return False
+    def _add16(self, offset: int, amount: int) -> None:
+        """Not in one piece: for views of guests that stand still meanwhile."""
+        value = int.from_bytes(self._view.read(offset, 2), "little") + amount
+        self._view.write(offset, (value & 0xFFFF).to_bytes(2, "little"))
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)

@@ -10,7 +10,7 @@ from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView
 from pagewarden.virtio import requests
 from pagewarden.virtio.disk import Disk
-from pagewarden.virtio.gather import Scratch, Segments
+from pagewarden.virtio.gather import Pairs, Vectored, places_of
 from pagewarden.virtio.requests import RANGES_MAX
 
 DISCARD_MAX = 8192
@@ -23,18 +23,24 @@ _WRITES = (blk.VIRTIO_BLK_T_OUT, blk.VIRTIO_BLK_T_WRITE_ZEROES)
 class Transfers:
     """What one queue does to its disk. PrivateAccess passes through; an OSError becomes VIRTIO_BLK_S_IOERR."""
 
-    def __init__(self, view: HostView, disk: Disk, scratch: Scratch, write_back: bool) -> None:
+    def __init__(self, view: HostView, disk: Disk, vectored: Vectored, write_back: bool) -> None:
         """write_back: the driver flushes; else what it wrote is stable before it is handed back (virtio 1.2, 5.2.6.2).
         """
-        self._view, self._disk, self._scratch, self._write_back = view, disk, scratch, write_back
+        self._view, self._disk, self._vectored, self._write_back = view, disk, vectored, write_back
+        self._calls = {blk.VIRTIO_BLK_T_IN: view.pread_from, blk.VIRTIO_BLK_T_OUT: view.pwrite_to}
 
-    def perform(self, runs: Sequence[Sequence[int]], segments: Segments, rows: NDArray[np.int64]) -> Failures:
+    def perform(self, runs: Sequence[Sequence[int]], segments: Pairs, rows: NDArray[np.int64]) -> Failures:
         """Do the runs (columns as in requests) and say which requests failed."""
         failures: Failures = []
+        fd, calls = self._disk.fd, self._calls
         for op, first, count, file_at, begin, stop, length in runs:
-            if op == blk.VIRTIO_BLK_T_IN or op == blk.VIRTIO_BLK_T_OUT:
-                if not self._move(op, file_at, segments[begin:stop], length):
-                    failures += self._one_by_one(op, first, count, file_at, segments, rows)
+            if call := calls.get(op):
+                try:
+                    if call(fd, file_at, segments[begin:stop]) == length:
+                        continue
+                except OSError:
+                    pass  # said request by request
+                failures += self._one_by_one(op, first, count, file_at, segments, rows)
             elif status := self._special(op, segments[begin:stop]):
                 failures += [(request, status) for request in range(first, first + count)]
         if not self._write_back and not self._stable(runs):
@@ -42,16 +48,7 @@ class Transfers:
                          for request in range(first, first + count)]
         return failures
 
-    def _move(self, op: int, file_at: int, segments: Segments, length: int) -> bool:
-        """Whether all bytes moved. A part of a write that failed may have reached the disk, as on any disk."""
-        try:
-            if op == blk.VIRTIO_BLK_T_IN:
-                return self._view.pread_from(self._disk.fd, file_at, segments) == length
-            return self._view.pwrite_to(self._disk.fd, file_at, segments) == length
-        except OSError:
-            return False
-
-    def _one_by_one(self, op: int, first: int, count: int, file_at: int, segments: Segments,
+    def _one_by_one(self, op: int, first: int, count: int, file_at: int, segments: Pairs,
                     rows: NDArray[np.int64]) -> Failures:
         """A merged run that failed, request by request."""
         failures: Failures = []
@@ -60,29 +57,34 @@ class Transfers:
             columns = [requests.IN_AT, requests.END, requests.IN_BYTES]
         for request in range(first, first + count):
             begin, stop, length = rows[request, columns].tolist()
-            if not self._move(op, file_at, segments[begin:stop], length):
+            try:
+                moved = self._calls[op](self._disk.fd, file_at, segments[begin:stop])
+            except OSError:
+                moved = -1  # a part of a write may have reached the disk, as on any disk
+            if moved != length:
                 failures.append((request, blk.VIRTIO_BLK_S_IOERR))
             file_at += length
         return failures
 
-    def _special(self, op: int, segments: Segments) -> int:
+    def _special(self, op: int, segments: Pairs) -> int:
         """What is rare: flush, identity, discard, write-zeroes; its status."""
         try:
             if op == blk.VIRTIO_BLK_T_FLUSH:
                 self._disk.flush()
             elif op == blk.VIRTIO_BLK_T_GET_ID:
-                self._scratch.scatter(_first(segments, blk.VIRTIO_BLK_ID_BYTES), self._disk.identity)
+                places = places_of(_first(segments, blk.VIRTIO_BLK_ID_BYTES))
+                self._vectored.scatter(places, places.shape[1], np.frombuffer(self._disk.identity, np.uint8))
             else:
                 return self._ranges(op, segments)
         except OSError:
             return blk.VIRTIO_BLK_S_IOERR
         return blk.VIRTIO_BLK_S_OK
 
-    def _ranges(self, op: int, segments: Segments) -> int:
+    def _ranges(self, op: int, segments: Pairs) -> int:
         """Discard or zero each range, once all were found good."""
         count = sum(length for _, length in segments) // blk.virtio_blk_discard_write_zeroes.itemsize
         data: NDArray[Any] = np.zeros(RANGES_MAX, blk.virtio_blk_discard_write_zeroes)[:count]
-        self._scratch.gather(segments, data.view(np.uint8))
+        self._vectored.gather(places_of(segments), len(segments), data.view(np.uint8))
         ranges: list[tuple[int, int, int]] = data.tolist()
         unmap = blk.VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP if op == blk.VIRTIO_BLK_T_WRITE_ZEROES else 0
         if any(flags & ~unmap for _, _, flags in ranges):
@@ -99,10 +101,10 @@ class Transfers:
     def _stable(self, runs: Sequence[Sequence[int]]) -> bool:
         if not any(run[requests.OP] in _WRITES for run in runs):
             return True
-        return self._special(blk.VIRTIO_BLK_T_FLUSH, ()) == blk.VIRTIO_BLK_S_OK
+        return self._special(blk.VIRTIO_BLK_T_FLUSH, []) == blk.VIRTIO_BLK_S_OK
 
 
-def _first(segments: Segments, length: int) -> Segments:
+def _first(segments: Pairs, length: int) -> Pairs:
     """The first `length` bytes of the segments."""
     kept = []
     for start, size in segments:

@@ -8,12 +8,13 @@ reading it; chains after it are done again, which a block device may do.
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_USED_F_NO_NOTIFY, virtq_desc, virtq_used_elem
-from pagewarden.port import HostView, MappedView
+from pagewarden.virtio.chains import BATCH
 from pagewarden.virtio.faults import DeviceNeedsReset
-from pagewarden.virtio.gather import Scratch, Segments
+from pagewarden.virtio.gather import Vectored, places_of
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
 from pagewarden.vocab import PAGE_SIZE
 
@@ -22,104 +23,120 @@ _PATIENCE = 100
 """Times that two copies of an index may differ in a row: a driver at work changes it in between once in a while."""
 _LOOK = 10
 """Bytes that tell what waits: flags and index, twice, then an event index or the start of the ring."""
+_ELEM = virtq_used_elem.itemsize
 
 
 class Virtqueue:
     """One queue; every method raises PrivateAccess when the ring is not shared, DeviceNeedsReset when it is absurd.
 
     done: chains completed, modulo 2^16: the next one to take, and the used index.
+    entries, words: the avail ring and the descriptor table (int64, two a descriptor) as the last snapshot found them.
     """
 
-    def __init__(self, index: int, view: HostView, ring: Ring, event_idx: bool, scratch: Scratch) -> None:
+    def __init__(self, index: int, memory: Vectored, ring: Ring, event_idx: bool) -> None:
         self.index, self.ring, self.done = index, ring, 0
-        self._view, self._event_idx, self._scratch = view, event_idx, scratch
-        self._mapped = view if isinstance(view, MappedView) else None
+        self._memory, self._event_idx = memory, event_idx
         self._owed = False  # an interrupt that may have got lost
-        size, start = ring.size, RING + RING
-        self._copy = np.zeros(_LOOK + 2 * size + virtq_desc.itemsize * size, np.uint8)
-        self._indices = self._copy[:_LOOK].view("<u2")
-        self._table = self._copy[start + 2 * size:start + 2 * size + virtq_desc.itemsize * size].view("<i8")
+        size, start = ring.size, 2 * RING
+        table = start + -(-2 * size // 8) * 8
+        self._copy = np.zeros(table + virtq_desc.itemsize * size, np.uint8)
+        self._indices = self._copy[:_LOOK].data.cast("H")
         self.entries: NDArray[Any] = self._copy[start:start + 2 * size].view("<u2")
-        self.words: NDArray[Any] = np.zeros(2 * size, np.int64)
+        self.words: NDArray[Any] = self._copy[table:].view("<i8")
         # The kernel copies byte by byte: an index is good when two copies in a row agree. What it counts is copied
-        # after it, in the same call.
-        end = ring.avail_event + 2
-        touched = [(max(ring.used, page), 1) for page in range(ring.used // PAGE_SIZE * PAGE_SIZE, end, PAGE_SIZE)]
+        # after it, in the same call. The used ring is only touched.
         twice = [(ring.avail, RING), (ring.avail, RING)]
-        self._whole = [*twice, (ring.avail + RING, 2 * size), (ring.desc, virtq_desc.itemsize * size), *touched]
-        self._look = [*twice, (ring.used_event, 2)]
+        fill = [(ring.avail, table - start - 2 * size)]  # so that the table is aligned
+        touched = [(max(ring.used, page), 1)
+                   for page in range(ring.used // PAGE_SIZE * PAGE_SIZE, ring.avail_event + 2, PAGE_SIZE)]
+        entries, words = (ring.avail + RING, 2 * size), (ring.desc, self.words.nbytes)
+        self._whole = places_of([*twice, entries, *fill, words, *touched])
+        self._look = places_of([*twice, (ring.used_event, 2)])
+        self._event_at = ring.avail_event if event_idx else ring.used
+        self._places, self._data = np.zeros((2, BATCH + 3), np.int64), np.zeros((_ELEM + 1) * BATCH + 2, np.uint8)
 
     def resume(self) -> None:
         """Go on after the last chain that was published by whoever served this ring before."""
-        index = np.zeros(2, "<u2")
-        self._scratch.gather([(self.ring.used + 2, 2)], index)
-        self.done = int(index[0])
+        index = np.zeros(2, np.uint8)
+        self._memory.gather(places_of([(self.ring.used + 2, 2)]), 1, index)
+        self.done = int(index.view("<u2")[0])
         self._owed = True
-        self._scratch.scatter(*self._armed())
+        self._tell(self.done if self._event_idx else 0)
         barrier()
 
     def snapshot(self) -> int:
-        """Copy avail ring and descriptor table, once, into `entries` and `words`, and touch the used ring; how many
-        chains wait."""
-        waiting = self._read(self._whole)
-        self.words[:] = self._table
-        return waiting
+        """Copy avail ring and descriptor table, once; how many chains wait."""
+        return self._read(self._whole, self._copy)
 
-    def _read(self, segments: Segments) -> int:
+    def look(self, completed: int) -> tuple[int, bool]:
+        """How many chains wait by now, and whether the driver asked to be told about the last `completed` ones; the
+        latter is True once after a resume."""
+        waiting = self._read(self._look, self._copy[:_LOOK])
+        owed, self._owed = self._owed, False
+        if owed or not completed:
+            return waiting, owed
+        flags, event = self._indices[2], self._indices[4]
+        if self._event_idx:
+            return waiting, need_event(event, self.done, self.done - completed)
+        return waiting, not flags & VIRTQ_AVAIL_F_NO_INTERRUPT
+
+    def _read(self, places: NDArray[np.int64], target: NDArray[np.uint8]) -> int:
         indices = self._indices
         for _ in range(_PATIENCE):
-            self._scratch.gather(segments, self._copy)
+            self._memory.gather(places, places.shape[1], target)
             if indices[1] == indices[3]:
                 break
         else:
             raise DeviceNeedsReset(self.index, None, "the avail index does not hold still")
-        waiting = int(indices[3]) - self.done & _MODULO
+        waiting = indices[3] - self.done & _MODULO
         if waiting > self.ring.size:
             raise DeviceNeedsReset(self.index, None, f"the avail index jumped to {indices[3]}, {waiting} ahead of "
                                                      f"{self.done} in a queue of {self.ring.size} entries")
         return waiting
 
-    def publish(self, used: NDArray[np.uint32], marks: Segments, statuses: bytes) -> None:
-        """Write statuses to their marks and hand the chains back, then ask for a kick at the next one.
-
-        used: virtq_used_elem in avail order, as uint32 pairs. The used index goes last, in one piece.
-        """
-        count, size = len(used) // 2, self.ring.size
-        at = self.done & (size - 1)
-        fit = min(count, size - at)
-        base, entry = self.ring.used + RING, virtq_used_elem.itemsize
-        places = [*marks, (base + entry * at, entry * fit)]
-        if fit < count:
-            places.append((base, entry * (count - fit)))
-        self.done = self.done + count & _MODULO
-        event, data = self._armed()
-        self._scratch.scatter(places + event, statuses + used.tobytes() + data)
-        if self._mapped:
-            self._mapped.add16(self.ring.used + 2, count)
-        else:
-            self._view.write(self.ring.used + 2, self.done.to_bytes(2, "little"))
-        barrier()
-
-    def _armed(self) -> tuple[list[tuple[int, int]], bytes]:
-        """Where and what to write for a kick at the next chain. It comes a little before the used index: look once
-        more afterwards, the driver may have been quicker."""
-        if self._event_idx:
-            return [(self.ring.avail_event, 2)], self.done.to_bytes(2, "little")
-        return [(self.ring.used, 2)], b"\0\0"
-
     def hold(self) -> None:
         """Say that no kick is needed for now. With event indices there is nothing to do: the event is in the past."""
         if not self._event_idx:
-            self._scratch.scatter([(self.ring.used, 2)], VIRTQ_USED_F_NO_NOTIFY.to_bytes(2, "little"))
+            self._tell(VIRTQ_USED_F_NO_NOTIFY)
 
-    def look(self, completed: int) -> tuple[int, bool]:
-        """How many chains wait by now, and whether the driver asked to be told about the last `completed` ones; the
-        latter is True once after a resume."""
-        waiting = self._read(self._look)
-        owed, self._owed = self._owed, False
-        if owed or not completed:
-            return waiting, owed
-        flags, event = int(self._indices[2]), int(self._indices[4])
-        if self._event_idx:
-            return waiting, need_event(event, self.done, self.done - completed)
-        return waiting, not flags & VIRTQ_AVAIL_F_NO_INTERRUPT
+    def _tell(self, value: int) -> None:
+        data = np.frombuffer(value.to_bytes(2, "little"), np.uint8)
+        self._memory.scatter(places_of([(self._event_at, 2)]), 1, data)
+
+    def publish(self, used: NDArray[np.uint8], statuses: NDArray[np.uint8], count: int, marks: NDArray[np.int64],
+                marked: int) -> None:
+        """Write `count` statuses to their `marked` places and hand the chains back, and ask for a kick at the next one.
+
+        used: bytes of virtq_used_elem in avail order. The used index goes last, in one piece. The kick is asked
+        for a little before it: look once more afterwards, the driver may have been quicker.
+        """
+        done = self.done + count & _MODULO
+        ring = self.ring
+        event = done if self._event_idx else 0
+        places = lay_out(marks, marked, statuses, used, count, self.done & ring.size - 1, ring.used + RING, ring.size,
+                         self._event_at, event, self._places, self._data)
+        self._memory.scatter(self._places, places, self._data[:(_ELEM + 1) * count + 2])
+        self._memory.add16(ring.used + 2, count)
+        self.done = done
+        barrier()
+
+
+def _lay_out(marks: Any, marked: int, statuses: Any, used: Any, count: int, at: int, base: int, size: int,
+             event_at: int, event: int, places: Any, data: Any) -> int:
+    """Statuses, used elements from entry `at` on, wrapped, and the event: their bytes and places, and how many places.
+    """
+    for k in range(marked):
+        places[0, k], places[1, k] = marks[0, k], marks[1, k]
+    for k in range(count):
+        data[k] = statuses[k]
+    for k in range(_ELEM * count):
+        data[count + k] = used[k]
+    fit = min(count, size - at)
+    places[0, marked], places[1, marked] = base + _ELEM * at, _ELEM * fit
+    places[0, marked + 1], places[1, marked + 1] = base, _ELEM * (count - fit)
+    places[0, marked + 2], places[1, marked + 2] = event_at, 2
+    data[(_ELEM + 1) * count], data[(_ELEM + 1) * count + 1] = event & 0xFF, event >> 8
+    return marked + 3
+
+
+lay_out: Any = njit(cache=True)(_lay_out)
