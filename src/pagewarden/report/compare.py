@@ -59,13 +59,16 @@ def _range(value: Interval | None) -> str:
 def _verdict(found: Comparison, contenders: tuple[str, ...]) -> str:
     if found.cheapest is None:
         return "No design completes this workload."
-    if len(contenders) == 1:
-        return f"\n* {found.cheapest} is the cheapest at every price of the profile."
-    others = ", ".join(name for name in contenders if name != found.cheapest)
-    doubtful = ", ".join(found.setup.profile.parameters[:4])
+    others = {name: found.doubts(name) for name in contenders if name != found.cheapest}
+    ties = "".join(f" {name} costs the same." for name, doubts in others.items() if not doubts)
+    open_ones = [name for name, doubts in others.items() if doubts]
+    if not open_ones:
+        return f"\n* {found.cheapest} is the cheapest at every price of the profile.{ties}"
+    unknown = {term.price.setting: term.price.value for doubts in others.values() for term in doubts}
+    known = ", ".join(f"{setting} ({value})" for setting, value in unknown.items())
     return (
-        f"\n* {found.cheapest} is the cheapest at middle prices; ~ {others}: not dearer at every price. Prices that are"
-        f" ranges ({doubtful}, ...) can be fixed with --set."
+        f"\n* {found.cheapest} is the cheapest at middle prices.{ties} Not dearer at every price: ~ {', '.join(open_ones)}."
+        f"\nWhat decides is not known for this hardware: {known}. Fix it with --set, or measure yours with calibrate."
     )
 
 

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.cost import BreakEven, Cache, Interval, Profile, closed_form, contenders, difference, price
+from pagewarden.cost import (
+    BreakEven,
+    Cache,
+    Interval,
+    Profile,
+    Term,
+    closed_form,
+    contenders,
+    difference,
+    difference_bill,
+    price,
+)  # fmt: skip
 from pagewarden.designs import DESIGNS, Options, Procedure, design_named
 from pagewarden.designs.convert import unshare
 from pagewarden.law import Policy
@@ -96,6 +107,13 @@ class Comparison:
         """The cheapest design at the middle of every price; sure if it is the only contender."""
         priced = [(sum(result.ns), result.name) for result in self.results if result.ns]
         return min(priced, key=lambda pair: pair[0])[1] if priced else None
+
+    def doubts(self, against: str, most: int = 3) -> list[Term]:
+        """The prices that decide between the cheapest and another design: the widest terms of their difference."""
+        totals = {result.name: result.total for result in self.results}
+        terms = difference_bill(totals[str(self.cheapest)], totals[against], self.setup.profile, self.setup.cache)
+        wide = sorted(terms, key=lambda term: term.cost.low - term.cost.high)
+        return [term for term in wide if not term.cost.exact][:most]
 
 
 def compare(
