@@ -67,7 +67,8 @@ def _verdict(found: Comparison, contenders: tuple[str, ...]) -> str:
     unknown = {term.price.setting: term.price.value for doubts in others.values() for term in doubts}
     known = ", ".join(f"{setting} ({value})" for setting, value in unknown.items())
     return (
-        f"\n* {found.cheapest} is the cheapest at middle prices.{ties} Not dearer at every price: ~ {', '.join(open_ones)}."
+        f"\n* {found.cheapest} is the cheapest at middle prices.{ties}"
+        f" Not dearer at every price: ~ {', '.join(open_ones)}."
         f"\nWhat decides is not known for this hardware: {known}. Fix it with --set, or measure yours with calibrate."
     )
 
