@@ -3,7 +3,7 @@
 import errno
 from typing import TYPE_CHECKING
 
-from pagewarden.live.backing import Backing, Price
+from pagewarden.live.backing import Backing
 from pagewarden.live.uffd_window import UffdWindow
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_STATES = b"\0", b"\1"
 Run = tuple[int, int]
 """Contiguous pages, first and one past the last."""
 
@@ -32,34 +33,39 @@ class Conversions:
 
     def __init__(self, backing: Backing, pages: int, shared: bool = False) -> None:
         self.backing = backing
-        self.shared = bytearray((b"\1" if shared else b"\0") * pages)
+        self.shared = bytearray(_STATES[shared] * pages)
         """A byte a page: 1 where the host may see it."""
-        self._opened = [0, 0]  # pages and runs of all changes of this kind
-        self._shut = [0, 0]
-        self._punched = [0, 0]
-
-    def change(self, runs: list[Run], to: int) -> None:
-        """Convert runs that are all in the other state; Refused with the kernel's errno, and nothing has changed."""
-        backing = self.backing
-        change = backing.open if to else backing.shut
-        for i, (start, stop) in enumerate(runs):
-            try:
-                change(start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
-            except OSError as error:
-                undo = backing.shut if to else backing.open
-                for first, last in runs[:i]:
-                    undo(first * PAGE_SIZE, (last - first) * PAGE_SIZE)
-                raise Refused(error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}",
-                              start * PAGE_SIZE) from error
-        tally, byte = (self._opened, b"\1") if to else (self._shut, b"\0")
-        for start, stop in runs:
-            self.shared[start:stop] = byte * (stop - start)
-            tally[0] += stop - start
-            tally[1] += 1
+        self._acts = backing.shut, backing.open
+        self._tallies = [0, 0], [0, 0], [0, 0]  # pages and runs that were shut, opened, punched
 
     def convert(self, start: int, stop: int, to: int) -> None:
-        """Convert what of the range is in the other state; Refused."""
-        self.change(runs_of(self.shared, start, stop, 1 - to), to)
+        """Convert what of the range is in the other state; Refused with the kernel's errno, and nothing has changed."""
+        shared = self.shared
+        first = shared.find(1 - to, start, stop)
+        if first < 0:
+            return
+        if stop - first > 1 and shared.find(to, first, stop) >= 0:
+            self._convert_runs(runs_of(shared, first, stop, 1 - to), to)
+            return
+        pages = stop - first
+        try:
+            self._acts[to](first * PAGE_SIZE, pages * PAGE_SIZE)
+        except OSError as error:
+            raise Refused(error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}",
+                          first * PAGE_SIZE) from error
+        shared[first:stop] = _STATES[to] * pages
+        tally = self._tallies[to]
+        tally[0] += pages
+        tally[1] += 1
+
+    def _convert_runs(self, runs: list[Run], to: int) -> None:
+        for i, run in enumerate(runs):
+            try:
+                self.convert(*run, to)
+            except Refused:
+                for done in runs[:i]:
+                    self.convert(*done, 1 - to)
+                raise
 
     def convert_all(self, vectors: "tuple[tuple[int, NDArray[np.int64]], ...]") -> None:
         """Convert (direction, ranges of shape (n, 2)) after each other; Refused, and nothing has changed."""
@@ -82,9 +88,8 @@ class Conversions:
         from pagewarden.live import batch
 
         done, pages, runs = batch.change(backing.guard.fd, backing.window.address, backing.zap, self.shared, ranges, to)
-        tally = self._opened if to else self._shut
-        tally[0] += pages
-        tally[1] += runs
+        self._tallies[to][0] += pages
+        self._tallies[to][1] += runs
         return done
 
     def punch(self, pages: PageRange) -> None:
@@ -95,8 +100,8 @@ class Conversions:
             raise Refused(error.errno or errno.EIO, f"punch: {error.strerror}", pages.start * PAGE_SIZE) from error
         if not self.backing.whole_file:
             self.shared[pages.start:pages.stop] = bytes(pages.count)
-        self._punched[0] += pages.count
-        self._punched[1] += 1
+        self._tallies[2][0] += pages.count
+        self._tallies[2][1] += 1
 
     def reopen(self, page: int) -> bool:
         """Open a shared page again whose entry reclaim took; False when it is private."""
@@ -109,9 +114,8 @@ class Conversions:
         """Counts by Event, of all changes so far."""
         counts = [0] * len(Event)
         backing = self.backing
-        changes: tuple[tuple[Price, list[int]], ...] = (
-            (backing.opening, self._opened), (backing.shutting, self._shut), (backing.punching, self._punched))
-        for price, (pages, runs) in changes:
+        prices_of = backing.shutting, backing.opening, backing.punching
+        for price, (pages, runs) in zip(prices_of, self._tallies, strict=True):
             for prices, times in ((price.page, pages), (price.run, runs)):
                 for event, each in prices.items():
                     counts[event] += each * times

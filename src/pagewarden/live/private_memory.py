@@ -110,19 +110,16 @@ class PrivateMemory:
         self._convert(pages, 0)
 
     def _convert(self, pages: PageRange, to: int) -> None:
+        start, stop = pages.start, pages.stop
         with self._lock:
-            start, stop = pages.start, pages.stop
             if self._closed or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
-            runs = runs_of(self._state.shared, start, stop, 1 - to)
-            if not runs:
-                return
             consumers = self._consumers
-            if not (consumers.held or consumers.listeners):
-                self._state.change(runs, to)
-                return
-            with consumers.told([pages]):
-                self._state.change(runs, to)
+            if (consumers.held or consumers.listeners) and self._state.shared.find(1 - to, start, stop) >= 0:
+                with consumers.told([pages]):
+                    self._state.convert(start, stop, to)
+            else:
+                self._state.convert(start, stop, to)
 
     def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
         """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.

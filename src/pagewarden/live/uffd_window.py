@@ -5,9 +5,10 @@ import os
 from contextlib import ExitStack, suppress
 
 from pagewarden.abi import memory as uapi
+from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.live.backing import Price, keep_to_this_process, punch_hole
-from pagewarden.live.kernel import Region, memfd, syscall
-from pagewarden.live.userfault import GUARD, GUARD_FEATURES, Userfault
+from pagewarden.live.kernel import Region, ioctl_inplace, memfd, syscall
+from pagewarden.live.userfault import CONTINUE, CONTINUE_MODE_DONTWAKE, GUARD, GUARD_FEATURES, Userfault
 from pagewarden.vocab import PAGE_SIZE, Event
 
 PATIENCE = 1000
@@ -79,10 +80,19 @@ class UffdWindow:
             keep_to_this_process(self.window)
             self.guard.register(self.window.address, size, GUARD)
             self.zap = best_zap(self.window)
+            self._advise = self.window.advise
+            self._start, self._fd = self.window.address, self.guard.fd
             lock_when_touched(self.guest)
             self._release = undo.pop_all()
 
     def open(self, offset: int, length: int) -> None:
+        request = bytearray(CONTINUE.pack(self._start + offset, length, CONTINUE_MODE_DONTWAKE, 0))
+        try:
+            ioctl_inplace(self._fd, UFFDIO_CONTINUE, request)
+        except OSError:
+            self._open_slowly(offset, length)
+
+    def _open_slowly(self, offset: int, length: int) -> None:
         try:
             open_window(self.guard, self.window.address, self.guest, offset, length)
         except OSError:
@@ -90,7 +100,7 @@ class UffdWindow:
             raise
 
     def shut(self, offset: int, length: int) -> None:
-        self.window.advise(self.zap, offset, length)
+        self._advise(self.zap, offset, length)
 
     def punch(self, offset: int, length: int) -> None:
         punch_hole(self.file, offset, length)

@@ -1,0 +1,240 @@
+"""What a conversion costs, and what a read through the window costs. `python bench/live.py`
+
+CPU time of the calling thread (it spins while it waits for another CPU's flush), so that a busy machine disturbs less.
+Medians of nine rounds, everything by turns in each round, ratios within the run; once alone, once while a sibling
+thread of this process keeps another CPU busy, which a flush must then reach.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+from pagewarden.abi import memory as uapi
+from pagewarden.abi.uffd import UFFDIO_CONTINUE
+from pagewarden.live.kernel import Region, map_anywhere, memfd, unmap
+from pagewarden.live.uffd_window import UffdWindow
+from pagewarden.live.userfault import CONTINUE_MODE_DONTWAKE
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+
+ROUNDS = 9
+MANY = 64
+SIZES = (4 << 10, 64 << 10, 1 << 20)
+Timed = dict[str, Callable[[], float]]
+
+_ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uint64, types.uintp))
+_madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
+_mprotect: Any = types.ExternalFunction("mprotect", types.int32(types.uintp, types.uintp, types.int32))
+_munmap: Any = types.ExternalFunction("munmap", types.int32(types.uintp, types.uintp))
+_mmap: Any = types.ExternalFunction("mmap", types.uintp(types.uintp, types.uintp, types.int32, types.int32, types.int32,
+                                                        types.int64))
+_memcpy: Any = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
+
+
+@njit
+def raw_window(times: int, guard: int, zap: int, address: int, length: int, request: Any, word: Any) -> None:
+    for _ in range(times):
+        request[0], request[1], request[2], request[3] = address, length, CONTINUE_MODE_DONTWAKE, 0
+        _ioctl(guard, UFFDIO_CONTINUE, request.ctypes.data)
+        _memcpy(word.ctypes.data, address, 8)
+        _madvise(address, length, zap)
+
+
+@njit
+def raw_mmap(times: int, file: int, length: int, word: Any) -> None:
+    for _ in range(times):
+        address = _mmap(0, length, 3, uapi.MAP_SHARED, file, 0)
+        _memcpy(word.ctypes.data, address, 8)
+        _munmap(address, length)
+
+
+@njit
+def raw_mprotect(times: int, address: int, length: int, word: Any) -> None:
+    for _ in range(times):
+        _mprotect(address, length, uapi.PROT_READ | uapi.PROT_WRITE)
+        _memcpy(word.ctypes.data, address, 8)
+        _mprotect(address, length, uapi.PROT_NONE)
+
+
+def timed(action: Callable[[], object], times: int) -> Callable[[], float]:
+    """Nanoseconds a call of the action, over so many calls."""
+    def run() -> float:
+        start = time.thread_time_ns()
+        for _ in range(times):
+            action()
+        return (time.thread_time_ns() - start) / times
+    return run
+
+
+def looped(action: Callable[[int], object], times: int) -> Callable[[], float]:
+    """The same where the action takes the number of times itself."""
+    def run() -> float:
+        start = time.thread_time_ns()
+        action(times)
+        return (time.thread_time_ns() - start) / times
+    return run
+
+
+@contextlib.contextmanager
+def sibling() -> Iterator[None]:
+    """A thread that is busy outside the interpreter."""
+    stop, data = threading.Event(), bytes(32 << 20)
+
+    def work() -> None:
+        while not stop.is_set():
+            hashlib.sha256(data)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def medians(cases: Timed) -> dict[str, float]:
+    for case in cases.values():
+        case()
+    rounds = [{name: case() for name, case in cases.items()} for _ in range(ROUNDS)]
+    return {name: statistics.median(found[name] for found in rounds) for name in cases}
+
+
+def table(title: str, cases: Timed, reference: str) -> None:
+    alone = medians(cases)
+    with sibling():
+        busy = medians(cases)
+    print(f"\n{title}\n{'':44}{'alone':>12}{'ratio':>8}{'+ sibling':>12}{'ratio':>8}")
+    for name in cases:
+        print(f"{name:44}{alone[name]:9,.0f} ns{alone[name] / alone[reference]:8.2f}"
+              f"{busy[name]:9,.0f} ns{busy[name] / busy[reference]:8.2f}")
+
+
+def conversions(mem: PrivateMemory, guarded: Region) -> None:
+    one, many = PageRange(0, 1), PageRange(0, MANY)
+    backing = mem._backing
+    assert isinstance(backing, UffdWindow)
+    guard, zap, at = backing.guard.fd, backing.zap, backing.window.address
+    request, word = np.zeros(4, np.uint64), np.zeros(1, np.uint64)
+
+    def both(pages: PageRange) -> None:
+        mem.share(pages)
+        mem.unshare(pages)
+
+    def mapped() -> None:
+        address = map_anywhere(PAGE_SIZE, mem.file, 0)
+        ctypes.string_at(address, 8)
+        unmap(address, PAGE_SIZE)
+
+    table("share + unshare of one page (touched in between where it is mapped), raw calls in compiled loops", {
+        "CONTINUE + touch + DONTNEED": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
+        "mmap + touch + munmap": looped(lambda n: raw_mmap(n, mem.file, PAGE_SIZE, word), 3000),
+        "mprotect + touch + mprotect": looped(lambda n: raw_mprotect(n, guarded.address, PAGE_SIZE, word), 3000),
+    }, "mmap + touch + munmap")
+    table(f"share + unshare of {MANY} contiguous pages, a call", {
+        "1 page, raw": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
+        f"{MANY} pages, raw": looped(lambda n: raw_window(n, guard, zap, at, MANY * PAGE_SIZE, request, word), 1000),
+        "1 page, share() + unshare()": timed(lambda: both(one), 2000),
+        f"{MANY} pages, share() + unshare()": timed(lambda: both(many), 1000),
+    }, "1 page, raw")
+    scattered = np.array([(2 * k, 2 * k + 1) for k in range(500)], np.int64)
+
+    def batch() -> None:
+        mem.convert(scattered)
+        mem.convert((), scattered)
+
+    vector = timed(batch, 3)
+    table("from Python, one page", {
+        "two raw calls": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
+        "share() + unshare()": timed(lambda: both(one), 2000),
+        "convert(), of 500 scattered ranges, each": lambda: vector() / len(scattered),
+        "mmap + touch + munmap": timed(mapped, 2000),
+    }, "two raw calls")
+
+
+def replacement() -> None:
+    with PrivateMemory(1 << 20, isolated=True) as mem:
+        mem.populate(0, bytes(mem.size))
+
+        def both(pages: PageRange) -> None:
+            mem.share(pages)
+            mem.unshare(pages)
+
+        table("share + unshare with an untrusted host: unshare replaces the page", {
+            "1 page": timed(lambda: both(PageRange(0, 1)), 300),
+            f"{MANY} pages": timed(lambda: both(PageRange(0, MANY)), 50),
+        }, "1 page")
+
+
+def reads(mem: PrivateMemory, plain: Region) -> None:
+    mem.share(PageRange(0, SIZES[-1] // PAGE_SIZE))
+    window, view, open_view = mem.window, mem.window.memory, mem._backing.guest.memory
+    storage = bytearray(SIZES[-1])
+    buffer, into = memoryview(storage), ctypes.addressof(ctypes.c_char.from_buffer(storage))
+    plain_view = plain.memory
+    pool = memoryview(bytearray(SIZES[-1]))
+    for size in SIZES:
+        pages, times, target = PageRange(0, size // PAGE_SIZE), max(20, (8 << 20) // (size + 20_000)), buffer[:size]
+
+        def copy(source: memoryview, target: memoryview = target, size: int = size) -> None:
+            target[:] = source[:size]
+
+        def shared_first(target: memoryview = target, size: int = size, pages: PageRange = pages) -> None:
+            mem.share(pages)
+            target[:] = view[:size]
+            mem.unshare(pages)
+
+        def remapped(size: int = size) -> None:
+            address = map_anywhere(size, mem.file, 0)
+            ctypes.memmove(into, address, size)
+            unmap(address, size)
+
+        def bounced(target: memoryview = target, size: int = size) -> None:
+            pool[:size] = open_view[:size]
+            target[:] = pool[:size]
+
+        def guarded(target: memoryview = target) -> None:
+            window.read_into(0, target)
+
+        def from_file(target: memoryview = target) -> None:
+            os.preadv(mem.file, [target], 0)
+
+        mem.share(pages)
+        cases = {
+            "plain unprotected mapping": timed(lambda: copy(plain_view), times),
+            "window, already shared": timed(lambda: copy(view), times),
+            "window, guarded read_into": timed(guarded, times),
+            "pread of the file": timed(from_file, times),
+            "bounce (guest copy + host copy)": timed(bounced, times),
+            "remap (mmap + copy + munmap)": timed(remapped, times),
+        }
+        table(f"reading {size >> 10} KiB into a buffer", cases, "plain unprotected mapping")
+        mem.unshare(pages)
+        table(f"reading {size >> 10} KiB, conversion included", {
+            "remap (mmap + copy + munmap)": timed(remapped, times),
+            "window (share + copy + unshare)": timed(shared_first, times),
+        }, "remap (mmap + copy + munmap)")
+        mem.share(PageRange(0, SIZES[-1] // PAGE_SIZE))
+
+
+def main() -> None:
+    file = memfd("plain", SIZES[-1])
+    plain, guarded = Region(SIZES[-1]), Region(SIZES[-1])
+    for region in (plain, guarded):
+        region.place(file)
+        region.memory[:] = bytes(SIZES[-1])
+    with PrivateMemory(4 << 20, "uffd-window") as mem:
+        mem.populate(0, bytes(mem.size))
+        conversions(mem, guarded)
+        replacement()
+        reads(mem, plain)
+
+
+if __name__ == "__main__":
+    main()
