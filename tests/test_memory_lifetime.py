@@ -9,6 +9,7 @@ import pytest
 
 from live import require
 from pagewarden.live import kernel
+from pagewarden.live.userfault import CONTINUE
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 
 BACKINGS = ["uffd-window", "memfd-secret", "guest-memfd", "memfd", "isolated"]
@@ -109,24 +110,23 @@ def test_a_constructor_that_fails_at_any_step_leaves_nothing(backing: str, monke
 
 @pytest.mark.parametrize("fatal", [1, 2, 3])
 def test_a_conversion_that_fails_half_way_is_undone(fatal: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three runs are to be shared; the n-th call into the kernel fails; the state before is back, then it succeeds."""
+    """Three runs are to be shared; the kernel refuses the n-th; the state before is back, and later it succeeds."""
     with made("uffd-window") as mem:
         mem.populate(0, bytes(range(256)) * 256)
         mem.share(PageRange(3, 4))
         mem.share(PageRange(6, 7))
-        calls = []
-        ioctl = kernel.ioctl_inplace
+        bad, ioctl = (1, 4, 7)[fatal - 1] * PAGE_SIZE, kernel.ioctl_inplace
 
-        def failing(*arguments: Any) -> Any:
-            calls.append(1)
-            if len(calls) == fatal:
+        def failing(fd: int, request: int, argument: bytearray) -> int:
+            if CONTINUE.unpack(argument)[0] == mem.window.address + bad:
                 raise OSError(errno.ENOSPC, "no room")
-            return ioctl(*arguments)
+            return ioctl(fd, request, argument)
 
-        monkeypatch.setattr("pagewarden.live.userfault.ioctl_inplace", failing)
+        for module in ("uffd_window", "userfault"):
+            monkeypatch.setattr(f"pagewarden.live.{module}.ioctl_inplace", failing)
         with pytest.raises(Refused) as caught:
             mem.share(PageRange(1, 10))
-        assert caught.value.errno == errno.ENOSPC and caught.value.offset == (1, 4, 7)[fatal - 1] * PAGE_SIZE
+        assert (caught.value.errno, caught.value.offset) == (errno.ENOSPC, bad)
         monkeypatch.undo()
         for page in range(16):
             shared = page in (3, 6)

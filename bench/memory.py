@@ -1,4 +1,4 @@
-"""What a conversion costs, and what a read through the window costs. `python bench/live.py`
+"""What a conversion costs, and what a read through the window costs. `python bench/memory.py`
 
 CPU time of the calling thread (it spins while it waits for another CPU's flush), so that a busy machine disturbs less.
 Medians of nine rounds, everything by turns in each round, ratios within the run; once alone, once while a sibling
