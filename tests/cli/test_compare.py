@@ -32,7 +32,7 @@ def test_json_has_the_documented_keys() -> None:
     assert {key: found[key] for key in ("schema", "verb", "backend")} == {
         "schema": 1, "verb": "compare", "backend": "model"}  # fmt: skip
     assert [design["name"] for design in found["designs"]] == list(DESIGNS)
-    keys = {"hops", "hops_by_edge", "syscalls", *(event.key for event in Event)}
+    keys = {"hops", "hops_by_edge", "syscalls", "ranges", *(event.key for event in Event)}
     for design in found["designs"]:
         assert set(design["per_request"]) == set(design["total"]) == keys
         assert set(design["total"]["hops_by_edge"]) == set(EDGES)

@@ -1,6 +1,7 @@
 """What has a price: every hop, every event but the copied bytes, some syscalls, and two rates of copying."""
 
 from pagewarden.vocab import EDGES, Event
+from pagewarden.vocab.events import ENTRIES
 
 HOPS = {edge: "hop_" + edge.replace(">", "_") for edge in EDGES}
 """Edge -> the name of its price."""
@@ -13,9 +14,11 @@ RATES = {"warm": "copy_warm", "cold": "copy_cold"}
 SYSCALLS = {name: f"syscall_{name}" for name in
             ("mmap", "munmap", "mprotect", "madvise", "pread", "pwrite", "splice", "vmsplice", "ioctl", "fallocate")}
 """Syscalls that a profile may price on their own."""
+RANGES = {event.key: f"{event.key}_range" for event in ENTRIES}
+"""What a profile may ask, beside the price of each page, once for an operation on a range of them."""
 REQUIRED = (*HOPS.values(), *EVENTS, *RATES.values())
 """Prices that every profile has."""
-PRICES = (*HOPS.values(), *EVENTS, *SYSCALLS.values(), *RATES.values())
+PRICES = (*HOPS.values(), *EVENTS, *RANGES.values(), *SYSCALLS.values(), *RATES.values())
 """All names of prices, in the order of reports."""
 
 

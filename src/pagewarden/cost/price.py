@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from pagewarden.cost.interval import Interval
-from pagewarden.cost.names import BYTES, EVENTS, HOPS, RATES, SYSCALLS
+from pagewarden.cost.names import BYTES, EVENTS, HOPS, RANGES, RATES, SYSCALLS
 from pagewarden.cost.profile import Price, Profile
 from pagewarden.vocab import PAGE_SIZE, Event, InternalError
 
@@ -14,7 +14,8 @@ Cache: TypeAlias = Literal["warm", "cold"]
 """Whether the bytes that are copied lie in a cache."""
 Counts: TypeAlias = Mapping[str, Any]
 """What reports count: Event keys -> numbers, `hops_by_edge` {edge: n} and, if known, `syscalls` {name: n}, the access
-syscalls by name. `hops`, the sum of the edges, may be there and is not priced again. Averages (not whole) are fine."""
+syscalls by name, and `ranges` {event key: n}, the operations on a range that set or cleared entries. `hops`, the sum of
+the edges, may be there and is not priced again. Averages (not whole) are fine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def _total(terms: list[Term]) -> Interval:
 
 def _quantities(counts: Counts, profile: Profile, cache: Cache) -> dict[str, float]:
     """How often each price of the profile is paid. InternalError for counts that nobody can have made."""
-    unknown = set(counts) - {event.key for event in Event} - {"hops", "hops_by_edge", "syscalls"}
+    unknown = set(counts) - {event.key for event in Event} - {"hops", "hops_by_edge", "syscalls", "ranges"}
+    unknown |= set(counts.get("ranges", ())) - set(RANGES)
     unknown |= set(counts.get("hops_by_edge", ())) - set(HOPS)
     if unknown or ("hops" in counts and "hops_by_edge" not in counts):
         raise InternalError(f"counts that have no price: {sorted(unknown) or 'hops without hops_by_edge'}")
@@ -78,6 +80,9 @@ def _quantities(counts: Counts, profile: Profile, cache: Cache) -> dict[str, flo
         result[name] = _amount(name, counts.get(name, 0))
     copied = sum(_amount(event.key, counts.get(event.key, 0)) for event in BYTES)
     result[RATES[cache]] = copied + PAGE_SIZE * result[Event.HYP_COPIES.key]
+    for name, n in counts.get("ranges", {}).items():
+        if RANGES[name] in result:
+            result[RANGES[name]] = _amount(name, n)
     for name, n in counts.get("syscalls", {}).items():
         own = SYSCALLS.get(name, "")
         if own in result:  # the others stay among access_syscalls

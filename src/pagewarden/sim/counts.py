@@ -8,17 +8,20 @@ import numpy as np
 from pagewarden.designs import Copy, Hop, Step, Syscall
 from pagewarden.sim.pages import Counts as Array
 from pagewarden.vocab import EDGES, Event, Refused
+from pagewarden.vocab.events import ENTRIES
 
 
 @dataclass
 class Counts:
-    """events: int64[E] by Event; hops by edge; access syscalls by name; requests that completed and that failed;
-    refusal: why the first one failed.
+    """events: int64[E] by Event; hops by edge; access syscalls by name; ranges: operations that set or cleared entries,
+    however many pages each had, by event key; requests that completed and that failed; refusal: why the first one
+    failed.
     """
 
     events: Array = field(default_factory=lambda: np.zeros(len(Event), np.int64))
     hops: Counter[str] = field(default_factory=Counter)
     syscalls: Counter[str] = field(default_factory=Counter)
+    ranges: Counter[str] = field(default_factory=Counter)
     completed: int = 0
     failed: int = 0
     refusal: Refused | None = None
@@ -37,23 +40,31 @@ class Counts:
                 self.events[Event.GUEST_COPIES if guest else Event.HOST_COPIES] += times
                 self.events[Event.GUEST_COPY_BYTES if guest else Event.HOST_COPY_BYTES] += size
 
+    def add_ranges(self, events: Array, ran: Array) -> None:
+        """From the events of each row of a procedure, int64[R, E], and how often it ran, int64[R]."""
+        for event in ENTRIES:
+            self.ranges[event.key] += int(ran[events[:, event] > 0].sum())
+
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
             self.events + other.events, self.hops + other.hops, self.syscalls + other.syscalls,
-            self.completed + other.completed, self.failed + other.failed, self.refusal or other.refusal,
+            self.ranges + other.ranges, self.completed + other.completed, self.failed + other.failed,
+            self.refusal or other.refusal,
         )  # fmt: skip
 
     def __sub__(self, other: "Counts") -> "Counts":
-        return Counts(self.events - other.events, self.hops - other.hops, self.syscalls - other.syscalls)
+        return Counts(self.events - other.events, self.hops - other.hops, self.syscalls - other.syscalls,
+                      self.ranges - other.ranges)
 
     def __getitem__(self, event: Event) -> int:
         return int(self.events[event])
 
     def as_dict(self) -> dict[str, object]:
-        """The keys of the reports: hops, hops_by_edge, syscalls and every event; whole numbers."""
+        """The keys of the reports: hops, hops_by_edge, syscalls, ranges and every event; whole numbers."""
         return {
             "hops": self.hops.total(),
             "hops_by_edge": {edge: self.hops[edge] for edge in EDGES},
             "syscalls": dict(self.syscalls),
+            "ranges": {event.key: self.ranges[event.key] for event in ENTRIES},
             **{event.key: int(self.events[event]) for event in Event},
         }

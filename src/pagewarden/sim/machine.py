@@ -74,7 +74,9 @@ class Machine:
         rows, starts, steps = programs(list(procedures))
         tally = self._tally(rows, starts, which, firsts, counts, sizes)
         found = Counts(completed=tally.completed, failed=tally.failed, refusal=self._refusal(tally, rows))
-        found.events += tally.events(self.table, rows).sum(0)
+        events = tally.events(self.table, rows)
+        found.events += events.sum(0)
+        found.add_ranges(events, tally.ran)
         for row in np.flatnonzero(rows[:, 0] == Kind.COUNT):
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
         return found
@@ -88,6 +90,7 @@ class Machine:
         lines = []
         for row in np.flatnonzero(tally.ran):
             found = Counts(events=events[row])
+            found.add_ranges(events[row:row + 1], tally.ran[row:row + 1])
             if rows[row, 0] == Kind.COUNT:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
             if rows[row, 0] not in (Kind.JUMP, Kind.NEXT):
