@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -115,7 +116,8 @@ def test_a_conversion_that_fails_half_way_is_undone(fatal: int, monkeypatch: pyt
         mem.populate(0, bytes(range(256)) * 256)
         mem.share(PageRange(3, 4))
         mem.share(PageRange(6, 7))
-        bad, ioctl = (1, 4, 7)[fatal - 1] * PAGE_SIZE, kernel.ioctl_inplace
+        bad = (1, 4, 7)[fatal - 1] * PAGE_SIZE
+        ioctl: Callable[[int, int, bytearray], int] = kernel.ioctl_inplace
 
         def failing(fd: int, request: int, argument: bytearray) -> int:
             if CONTINUE.unpack(argument)[0] == mem.window.address + bad:

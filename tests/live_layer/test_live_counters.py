@@ -39,17 +39,26 @@ def test_syscalls_are_counted_by_number(times: int) -> None:
                                  "syscalls:ioctl": 0}
 
 
-def test_page_faults_and_flushes() -> None:
-    pages = 200  # within one page table: the kernel flushes once for each
+def test_page_faults_are_counted() -> None:
+    pages = 2000
     fd = kernel.memfd("test", pages * PAGE_SIZE)
-    with Counters("page_faults", "tlb_flush", "syscalls:munmap") as counted:
+    with Counters("page_faults") as counted:
         address = kernel.map_anywhere(pages * PAGE_SIZE, fd, 0)
         ctypes.memset(address, 1, pages * PAGE_SIZE)
-        assert counted["tlb_flush"] == 0  # readable while it counts
         kernel.unmap(address, pages * PAGE_SIZE)
     os.close(fd)
-    assert pages <= counted["page_faults"] < pages + 100  # the interpreter's own faults are this thread's too
-    assert (counted["tlb_flush"], counted["syscalls:munmap"]) == (1, 1)
+    assert pages <= counted["page_faults"] < pages + 200  # the interpreter's own faults are this thread's too
+
+
+def test_flushes_are_counted() -> None:
+    fd = kernel.memfd("test", PAGE_SIZE)
+    with Counters("tlb_flush", "syscalls:munmap") as counted:
+        address = kernel.map_anywhere(PAGE_SIZE, fd, 0)
+        ctypes.memset(address, 1, 1)
+        assert counted["tlb_flush"] == 0  # readable while it counts
+        kernel.unmap(address, PAGE_SIZE)
+    os.close(fd)
+    assert counted.as_dict() == {"tlb_flush": 1, "syscalls:munmap": 1}
 
 
 def test_only_this_thread_is_counted() -> None:
@@ -60,24 +69,32 @@ def test_only_this_thread_is_counted() -> None:
     assert counted["syscalls:getppid"] == 0
 
 
+def under_one_table(mem: PrivateMemory, count: int) -> int:
+    """The first page of a run whose entries lie in one page table of the window (of two places, one must do)."""
+    last_entry = mem.window.address // PAGE_SIZE % 512 + count - 1
+    return 0 if last_entry < 512 else count
+
+
 @pytest.mark.parametrize("pages", [1, 16])
 def test_a_conversion_is_one_call_and_one_flush_however_many_pages(pages: int) -> None:
-    with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as mem:
+    with PrivateMemory(32 * PAGE_SIZE, "uffd-window") as mem:
         mem.populate(0, bytes(mem.size))
+        first = under_one_table(mem, 16)
         with Counters("syscalls", "tlb_flush") as shared:
-            mem.share(PageRange(0, pages))
+            mem.share(PageRange(first, first + pages))
         with Counters("syscalls", "tlb_flush") as unshared:
-            mem.unshare(PageRange(0, pages))
+            mem.unshare(PageRange(first, first + pages))
     assert shared.as_dict() == {"syscalls": 1, "tlb_flush": 0}
     assert unshared.as_dict() == {"syscalls": 1, "tlb_flush": 1}
 
 
 def test_the_ledger_agrees_with_the_kernel_on_flushes() -> None:
-    with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as mem:
-        mem.share(PageRange(0, 16))
+    with PrivateMemory(32 * PAGE_SIZE, "uffd-window") as mem:
+        first = under_one_table(mem, 16)
+        mem.share(PageRange(first, first + 16))
         with Ledger(mem.statistics, "for comparison") as asked, Counters("tlb_flush") as happened:
-            mem.unshare(PageRange(3, 5))
-            mem.unshare(PageRange(0, 16))
+            mem.unshare(PageRange(first + 3, first + 5))
+            mem.unshare(PageRange(first, first + 16))
     assert asked["tlbi"] == happened["tlb_flush"] == 3
     assert (asked.source, happened.source) == ("ledger", "kernel") and asked.reason == "for comparison"
 
