@@ -1,0 +1,97 @@
+"""A counterexample as a listing in the mail's style: who does what, what the hardware says, where it goes wrong."""
+
+from pagewarden.check.replay import Told, replay
+from pagewarden.check.verdict import Report, Verdict
+from pagewarden.designs.steps import Copy, Give, Hop, Say, Step, Stop, Syscall, Take
+from pagewarden.law import Outcome, Page, reason
+
+WORLDS = {"guest": "guest", "hyp": "hypervisor", "host": "host"}
+MEANS = {
+    Outcome.GUEST_FAULT: "the guest faults",
+    Outcome.GUEST_KILLED: "the guest dies",
+    Outcome.HOST_RETRY: "the host waits and tries again",
+    Outcome.PANIC: "the host kernel dies",
+}
+
+
+def tell(report: Report, verdict: Verdict) -> list[Told]:
+    """The steps of a verdict's path."""
+    return replay(report.checked, list(verdict.path), verdict.page_kind if not report.together else None)
+
+
+def as_json(report: Report, verdict: Verdict) -> list[dict[str, str]]:
+    """The steps with the keys of the JSON report: actor, action, effect, rule."""
+    return [_step(told) for told in tell(report, verdict)]
+
+
+def _step(told: Told) -> dict[str, str]:
+    action = f"page {told.page}: {_action(told)}"
+    return {"actor": _actor(told), "action": action, "effect": _effect(told), "rule": _rule(told)}
+
+
+def listing(report: Report, verdict: Verdict) -> list[str]:
+    """Lines of text; hops and remarks of the procedures between the steps that touch memory."""
+    lines: list[str] = []
+    for told in tell(report, verdict):
+        lines += [_aside(step, told) for step in told.lead]
+        lines.append(f"  {_actor(told):<24} page {told.page}: {_action(told)}")
+        lines.append(f"  {'':<24}   = {_effect(told)}")
+    if verdict.verdict == "fails" and lines:
+        lines.append(f"  {'':<24} here it goes wrong: {verdict.name}")
+        lines.append(f"  {'':<24} rule: {_rule(told)}")
+    return lines
+
+
+def _actor(told: Told) -> str:
+    if told.move.actor == "vcpu":
+        world = "guest" if told.move.place is None else told.world
+        return f"{WORLDS[world]}, vCPU {told.who}"
+    if told.move.actor == "kernel":
+        return f"{WORLDS[told.world]}, stranger"
+    return f"host, {told.move.name}"
+
+
+def _action(told: Told) -> str:
+    op = told.move.op
+    if op is None:
+        return f"{told.text} [a frame that the page has left]"
+    text = told.text or reason(op).rsplit(" [", 1)[0].rstrip(".")
+    return f"{text} [{op.key}]"
+
+
+def _effect(told: Told) -> str:
+    changed = _difference(told.before, told.step.page)
+    if told.step.outcome is not Outcome.DONE:
+        return f"{told.step.outcome.name}" + (f": {MEANS[told.step.outcome]}" if told.step.outcome in MEANS else "")
+    reached = "the bytes of the page are reached" if told.step.reached else ""
+    return "; ".join(filter(None, (changed, reached))) or "done"
+
+
+def _difference(before: Page, after: Page) -> str:
+    pairs = zip(Page._fields, before, after, strict=True)
+    return ", ".join(f"{name} {_value(old)} -> {_value(new)}" for name, old, new in pairs if old != new)
+
+
+def _value(value: object) -> str:
+    name = getattr(value, "name", None)
+    return str(name or value).lower() if isinstance(value, bool) or name is None else str(name)
+
+
+def _rule(told: Told) -> str:
+    return "" if told.move.op is None else reason(told.move.op)
+
+
+def _aside(step: Step, told: Told) -> str:
+    """What happens between two steps that touch memory; *** marks a transition between worlds."""
+    match step:
+        case Hop(edge, text):
+            left, right = (WORLDS[world] for world in edge.split(">"))
+            return f"  {'':<24} *** {left} -> {right}" + (f": {text}" if text else "")
+        case Syscall(name, text):
+            return f"  {'':<24} {name}()" + (f": {text}" if text else "")
+        case Copy(side, text):
+            return f"  {'':<24} {side}: {text or 'copies'}"
+        case Say(text) | Stop(text) | Take(text=text) | Give(text=text):
+            return f"  {'':<24} {text}"
+        case _:
+            return f"  {'':<24} {getattr(step, 'text', '')}"

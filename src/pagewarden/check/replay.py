@@ -1,0 +1,151 @@
+"""A path of the explorer told again: each step by the law's own function, each actor at its place in its procedure."""
+
+from dataclasses import dataclass, field
+
+from pagewarden.check.explorer import Taken
+from pagewarden.check.flow import Exit, Flow
+from pagewarden.check.local import Local
+from pagewarden.check.moves import KERNEL, LAW, VCPU, Move
+from pagewarden.check.system import Checked
+from pagewarden.designs.steps import Step as Listed
+from pagewarden.law import Op, Outcome, Page, Step, apply
+from pagewarden.vocab import InternalError
+
+
+@dataclass
+class Told:
+    """One step. who: which vCPU, or None for the stranger; op None: on a frame that the page has left. lead: what the
+    procedure says and crosses before it; text: what it says of the step; world: who runs it."""
+
+    page: int
+    move: Move
+    who: int | None
+    before: Page
+    step: Step
+    world: str = "host"
+    text: str = ""
+    lead: tuple[Listed, ...] = ()
+    after: tuple[Listed, ...] = ()
+
+
+@dataclass
+class _Run:
+    """An actor's procedure so far: the steps of the path that belong to it, and whether it has ended."""
+
+    flows: tuple[Flow, ...]
+    steps: list[Told] = field(default_factory=list)
+    ended: bool = False
+
+
+def replay(checked: Checked, path: list[Taken], kind: int | None = None) -> list[Told]:
+    """The steps of a path, by the law's function. kind: of the page that was explored alone; None: all together.
+
+    InternalError: the function does not do what the tables say.
+    """
+    return _Replay(checked, kind).tell(path)
+
+
+class _Replay:
+    def __init__(self, checked: Checked, kind: int | None) -> None:
+        self.checked = checked
+        counts = [count for _, count in checked.system.kinds]
+        self.kinds = [number for number, count in enumerate(counts) for _ in range(count)] if kind is None else [kind]
+        self.pages = [checked.table.pages[0]] * len(self.kinds)
+        self.vcpus: list[tuple[int, int]] = [(0, 0)] * checked.setting.vcpus  # the page and the seat of each
+        self.runs: dict[int | None, _Run] = {}
+        self.finished: list[_Run] = []
+
+    def tell(self, path: list[Taken]) -> list[Told]:
+        told = [self.step(taken) for taken in path]
+        for run in [*self.finished, *self.runs.values()]:
+            _label(run)
+        return told
+
+    def step(self, taken: Taken) -> Told:
+        local = self.checked.locals[self.kinds[taken.component]]
+        move = local.moves.list[taken.action]
+        before = self.pages[taken.component]
+        done = Step(before, Outcome.DONE)
+        step = done if move.op is None else apply(self.checked.setting.policy, before, move.op)
+        rows = local.rows_of([taken.before, taken.after])
+        if self.checked.table.pages[rows[1][LAW]] != step.page:
+            raise InternalError(f"the law's function and its table differ in {move.op!r} on {before}")
+        who = self.vcpu(taken, move, rows, local) if move.actor == "vcpu" else None
+        self.pages[taken.component] = step.page
+        told = Told(taken.component, move, who, before, step)
+        if move.place is not None:
+            seat = rows[1][KERNEL] if who is None else self.vcpus[who][1]
+            self.follow(told, -1 if who is None else who, seat)
+        return told
+
+    def vcpu(self, taken: Taken, move: Move, rows: list[list[int]], local: Local) -> int:
+        """Which vCPU acts. Where vCPUs are interchangeable, the first that is where the move is made from."""
+        here = (taken.component, move.at)
+        assert move.column is not None
+        slot = move.column - VCPU
+        if self.checked.setting.symmetric:
+            slot = next(i for i, at in enumerate(self.vcpus) if at == here or (move.at == 0 and at[1] == 0))
+        seats = rows[1][VCPU:]
+        left = self.left(rows, move)
+        for other, (page, seat) in enumerate(self.vcpus):
+            if other != slot and seat and page == taken.component:
+                seat = int(local.moves.vcpu.adrift[seat]) if left else seat
+                self.vcpus[other] = (page, seat)
+                seats.remove(seat)
+        self.vcpus[slot] = (taken.component, max(seats))
+        return slot
+
+    def left(self, rows: list[list[int]], move: Move) -> bool:
+        """Whether the page is on another frame after a move."""
+        before, after = (self.checked.table.pages[row[LAW]] for row in rows)
+        return after.pins < before.pins and move.op is not Op.UNPIN
+
+    def follow(self, told: Told, actor: int, seat: int) -> None:
+        if told.move.at == 0:
+            starts = self.checked.casts[self.kinds[told.page]]
+            every = starts.kernel if actor < 0 else starts.vcpu
+            flows = [flow for start in every if told.move.place in start.first.places for flow in start.flows]
+            self.runs[actor] = _Run(tuple(flows))
+        run = self.runs[actor]
+        run.steps.append(told)
+        if seat == 0:
+            run.ended = True
+            self.finished.append(self.runs.pop(actor))
+
+
+def _label(run: _Run) -> None:
+    """Find a procedure that takes just these steps, and give each what the procedure says of it."""
+    for flow in run.flows:
+        found = _match(flow.entries, run.steps, run.ended)
+        if found is not None:
+            for told, exit in zip(run.steps, found, strict=False):
+                assert exit.node is not None
+                told.lead, told.text, told.world = exit.lead, exit.node.step.text, exit.node.world
+            if run.ended and run.steps:
+                run.steps[-1].after = found[-1].lead
+            return
+    raise InternalError("no procedure takes the steps of the path")
+
+
+def _match(exits: tuple[Exit, ...], steps: list[Told], ended: bool) -> list[Exit] | None:
+    """Exits on the way through a procedure, one before each step, and the last one if it has ended."""
+    if not steps:
+        ends = [exit for exit in exits if exit.node is None]
+        return ([ends[0]] if ends else None) if ended else []
+    place = steps[0].move.place
+    assert place is not None
+    for exit in exits:
+        node = exit.node
+        if node is None or (node.step.op, node.holds) != (place.op, place.holds):
+            continue
+        for onward in _onward(steps[0], node.done, node.refused):
+            rest = _match(onward, steps[1:], ended)
+            if rest is not None:
+                return [exit, *rest]
+    return None
+
+
+def _onward(told: Told, done: tuple[Exit, ...], refused: tuple[Exit, ...]) -> list[tuple[Exit, ...]]:
+    if told.step.outcome is Outcome.DONE or told.move.adrift:
+        return [done]
+    return [refused]

@@ -1,0 +1,121 @@
+"""What a search says of each property: it holds, it fails and this is how, or the search did not get far enough."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pagewarden.check.automaton import System
+from pagewarden.check.explorer import Exploration, Limits, Progress, Taken, explore
+from pagewarden.check.system import PROPERTIES, Checked, Setting, build, offered
+from pagewarden.law.properties import ALWAYS
+from pagewarden.vocab import UserMistake
+
+SEARCHES = ("auto", "together", "apart")
+AFFORDABLE = 20_000_000
+"""States up to which `auto` explores all pages together: some ten seconds."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """kind: always or sometimes. verdict: holds, fails, open. path: the shortest that breaks an `always`, or that shows
+    a `sometimes`; component 0 of it is a page of the kind with that index."""
+
+    name: str
+    kind: str
+    verdict: str
+    path: tuple[Taken, ...] = ()
+    page_kind: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """checked: what was explored. searches: one for all pages together, or one a kind of page. absent: properties that
+    the setting does not offer, with the reason."""
+
+    checked: Checked
+    searches: tuple[Exploration, ...]
+    verdicts: tuple[Verdict, ...]
+    absent: dict[str, str]
+
+    @property
+    def states(self) -> int:
+        return sum(search.last.states for search in self.searches)
+
+    @property
+    def transitions(self) -> int:
+        return sum(search.last.transitions for search in self.searches)
+
+    @property
+    def depth(self) -> int:
+        return max(search.last.depth for search in self.searches)
+
+    @property
+    def seconds(self) -> float:
+        return sum(search.last.seconds for search in self.searches)
+
+    @property
+    def exhausted(self) -> bool:
+        return all(search.exhausted for search in self.searches)
+
+    @property
+    def together(self) -> bool:
+        """The pages were explored together, not one with everybody who acts on it."""
+        return len(self.searches[0].system.start) == len(self.checked.system.start)
+
+    @property
+    def exit_code(self) -> int:
+        """0: all hold; 1: one fails; 2: none fails, but not every one is decided."""
+        found = {verdict.verdict for verdict in self.verdicts}
+        return 1 if "fails" in found else 2 if "open" in found else 0
+
+
+def asked(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The properties of these names; UserMistake lists them all."""
+    for name in names:
+        if name not in PROPERTIES:
+            raise UserMistake(f"no property is called {name!r}; there are {', '.join(PROPERTIES)}")
+    return names
+
+
+def check(
+    setting: Setting,
+    names: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    search: str = "auto",
+    announce: Callable[[Checked, bool], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Explore a setting and judge the named properties, or every one that it offers.
+
+    search: `together` explores all pages at once; `apart` one page of each kind with everybody who acts on it, which
+    decides for any number of pages, as they meet in nothing but the actors (docs/check.md); `auto`: together, if there
+    are no more than AFFORDABLE states. announce: called with the system and whether together, before the search.
+    """
+    limits = limits or Limits()
+    checked, absent = build(setting), offered(setting)
+    names = asked(names) or tuple(name for name in PROPERTIES if name not in absent)
+    together = search == "together" or (search == "auto" and checked.system.bound() <= AFFORDABLE)
+    if announce:
+        announce(checked, together)
+    limits = replace(limits, wanted=sum(1 << PROPERTIES.index(name) for name in names))
+    systems = [checked.system] if together else _apart(checked.system)
+    searches = tuple(explore(system, limits, progress) for system in systems)
+    verdicts = tuple(_judge(name, searches) for name in names)
+    return Report(checked, searches, verdicts, absent)
+
+
+def _apart(system: System) -> list[System]:
+    return [System([(automaton, 1)], system.capacity, system.symmetric) for automaton, _ in system.kinds]
+
+
+def _judge(name: str, searches: tuple[Exploration, ...]) -> Verdict:
+    """A property that was decided early is decided, though the search went no further."""
+    mark = PROPERTIES.index(name)
+    always = name in ALWAYS
+    kind = "always" if always else "sometimes"
+    seen = [number for number, search in enumerate(searches) if search.marks >> mark & 1]
+    if seen:
+        paths = {number: tuple(searches[number].path(mark)) for number in seen}
+        shortest = min(seen, key=lambda number: len(paths[number]))
+        return Verdict(name, kind, "fails" if always else "holds", paths[shortest], shortest)
+    decided = all(search.exhausted for search in searches)
+    return Verdict(name, kind, ("holds" if always else "fails") if decided else "open")

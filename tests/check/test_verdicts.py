@@ -1,0 +1,130 @@
+"""What the checker says of the policies of the thread, and of faults put into the best of them."""
+
+from functools import cache
+
+import pytest
+
+from pagewarden.check.explain import as_json, listing, tell
+from pagewarden.check.strangers import STRANGERS, stranger_named
+from pagewarden.check.system import PROPERTIES, Setting, build
+from pagewarden.check.verdict import Report, Verdict, check
+from pagewarden.designs import DESIGNS
+from pagewarden.law import POLICIES, Op, Outcome, Policy
+from pagewarden.vocab import UserMistake
+
+
+@cache
+def checked(policy: Policy, design: str = "window", strangers: str = "all", search: str = "apart") -> Report:
+    return check(Setting(policy, design, strangers=stranger_named(strangers)), search=search)
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {verdict.name: verdict.verdict for verdict in report.verdicts}
+
+
+def found(report: Report, name: str) -> Verdict:
+    return next(verdict for verdict in report.verdicts if verdict.name == name)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_hybrid_holds_everywhere(design: str) -> None:
+    report = checked(POLICIES["hybrid"], design)
+    assert report.exhausted and report.exit_code == 0
+    assert set(verdicts(report).values()) == {"holds"}
+    assert set(verdicts(report)) | set(report.absent) == set(PROPERTIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("memfd", "host-never-reads-private"),
+        ("pkvm-2022", "host-never-panics"),
+        ("pkvm", "nothing-lost"),
+        ("guest-memfd", "nothing-lost"),
+    ],
+)
+def test_verdicts_of_the_thread(name: str, broken: str) -> None:
+    report = checked(POLICIES[name])
+    assert verdicts(report)[broken] == "fails" and report.exit_code == 1
+
+
+def test_pkvm_does_not_panic_and_gup_blocked_saves_pkvm_2022() -> None:
+    assert verdicts(checked(POLICIES["pkvm"]))["host-never-panics"] == "holds"
+    assert verdicts(checked(POLICIES["pkvm-2022"].with_("gup-blocked")))["host-never-panics"] == "holds"
+
+
+def test_strace_panics_the_host_of_2022() -> None:
+    """mail of 6 April 2022: process_vm_readv pins the page and reads it through kmap, where no fix-up is."""
+    report = checked(POLICIES["pkvm-2022"])
+    verdict = found(report, "host-never-panics")
+    told = tell(report, verdict)
+    assert [step.move.op for step in told[-2:]] == [Op.GUP_PIN, Op.KMAP_READ]
+    assert told[-1].step.outcome is Outcome.PANIC
+    lines = listing(report, verdict)
+    assert any("process_vm_readv" in line for line in lines) and "host-never-panics" in lines[-2]
+    steps = as_json(report, verdict)
+    assert len(steps) == len(verdict.path) == 10
+    assert steps[-1]["effect"].startswith("PANIC") and "mail of 6 April 2022" in steps[-1]["rule"]
+
+
+FAULTS = [  # policy, the mechanism that is taken away, what it was to prevent, strangers, length of the shortest way
+    ("hybrid", "tlb-flushed", "host-never-reads-private", "touch", 9),  # no TLBI: read through what is cached
+    ("hybrid", "refs-checked", "no-stale-translation", "file-io", 9),  # a pin survives the change of hands
+    ("hybrid", "iommu-guarded", "host-never-reads-private", "dma,file-io", 18),  # unshare races DMA: a stale IOTLB
+    ("hybrid", "notifies", "no-stale-translation", "punch", 10),  # the notifier is not told on punch
+    ("hybrid", "swap-fresh", "swap-is-fresh", "swap,swap-stale", 22),  # an earlier swap copy is accepted
+    ("hybrid", "scrubs", "scrubbed-before-reuse", "punch", 15),  # a page is not scrubbed before reuse
+    ("hybrid", "state-checked", "no-stale-translation", "none", 12),  # double share: two vCPUs convert one page
+    ("uffd-window", "moves-checked", "nothing-lost", "o-direct,migrate", 23),  # a page migrates while it is pinned
+]
+
+
+@pytest.mark.parametrize(("name", "mechanism", "broken", "strangers", "length"), FAULTS, ids=[row[1] for row in FAULTS])
+def test_seeded_faults(name: str, mechanism: str, broken: str, strangers: str, length: int) -> None:
+    report = checked(POLICIES[name].without(mechanism), strangers=strangers)
+    verdict = found(report, broken)
+    assert verdict.verdict == "fails"
+    assert len(verdict.path) == length
+    assert len(tell(report, verdict)) == length
+    assert verdicts(checked(POLICIES[name], strangers=strangers))[broken] == "holds"
+
+
+@pytest.mark.parametrize("name", ["hybrid", "pkvm-2022", "memfd-secret"])
+def test_apart_and_together_agree(name: str) -> None:
+    setting = Setting(POLICIES[name], vcpus=1, strangers=stranger_named("strace,file-io,dma,punch,touch"))
+    together, apart = (check(setting, search=search) for search in ("together", "apart"))
+    assert together.together and not apart.together and together.states > apart.states
+    assert verdicts(together) == verdicts(apart)
+    assert [len(verdict.path) for verdict in together.verdicts] == [len(verdict.path) for verdict in apart.verdicts]
+
+
+@pytest.mark.parametrize("name", ["pkvm-2022", "memfd-secret"])
+def test_symmetry_changes_no_verdict(name: str) -> None:
+    reports = [
+        check(Setting(POLICIES[name], vcpus=2, pages=2, strangers=("strace", "touch", "dma"), symmetric=symmetric),
+              search="together")
+        for symmetric in (True, False)
+    ]  # fmt: skip
+    assert verdicts(reports[0]) == verdicts(reports[1])
+    assert [len(v.path) for v in reports[0].verdicts] == [len(v.path) for v in reports[1].verdicts]
+    assert 3 * reports[0].states < reports[1].states
+    for report in reports:
+        for verdict in report.verdicts:
+            assert len(tell(report, verdict)) == len(verdict.path)
+
+
+def test_limits_never_hold() -> None:
+    from pagewarden.check.explorer import Limits
+
+    report = check(Setting(POLICIES["hybrid"]), limits=Limits(states=1000), search="together")
+    assert not report.exhausted and report.exit_code == 2
+    assert "fails" not in verdicts(report).values() and verdicts(report)["host-never-panics"] == "open"
+
+
+def test_names() -> None:
+    with pytest.raises(UserMistake, match="strase"):
+        stranger_named("strase")
+    with pytest.raises(UserMistake, match="no property"):
+        check(Setting(POLICIES["hybrid"]), names=("host-never-sleeps",))
+    assert stranger_named("dma,strace") == ("strace", "dma") and stranger_named("all") == tuple(STRANGERS)
+    assert build(Setting(POLICIES["pkvm"], strangers=())).locals[0].moves.kernel.list == [None]
