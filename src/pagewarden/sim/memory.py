@@ -13,6 +13,7 @@ from pagewarden.sim.contents import Contents
 from pagewarden.sim.machine import Machine
 from pagewarden.sim.memslots import Memslot, Memslots
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
+from pagewarden.vocab.events import RANGED
 
 
 class ModelMemory:
@@ -24,7 +25,7 @@ class ModelMemory:
         self.memslots = Memslots(size // PAGE_SIZE)
         self._listeners: list[Listener] = []
         self._events = dict.fromkeys(Event, 0)
-        self._perform(donate(policy), PageRange(0, size // PAGE_SIZE))
+        self.perform(donate(policy), PageRange(0, size // PAGE_SIZE))
 
     @property
     def window(self) -> HostView:
@@ -50,17 +51,17 @@ class ModelMemory:
 
     def share(self, pages: PageRange) -> None:
         """Refused (EPERM) where a page is shared already."""
-        self._perform(share(Options(), self.policy), pages)
+        self.perform(share(Options(), self.policy), pages)
 
     def unshare(self, pages: PageRange) -> None:
         """Refused (EAGAIN) while the host holds a page, (EPERM) where one is private already."""
-        self._perform(unshare(Options(), self.policy), pages)
+        self.perform(unshare(Options(), self.policy), pages)
 
     def punch(self, pages: PageRange) -> None:
         """The pages are given up and come back empty at the guest's next touch."""
         for listener in self._listeners:
             listener.invalidate_begin(pages)
-        self._perform((*let_go(self.policy), Do(Op.PUNCH), Do(Op.NOTIFY_END), *donate(self.policy)), pages)
+        self.perform((*let_go(self.policy), Do(Op.PUNCH), Do(Op.NOTIFY_END), *donate(self.policy)), pages)
         for listener in self._listeners:
             listener.invalidate_end(pages)
 
@@ -77,7 +78,7 @@ class ModelMemory:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _perform(self, steps: Steps, pages: PageRange) -> None:
+    def perform(self, steps: Steps, pages: PageRange) -> None:
         """A procedure's steps on a range; what a refusal leads to is done before Refused is raised."""
         pages.checked(self.size // PAGE_SIZE)
         for step in steps:
@@ -88,15 +89,17 @@ class ModelMemory:
             if isinstance(step, Do):
                 refusal = self._do(step.op, pages)
                 if refusal and step.otherwise:
-                    self._perform(step.otherwise, pages)
+                    self.perform(step.otherwise, pages)
                 if refusal and step.otherwise != ():
                     raise refusal
 
     def _do(self, op: Op, pages: PageRange) -> Refused | None:
-        machine = self.contents.machine
+        machine, once = self.contents.machine, set()
         for page in range(pages.start, pages.stop):
             for event in machine.table.step(machine.table.index[machine.page(page)], op).events:
-                self._events[event] += 1
+                self._events[event] += event not in once
+                if event in RANGED:
+                    once.add(event)
         outcome, stopped = self.contents.apply(op, pages)
         return None if outcome is Outcome.DONE else Refused(outcome.errno or EFAULT, reason(op), stopped * PAGE_SIZE)
 
