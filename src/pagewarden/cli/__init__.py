@@ -7,13 +7,14 @@ import typer
 
 from pagewarden.cli.compare import compare
 from pagewarden.cli.law import law
+from pagewarden.cli.run import run
 from pagewarden.vocab import InternalError, PagewardenError
 
 app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, law):
+for verb in (compare, law, run):
     app.command()(verb)
 
 

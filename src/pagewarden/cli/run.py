@@ -1,0 +1,63 @@
+"""`pagewarden run`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    workload: Annotated[
+        Path | None, typer.Argument(help="fio job file, fio iolog (v2, v3) or blkparse text; none: a small mix.")
+    ] = None,
+    design: Annotated[str, typer.Option(help="How the I/O goes: see `pagewarden compare`.")] = "window",
+    backing: Annotated[
+        str, typer.Option(help="auto, uffd-window, memfd-secret, memfd; for the interpreted CPU any policy.")
+    ] = "auto",
+    cpu: Annotated[str, typer.Option(help="auto, unicorn (emulated), kvm, interpreted (on the model).")] = "auto",
+    disk: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The guest's disk; none: a temporary file.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="What is on FILE may be lost.")] = False,
+    requests: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N requests.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the disk and the last buffers, too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Boot a guest in private memory, let it do its I/O with a virtio block device, and check every byte.
+
+    Prints what it cost, how fast it was, and what of the guest's private memory the host could see. The status is 1
+    when a byte was wrong or the host could see a private one.
+
+    \b
+    pagewarden run
+    pagewarden run --design iommu --cpu kvm --verify examples/randrw.iolog
+    pagewarden run --backing memfd; echo $?
+    """
+    from pagewarden.cli.progress import Progress
+    from pagewarden.report.console import console, print_json
+    from pagewarden.report.run import print_run, run_json
+    from pagewarden.studies.run import run as study
+    from pagewarden.studies.run_disk import open_disk
+    from pagewarden.studies.run_plan import DEEPEST, REQUESTS, Plan, default_mix, first
+    from pagewarden.vocab import GuestStopped
+    from pagewarden.workload import load
+
+    with Progress() as progress:
+        if workload is None:
+            chosen = default_mix(requests or REQUESTS)
+        else:
+            chosen = first(load(workload, progress.of(f"reading {workload}")), requests)
+    plan = Plan(design, backing, cpu, verify=verify, batch=min(chosen.depth, DEEPEST))
+    with open_disk(chosen, disk, overwrite) as opened:
+        try:
+            found = study(plan, chosen, opened)
+        except GuestStopped as stopped:
+            print(f"pagewarden: {stopped}", file=sys.stderr)
+            raise typer.Exit(1) from stopped
+    if json:
+        print_json(run_json(found))
+    else:
+        print_run(found, console())
+    if not found.good:
+        raise typer.Exit(1)

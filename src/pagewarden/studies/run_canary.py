@@ -1,0 +1,185 @@
+"""A secret of the guest, and the search for it in all that the host could see.
+
+The host is given two halves of it, random both; only the guest puts them together (exclusive or), in pages that it
+never shares. Wherever the whole turns up in the host, private memory has leaked. The search itself never holds it.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pagewarden.guest.assembler import Assembler, Mem
+from pagewarden.guest.hypercalls import HYPERCALL, Number
+from pagewarden.guest.listing import Code
+from pagewarden.vocab import PAGE_SIZE
+
+WORDS = 4
+"""Words of 8 bytes that the canary has. The pages are full of it."""
+PAGES = 4
+"""Private pages that hold it; the guest's code that writes it takes another one before them."""
+CHUNK = 4 << 20
+"""Bytes searched at once."""
+_HOLDERS = ("R8", "R9", "R10", "R11")
+Words = NDArray[np.uint64]
+
+
+class Mapping(NamedTuple):
+    """A line of /proc/PID/maps."""
+
+    start: int
+    stop: int
+    name: str
+
+
+@dataclass
+class Sight:
+    """What was searched. hits: canaries found, by the mapping they were in. core: bytes of the core dump, None where
+    none was to be had (`core_why`); core_hits: canaries in it."""
+
+    whose: str
+    mappings: int = 0
+    bytes: int = 0
+    unreadable: int = 0  # bytes that the kernel would not read for anybody
+    hits: dict[str, int] = field(default_factory=dict)
+    core: int | None = None
+    core_hits: int = 0
+    core_why: str = ""
+
+    @property
+    def leaks(self) -> int:
+        return sum(self.hits.values()) + self.core_hits
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The two halves."""
+
+    one: Words
+    other: Words
+
+    @classmethod
+    def random(cls) -> "Canary":
+        one, other = (np.frombuffer(os.urandom(8 * WORDS), np.uint64) for _ in range(2))
+        return cls(one, other)
+
+    @property
+    def size(self) -> int:
+        """Bytes of guest memory that it needs, code and all."""
+        return (1 + PAGES) * PAGE_SIZE
+
+    def whole(self) -> bytes:
+        """For a searcher who may have it."""
+        return (self.one ^ self.other).tobytes()
+
+    def code(self, base: int) -> Code:
+        """Machine code, for gpa `base`, that fills the pages behind it and says that it is done."""
+        asm = Assembler()
+        for register, one, other in zip(_HOLDERS, self.one.tolist(), self.other.tolist(), strict=True):
+            asm.op("MOV_R64_IMM64", register, one)
+            asm.op("MOV_R64_IMM64", "RAX", other)
+            asm.op("XOR_R64_RM64", register, "RAX")
+        asm.op("MOV_R64_IMM64", "RDI", base + PAGE_SIZE)
+        asm.op("MOV_R64_IMM64", "RCX", PAGES * PAGE_SIZE // (8 * WORDS))
+        asm.label("again")
+        for word, register in enumerate(_HOLDERS):
+            asm.op("MOV_RM64_R64", Mem("RDI", 8 * word), register)
+        asm.op("ADD_RM64_IMM8", "RDI", 8 * WORDS)
+        asm.op("DEC_RM64", "RCX")
+        asm.jump("JNE_REL32_64", "again")
+        for register in (*_HOLDERS, "RAX", "RDI", "RSI"):  # the host may look at registers
+            asm.op("XOR_R64_RM64", register, register)
+        asm.op("MOV_R32_IMM32", "EAX", int(Number.DONE))
+        asm.op("MOV_R32_IMM32", "EDX", HYPERCALL)
+        asm.op("OUT_DX_EAX", "DX", "EAX")
+        asm.op("UD2")
+        content, _ = asm.encode(base)
+        return Code(base, content, {"canary": base})
+
+    def count(self, data: NDArray[np.uint8]) -> int:
+        """How many times it is in these bytes, at any alignment."""
+        return int(_search(data, self.one.view(np.uint8), self.other.view(np.uint8)))
+
+
+def _count(data: Any, one: Any, other: Any) -> int:
+    """data ^ one == other, byte by byte from each start."""
+    found, length, last = 0, len(one), len(data) - len(one)
+    at = 0
+    while at <= last:
+        k = 0
+        while k < length and data[at + k] ^ one[k] == other[k]:
+            k += 1
+        if k == length:
+            found += 1
+            at += length
+        else:
+            at += 1
+    return found
+
+
+_search: Any = njit(cache=True, nogil=True)(_count)
+
+
+def mappings(pid: int | str) -> list[Mapping]:
+    """The readable mappings of a process; OSError."""
+    found = []
+    with open(f"/proc/{pid}/maps") as lines:
+        for line in lines:
+            place, rights, _, _, _, *name = line.split(maxsplit=5)
+            start, stop = (int(edge, 16) for edge in place.split("-"))
+            if rights[0] == "r" and name != ["[vsyscall]\n"]:
+                found.append(Mapping(start, stop, name[0].strip() if name else "anonymous"))
+    return found
+
+
+def search_process(canary: Canary, pid: int | str, whose: str, spare: tuple[tuple[int, int], ...] = ()) -> Sight:
+    """Read every readable mapping of a process, except the `spare` ranges of addresses. Raises OSError."""
+    sight = Sight(whose)
+    buffer = np.empty(CHUNK, np.uint8)
+    mine = (buffer.ctypes.data, buffer.ctypes.data + CHUNK)
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for mapping in mappings(pid):
+            sight.mappings += 1
+            for start, stop in _without(mapping, (*spare, mine) if pid == "self" else spare):
+                found = _search_range(canary, memory, start, stop, buffer, sight)
+                if found:
+                    sight.hits[mapping.name] = sight.hits.get(mapping.name, 0) + found
+    finally:
+        os.close(memory)
+    return sight
+
+
+def _without(mapping: Mapping, spare: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+    """The parts of a mapping outside the ranges."""
+    parts, start = [], mapping.start
+    for low, high in sorted(spare):
+        if high > start and low < mapping.stop:
+            parts.append((start, low))
+            start = high
+    parts.append((start, mapping.stop))
+    return [(low, min(high, mapping.stop)) for low, high in parts if low < min(high, mapping.stop)]
+
+
+def _search_range(canary: Canary, memory: int, start: int, stop: int, buffer: NDArray[np.uint8], sight: Sight) -> int:
+    """Chunks overlap by less than a canary. A page that nobody can read is stepped over."""
+    found, keep = 0, 0
+    while start < stop:
+        try:
+            got = os.preadv(memory, [buffer[keep:keep + min(stop - start, CHUNK - keep)].data], start)
+        except OSError:
+            got = 0
+        if not got:
+            step = min(PAGE_SIZE - start % PAGE_SIZE, stop - start)
+            sight.unreadable, start, keep = sight.unreadable + step, start + step, 0
+            continue
+        sight.bytes, start = sight.bytes + got, start + got
+        end = keep + got
+        found += canary.count(buffer[:end])
+        keep = min(8 * WORDS - 1, end)
+        buffer[:keep] = buffer[end - keep:end].copy()
+    return found
+
