@@ -17,7 +17,7 @@ from pagewarden.designs import Do, Procedure, Steps
 from pagewarden.designs.convert import donate, take_back, take_up
 from pagewarden.law import POLICIES, Op, Owner
 from pagewarden.sim import Machine
-from pagewarden.sim.pages import run_of
+from pagewarden.sim import pages as states
 from pagewarden.vocab import PageRange
 from tools import median, once, row
 
@@ -89,7 +89,7 @@ def shared_in(made: Machine) -> list[int]:
     shared = [page.owner is Owner.SHARED for page in made.table.pages]
     edges, position, inside = [], 0, False
     while position < PAGES:
-        state, end = run_of(made.memory, position, PAGES)
+        state, end = states.run_of(made.memory, position, PAGES)
         if shared[state] != inside:
             edges.append(position)
             inside = not inside

@@ -18,8 +18,8 @@ from pagewarden.designs import DESIGNS, Copy, Do, Give, Hop, Procedure, Stop, Sy
 from pagewarden.law import POLICIES, tabulate
 from pagewarden.sim import Counts
 from pagewarden.studies.compare import Setup, simulate
-from pagewarden.vocab import PageRange
-from pagewarden.vocab.events import RANGED
+from pagewarden.vocab import Event, PageRange
+from pagewarden.vocab.events import ENTRIES, RANGED
 from pagewarden.workload import Workload
 from tools import median, once, row
 
@@ -44,19 +44,22 @@ def walk(procedure: Procedure, states: list[int], first: int, pages: int, size: 
             case Do(op, _, otherwise, pool):
                 base = len(states) // 2 if pool else first
                 refused = any(OUTCOME[states[page]][op] for page in range(base, base + pages))
-                ranged = set()
+                ranged, entries = set(), set[Event]()
                 for page in range(base, base + pages):
                     for event, n in EVENTS[states[page]][op]:
                         if event in RANGED:
                             ranged.add(event)
                         else:
                             found.events[event] += n
+                            entries |= {Event(event)}.intersection(ENTRIES)
                     if refused:
                         break
                     states[page] = NEXT[states[page]][op]
                     yield
                 for event in ranged:
                     found.events[event] += 1
+                for event in entries:
+                    found.ranges[event.key] += 1
                 if refused:
                     todo.extend(reversed(otherwise or ()))
             case Take(_, then, _):

@@ -12,7 +12,8 @@ from pagewarden.designs import DESIGNS, PROCEDURES, Options
 from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, start, tabulate
 from pagewarden.port import Memory
 from pagewarden.sim import Contents, Machine, ModelMemory
-from pagewarden.sim.pages import BLOCK, MIXED, Pages, fill, run_of
+from pagewarden.sim import pages as states
+from pagewarden.sim.pages import BLOCK, MIXED, Pages
 from pagewarden.vocab import Event, PageRange, PrivateAccess, Refused
 
 HYBRID = POLICIES["hybrid"]
@@ -25,11 +26,11 @@ def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> N
     memory = Pages.uniform(PAGES)
     plain = np.zeros(PAGES, np.uint16)
     for pages_of, state in fills:
-        fill(memory, pages_of.start, pages_of.stop, state)
+        states.fill(memory, pages_of.start, pages_of.stop, state)
         plain[pages_of.start : pages_of.stop] = state
     position, seen = 0, np.zeros(PAGES, np.uint16)
     while position < PAGES:
-        found, end = run_of(memory, position, PAGES)
+        found, end = states.run_of(memory, position, PAGES)
         assert position < end <= PAGES
         seen[position:end] = found
         position = int(end)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.law import cache as cached
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Page
 from pagewarden.law.policy import Policy
@@ -52,7 +54,24 @@ class Table:
 
 @cache
 def tabulate(policy: Policy) -> Table:
-    """Every state reachable from an untouched page, breadth first, with every operation on it."""
+    """Every state reachable from an untouched page, with every operation on it; kept on disk between runs."""
+    arrays = cached.load(policy)
+    if arrays is None:
+        arrays = _enumerate(policy)
+        cached.store(policy, arrays)
+    pages = [Page(*(kind(value) for kind, value in zip(_KINDS, row, strict=True))) for row in arrays["pages"].tolist()]
+    return Table(
+        policy, pages, {page: state for state, page in enumerate(pages)},
+        arrays["next"], arrays["outcome"], arrays["events"], arrays["reached"],
+    )  # fmt: skip
+
+
+_KINDS: list[Any] = list(Page.__annotations__.values())
+"""The type of each field of a page."""
+
+
+def _enumerate(policy: Policy) -> dict[str, NDArray[Any]]:
+    """Breadth first, by the readable function."""
     first = start(policy)
     pages, index = [first], {first: 0}
     kinds: dict[tuple[Event, ...], int] = {}
@@ -67,9 +86,9 @@ def tabulate(policy: Policy) -> Table:
             cells.append((state, outcome, kinds.setdefault(events, len(kinds)), reached))
         if len(pages) > MAX_STATES:
             raise InternalError(f"policy {policy.name} has more than {MAX_STATES} states")
-    following, outcome_of, kind, touched = np.array(cells).reshape(len(pages), len(Op), 4).transpose(2, 0, 1)
+    following, outcomes, kind, touched = np.array(cells).reshape(len(pages), len(Op), 4).transpose(2, 0, 1)
     counts = np.array([np.bincount(np.array(events, int), minlength=len(Event)) for events in kinds], np.uint8)
-    return Table(
-        policy, pages, index, np.ascontiguousarray(following, np.uint16), np.ascontiguousarray(outcome_of, np.uint8),
-        counts[kind], touched.astype(bool),
-    )  # fmt: skip
+    return {
+        "pages": np.array(pages, np.uint8), "next": np.ascontiguousarray(following, np.uint16),
+        "outcome": np.ascontiguousarray(outcomes, np.uint8), "events": counts[kind], "reached": touched.astype(bool),
+    }  # fmt: skip

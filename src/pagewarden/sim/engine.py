@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.designs import Kind
 from pagewarden.law import Table
+from pagewarden.sim.hot import compile_hot, hot
 from pagewarden.sim.pages import Counts, Pages, States, apply_range, fill, run_of
 from pagewarden.vocab.events import RANGED, Event
 
 _DO, _JUMP, _TAKE, _GIVE = int(Kind.DO), int(Kind.JUMP), int(Kind.TAKE), int(Kind.GIVE)
 _EACH, _NEXT, _STOP = int(Kind.EACH), int(Kind.NEXT), int(Kind.STOP)
+INTERPRETED = 500
+"""Requests that take less time interpreted than the compiler takes to load."""
 ORDER = sorted(RANGED)
 """The events of the bits of `ranged`."""
 
@@ -56,7 +58,7 @@ def ranged_bits(table: Table) -> NDArray[np.uint8]:
     return np.ascontiguousarray(bits.sum(2), dtype=np.uint8)
 
 
-@njit(cache=True)
+@hot
 def _uniform(memory: Pages, first: int, stop: int) -> int:
     """The state that all pages of a range have, or -1."""
     if first == stop:
@@ -69,7 +71,7 @@ def _uniform(memory: Pages, first: int, stop: int) -> int:
     return state
 
 
-@njit(cache=True)
+@hot
 def execute(
     rows: NDArray[np.int32], starts: Counts, which: NDArray[np.int32], firsts: Counts, counts: Counts, sizes: Counts,
     memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
@@ -159,7 +161,9 @@ def run(
     rows: NDArray[np.int32], starts: Counts, which: NDArray[np.int32], firsts: Counts, counts: Counts, sizes: Counts,
     memory: Pages, table: Table, bits: NDArray[np.uint8], free: Counts, pool: int, tally: Tally,
 ) -> None:  # fmt: skip
-    """`execute`, with its counts added to the tally."""
+    """`execute`, with its counts added to the tally; compiled when there is much to do."""
+    if which.size > INTERPRETED:
+        compile_hot()
     ended = np.zeros(2, np.int64)
     execute(
         rows, starts, which, firsts, counts, sizes, memory, table.next, table.outcome, bits, free, pool,

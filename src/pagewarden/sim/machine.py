@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pagewarden.designs import RESOURCES, Kind, Procedure, Step, Steps, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
+from pagewarden.sim import pages as states
 from pagewarden.sim.counts import Counts
 from pagewarden.sim.engine import Tally, ranged_bits, run
-from pagewarden.sim.pages import Pages, apply_range
+from pagewarden.sim.pages import Pages
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 POOL_BYTES = 64 << 20
@@ -45,7 +46,7 @@ class Machine:
         """One operation on a range, all pages or none; the outcome and the first page that refused (or pages.stop)."""
         pages.checked(self.count + self.pool_pages)
         tally = Tally.empty(1, len(self.table.pages))
-        outcome, page = apply_range(
+        outcome, page = states.apply_range(
             self.memory, self.table.next, self.table.outcome, self._bits, op, pages.start, pages.stop,
             tally.hits[0], tally.once[0],
         )  # fmt: skip

@@ -7,8 +7,9 @@ behind the other, so that a large guest of which little is in use touches little
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from pagewarden.sim.hot import hot
 
 States: TypeAlias = NDArray[np.uint16]
 Counts: TypeAlias = NDArray[np.int64]
@@ -51,7 +52,7 @@ class Pages(NamedTuple):
         return int(self.slots[(int(self.slot[block]) << SHIFT) + page % BLOCK]) if state == MIXED else state
 
 
-@njit(cache=True)
+@hot
 def _alike(states: States, first: int, stop: int, state: int) -> int:
     """The first index that is not in a state, or stop; by words of four, and by strides without a branch inside."""
     while first < stop and first & 3:
@@ -73,7 +74,7 @@ def _alike(states: States, first: int, stop: int, state: int) -> int:
     return first
 
 
-@njit(cache=True)
+@hot
 def run_of(memory: Pages, first: int, stop: int) -> tuple[int, int]:
     """The state of page `first`, and the end (at most stop) of the run of pages alike."""
     block = first >> SHIFT
@@ -87,7 +88,7 @@ def run_of(memory: Pages, first: int, stop: int) -> tuple[int, int]:
     return state, int(_alike(memory.slots, first + shift + 1, last + shift, state)) - shift
 
 
-@njit(cache=True)
+@hot
 def _open(memory: Pages, block: int) -> int:
     """The first page of a block's slot; a uniform block gets one."""
     if memory.blocks[block] != MIXED:
@@ -104,7 +105,7 @@ def _open(memory: Pages, block: int) -> int:
     return int(memory.slot[block]) << SHIFT
 
 
-@njit(cache=True)
+@hot
 def _close(memory: Pages, block: int, state: int) -> None:
     """A block is uniform: its slot, if it has one, is free again."""
     if memory.blocks[block] == MIXED:
@@ -113,7 +114,7 @@ def _close(memory: Pages, block: int, state: int) -> None:
     memory.blocks[block] = state
 
 
-@njit(cache=True)
+@hot
 def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
     block = first >> SHIFT
     if memory.blocks[block] == state:
@@ -127,7 +128,7 @@ def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
         _close(memory, block, state)
 
 
-@njit(cache=True)
+@hot
 def fill(memory: Pages, first: int, stop: int, state: int) -> None:
     """Give the pages first <= p < stop a state."""
     whole, last = (first + BLOCK - 1) >> SHIFT, stop >> SHIFT
@@ -146,7 +147,7 @@ def fill(memory: Pages, first: int, stop: int, state: int) -> None:
         _fill_part(memory, last << SHIFT, stop, state)
 
 
-@njit(cache=True)
+@hot
 def apply_range(
     memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
     op: int, first: int, stop: int, hits: Counts, once: Counts,
