@@ -1,0 +1,48 @@
+"""`pagewarden calibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def calibrate(
+    name: Annotated[str, typer.Option(help="What the profile is called.")] = "this-host",
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long to measure, for each profile.")] = 5.0,
+    busy: Annotated[
+        bool, typer.Option("--busy/--no-busy", help="A second profile, NAME-busy, beside a busy thread.")
+    ] = True,
+    cpu: Annotated[str, typer.Option(help="Whose exits are the hops: auto, kvm, unicorn, none.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the profile goes; the default is your own directory.")
+    ] = None,
+) -> None:
+    """Measure what this host charges for each event and write a price profile of it.
+
+    \b
+    pagewarden calibrate
+    pagewarden compare --profile this-host
+    pagewarden calibrate --no-busy --seconds 2 --cpu unicorn --out emulated.toml
+    """
+    from pagewarden.cli.progress import Progress
+    from pagewarden.report.calibrate import calibrations_json, print_calibrations, print_place
+    from pagewarden.report.console import console, print_json
+    from pagewarden.studies.calibration import calibrate as study
+    from pagewarden.studies.calibration import check_name, place_of, save
+
+    check_name(name)
+    with Progress() as progress:
+        made = [study(name, seconds, cpu=cpu, progress=progress)]
+        if busy:
+            made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, progress=progress))
+    files = [place_of(name, out)]
+    files += [files[0].with_name(f"{files[0].stem}-busy.toml")] if busy else []
+    places = [(path, save(each.profile, path)) for each, path in zip(made, files, strict=True)]
+    if json:
+        print_json(calibrations_json(made, places))
+        return
+    to = console()
+    print_calibrations(made, to)
+    for each, (path, replaced) in zip(made, places, strict=True):
+        print_place(path, each.profile.name if out is None else str(path), replaced, to)

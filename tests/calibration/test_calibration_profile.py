@@ -1,0 +1,178 @@
+"""From samples to a profile on disk: a verified fake stands for the host, so that no test depends on a time."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from live import require
+from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_toml
+from pagewarden.cost.names import REQUIRED
+from pagewarden.live.primitives import Script
+from pagewarden.live.timed_host import TimedHost
+from pagewarden.studies.calibration import PARAMETERS, calibrate, place_of, profile_of, save
+from pagewarden.studies.calibration_cpu import hops
+from pagewarden.studies.calibration_scripts import SIZES, found, scripts
+from pagewarden.studies.sampling import Array, sample
+from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
+
+CLOCK = 25.0
+# ns, fixed and a page, of each row of a script that comes in several sizes
+ROWS = {
+    "convert": ((1000, 260), (1500, 110), (900, 0)),
+    "mapping": ((2400, 0), (4500, 600), (900, 290), (3200, 130)),
+    "file": ((500, 230), (600, 290)),
+    "copy": ((10, 100),),
+    "splice": ((0, 0), (900, 95), (0, 0), (1200, 310)),
+    "allocate": ((3000, 200), (700, 1000)),
+}
+SINGLE = {"clock": (0,), "syscall": (200,), "fault": (2400, 1700, 3000), "map": (2400, 2200), "tell": (300, 400),
+          "zero": (45,), "cold": (0.2 * PAGE_SIZE,), "entry": (4,)}
+
+
+class FakeScript:
+    """sampling.Timed with made-up times, and a noise that medians do not see."""
+
+    def __init__(self, rows: tuple[float, ...]) -> None:
+        self._rows, self._turn = rows, 0
+
+    def time(self, rounds: int) -> list[float]:
+        self._turn += 1
+        late = 1e6 if self._turn % 5 == 0 else 0
+        return [CLOCK + ns + late for ns in self._rows]
+
+
+def fakes() -> dict[str, FakeScript]:
+    made = {name: FakeScript(rows) for name, rows in SINGLE.items()}
+    for name, rows in ROWS.items():
+        for pages in SIZES:
+            made[f"{name}/{pages}"] = FakeScript(tuple(fixed + rise * pages for fixed, rise in rows))
+    return made
+
+
+def ticking() -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += 0.01
+
+
+@pytest.fixture(scope="module")
+def taken() -> Mapping[str, Array]:
+    clock = ticking()
+    return sample(fakes(), 1.0, clock=lambda: next(clock))
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[TimedHost]:
+    try:
+        with TimedHost(4 << 20) as made:
+            yield made
+    except Unavailable as lacking:
+        require(False, str(lacking))
+
+
+def test_the_fake_has_the_scripts_and_rows_of_the_host(host: TimedHost) -> None:
+    real = {name: len(script.time(1)) for name, script in scripts(host).items()}
+    assert {name: len(script.time(1)) for name, script in fakes().items()} == real
+
+
+def test_prices_are_what_the_times_were_made_from(taken: Mapping[str, Array]) -> None:
+    medians = {name: price.spread.median for name, price in found(taken).items()}
+    want = {
+        "access_syscalls": 200, "faults": 1700, "scrubs": 45, "notifications": 700, "allocations": 1000,
+        "io_pte_set": 8, "io_pte_clear": 4, "hyp_pte_set": 260, "hyp_pte_set_range": 1000, "hyp_pte_clear": 110,
+        "hyp_pte_clear_range": 900, "tlbi": 600, "host_pte_set": 310, "host_pte_set_range": 3600,
+        "host_pte_clear": 130, "host_pte_clear_range": 400, "syscall_mmap": 2400, "syscall_munmap": 2200,
+        "syscall_pread": 500, "syscall_pwrite": 600, "syscall_splice": 900, "pins": 95, "guest_copies": 10,
+        "host_copies": 10, "hyp_copies": 10, "copy_warm": 100 / PAGE_SIZE, "copy_cold": 0.2,
+    }
+    assert medians == pytest.approx(want, rel=1e-6)
+    assert all(price.bend < 1e-6 for price in found(taken).values())
+
+
+def test_the_profile_is_complete_strict_and_reads_back(taken: Mapping[str, Array]) -> None:
+    exits = np.full(7, 20_000.0)
+    prices = found(taken) | hops(exits, np.full(7, 60.0), "a fake CPU")
+    made = profile_of("mine", prices, "a fake CPU", "quiet")
+    again = parse(to_toml(made), "again")
+    assert again.prices == dict(made.prices) and again.about == " ".join(made.about.split())
+    assert set(REQUIRED) <= set(again.prices) and set(again.parameters) == set(PARAMETERS)
+    assert again.prices["hop_guest_hyp"].value == (10_000, 10_000)
+    for name, price_ in again.prices.items():
+        assert price_.parameter or name == "hypercalls" or price_.source.startswith("measured ")
+
+
+def test_without_a_cpu_the_hops_are_parameters(taken: Mapping[str, Array]) -> None:
+    made = profile_of("mine", found(taken), "", "quiet")
+    assert {name for name in made.parameters if name.startswith("hop_")} == {
+        "hop_guest_hyp", "hop_hyp_host", "hop_host_hyp", "hop_hyp_guest"}
+
+
+def test_a_range_costs_once_whatever_its_pages(taken: Mapping[str, Array]) -> None:
+    made = profile_of("mine", found(taken), "", "quiet")
+    for pages in (1, 100):
+        counts = {"hyp_pte_set": pages, "ranges": {"hyp_pte_set": 1}}
+        assert price(counts, made).low == pytest.approx(1000 + 260 * pages)
+        assert all(price(counts, shipped) == price({"hyp_pte_set": pages}, shipped) for shipped in shipped_profiles())
+
+
+def test_it_is_saved_whole_and_found_by_name(
+    taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    made = profile_of("mine", found(taken), "", "quiet")
+    path = place_of("mine", None)
+    assert [save(made, path), save(made, path)] == [False, True]
+    assert load_profile("mine").prices == dict(made.prices)
+    assert os.listdir(path.parent) == ["mine.toml"] and stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_is_no_profile_is_left_alone(taken: Mapping[str, Array], tmp_path: Path) -> None:
+    made = profile_of("mine", found(taken), "", "quiet")
+    path = tmp_path / "notes.toml"
+    path.write_text("my notes\n")
+    with pytest.raises(UserMistake, match="no price profile"):
+        save(made, path)
+    assert path.read_text() == "my notes\n"
+
+
+def test_what_fails_half_way_leaves_the_old_profile(
+    taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, path = profile_of("mine", found(taken), "", "quiet"), tmp_path / "mine.toml"
+    save(made, path)
+    before = path.read_bytes()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserMistake, match="No space left"):
+        save(made, path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["mine.toml"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x.toml", "a b", "x" * 65])
+def test_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(UserMistake, match="--name"):
+        calibrate(name)
+
+
+def test_a_failing_call_names_itself(host: TimedHost) -> None:
+    with pytest.raises(OSError, match="ioctl") as caught:
+        Script([host.share(1), host.share(1)]).time(1)
+    assert caught.value.errno == 17
+    Script([host.unshare(1)]).time(1)
+
+
+def test_this_host(host: TimedHost) -> None:
+    """The real thing for a moment: every price is there and positive; what it is depends on the day."""
+    made = calibrate(seconds=0.3)
+    prices = parse(to_toml(made.profile), "this host").prices
+    assert set(REQUIRED) <= set(prices)
+    assert all(0 < entry.value.low <= entry.value.high < 1e9 for entry in prices.values())
+    assert made.cpu and all(entry.spread.samples >= 5 for entry in made.found.values())
