@@ -12,10 +12,11 @@ from live import require
 from pagewarden.cli.probe import probe
 from pagewarden.law import POLICIES, Op
 from pagewarden.live.capabilities import Capability
+from pagewarden.live.isolated_window import IsolatedWindow
 from pagewarden.live.paths.catalogue import PATHS
 from pagewarden.live.paths.registry import Direction
 from pagewarden.live.paths.stages import Here
-from pagewarden.live.paths.trial import Result, State, Verdict
+from pagewarden.live.paths.trial import TIMEOUT, Result, State, Verdict
 from pagewarden.report.probe import probe_json
 from pagewarden.studies.isolation import MEMORIES, Isolation, Memory, Row, chosen_paths, isolation, law_of
 from pagewarden.studies.isolation_law import SCRIPTS, TURN, Expected, expected
@@ -132,6 +133,7 @@ def test_agreement() -> None:
     assert not row(Result.REFUSED, "SIGSEGV", sigbus).agrees, "the wrong signal"
     assert not row(Result.LEAK, None, sigbus).agrees
     assert row(Result.UNAVAILABLE, None, sigbus).agrees
+    assert not row(Result.REFUSED, TIMEOUT, Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees
     assert row(Result.REFUSED, "EIO", Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees, "a caller's own errno"
 
 
@@ -160,6 +162,14 @@ def test_a_memory_that_forgets_to_close_is_caught(monkeypatch: pytest.MonkeyPatc
         require(False, str(found.lacks))
     assert {(row.path.name, row.state, row.verdict.result) for row in cooperating} == {
         ("load", State.AGAIN, Result.LEAK), ("store", State.AGAIN, Result.TORN)}
+
+
+def test_an_isolated_memory_that_does_not_replace_pages_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IsolatedWindow, "_replace", lambda self, offset, length: None)
+    found = isolation(["uffd-window"], ["load", "vmsplice-before"])
+    rows = [row for row in found.rows if row.memory == ISOLATED and row.state is State.AGAIN]
+    require(rows[0].verdict.result is not Result.UNAVAILABLE, rows[0].verdict.reason or "")
+    assert [(row.verdict.result, row.agrees) for row in rows] == [(Result.LEAK, False)] * 2
 
 
 def test_names_that_nothing_bears() -> None:

@@ -28,6 +28,7 @@ GETS_ROUND = {
     "madvise-dofork", "madvise-dofork-before", "madvise-remove", "map_files", "mremap", "mremap-dontunmap",
     "mremap-dontunmap-before", "mremap-dup", "mremap-dup-before", "pidfd_getfd", "proc-fd", "ptrace-attach",
     "remap_file_pages", "sendfile", "splice-fd", "userfaultfd-kept", "userfaultfd-unregister", "warden-mapping",
+    "warden-mem",
 }
 """What a host in the warden's own process gets round the guard with, whatever the page's history."""
 HOLDS_ON = {

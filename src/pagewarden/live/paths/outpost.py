@@ -22,9 +22,13 @@ class Family(str):
         return importlib.import_module, (str(self),)
 
 
-def act(host: HostSide, family: Family, name: str, direction: Direction, place: int) -> None:
-    """The host side's whole life: an attempt on the page at an offset, and its evidence. The path is of that family."""
-    hand = Hand(Target(host.address + place, os.getpid(), host.warden, *host.fds))
+def act(
+    host: HostSide, family: Family, name: str, direction: Direction, place: int, kept: tuple[str, ...], known: int
+) -> None:
+    """The host side's whole life: an attempt on the page at an offset, and its evidence. The path is of that family;
+    kept: what the host's descriptors are in a Target; known: the page's address in the warden."""
+    fds = dict(zip(kept, host.fds, strict=True))
+    hand = Hand(Target(host.address + place, os.getpid(), host.warden, open_mapping=known, **fds))
     evidence = hand.arm(REGISTRY.paths[name, direction])
     if evidence is None:
         host.report(ARMED)

@@ -3,12 +3,14 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from pagewarden.abi import ptrace
 from pagewarden.live.kernel import syscall
 from pagewarden.live.paths import raw
+from pagewarden.live.paths.outsider import Access, ask
 from pagewarden.live.paths.registry import MARK, SAMPLE, Direction, Target, path
+from pagewarden.vocab import Unavailable
 
 READ, WRITE = Direction.READ, Direction.WRITE
 WALL = 0x40000000  # include/uapi/linux/wait.h, __WALL: the process waited for is no child
@@ -43,12 +45,6 @@ def mem_write(pid: int, address: int) -> bytes:
     return b""
 
 
-def from_outside(target: Target, access: Callable[[int, int], bytes]) -> bytes:
-    """Another process of the same user does it to the host side, which lets itself be looked into."""
-    raw.make_dumpable()
-    return raw.elsewhere(lambda: access(target.host, target.address))
-
-
 @contextlib.contextmanager
 def traced(pid: int) -> Iterator[None]:
     """Another process stopped, with this one as its tracer."""
@@ -75,13 +71,50 @@ def poke(pid: int, address: int) -> bytes:
 
 
 def attach_and_peek(pid: int, address: int) -> bytes:
+    """ptrace(ATTACH, PEEKDATA, DETACH)."""
     with traced(pid):
         return peek(pid, address)
 
 
 def attach_and_poke(pid: int, address: int) -> bytes:
+    """ptrace(ATTACH, POKEDATA, DETACH)."""
     with traced(pid):
         return poke(pid, address)
+
+
+ACCESSES = {
+    access.__name__: access for access in (vm_read, vm_write, mem_read, mem_write, attach_and_peek, attach_and_poke)
+}
+"""What an outsider can be asked for."""
+
+
+def from_outside(target: Target, access: Access, pid: int, address: int) -> bytes:
+    """Another process of the same user does it."""
+    if target.outsider >= 0:
+        return ask(target.outsider, access.__name__, pid, address)
+    return raw.elsewhere(lambda: access(pid, address))
+
+
+def into_host(target: Target, access: Access) -> bytes:
+    """Another process of the same user reaches into the host side, which lets itself be looked into."""
+    raw.make_dumpable()
+    return from_outside(target, access, target.host, target.address)
+
+
+def _look_into_me() -> bytes:
+    raw.make_dumpable()
+    secret, pid = ctypes.create_string_buffer(SAMPLE), os.getpid()
+    return raw.elsewhere(lambda: vm_read(pid, ctypes.addressof(secret)))
+
+
+def peers() -> None:
+    """Unavailable where processes of one user may not look into each other at all. Asked in a child: the process that
+    asks stays as dumpable as it was."""
+    try:
+        raw.elsewhere(_look_into_me)
+    except OSError as error:
+        raise Unavailable(f"a process may not look into another of its user ({error.strerror})",
+                          "set kernel.yama.ptrace_scope to 0 or 1") from error
 
 
 @path("process_vm_readv-self", READ, calls=("process_vm_readv",))
@@ -96,16 +129,16 @@ def vm_write_self(target: Target) -> bytes:
     return vm_write(target.host, target.address)
 
 
-@path("process_vm_readv-peer", READ, calls=("process_vm_readv",))
+@path("process_vm_readv-peer", READ, requires=peers)
 def vm_read_peer(target: Target) -> bytes:
     """process_vm_readv(2) by another process of the same user."""
-    return from_outside(target, vm_read)
+    return into_host(target, vm_read)
 
 
-@path("process_vm_writev-peer", WRITE, calls=("process_vm_writev",))
+@path("process_vm_writev-peer", WRITE, requires=peers)
 def vm_write_peer(target: Target) -> bytes:
     """process_vm_writev(2) by another process of the same user."""
-    return from_outside(target, vm_write)
+    return into_host(target, vm_write)
 
 
 @path("proc-self-mem", READ)
@@ -122,25 +155,25 @@ def mem_write_self(target: Target) -> bytes:
     return mem_write(target.host, target.address)
 
 
-@path("proc-pid-mem", READ)
+@path("proc-pid-mem", READ, requires=peers)
 def mem_read_peer(target: Target) -> bytes:
     """/proc/PID/mem, read by another process of the same user."""
-    return from_outside(target, mem_read)
+    return into_host(target, mem_read)
 
 
-@path("proc-pid-mem", WRITE)
+@path("proc-pid-mem", WRITE, requires=peers)
 def mem_write_peer(target: Target) -> bytes:
     """/proc/PID/mem, written by another process of the same user."""
-    return from_outside(target, mem_write)
+    return into_host(target, mem_write)
 
 
-@path("ptrace-peek", READ, calls=("ptrace",))
+@path("ptrace-peek", READ, requires=peers)
 def ptrace_peek(target: Target) -> bytes:
     """ptrace(ATTACH, PEEKDATA) by another process of the same user."""
-    return from_outside(target, attach_and_peek)
+    return into_host(target, attach_and_peek)
 
 
-@path("ptrace-poke", WRITE, calls=("ptrace",))
+@path("ptrace-poke", WRITE, requires=peers)
 def ptrace_poke(target: Target) -> bytes:
     """ptrace(ATTACH, POKEDATA) by another process of the same user."""
-    return from_outside(target, attach_and_poke)
+    return into_host(target, attach_and_poke)

@@ -13,6 +13,7 @@ from pagewarden.abi.memory import iovec
 from pagewarden.live.kernel import prctl, syscall
 from pagewarden.live.paths.registry import MARK, SAMPLE, Died
 
+PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1  # include/uapi/linux/prctl.h
 _memcpy = CDLL(None).memcpy  # a foreign call, so that a fault in it finds the interpreter at rest
 _memcpy.argtypes = (c_void_p, c_void_p, c_size_t)
 
@@ -25,6 +26,8 @@ def copy(target: int, source: int, length: int) -> None:
 def make_dumpable() -> None:
     """Let this process be looked into by its own user; its files in /proc are root's otherwise (proc(5))."""
     prctl(uapi.PR_SET_DUMPABLE, 1)
+    with contextlib.suppress(OSError):  # EINVAL without the Yama module, which would let only ancestors in
+        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY)
 
 
 def own_memory(length: int) -> int:
@@ -85,7 +88,6 @@ def scratch(content: bytes = b"", flags: int = 0) -> Iterator[int]:
     try:
         if content:
             os.pwrite(first, content, 0)
-            os.fsync(first)
         fd = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_CLOEXEC | flags)
         try:
             yield fd

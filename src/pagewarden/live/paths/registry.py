@@ -27,6 +27,8 @@ class Target:
     host: int  # pid of the host side
     warden: int  # pid of the process that holds the memory: the same when the host cooperates
     kvm: int = -1  # an open /dev/kvm, where the host side may not open it itself
+    outsider: int = -1  # what to ask another process of this user by, where a fork would be in the sandbox as well
+    open_mapping: int = 0  # the page in the warden, where that is another process: no secret helps if this one must
     length: int = PAGE_SIZE
 
 

@@ -101,44 +101,50 @@ def splice_fd(target: Target) -> bytes:
         return os.read(receive, SAMPLE)
 
 
-def private_sides(target: Target) -> list[int]:
-    """Addresses in the warden where the page is mapped, other than the window's own; FileNotFoundError for none,
-    or Unavailable where the memory has none at all."""
+def open_mapping(target: Target) -> int:
+    """The page's address in the warden, not by the window; Unavailable where the memory is mapped once only."""
+    if target.warden != target.host:
+        return target.open_mapping
     _, _, file = file_of(target)
-    place, found = place_of(target), []
+    place = place_of(target)
     for start, stop, offset, other in mappings(target.warden):
         address = start + place - offset
-        own = target.warden == target.host and address == target.address
-        if other == file and start <= address < stop and not own:
-            found.append(address)
-    if not found and target.host == target.warden:
-        raise Unavailable("this memory is mapped once only", "nothing is missing")
-    if not found:
-        raise FileNotFoundError(2, "no open mapping of the memory")
-    return found
+        if other == file and start <= address < stop and address != target.address:
+            return address
+    raise Unavailable("this memory is mapped once only", "nothing is missing")
 
 
-@path("warden-mapping", READ)
+@path("warden-mapping", READ, requires=peers.peers)
 def warden_mapping(target: Target) -> bytes:
-    """The warden's open mapping, found in its /proc/PID/maps and read by whatever reaches it."""
-    address = private_sides(target)[0]
-    return raw.look(address) if target.warden == target.host else peers.vm_read(target.warden, address)
+    """The warden's open mapping: a look in its own process, process_vm_readv(2) from another one."""
+    address = open_mapping(target)
+    if target.warden == target.host:
+        return raw.look(address)
+    return peers.from_outside(target, peers.vm_read, target.warden, address)
 
 
-@path("warden-mapping", WRITE)
+@path("warden-mapping", WRITE, requires=peers.peers)
 def warden_mapping_write(target: Target) -> bytes:
-    """The warden's open mapping, found in its /proc/PID/maps and written."""
-    address = private_sides(target)[0]
-    return raw.poke(address) if target.warden == target.host else peers.vm_write(target.warden, address)
+    """The warden's open mapping: a write in its own process, process_vm_writev(2) from another one."""
+    address = open_mapping(target)
+    if target.warden == target.host:
+        return raw.poke(address)
+    return peers.from_outside(target, peers.vm_write, target.warden, address)
 
 
-@path("ptrace-attach", READ, calls=("ptrace",))
+@path("warden-mem", READ, requires=peers.peers)
+def warden_mem(target: Target) -> bytes:
+    """Another process of the same user reads the warden's open mapping through /proc/PID/mem."""
+    return peers.from_outside(target, peers.mem_read, target.warden, open_mapping(target))
+
+
+@path("warden-mem", WRITE, requires=peers.peers)
+def warden_mem_write(target: Target) -> bytes:
+    """Another process of the same user writes the warden's open mapping through /proc/PID/mem."""
+    return peers.from_outside(target, peers.mem_write, target.warden, open_mapping(target))
+
+
+@path("ptrace-attach", READ, requires=peers.peers)
 def ptrace_attach(target: Target) -> bytes:
-    """Another process of the same user attaches to the warden and reads through its open mapping."""
-    sides = private_sides(target) if target.warden == target.host else []
-
-    def attack() -> bytes:
-        with peers.traced(target.warden):
-            return peers.peek(target.warden, (sides or private_sides(target))[0])
-
-    return raw.elsewhere(attack)
+    """Another process of the same user attaches to the warden and reads its open mapping."""
+    return peers.from_outside(target, peers.attach_and_peek, target.warden, open_mapping(target))

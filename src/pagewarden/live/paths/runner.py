@@ -15,7 +15,7 @@ import msgspec
 
 from pagewarden.live import kernel
 from pagewarden.live.paths.registry import Path
-from pagewarden.live.paths.trial import Evidence, Result, Stage, State, Trial, Verdict
+from pagewarden.live.paths.trial import TIMEOUT, Evidence, Result, Stage, State, Trial, Verdict
 from pagewarden.vocab import InternalError, Unavailable
 
 PR_SET_PDEATHSIG = 1
@@ -51,13 +51,31 @@ class Answer(msgspec.Struct):
     failed: str = ""
 
 
-def run_all(jobs: Sequence[Job[Key]], at_once: int = 2, seconds: float = 5.0) -> Iterator[tuple[Key, Verdict]]:
-    """Every case's verdict, in the order of completion. seconds: how long one case may take until its child is killed.
+def run_all(jobs: Sequence[Job[Key]], at_once: int = 6, seconds: float = 5.0) -> Iterator[tuple[Key, Verdict]]:
+    """Every case's verdict, in the order of completion. at_once: children at a time (they sleep more than they work);
+    seconds: how long one case may take until its child is killed.
 
-    What a child leaves undone when it dies another one does. Raises InternalError when a trial itself failed, rather
-    than its path.
+    What a child leaves undone when it dies another one does. What a path requires is asked once, here. Raises
+    InternalError when a trial itself failed, rather than its path.
     """
-    waiting, running = list(reversed(jobs)), dict[int, _Child[Key]]()
+    lacks = {requires: lack_of(requires) for requires in {case.path.requires for job in jobs for case in job.cases}}
+    for job in jobs:
+        yield from ((case.key, lack) for case in job.cases if (lack := lacks[case.path.requires]) is not None)
+    possible = [Job(job.open, [case for case in job.cases if lacks[case.path.requires] is None]) for job in jobs]
+    yield from _run_all([job for job in reversed(possible) if job.cases], at_once, seconds)
+
+
+def lack_of(requires: Callable[[], None]) -> Verdict | None:
+    """What every trial of a path comes to whose requirement is not met; None when it is."""
+    try:
+        requires()
+    except Unavailable as lack:
+        return Verdict(Result.UNAVAILABLE, reason=str(lack))
+    return None
+
+
+def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[tuple[Key, Verdict]]:
+    running = dict[int, _Child[Key]]()
     poll = select.poll()
     try:
         while waiting or running:
@@ -107,7 +125,7 @@ class _Child(Generic[Key]):
         os.close(self.watch)
         found = [self._read(case, line) for case, line in zip(self.job.cases, lines, strict=False)]
         if len(found) < len(self.job.cases):
-            found.append(Verdict(Result.REFUSED, _how_it_ended(status) if ended else "TIMEOUT"))
+            found.append(Verdict(Result.REFUSED, _how_it_ended(status) if ended else TIMEOUT))
         return found
 
     def _read(self, case: Case[Key], line: bytes) -> Verdict:
@@ -157,7 +175,6 @@ def _run(stage: Stage | Unavailable, case: Case[Any], answers: int) -> Verdict:
     try:
         if isinstance(stage, Unavailable):
             raise stage
-        case.path.requires()
         trial = Trial(stage, case.path, case.state)
         with_handler(lambda number: _send(answers, Answer(trial.judge(Evidence(error=signal.Signals(number).name)))))
         return trial.run()

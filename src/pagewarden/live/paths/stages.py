@@ -8,10 +8,11 @@ from pagewarden.live import kernel
 from pagewarden.live.host_process import HostProcess
 from pagewarden.live.kvm import DEVICE, Kvm
 from pagewarden.live.messages import Kind
-from pagewarden.live.paths import outpost
+from pagewarden.live.paths import outpost, peers
 from pagewarden.live.paths.machine import Copier
+from pagewarden.live.paths.outsider import Outsider
 from pagewarden.live.paths.registry import Path
-from pagewarden.live.paths.trial import BEFORE, Cooperating, Evidence, Stage, State
+from pagewarden.live.paths.trial import BEFORE, TIMEOUT, Cooperating, Evidence, Stage, State
 from pagewarden.live.private_memory import PrivateMemory
 from pagewarden.vocab import PAGE_SIZE, InternalError, PageRange, Refused, Unavailable
 
@@ -72,13 +73,14 @@ class Isolated:
     """A memory whose host side is a process that is not trusted, a new one for each attempt."""
 
     def __init__(self, backing: str, size: int) -> None:
+        self._outsider = Outsider(peers.ACCESSES)
         self.memory = PrivateMemory(size, backing, isolated=True)
         self.memory.private_write(0, BEFORE * (size // PAGE_SIZE))
         page = size // PAGE_SIZE // 2
         self._pages, self._place = PageRange(page, page + 1), page * PAGE_SIZE
         self._host: HostProcess | None = None
         self._lack: Unavailable | None = None
-        self._fds = [fd for fd in [_open_kvm()] if fd >= 0]
+        self._fds = {"outsider": self._outsider.fd, **_open_kvm()}
 
     def reset(self) -> None:
         self.memory.unshare(self._pages)
@@ -108,7 +110,8 @@ class Isolated:
 
     def _spawn(self, path: Path) -> HostProcess:
         return self.memory.spawn(
-            outpost.act, outpost.Family(path.module), path.name, path.direction, self._place, fds=self._fds)
+            outpost.act, outpost.Family(path.module), path.name, path.direction, self._place, tuple(self._fds),
+            self.memory.guest_address + self._place, fds=tuple(self._fds.values()))
 
     def use(self, hint: bytes) -> Evidence:
         assert self._host is not None
@@ -123,7 +126,7 @@ class Isolated:
             message = host.receive(PATIENCE)
         except Refused:
             host.kill()
-            return Evidence(error="TIMEOUT")
+            return Evidence(error=TIMEOUT)
         if message is not None and message.kind is Kind.REPORT and message.value == outpost.ARMED:
             return None
         status = host.wait(PATIENCE) if message is None else host.kill()
@@ -134,12 +137,12 @@ class Isolated:
         return outpost.read(message.data)
 
 
-def _open_kvm() -> int:
-    """A descriptor for the host side, as a VMM has one: it may not be allowed to open the device; -1 without KVM."""
+def _open_kvm() -> dict[str, int]:
+    """A descriptor for the host side, as a VMM has one: it may not be allowed to open the device. None without KVM."""
     try:
-        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        return {"kvm": os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)}
     except OSError:
-        return -1
+        return {}
 
 
 PATIENCE = 5.0

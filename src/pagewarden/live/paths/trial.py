@@ -11,6 +11,8 @@ from pagewarden.live.paths.registry import SAMPLE, Attempt, Died, Direction, Pat
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 CANARY_BYTES = 32
+TIMEOUT = "TIMEOUT"
+"""In place of an errno: no answer in time."""
 BEFORE = b"\x5a" * PAGE_SIZE
 """What every page of a stage holds at first, and the page on trial until its last conversion: no secret."""
 
