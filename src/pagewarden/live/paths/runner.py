@@ -14,6 +14,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import msgspec
 
 from pagewarden.live import kernel
+from pagewarden.live.paths import raw
 from pagewarden.live.paths.registry import Path
 from pagewarden.live.paths.trial import TIMEOUT, Evidence, Result, Stage, State, Trial, Verdict
 from pagewarden.vocab import InternalError, Unavailable
@@ -66,12 +67,18 @@ def run_all(jobs: Sequence[Job[Key]], at_once: int = 6, seconds: float = 5.0) ->
 
 
 def lack_of(requires: Callable[[], None]) -> Verdict | None:
-    """What every trial of a path comes to whose requirement is not met; None when it is."""
-    try:
-        requires()
-    except Unavailable as lack:
-        return Verdict(Result.UNAVAILABLE, reason=str(lack))
-    return None
+    """What every trial of a path comes to whose requirement is not met; None when it is. Asked in a child, for asking
+    may leave traces: soon after an io_uring is closed KVM_CREATE_VM may be interrupted (seen on Linux 6.18)."""
+
+    def reason() -> bytes:
+        try:
+            requires()
+        except Unavailable as lack:
+            return str(lack).encode()
+        return b""
+
+    lack = raw.elsewhere(reason).decode()
+    return Verdict(Result.UNAVAILABLE, reason=lack) if lack else None
 
 
 def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[tuple[Key, Verdict]]:
