@@ -96,6 +96,8 @@ def serve(view: SharedView, disk: Disk, rings: dict[int, Ring], kick: int, inter
             if processed.want_interrupt:
                 os.write(interrupt, bytes([queue]))
         queues = set(os.read(kick, 100))
+        if not queues:
+            return  # the guest is gone
 
 
 @dataclass
@@ -141,6 +143,7 @@ class Guest:
             self.death = os.pidfd_open(self.child)
             return
         try:
+            os.close(self.kick[1])
             self.view.left = steps
             disk = VolatileDisk(self.cache, self.keeps, self.view)
             serve(self.view, disk, self.rings, self.kick[0], self.interrupt[1])
@@ -156,19 +159,21 @@ class Guest:
         os.close(self.death)
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
-    def run(self, until: float, requests: int) -> bool:
-        """Post so many, reap, wait for interrupts; False when the time is over (time.monotonic) or the device dead."""
-        left = requests
+    def run(self, until: float, requests: int) -> str:
+        """Wait for the interrupt that is due, then post so many, reap, wait for more. How it ended: finished, died,
+        or late: the time was over (time.monotonic)."""
+        left, due = requests, any(self.pending)
         while left > 0 or any(self.pending):
-            if left > 0:
-                left -= self._post(min(left, self.dice.randint(1, 6)))
-            if not self._reap():
+            if due:
                 wait = max(0.0, until - time.monotonic())
                 told, _, _ = select.select([self.interrupt[0], self.death], [], [], wait)
                 if not told or self.death in told:
-                    return False
+                    return "died" if told else "late"
                 os.read(self.interrupt[0], 100)
-        return True
+            if left > 0:
+                left -= self._post(min(left, self.dice.randint(1, 6)))
+            due = not self._reap()
+        return "finished"
 
     def _post(self, count: int) -> int:
         queue = self.dice.randrange(len(self.drivers))
