@@ -8,6 +8,7 @@ import typer
 from pagewarden.cli.calibrate import calibrate
 from pagewarden.cli.compare import compare
 from pagewarden.cli.law import law
+from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
 from pagewarden.vocab import InternalError, PagewardenError
 
@@ -15,7 +16,7 @@ app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, law, run, calibrate):
+for verb in (compare, law, probe, run, calibrate):
     app.command()(verb)
 
 
