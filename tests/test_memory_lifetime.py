@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import gc
 import os
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,8 @@ def made(backing: str) -> PrivateMemory:
 
 
 def taken() -> tuple[int, int]:
-    """Open descriptors and mappings of memory files of this process."""
+    """Open descriptors and mappings of memory files of this process, without what only waits for the collector."""
+    gc.collect()
     with open("/proc/self/maps") as lines:
         mappings = sum(1 for line in lines if "memfd" in line or "secretmem" in line or "userfaultfd" in line)
     return len(os.listdir("/proc/self/fd")), mappings
@@ -140,3 +142,13 @@ def test_a_conversion_that_fails_half_way_is_undone(fatal: int, monkeypatch: pyt
                     mem.window.read(page * PAGE_SIZE, 1)
         mem.share(PageRange(1, 10))
         assert mem.window.read(PAGE_SIZE, 9 * PAGE_SIZE) == mem.private_read(PAGE_SIZE, 9 * PAGE_SIZE)
+
+
+def test_a_memory_that_nobody_closed_is_closed_and_said_so() -> None:
+    before = taken()
+    mem = made("uffd-window")
+    mem.share(PageRange(0, 1))
+    with pytest.warns(ResourceWarning, match="unclosed uffd-window memory"):
+        del mem
+        gc.collect()
+    assert taken() == before

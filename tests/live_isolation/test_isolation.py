@@ -16,6 +16,7 @@ import pytest
 
 from live import require
 from pagewarden.live.host_process import HostProcess
+from pagewarden.live.isolated_window import IsolatedWindow
 from pagewarden.live.messages import RECORD, Kind
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
 from pagewarden.vocab import UserMistake
@@ -263,3 +264,24 @@ def test_the_host_side_does_not_outlive_its_guard(mem: PrivateMemory, victim: st
         assert gone(host)
         warden.kill()
     assert gone(zygote)
+
+
+def test_a_host_side_that_ended_unasked_makes_room_for_the_next(mem: PrivateMemory) -> None:
+    first = mem.spawn(host_programs.touch, 0)
+    assert first.receive(SOON) is None
+    second = mem.spawn(host_programs.peek)
+    assert first.wait(SOON) == -signal.SIGBUS and seen(second, 0) is None
+
+
+def test_a_new_zygote_takes_over_from_one_that_died(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.stay)
+    heard(host)
+    backing = mem._backing
+    assert isinstance(backing, IsolatedWindow) and backing._zygote is not None
+    backing._zygote._process.kill()
+    assert host.receive(SOON) is None
+    with pytest.raises(Refused) as caught:
+        host.wait(SOON)
+    assert caught.value.errno == errno.ESRCH
+    backing._zygote._process.wait()
+    assert seen(mem.spawn(host_programs.peek), 0) is None

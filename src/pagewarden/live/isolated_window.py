@@ -3,6 +3,11 @@
 What the host kept of the old page (a pin, a registered buffer, a pipe) lives on for it alone and holds what was
 shared. While a page is replaced, whoever uses it through the guest's view waits: the run is write-protected, its
 bytes are saved, the hole is punched, which unmaps it everywhere, and UFFDIO_COPY puts whole new pages in place.
+
+A user that waits must not hold the interpreter's lock (KVM_RUN and emulators do not; private_read and private_write
+take turns with conversions instead). A user inside a system call waits only where this process may handle kernel
+faults (root, CAP_SYS_PTRACE, or sysctl vm.unprivileged_userfaultfd=1); elsewhere it gets EFAULT, KVM_RUN included: stop
+the vCPUs in a listener there.
 """
 
 import errno
@@ -56,7 +61,7 @@ class IsolatedWindow:
             undo.callback(self._waiting.close)
             undo.enter_context(_undumpable())
             self._zygote: Zygote | None = None
-            self._host: tuple[int, Userfault] | None = None
+            self._host: HostProcess | None = None
             undo.callback(self._end)
             self._release = undo.pop_all()
 
@@ -64,35 +69,36 @@ class IsolatedWindow:
         """Start the host side and greet it: its window is shut as yet, and it runs after `go`."""
         if any(os.path.samestat(os.fstat(fd), os.fstat(self.file)) for fd in fds):
             raise Refused(errno.EPERM, "the memory itself is not for the host side to keep")
-        if self._zygote is None:
+        if self._host is not None and self._host.dead:
+            self._forget_host()
+        if self._host is not None:
+            raise Refused(errno.EBUSY, "the memory has a host side already: one at a time")
+        if self._zygote is None or self._zygote.dead:
             self._zygote = Zygote()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid, pidfd = self._zygote.fork(self.guest.size, self.file, theirs, fds, function, arguments)
+            except BaseException:
+                ours.close()
+                raise
+        self._host = HostProcess(self._zygote, ours, pid, pidfd)
         try:
-            with theirs:
-                pid = self._zygote.fork(self.guest.size, self.file, theirs, fds, function, arguments)
+            self._host.greet()
         except BaseException:
-            ours.close()
-            raise
-        host = HostProcess(self._zygote, ours, pid)
-        try:
             self._forget_host()
-            self._host = host.greet()
-        except BaseException:
-            host.kill()
             raise
-        return host
+        return self._host
 
     def open(self, offset: int, length: int) -> None:
-        if self._host is None:
+        if self._host is None or self._host.guard is None:
             return
-        address, guard = self._host
         try:
-            open_window(guard, address, self.guest, offset, length)
+            open_window(self._host.guard, self._host.address, self.guest, offset, length)
         except OSError as error:
-            if error.errno != errno.ESRCH:  # the host side is dead: nobody sees anything
+            if error.errno != errno.ESRCH:  # when it is dead nobody sees anything
                 self.shut(offset, length)
                 raise
-            self._forget_host()
 
     def shut(self, offset: int, length: int) -> None:
         for start in range(offset, offset + length, STEP):
@@ -131,13 +137,13 @@ class IsolatedWindow:
 
     def _forget_host(self) -> None:
         if self._host is not None:
-            self._host[1].close()
+            self._host.bury()
             self._host = None
 
     def _end(self) -> None:
+        self._forget_host()
         if self._zygote is not None:
             self._zygote.close()
-        self._forget_host()
 
 
 _isolating: list[int] = []

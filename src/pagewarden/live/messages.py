@@ -1,9 +1,9 @@
 """What the warden and the untrusted host side say to each other: one fixed record, and nothing is ever unpickled."""
 
 import errno
+import os
 import select
 import socket
-from array import array
 from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
@@ -35,8 +35,7 @@ def send(channel: socket.socket, kind: Kind, value: int = 0, data: bytes = b"", 
     """Send one record; OSError, ValueError for more than DATA_MAX bytes."""
     if len(data) > DATA_MAX:
         raise ValueError(f"{len(data)} bytes do not fit a message of {DATA_MAX}")
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
-    channel.sendmsg([RECORD.pack(kind, len(data), value, data)], rights)
+    socket.send_fds(channel, [RECORD.pack(kind, len(data), value, data)], fds)
 
 
 def receive(channel: socket.socket, timeout: float | None, accepted: tuple[Kind, ...], fds: int = 0) -> Message | None:
@@ -45,20 +44,16 @@ def receive(channel: socket.socket, timeout: float | None, accepted: tuple[Kind,
     if not select.select([channel], [], [], timeout)[0]:
         raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
     try:
-        raw, ancillary, flags, _ = channel.recvmsg(RECORD.size + 1, socket.CMSG_SPACE(4 * max(fds, 1)))
+        raw, got, flags, _ = socket.recv_fds(channel, RECORD.size + 1, max(fds, 1))
     except ConnectionResetError:
         return None
-    got = array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            got.frombytes(data[: len(data) - len(data) % got.itemsize])
     if not raw and not got:
         return None
     try:
-        return _checked(raw, flags, list(got), accepted, fds)
+        return _checked(raw, flags, got, accepted, fds)
     except Refused:
         for fd in got:
-            socket.close(fd)
+            os.close(fd)
         raise
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -37,6 +38,7 @@ class PrivateMemory:
         self, size: int, backing: str = "auto", *, isolated: bool = False, use: Use = "any", shared: bool = False,
         vm: int | None = None,
     ) -> None:
+        self._closed = True  # until there is something to close
         self._pages = pages_of(size)
         self.size = size
         self._backing, self.why = choose(size, backing, isolated, use, shared, vm)
@@ -248,6 +250,11 @@ class PrivateMemory:
                 if self._window is not None:
                     self._window.close()
                 self._backing.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {self.backing} memory", ResourceWarning, stacklevel=2, source=self)
+            self.close()
 
     def __enter__(self) -> Self:
         return self

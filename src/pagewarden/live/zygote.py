@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from struct import Struct
@@ -26,7 +25,6 @@ ANSWER = Struct("<q")
 REQUEST_MAX = 128 << 10
 """Bytes of a pickled function and its arguments: one message of a SOCK_SEQPACKET socket."""
 FDS_MAX = 64
-KILL, FORK = b"K", b"F"
 
 
 class Zygote:
@@ -39,85 +37,75 @@ class Zygote:
                 [sys.executable, "-m", "pagewarden.live.zygote", str(theirs.fileno())], pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
-        self._busy = False
 
     def fork(self, size: int, file: int, channel: socket.socket, fds: tuple[int, ...],
-             function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
-        """Start a host side; its pid. The function must be importable by name, it and its arguments small:
-        UserMistake. Refused(EBUSY) while one runs."""
-        if self._busy:
-            raise Refused(errno.EBUSY, "the memory has a host side already: one at a time")
+             function: Callable[..., object], arguments: tuple[Any, ...]) -> tuple[int, int]:
+        """Start a host side; its pid and a pidfd. The function must be importable by name, it and its arguments small:
+        UserMistake. The caller sees to it that none runs."""
         if "<" in function.__qualname__ or function.__module__ == "__main__":
             raise UserMistake(f"{function.__qualname__} of {function.__module__} cannot be imported by a new process: "
                               "define it at the top of a module")
-        request = FORK + pickle.dumps((size, os.getpid(), function.__module__, function.__qualname__, arguments))
+        request = pickle.dumps((size, os.getpid(), function.__module__, function.__qualname__, arguments))
         if len(request) > REQUEST_MAX or len(fds) > FDS_MAX - 2:
             raise UserMistake(f"{len(request)} bytes of arguments and {len(fds)} descriptors are too many to pass "
                               f"(at most {REQUEST_MAX} and {FDS_MAX - 2}): put the data into a file and keep that")
-        rights = array("i", (file, channel.fileno(), *fds))
-        self._control.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        self._busy = True
-        return self._answer(None)
+        socket.send_fds(self._control, [request], [file, channel.fileno(), *fds])
+        pid, pidfds = self._answer(None)
+        return pid, pidfds[0]
+
+    @property
+    def dead(self) -> bool:
+        """Has it come to an end on its own? Its host side then did too."""
+        return self._process.poll() is not None
 
     def ended(self, timeout: float | None) -> int:
         """How the host side ended: its exit status, or minus the signal; Refused(ETIMEDOUT)."""
-        status = self._answer(timeout)
-        self._busy = False
+        status, _ = self._answer(timeout)
         return status
-
-    def kill(self) -> None:
-        """End the host side, if one runs; `ended` tells when it has."""
-        if self._busy:
-            self._control.send(KILL)
 
     def close(self) -> None:
         """End the host side, then the zygote."""
         self._control.close()
         self._process.wait()
 
-    def _answer(self, timeout: float | None) -> int:
+    def _answer(self, timeout: float | None) -> tuple[int, list[int]]:
         if not select.select([self._control], [], [], timeout)[0]:
             raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
-        raw = self._control.recv(ANSWER.size)
+        try:
+            raw, fds, _, _ = socket.recv_fds(self._control, ANSWER.size, 1)
+        except ConnectionResetError:
+            raw = b""
         if len(raw) != ANSWER.size:
-            self._busy = False
             raise Refused(errno.ESRCH, "the process that starts host sides has died")
-        return int(ANSWER.unpack(raw)[0])
+        return int(ANSWER.unpack(raw)[0]), fds
 
 
 def serve(control: socket.socket) -> None:
     """The zygote's whole life: fork a host side when asked, wait for its end, until the warden is gone."""
     while True:
-        request, ancillary, _, _ = control.recvmsg(REQUEST_MAX, socket.CMSG_SPACE(4 * FDS_MAX))
+        request, fds, _, _ = socket.recv_fds(control, REQUEST_MAX, FDS_MAX)
         if not request:
             return
-        if request[:1] != FORK:
-            continue  # a late KILL: the host side had ended
-        fds = array("i")
-        for _, _, data in ancillary:
-            fds.frombytes(data)
         keeper, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            _become_host_side(list(fds), theirs, request[1:])
+            _become_host_side(fds, theirs, request)
         theirs.close()
         for fd in fds:
             os.close(fd)
-        control.send(ANSWER.pack(pid))
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(control, [ANSWER.pack(pid)], [pidfd])
         with keeper:  # the host side's userfaultfd lies in its queue until that is dead
-            status = _end_of(pid, control)
+            status = _end_of(pid, pidfd, control)
         control.send(ANSWER.pack(status))
 
 
-def _end_of(pid: int, control: socket.socket) -> int:
-    """Wait for the host side; kill it when told to, or when the warden is gone."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        if control.fileno() in select.select([control.fileno(), pidfd], [], [])[0]:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    finally:
-        os.close(pidfd)
+def _end_of(pid: int, pidfd: int, control: socket.socket) -> int:
+    """Wait for the host side; kill it when the warden is gone (it says nothing else meanwhile)."""
+    if control.fileno() in select.select([control.fileno(), pidfd], [], [])[0]:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _become_host_side(fds: list[int], keeper: socket.socket, request: bytes) -> None:
