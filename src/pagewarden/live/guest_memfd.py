@@ -8,19 +8,14 @@ from contextlib import ExitStack
 from pagewarden.abi import kvm
 from pagewarden.live.backing import Price, keep_to_this_process, punch_hole
 from pagewarden.live.kernel import Region, ioctl
+from pagewarden.live.kvm import Kvm
 from pagewarden.vocab import Event, Unavailable
 
 
 def create_vm() -> int:
     """The fd of a new virtual machine; Unavailable without KVM."""
-    try:
-        device = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise Unavailable(f"/dev/kvm: {error.strerror}", "needs KVM, and write permission on /dev/kvm") from error
-    try:
-        return ioctl(device, kvm.KVM_CREATE_VM, 0)
-    finally:
-        os.close(device)
+    with Kvm() as device:
+        return device.create_vm_fd()
 
 
 def flags_offered(vm: int) -> int:

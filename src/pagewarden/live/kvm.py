@@ -15,6 +15,8 @@ from pagewarden.live import kernel
 from pagewarden.vocab import Unavailable
 
 DEVICE = "/dev/kvm"
+PATIENCE = 100
+"""Times that KVM_CREATE_VM is tried when it is interrupted."""
 
 
 def backend() -> str:
@@ -71,7 +73,17 @@ class Kvm(_Handle):
 
     def create_vm(self) -> "Vm":
         """A VM of the default type."""
-        return Vm(self._ioctl(uapi.KVM_CREATE_VM), self.get_vcpu_mmap_size())
+        return Vm(self.create_vm_fd(), self.get_vcpu_mmap_size())
+
+    def create_vm_fd(self) -> int:
+        """The bare descriptor of one. Work that is pending for this task, of an io_uring that was closed say, interrupts
+        the call (seen on Linux 6.18): it is tried again."""
+        for _ in range(PATIENCE):
+            try:
+                return self._ioctl(uapi.KVM_CREATE_VM)
+            except InterruptedError:
+                continue
+        return self._ioctl(uapi.KVM_CREATE_VM)
 
 
 def _device_advice(code: int | None) -> str:
