@@ -76,8 +76,8 @@ class Kvm(_Handle):
         return Vm(self.create_vm_fd(), self.get_vcpu_mmap_size())
 
     def create_vm_fd(self) -> int:
-        """The bare descriptor of one. Work that is pending for this task, of an io_uring that was closed say, interrupts
-        the call (seen on Linux 6.18): it is tried again."""
+        """The bare descriptor of one. Work that is pending for this task, of a closed io_uring say, interrupts the call
+        (seen on Linux 6.18): it is tried again."""
         for _ in range(PATIENCE):
             try:
                 return self._ioctl(uapi.KVM_CREATE_VM)
