@@ -57,7 +57,7 @@ class Window:
         region: Region,
         settle: AbstractContextManager[object] | None = None,
         reopen: Callable[[int], bool] = lambda offset: False,
-        hold: Callable[..., AbstractContextManager[object]] = nullcontext,
+        hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext(),
     ) -> None:
         """settle: held while no conversion is under way; reopen(offset), called inside it: True when the page at the
         offset is shared (and was opened again); hold(*ranges): keeps those pages as they are."""
