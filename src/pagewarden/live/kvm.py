@@ -55,12 +55,17 @@ class Kvm(_Handle):
             super().__init__(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             raise Unavailable(f"{DEVICE}: {error.strerror}", _device_advice(error.errno)) from error
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
         version = self._ioctl(uapi.KVM_GET_API_VERSION)
         if version != uapi.KVM_API_VERSION:
-            self.close()
             raise Unavailable(f"KVM API version {version}, not {uapi.KVM_API_VERSION}", "use a kernel since 2.6.22")
         if not self.check_extension(uapi.KVM_CAP_SYNC_REGS) & uapi.KVM_SYNC_X86_REGS:
-            self.close()
             raise Unavailable("KVM lacks KVM_CAP_SYNC_REGS", "use a kernel since 4.17, on x86")
 
     def check_extension(self, capability: int) -> int:
