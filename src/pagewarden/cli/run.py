@@ -21,6 +21,9 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="What is on FILE may be lost.")] = False,
     requests: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N requests.")] = None,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="The device in a process of its own that is not trusted.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the disk and the last buffers, too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -48,7 +51,7 @@ def run(
             chosen = default_mix(requests or REQUESTS)
         else:
             chosen = first(load(workload, progress.of(f"reading {workload}")), requests)
-    plan = Plan(design, backing, cpu, verify=verify, batch=min(chosen.depth, DEEPEST))
+    plan = Plan(design, backing, cpu, isolated, verify, batch=min(chosen.depth, DEEPEST))
     with open_disk(chosen, disk, overwrite) as opened:
         try:
             found = study(plan, chosen, opened)

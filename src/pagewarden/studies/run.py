@@ -11,7 +11,7 @@ from pagewarden.guest.hypercalls import Number, Outcome
 from pagewarden.guest.program import Program
 from pagewarden.studies.run_canary import Sight
 from pagewarden.studies.run_disk import Bytes, DiskFile
-from pagewarden.studies.run_machine import Machine, Wrap, chosen_cpu, machine_for
+from pagewarden.studies.run_machine import Machine, Meter, chosen_cpu, machine_for
 from pagewarden.studies.run_plan import Plan, describe, replayed
 from pagewarden.studies.run_warm import warm
 from pagewarden.vocab import Event
@@ -66,7 +66,7 @@ class Run:
         return self.requests / self.seconds
 
 
-def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, wrap: Wrap | None = None) -> Run:
+def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter: Meter | None = None) -> Run:
     """Make a machine, run the workload's guest on it, look at what it left.
 
     look: search for the guest's secret in the host afterwards. Raises GuestStopped, Unavailable, UserMistake.
@@ -74,7 +74,7 @@ def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, wrap:
     warm()
     content = disk.read()
     described = describe(plan, workload, disk, content)
-    with machine_for(plan, described, disk, wrap) as machine:
+    with machine_for(plan, described, disk, meter) as machine:
         before = machine.memory.statistics()
         start = time.perf_counter()
         outcome = machine.run()

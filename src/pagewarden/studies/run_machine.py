@@ -4,6 +4,7 @@ import gc
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from pagewarden.guest.hypercalls import PORTS, Outcome
 from pagewarden.guest.interpret import interpret
@@ -18,59 +19,81 @@ from pagewarden.live.host_half import HostHalf
 from pagewarden.live.kvm import Kvm
 from pagewarden.live.kvm_cpu import KvmMachine, Slot
 from pagewarden.memory import PrivateMemory
-from pagewarden.port import Cpu
+from pagewarden.port import Cpu, Memory
 from pagewarden.sim.memory import ModelMemory
 from pagewarden.studies.run_canary import PAGES, Canary, Sight, search_process
 from pagewarden.studies.run_core import search_core
 from pagewarden.studies.run_disk import LONGEST, DiskFile
 from pagewarden.studies.run_host import LocalDevice, ModelHalf, Path, Tally
+from pagewarden.studies.run_isolated import IsolatedDevice, WardensMemory
 from pagewarden.studies.run_plan import BY_FILE_CALLS, Plan
 from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
 
-Wrap = Callable[[Path], Path]
-"""Put around the host's way to the bytes by whoever counts what it does."""
+
+class Meter(Protocol):
+    """Somebody who counts what a run makes the kernel do. Each method gives back what it was given, watched."""
+
+    def memory(self, memory: Memory) -> Memory: ...
+    def path(self, path: Path) -> Path: ...
+    def device(self, notify: Callable[[int], None]) -> Callable[[int], None]: ...
+    def run(self, go: Callable[[], Outcome]) -> Outcome:
+        """Call it, counting."""
 
 
 class LiveMachine:
     """On real private memory, on an emulated CPU or on KVM."""
 
     def __init__(self, plan: Plan, kind: str, described: Program, disk: DiskFile, opened: ExitStack,
-                 wrap: Wrap | None = None) -> None:
+                 meter: Meter | None = None) -> None:
         self._plan, self._described = plan, described
         self._canary, at = Canary.random(), described.layout.end
         self.memory = memory = opened.enter_context(memory_for(plan, kind, at + self._canary.size))
         self.backing, self.why = memory.backing, memory.why
-        self.policy = f"{memory.backing}-isolated" if plan.isolated else memory.backing
+        self.policy = memory.backing + "-isolated" * plan.isolated
         self._code = assemble(described)
         for gpa, content in image(described, self._code.content):
             memory.populate(gpa, content)
-        self.device = self._device(disk, opened, wrap)
+        self.device = self._device(disk, opened, meter)
         opened.callback(self.device.close)
-        self.warden = Warden(memory, [described], self.device.notify)
+        self._meter = meter
+        known: Memory = WardensMemory(memory) if plan.isolated else memory
+        self.warden = Warden(meter.memory(known) if meter else known, [described],
+                             meter.device(self.device.notify) if meter else self.device.notify)
         self._cpu = opened.enter_context(cpu_for(kind, memory))
         self.backend, self.level = self._cpu.backend, self._cpu.level
-        self.outs = 0  # exits: times that the guest has spoken
         secret = self._canary.code(at)
         memory.populate(at, secret.content)
         serve(Guest(self._cpu, secret, self.warden, 1))
         self.warden.calls.clear()
+        self._guest = Guest(self._cpu, self._code, self.warden, described.outs)
 
-    def _device(self, disk: DiskFile, opened: ExitStack, wrap: Wrap | None) -> LocalDevice:
+    @property
+    def outs(self) -> int:
+        """Exits: times that the guest has written a port."""
+        return self._guest.outs
+
+    def _device(self, disk: DiskFile, opened: ExitStack, meter: Meter | None) -> LocalDevice | IsolatedDevice:
+        if self._plan.isolated:
+            return IsolatedDevice(self._described, self.memory, disk, self._plan.patience)
         half = opened.enter_context(HostHalf(self.memory, disk.fd, LONGEST))
         path = half.paths[self._plan.design]
-        flushes = {Event.TLBI: 1} if self._plan.design == "remap" else {}  # munmap's, which no memory counts
-        return LocalDevice(self._described, self.memory.window, disk, wrap(path) if wrap else path, Tally(flushes))
+        tally = Tally({Event.TLBI: 1} if self._plan.design == "remap" else {})  # munmap's, which no memory counts
+        return LocalDevice(self._described, self.memory.window, disk, meter.path(path) if meter else path, tally)
 
     def run(self) -> Outcome:
         """To its end; GuestStopped for any other."""
-        guest = Guest(self._cpu, self._code, self.warden, self._described.outs)
-        try:
-            return serve(guest, self._plan.patience)
-        finally:
-            self.outs = guest.outs
+        def go() -> Outcome:
+            return serve(self._guest, self._plan.patience)
+
+        return self._meter.run(go) if self._meter else go()
 
     def look(self, core: bool) -> Sight:
-        """What the host can see of the guest's secret: everything mapped here but the warden's own view."""
+        """What the host can see of the guest's secret: everything mapped here but the warden's own view, or all that
+        the device's process has."""
+        if isinstance(self.device, IsolatedDevice):
+            sight = search_process(self._canary, self.device.pid, f"process {self.device.pid} of the device")
+            sight.core_why = "its memory was read from outside instead, as a debugger would"
+            return sight
         size, window = self.memory.size, self.memory.window.address
         own = () if self.memory.guest_address == window else ((self.memory.guest_address,
                                                                self.memory.guest_address + size),)
@@ -91,6 +114,9 @@ def memory_for(plan: Plan, kind: str, size: int) -> PrivateMemory:
     if plan.backing == "guest-memfd":
         raise UserMistake("this kernel's guest_memfd converts no page, and every design shares pages as it runs; "
                           "uffd-window and memfd-secret do it")
+    if plan.backing == "memfd-secret" and kind == "kvm":
+        raise Unavailable("KVM cannot run a guest in memfd_secret: it takes pages by GUP, which that refuses",
+                          "use --backing uffd-window, or --cpu unicorn")
     return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use)
 
 
@@ -114,7 +140,7 @@ class ModelMachine:
 
     backend, level = "interpreted", "no CPU: steps, not instructions"
 
-    def __init__(self, plan: Plan, described: Program, disk: DiskFile, wrap: Wrap | None = None) -> None:
+    def __init__(self, plan: Plan, described: Program, disk: DiskFile) -> None:
         name = "uffd-window" if plan.backing == "auto" else plan.backing
         self.policy = name + "-isolated" * (plan.isolated and name == "uffd-window")
         self._described, self._canary = described, Canary.random()
@@ -125,7 +151,7 @@ class ModelMachine:
         for gpa, content in image(described, b""):
             self.memory.populate(gpa, content)
         half: Path = ModelHalf(self.memory, plan.design, disk.fd)
-        self.device = LocalDevice(described, self.memory.window, disk, wrap(half) if wrap else half, Tally())
+        self.device = LocalDevice(described, self.memory.window, disk, half, Tally())
         self.warden = Warden(self.memory, [described], self.device.notify)
         self.outs = 0
 
@@ -186,11 +212,11 @@ def chosen_cpu(name: str) -> tuple[str, str]:
 
 
 @contextmanager
-def machine_for(plan: Plan, described: Program, disk: DiskFile, wrap: Wrap | None = None) -> Iterator[Machine]:
+def machine_for(plan: Plan, described: Program, disk: DiskFile, meter: Meter | None = None) -> Iterator[Machine]:
     """The plan's machine; Unavailable, UserMistake."""
     kind, _ = chosen_cpu(plan.cpu)
     with ExitStack() as opened:
         if kind == "interpreted":
-            yield ModelMachine(plan, described, disk, wrap)
+            yield ModelMachine(plan, described, disk)
         else:
-            yield LiveMachine(plan, kind, described, disk, opened, wrap)
+            yield LiveMachine(plan, kind, described, disk, opened, meter)
