@@ -238,8 +238,13 @@ class Guest:
             self.kept |= done.settled
 
     def lose_power(self) -> None:
-        """What was flushed is there; of the rest, each sector has what was last written or what was kept."""
+        """What was flushed is there; of the rest, each sector has what was last written or what was kept.
+
+        What the device completed before it died is complete: it may be lost, but it is not done again.
+        """
+        self._reap()
         flights = [pending for queue in self.pending for pending in queue.values() if pending.kind == OUT]
+        flushes = [pending for queue in self.pending for pending in queue.values() if pending.kind == FLUSH]
         flying = {n for pending in flights for n, _ in blocks(pending.sector, pending.data)}
         for sector in range(SECTORS):
             kept, cached = (os.pread(file, SECTOR, sector * SECTOR) for file in (self.keeps, self.cache))
@@ -248,6 +253,8 @@ class Guest:
             for file in (self.keeps, self.cache):
                 os.pwrite(file, left, sector * SECTOR)
             self.kept[sector] = left
+            for flush in flushes:
+                flush.settled[sector] = left
             if sector not in flying:
                 self.content[sector] = left
                 self.written[sector] = {left}
