@@ -38,12 +38,14 @@ class DriverAndDevice(RuleBasedStateMachine):
         os.ftruncate(self.file, SECTORS * SECTOR)
         self.model = bytearray(SECTORS * SECTOR)
         self.waiting: list[list[Expected]] = [[] for _ in range(QUEUES)]
+        self.rig = Rig(FakeView(1 << 20), Disk(self.file))
         self.begin(0, True)
 
     @precondition(lambda self: not any(self.waiting))
     @rule(index=st.sampled_from([0, 1, 0x7FFF, 0xFFF8, 0xFFFE, 0xFFFF]), events=st.booleans())
     def begin(self, index: int, events: bool) -> None:
         """Fresh rings, which have come to this index."""
+        self.rig.device.close()
         self.view = FakeView(1 << 20)
         self.rig = Rig(self.view, Disk(self.file), DEFAULT if events else DEFAULT & ~EVENT, SIZE, QUEUES)
         for driver, ring in zip(self.rig.drivers, self.rig.rings.values(), strict=True):
