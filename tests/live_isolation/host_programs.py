@@ -11,6 +11,7 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
 from pagewarden.live.host_side import HostSide
 from pagewarden.live.kernel import syscall
+from pagewarden.live.messages import RECORD, Kind
 from pagewarden.vocab import PAGE_SIZE, PrivateAccess
 
 
@@ -120,6 +121,17 @@ def shout(host: HostSide, raw: bytes) -> None:
     """Send the warden something that is no message."""
     socket.socket(fileno=os.dup(host._channel.fileno())).send(raw)
     time.sleep(60)
+
+
+def smuggle(host: HostSide) -> None:
+    """A report that brings a descriptor along."""
+    socket.send_fds(host._channel, [RECORD.pack(Kind.REPORT, 0, 0, b"")], [2])
+    time.sleep(60)
+
+
+def environment(host: HostSide) -> None:
+    for name in os.environ:
+        host.report(0, name.encode())
 
 
 def fail(host: HostSide) -> None:

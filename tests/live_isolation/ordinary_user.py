@@ -5,7 +5,8 @@ import sys
 
 import host_programs
 
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory
+from pagewarden.live.counters import Counters, Ledger
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
 
 
 def cooperating(backing: str) -> None:
@@ -38,9 +39,23 @@ def isolated() -> None:
         assert len(reports) == 21 and all(code for code, _ in reports), reports
 
 
+def counting() -> None:
+    with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as mem:
+        try:
+            with Counters("tlb_flush"):
+                return  # this system lets everybody count
+        except Unavailable as lacking:
+            reason = str(lacking)
+        with Ledger(mem.statistics, reason) as counted:
+            mem.share(PageRange(0, 2))
+            mem.unshare(PageRange(0, 2))
+        assert (counted["tlbi"], counted.source) == (1, "ledger") and "tlb_flush" in counted.reason
+
+
 if __name__ == "__main__":
     assert os.geteuid() != 0
     for name in sys.argv[1:]:
         cooperating(name)
     isolated()
+    counting()
     print("all done")

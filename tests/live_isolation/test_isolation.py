@@ -15,6 +15,7 @@ import host_programs
 import pytest
 
 from live import require
+from pagewarden.live import isolated_window
 from pagewarden.live.host_process import HostProcess
 from pagewarden.live.isolated_window import IsolatedWindow
 from pagewarden.live.messages import RECORD, Kind
@@ -168,6 +169,21 @@ def test_a_message_that_is_none_of_ours_ends_the_host_side(mem: PrivateMemory, r
     assert host.wait(SOON) == -signal.SIGKILL
 
 
+def test_a_descriptor_is_not_taken_from_it(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.smuggle)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Refused) as caught:
+        host.receive(SOON)
+    assert caught.value.errno == errno.EPROTO and len(os.listdir("/proc/self/fd")) == before
+
+
+def test_it_does_not_inherit_the_environment(mem: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    host = mem.spawn(host_programs.environment)
+    names = {message.data for message in iter(lambda: host.receive(SOON), None) if message.kind is Kind.REPORT}
+    assert b"PYTHONPATH" in names and b"SECRET_TOKEN" not in names
+
+
 def test_the_words_of_a_failing_function_arrive(mem: PrivateMemory) -> None:
     host = mem.spawn(host_programs.fail)
     done = host.receive(SOON)
@@ -285,3 +301,31 @@ def test_a_new_zygote_takes_over_from_one_that_died(mem: PrivateMemory) -> None:
     assert caught.value.errno == errno.ESRCH
     backing._zygote._process.wait()
     assert seen(mem.spawn(host_programs.peek), 0) is None
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_unshare_that_fails_half_way_is_undone(mem: PrivateMemory, failing: int,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are replaced in pieces; the n-th fails: the host sees all of them as before."""
+    monkeypatch.setattr(isolated_window, "STEP", 2 * PAGE_SIZE)
+    mem.share(PageRange(1, 7))
+    host = mem.spawn(host_programs.peek)
+    backing = mem._backing
+    assert isinstance(backing, IsolatedWindow)
+    register, calls = backing._waiting.register, []
+
+    def limited(address: int, length: int, mode: int) -> None:
+        calls.append(address)
+        if len(calls) == failing + 1:
+            raise OSError(errno.ENOMEM, "no memory")
+        register(address, length, mode)
+
+    monkeypatch.setattr(backing._waiting, "register", limited)
+    with pytest.raises(Refused) as caught:
+        mem.unshare(PageRange(0, PAGES))
+    assert (caught.value.errno, caught.value.offset) == (errno.ENOMEM, PAGE_SIZE)
+    for page in range(PAGES):
+        assert mem.is_shared(page) == (1 <= page < 7)
+        assert seen(host, page) == (b"page %03d" % page if 1 <= page < 7 else None)
+    mem.unshare(PageRange(0, PAGES))
+    assert [seen(host, page) for page in range(PAGES)] == [None] * PAGES

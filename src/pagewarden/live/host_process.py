@@ -2,12 +2,12 @@
 
 import errno
 import os
-import select
 import signal
 import socket
 from contextlib import suppress
 
 from pagewarden.live import messages
+from pagewarden.live.kernel import readable
 from pagewarden.live.messages import Kind, Message
 from pagewarden.live.userfault import Userfault
 from pagewarden.live.zygote import Zygote
@@ -44,13 +44,15 @@ class HostProcess:
         """How it ended: 0, 1 when its function raised, or minus the signal. Refused(ETIMEDOUT), and Refused(ESRCH) when
         nobody can tell any more."""
         if self._status is None:
+            if self._pidfd < 0:
+                raise Refused(errno.ESRCH, "the host side is dead, and who knew how is dead too")
             self._status = self._zygote.ended(timeout)
         return self._status
 
     @property
     def dead(self) -> bool:
         """Has it come to its end?"""
-        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
+        return self._pidfd < 0 or bool(readable([self._pidfd], 0))
 
     def kill(self) -> int:
         """End it, and how it ended; Refused(ESRCH) as for wait."""
@@ -61,7 +63,7 @@ class HostProcess:
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            select.select([self._pidfd], [], [])
+            readable([self._pidfd], None)
 
     def _expect(self, timeout: float | None, kinds: tuple[Kind, ...], fds: int = 0) -> Message | None:
         try:

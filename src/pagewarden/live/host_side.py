@@ -5,6 +5,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pagewarden.abi import memory as uapi
@@ -57,6 +58,8 @@ def run(
         print(words, file=sys.stderr, flush=True)
         messages.send(channel, Kind.DONE, 1, words.encode()[-messages.DATA_MAX:])
     finally:
+        with suppress(OSError, ValueError):  # what is not to be had any more is not to be flushed
+            sys.stdout.flush()
         os._exit(status)
 
 

@@ -35,6 +35,7 @@ STEP = 1 << 20
 PATIENCE = 1000
 """Tries, a millisecond apart, at getting fresh pages before the bytes are given up as lost."""
 
+
 class IsolatedWindow:
     """A memfd whose open mapping is this process's alone; the host side's window is opened through its userfaultfd.
 
@@ -97,12 +98,17 @@ class IsolatedWindow:
             open_window(self._host.guard, self._host.address, self.guest, offset, length)
         except OSError as error:
             if error.errno != errno.ESRCH:  # when it is dead nobody sees anything
-                self.shut(offset, length)
+                for start, count in _steps(offset, length):
+                    self._replace(start, count)
                 raise
 
     def shut(self, offset: int, length: int) -> None:
-        for start in range(offset, offset + length, STEP):
-            self._replace(start, min(STEP, offset + length - start))
+        for start, count in _steps(offset, length):
+            try:
+                self._replace(start, count)
+            except OSError:
+                self.open(offset, start - offset)
+                raise
 
     def _replace(self, offset: int, length: int) -> None:
         address = self.guest.address + offset
@@ -144,6 +150,11 @@ class IsolatedWindow:
         self._forget_host()
         if self._zygote is not None:
             self._zygote.close()
+
+
+def _steps(offset: int, length: int) -> list[tuple[int, int]]:
+    """A run in pieces of at most STEP: where each starts, and its length."""
+    return [(start, min(STEP, offset + length - start)) for start in range(offset, offset + length, STEP)]
 
 
 _isolating: list[int] = []

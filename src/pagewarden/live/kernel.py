@@ -9,6 +9,8 @@ import errno
 import mmap
 import os
 import platform
+import select
+from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
 from typing import Any
@@ -18,7 +20,7 @@ from pagewarden.abi.memory_syscalls import SYSCALLS
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
 
 __all__ = ["Region", "bytes_address", "ioctl", "ioctl_inplace", "map_anywhere", "memfd", "memfd_secret", "number_of",
-           "pages_of", "prctl", "symbol", "syscall", "twin", "unmap"]
+           "pages_of", "prctl", "readable", "symbol", "syscall", "twin", "unmap"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -107,6 +109,14 @@ def map_anywhere(size: int, fd: int, offset: int) -> int:
 def unmap(address: int, size: int) -> None:
     """munmap(2); OSError."""
     syscall("munmap", address, size)
+
+
+def readable(fds: Sequence[int], timeout: float | None) -> list[int]:
+    """Which of the descriptors have something to read or are at their end, after at most so many seconds."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
 
 
 def pages_of(size: int) -> int:

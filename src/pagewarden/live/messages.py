@@ -2,12 +2,12 @@
 
 import errno
 import os
-import select
 import socket
 from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+from pagewarden.live.kernel import readable
 from pagewarden.vocab import Refused
 
 RECORD = Struct("<IIq240s")
@@ -41,7 +41,7 @@ def send(channel: socket.socket, kind: Kind, value: int = 0, data: bytes = b"", 
 def receive(channel: socket.socket, timeout: float | None, accepted: tuple[Kind, ...], fds: int = 0) -> Message | None:
     """The next record, None at the end. It comes from whoever is at the other end, so every field is checked:
     Refused(EPROTO) for anything malformed or not accepted now, Refused(ETIMEDOUT) after `timeout` seconds."""
-    if not select.select([channel], [], [], timeout)[0]:
+    if not readable([channel.fileno()], timeout):
         raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
     try:
         raw, got, flags, _ = socket.recv_fds(channel, RECORD.size + 1, max(fds, 1))

@@ -168,7 +168,8 @@ class PrivateMemory:
             return self._consumers.hold(ranges)
 
     def subscribe(self, listener: Listener) -> None:
-        """Tell the listener around each conversion and punch. It may refuse by raising Refused in invalidate_begin."""
+        """Tell the listener around each conversion and punch. It may refuse by raising Refused in invalidate_begin.
+        There it must not wait for a thread that is inside an accessor of the window: that waits for the conversion."""
         with self._lock:
             self._alive()
             self._consumers.listeners.append(listener)
@@ -190,8 +191,8 @@ class PrivateMemory:
 
     def spawn(self, function: Callable[..., object], *arguments: object, fds: Sequence[int] = ()) -> HostProcess:
         """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
-        memory; of this process's descriptors it keeps `fds`. Only for an isolated memory, one at a time:
-        UserMistake, Refused(EBUSY), Unavailable."""
+        memory; of this process's descriptors it keeps `fds`. The function's module is imported before the process
+        gives up its rights. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY), Unavailable."""
         if not isinstance(self._backing, IsolatedWindow):
             raise UserMistake("spawn needs PrivateMemory(..., isolated=True)")
         with self._lock:

@@ -8,7 +8,6 @@ import errno
 import importlib
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -19,12 +18,15 @@ from struct import Struct
 from typing import Any
 
 from pagewarden.live import host_side
+from pagewarden.live.kernel import readable
 from pagewarden.vocab import Refused, UserMistake
 
 ANSWER = Struct("<q")
 REQUEST_MAX = 128 << 10
 """Bytes of a pickled function and its arguments: one message of a SOCK_SEQPACKET socket."""
 FDS_MAX = 64
+ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR")
+"""What a host side inherits of the warden's environment; the rest may hold secrets."""
 
 
 class Zygote:
@@ -36,7 +38,8 @@ class Zygote:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pagewarden.live.zygote", str(theirs.fileno())], pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                     **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ}})
 
     def fork(self, size: int, file: int, channel: socket.socket, fds: tuple[int, ...],
              function: Callable[..., object], arguments: tuple[Any, ...]) -> tuple[int, int]:
@@ -69,7 +72,7 @@ class Zygote:
         self._process.wait()
 
     def _answer(self, timeout: float | None) -> tuple[int, list[int]]:
-        if not select.select([self._control], [], [], timeout)[0]:
+        if not readable([self._control.fileno()], timeout):
             raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
         try:
             raw, fds, _, _ = socket.recv_fds(self._control, ANSWER.size, 1)
@@ -102,7 +105,7 @@ def serve(control: socket.socket) -> None:
 
 def _end_of(pid: int, pidfd: int, control: socket.socket) -> int:
     """Wait for the host side; kill it when the warden is gone (it says nothing else meanwhile)."""
-    if control.fileno() in select.select([control.fileno(), pidfd], [], [])[0]:
+    if control.fileno() in readable([control.fileno(), pidfd], None):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
