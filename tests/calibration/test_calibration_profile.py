@@ -13,12 +13,14 @@ from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_tom
 from pagewarden.cost.names import REQUIRED
 from pagewarden.live.primitives import Script
 from pagewarden.live.timed_host import TimedHost
-from pagewarden.studies.calibration import PARAMETERS, calibrate, place_of, profile_of, save
-from pagewarden.studies.calibration_cpu import hops
-from pagewarden.studies.calibration_scripts import SIZES, found, scripts
+from pagewarden.studies.calibration import PARAMETERS, Timings, calibrate, place_of, profile_of, save
+from pagewarden.studies.calibration_cpu import LENGTHS, guest_prices, hops
+from pagewarden.studies.calibration_library import library_prices
+from pagewarden.studies.calibration_scripts import SIZES, found
 from pagewarden.studies.sampling import Array, sample
 from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
 
+Rows = dict[str, tuple[float, ...]]
 CLOCK = 25.0
 # ns, fixed and a page, of each row of a script that comes in several sizes
 ROWS = {
@@ -29,8 +31,10 @@ ROWS = {
     "splice": ((0, 0), (900, 95), (0, 0), (1200, 310)),
     "allocate": ((3000, 200), (700, 1000)),
 }
-SINGLE = {"clock": (0,), "syscall": (200,), "fault": (2400, 1700, 3000), "map": (2400, 2200), "tell": (300, 400),
-          "zero": (45,), "cold": (0.2 * PAGE_SIZE,), "entry": (4,)}
+SINGLE: Rows = {
+    "clock": (0,), "syscall": (200,), "fault": (2400, 1700, 3000), "map": (2400, 2200), "tell": (300, 400),
+    "zero": (45,), "cold": (0.2 * PAGE_SIZE,), "entry": (4,),
+}
 
 
 class FakeScript:
@@ -45,8 +49,16 @@ class FakeScript:
         return [CLOCK + ns + late for ns in self._rows]
 
 
+LIBRARY: Rows = {
+    "library/clock": (20,), "library/convert": (5020, 4020), "library/map": (3420, 3220), "library/copy": (420,),
+    "library/file": (1220, 1820, 2220, 1520, 2020),
+    **{f"library/take-up/{pages}": (100, 4000 + 1260 * pages + 3760, 9000) for pages in SIZES},
+}
+CPU: Rows = {"cpu/exit": (20_000,), **{f"cpu/copy/{n}": (20_100 + 2.0 * n,) for n in LENGTHS}}
+
+
 def fakes() -> dict[str, FakeScript]:
-    made = {name: FakeScript(rows) for name, rows in SINGLE.items()}
+    made = {name: FakeScript(rows) for name, rows in (SINGLE | LIBRARY | CPU).items()}
     for name, rows in ROWS.items():
         for pages in SIZES:
             made[f"{name}/{pages}"] = FakeScript(tuple(fixed + rise * pages for fixed, rise in rows))
@@ -75,8 +87,12 @@ def host() -> Iterator[TimedHost]:
         require(False, str(lacking))
 
 
-def test_the_fake_has_the_scripts_and_rows_of_the_host(host: TimedHost) -> None:
-    real = {name: len(script.time(1)) for name, script in scripts(host).items()}
+def test_the_fake_has_the_scripts_and_rows_of_the_host() -> None:
+    try:
+        with Timings("library", "unicorn") as timings:
+            real = {name: len(script.time(1)) for name, script in timings.timed.items()}
+    except Unavailable as lacking:
+        require(False, str(lacking))
     assert {name: len(script.time(1)) for name, script in fakes().items()} == real
 
 
@@ -94,10 +110,31 @@ def test_prices_are_what_the_times_were_made_from(taken: Mapping[str, Array]) ->
     assert all(price.bend < 1e-6 for price in found(taken).values())
 
 
+def test_a_cpu_has_hops_and_a_rate_of_its_own(taken: Mapping[str, Array]) -> None:
+    made = profile_of("mine", found(taken) | guest_prices(taken, "a fake CPU"), "a fake CPU", "compiled", "quiet")
+    assert made.prices["guest_copy_warm"].value.low == pytest.approx(2.0)
+    assert made.prices["guest_copies"].value.low == pytest.approx(100)
+    assert price({"guest_copy_bytes": 1000, "host_copy_bytes": 0}, made).low == pytest.approx(2000)
+    assert price({"guest_copy_bytes": 0, "host_copy_bytes": PAGE_SIZE}, made).low == pytest.approx(100, rel=1e-3)
+
+
+def test_the_library_adds_what_the_same_call_takes_longer(taken: Mapping[str, Array]) -> None:
+    compiled = found(taken)
+    added = {name: price.spread.median - compiled[name].spread.median
+             for name, price in library_prices(compiled, taken).items() if name in compiled}
+    want = dict.fromkeys(compiled, 0.0) | {
+        "hyp_pte_set_range": 5000 - 1260, "hyp_pte_clear_range": 4000 - 1610, "syscall_mmap": 1000,
+        "syscall_munmap": 1000, "syscall_pread": 1200 - 730, "syscall_splice": 1800 - 995, "host_copies": 290,
+    }
+    want["io_pte_set"] = 1000 - 8
+    assert added == pytest.approx(want, abs=1e-3)
+    assert library_prices(compiled, taken)["io_pte_set_range"].spread.median == pytest.approx(3000)
+
+
 def test_the_profile_is_complete_strict_and_reads_back(taken: Mapping[str, Array]) -> None:
     exits = np.full(7, 20_000.0)
     prices = found(taken) | hops(exits, np.full(7, 60.0), "a fake CPU")
-    made = profile_of("mine", prices, "a fake CPU", "quiet")
+    made = profile_of("mine", prices, "a fake CPU", "compiled", "quiet")
     again = parse(to_toml(made), "again")
     assert again.prices == dict(made.prices) and again.about == " ".join(made.about.split())
     assert set(REQUIRED) <= set(again.prices) and set(again.parameters) == set(PARAMETERS)
@@ -107,13 +144,13 @@ def test_the_profile_is_complete_strict_and_reads_back(taken: Mapping[str, Array
 
 
 def test_without_a_cpu_the_hops_are_parameters(taken: Mapping[str, Array]) -> None:
-    made = profile_of("mine", found(taken), "", "quiet")
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
     assert {name for name in made.parameters if name.startswith("hop_")} == {
         "hop_guest_hyp", "hop_hyp_host", "hop_host_hyp", "hop_hyp_guest"}
 
 
 def test_a_range_costs_once_whatever_its_pages(taken: Mapping[str, Array]) -> None:
-    made = profile_of("mine", found(taken), "", "quiet")
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
     for pages in (1, 100):
         counts = {"hyp_pte_set": pages, "ranges": {"hyp_pte_set": 1}}
         assert price(counts, made).low == pytest.approx(1000 + 260 * pages)
@@ -124,7 +161,7 @@ def test_it_is_saved_whole_and_found_by_name(
     taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    made = profile_of("mine", found(taken), "", "quiet")
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
     path = place_of("mine", None)
     assert [save(made, path), save(made, path)] == [False, True]
     assert load_profile("mine").prices == dict(made.prices)
@@ -132,7 +169,7 @@ def test_it_is_saved_whole_and_found_by_name(
 
 
 def test_a_file_that_is_no_profile_is_left_alone(taken: Mapping[str, Array], tmp_path: Path) -> None:
-    made = profile_of("mine", found(taken), "", "quiet")
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
     path = tmp_path / "notes.toml"
     path.write_text("my notes\n")
     with pytest.raises(UserMistake, match="no price profile"):
@@ -143,7 +180,7 @@ def test_a_file_that_is_no_profile_is_left_alone(taken: Mapping[str, Array], tmp
 def test_what_fails_half_way_leaves_the_old_profile(
     taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, path = profile_of("mine", found(taken), "", "quiet"), tmp_path / "mine.toml"
+    made, path = profile_of("mine", found(taken), "", "compiled", "quiet"), tmp_path / "mine.toml"
     save(made, path)
     before = path.read_bytes()
 

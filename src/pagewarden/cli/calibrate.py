@@ -13,6 +13,9 @@ def calibrate(
         bool, typer.Option("--busy/--no-busy", help="A second profile, NAME-busy, beside a busy thread.")
     ] = True,
     cpu: Annotated[str, typer.Option(help="Whose exits are the hops: auto, kvm, unicorn, none.")] = "auto",
+    calls: Annotated[
+        str, typer.Option(help="compiled: what a VMM in C pays; library: what this library pays, as `run` does.")
+    ] = "compiled",
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the profile goes; the default is your own directory.")
@@ -33,9 +36,9 @@ def calibrate(
 
     check_name(name)
     with Progress() as progress:
-        made = [study(name, seconds, cpu=cpu, progress=progress)]
+        made = [study(name, seconds, cpu=cpu, calls=calls, progress=progress)]
         if busy:
-            made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, progress=progress))
+            made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, calls=calls, progress=progress))
     files = [place_of(name, out)]
     files += [files[0].with_name(f"{files[0].stem}-busy.toml")] if busy else []
     places = [(path, save(each.profile, path)) for each, path in zip(made, files, strict=True)]

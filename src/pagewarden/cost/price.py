@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from pagewarden.cost.interval import Interval
-from pagewarden.cost.names import BYTES, EVENTS, HOPS, RANGES, RATES, SYSCALLS
+from pagewarden.cost.names import BYTES, EVENTS, GUEST_RATES, HOPS, RANGES, RATES, SYSCALLS
 from pagewarden.cost.profile import Price, Profile
 from pagewarden.vocab import PAGE_SIZE, Event, InternalError
 
@@ -78,8 +78,10 @@ def _quantities(counts: Counts, profile: Profile, cache: Cache) -> dict[str, flo
         result[HOPS[edge]] = _amount(edge, n)
     for name in EVENTS:
         result[name] = _amount(name, counts.get(name, 0))
-    copied = sum(_amount(event.key, counts.get(event.key, 0)) for event in BYTES)
-    result[RATES[cache]] = copied + PAGE_SIZE * result[Event.HYP_COPIES.key]
+    copied = {event: _amount(event.key, counts.get(event.key, 0)) for event in BYTES}
+    result[RATES[cache]] = copied[Event.HOST_COPY_BYTES] + PAGE_SIZE * result[Event.HYP_COPIES.key]
+    guest_rate = GUEST_RATES[cache] if GUEST_RATES[cache] in result else RATES[cache]
+    result[guest_rate] += copied[Event.GUEST_COPY_BYTES]
     for name, n in counts.get("ranges", {}).items():
         if RANGES[name] in result:
             result[RANGES[name]] = _amount(name, n)

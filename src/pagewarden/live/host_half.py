@@ -71,7 +71,7 @@ class HostHalf:
 
     def copied(self, request: Request) -> Done:
         """Between the mapping that is always there and the host's buffer by plain loads and stores."""
-        with self._shared(request):
+        with self.claim(request):
             buffer = self._buffer[:request.length]
             window = self.memory.window.memory[request.offset:request.offset + request.length]
             if request.to_file:
@@ -83,7 +83,7 @@ class HostHalf:
 
     def remapped(self, request: Request) -> Done:
         """mmap, the I/O straight from the mapping, munmap."""
-        with self._shared(request) as pages:
+        with self.claim(request) as pages:
             size = pages.count * PAGE_SIZE
             address = map_anywhere(size, self.memory.file, pages.start * PAGE_SIZE)
             try:
@@ -95,7 +95,7 @@ class HostHalf:
 
     def read(self, request: Request) -> Done:
         """pread or pwrite on the private fd, through the host's buffer."""
-        with self._shared(request):
+        with self.claim(request):
             buffer = self._buffer[:request.length]
             if request.to_file:
                 os.preadv(self.memory.file, [buffer], request.offset)
@@ -109,7 +109,7 @@ class HostHalf:
         ends = (self.memory.file, request.offset), (self.disk, request.position)
         (source, at), (target, to) = ends if request.to_file else ends[::-1]
         moved = turns = 0
-        with self._shared(request):
+        with self.claim(request):
             while moved < request.length:
                 count = os.splice(source, self._transmit, min(self._pipe_size, request.length - moved), at + moved)
                 if count == 0:
@@ -120,8 +120,9 @@ class HostHalf:
                     moved += os.splice(self._receive, target, end - moved, None, to + moved)
         return Done(moved, turns, turns)
 
-    def _shared(self, request: Request) -> "_Claim":
-        return _Claim(self.memory, request)
+    def claim(self, request: Request) -> "Claim":
+        """What every path begins with: see Claim."""
+        return Claim(self.memory, request)
 
     def close(self) -> None:
         """Give the pipe back; memory and file are the caller's."""
@@ -134,7 +135,7 @@ class HostHalf:
         self.close()
 
 
-class _Claim:
+class Claim:
     """The pages of a request, shared and held for the time of the block; PrivateAccess when one is not."""
 
     def __init__(self, memory: PrivateMemory, request: Request) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, to_toml
@@ -18,9 +19,10 @@ from pagewarden.cost.names import PRICES
 from pagewarden.live.primitives import Sibling
 from pagewarden.live.timed_host import TimedHost
 from pagewarden.memory import PrivateMemory
-from pagewarden.studies.calibration_cpu import MEMORY, RING, Calls, Doorbells, cpu_named, hops
+from pagewarden.studies.calibration_cpu import MEMORY, cpu_named, guest_prices, guest_scripts
+from pagewarden.studies.calibration_library import Calls, TimedLibrary, library_prices, nothing
 from pagewarden.studies.calibration_scripts import LEAST_NS, Found, found, scripts
-from pagewarden.studies.sampling import Timed, sample
+from pagewarden.studies.sampling import Array, Timed, sample
 from pagewarden.vocab import Unavailable, UserMistake
 
 NAME = "this-host"
@@ -32,6 +34,9 @@ PARAMETERS = {
 }
 """Prices that this host does not show: low, high (ns), why."""
 NO_CPU = (100, 50_000, "no CPU was asked for: from a VMX exit to one of a software KVM; not measured")
+
+
+CALLS = ("compiled", "library")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +52,56 @@ class Calibration:
 Progress = Callable[[str, int, int], None]
 
 
+class Timings:
+    """Everything that calibration times, and the prices it makes of that. calls: `compiled`, as a VMM in C would make
+    them, or `library`, as this library does. UserMistake, and Unavailable for what this host lacks."""
+
+    def __init__(self, calls: str, cpu: str) -> None:
+        if calls not in CALLS:
+            raise UserMistake(f"no calls are called {calls!r}; there are {', '.join(CALLS)}")
+        self.calls, self.label = calls, ""
+        with ExitStack() as undo:
+            self.host = undo.enter_context(TimedHost())
+            self.timed: dict[str, Timed] = dict(scripts(self.host)) | {"library/clock": Calls(nothing)}
+            if calls == "library":
+                self.timed |= undo.enter_context(TimedLibrary()).scripts()
+            if cpu != "none":
+                memory = undo.enter_context(PrivateMemory(MEMORY, "memfd"))
+                on = undo.enter_context(cpu_named(cpu, memory))
+                self.timed |= guest_scripts(on, memory)
+                self.label = on.label
+            self._release = undo.pop_all()
+
+    def prices(self, taken: Mapping[str, Array]) -> dict[str, Found]:
+        """Of samples of `timed`."""
+        made = found(taken)
+        if self.label:
+            made |= guest_prices(taken, self.label)
+        return library_prices(made, taken) if self.calls == "library" else made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._release.close()
+
+
 def calibrate(
-    name: str = NAME, seconds: float = 5.0, *, busy: bool = False, cpu: str = "auto",
+    name: str = NAME, seconds: float = 5.0, *, busy: bool = False, cpu: str = "auto", calls: str = "compiled",
     progress: Progress = lambda what, done, total: None,
 ) -> Calibration:
     """Time everything for about so many seconds. busy: beside a thread of this process that keeps another CPU busy, so
-    that flushes must reach it. Unavailable where this kernel lacks what has to be timed."""
+    that flushes must reach it. Raises as Timings does."""
     check_name(name)
-    what = f"calibrating {name}"
-    with ExitStack() as opened:
-        timed: dict[str, Timed] = dict(scripts(opened.enter_context(TimedHost())))
-        label = ""
-        if cpu != "none":
-            memory = opened.enter_context(PrivateMemory(MEMORY, "memfd"))
-            memory.populate(0, RING)
-            on = opened.enter_context(cpu_named(cpu, memory))
-            timed |= {"exit": Doorbells(on.cpu), "call": Calls(_nothing)}
-            label = on.label
+    with Timings(calls, cpu) as timings, ExitStack() as opened:
         sibling = opened.enter_context(BusySibling(seconds)) if busy else None
-        taken = sample(timed, seconds, progress=lambda done, total: progress(what, done, total))
+        what = f"calibrating {name}"
+        taken = sample(timings.timed, seconds, progress=lambda done, total: progress(what, done, total))
     beside = "nothing else running in the process"
     if sibling is not None:
         beside = f"beside a thread of the same process that had {sibling.share:.0%} of another CPU"
-    prices = found(taken)
-    if label:
-        prices |= hops(taken["exit"][0], taken["call"][0], label)
-    return Calibration(profile_of(name, prices, label, beside), prices, label, busy)
-
-
-def _nothing(_: int) -> None:
-    pass
+    prices = timings.prices(taken)
+    return Calibration(profile_of(name, prices, timings.label, calls, beside), prices, timings.label, busy)
 
 
 class BusySibling:
@@ -108,12 +133,13 @@ class BusySibling:
         os.sched_setaffinity(0, self._cpus)
 
 
-def profile_of(name: str, prices: Mapping[str, Found], cpu: str, beside: str) -> Profile:
+def profile_of(name: str, prices: Mapping[str, Found], cpu: str, calls: str, beside: str) -> Profile:
     """The profile, every price with its source; those that could not be measured are parameters."""
     where = f"{platform.system()} {platform.release()}, {_processor()}"
     when = datetime.now(UTC).strftime("%Y-%m-%d")
+    how = "those of compiled code" if calls == "compiled" else "made through this library"
     about = (f"Measured by pagewarden calibrate on {when}: {where}; {beside}; hops on {cpu or 'no CPU'}. Calls are "
-             "those of compiled code. The warden's memory is a userfaultfd window: hyp PTEs are its entries, host "
+             f"{how}. The warden's memory is a userfaultfd window: hyp PTEs are its entries, host "
              "PTEs those of mmap.")
     made: dict[str, Price] = {"hypercalls": _exact("hypercalls", LEAST_NS, "part of the exit that the hops are taken "
                                                    "from; what the call does to entries is priced apart")}

@@ -75,9 +75,13 @@ def found(taken: Mapping[str, Array]) -> dict[str, Found]:
     return result
 
 
+def positive(spread: Spread) -> Spread:
+    """Not under what the clock can tell from nothing."""
+    return Spread(max(spread.median, LEAST_NS), max(spread.low, 0), max(spread.high, LEAST_NS), spread.samples)
+
+
 def _price(spread: Spread, what: str, bend: float = 0) -> Found:
-    kept = Spread(max(spread.median, LEAST_NS), max(spread.low, 0), max(spread.high, LEAST_NS), spread.samples)
-    return Found(kept, what, bend)
+    return Found(positive(spread), what, bend)
 
 
 def _single(samples: Samples) -> dict[str, Found]:
