@@ -1,7 +1,26 @@
-"""Settings of all tests."""
+"""Settings and fixtures of all tests."""
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from live import require
+from pagewarden.live.kvm import Kvm, Vm
+from pagewarden.vocab import Unavailable
 
 # No deadline: the first call of a compiled loop compiles it, and machines are shared.
 settings.register_profile("pagewarden", deadline=None)
 settings.load_profile("pagewarden")
+
+
+@pytest.fixture
+def vm() -> Iterator[Vm]:
+    """A KVM virtual machine, for a test that needs one."""
+    try:
+        kvm = Kvm()
+    except Unavailable as missing:
+        require(False, str(missing))
+        return
+    with kvm, kvm.create_vm() as made:
+        yield made
