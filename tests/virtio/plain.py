@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from virtio_kit import FLUSH, IN, IOERR, OK, OUT, SECTOR, UNSUPP
 
+from pagewarden.virtio.requests import REQUEST_MAX
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
 
@@ -37,12 +38,26 @@ class PlainDevice:
         self.ring, self.longest, self.private, self.done = ring, longest, private, done
         self._seen: set[int] = set()
 
-    def process(self) -> int:
-        """All that waits, as one batch; how many. NeedsReset, with memory and disk untouched."""
+    def process(self) -> tuple[int, bool]:
+        """Batch after batch, for data may land in the ring and make more: how many requests, and whether more wait.
+
+        NeedsReset, with memory and disk as the last good batch left them."""
+        completed = 0
+        while True:
+            completed += self._batch(self._waiting())
+            more = self._waiting() > 0
+            if not more or completed >= self.ring.size:
+                return completed, more
+
+    def _waiting(self) -> int:
         index: int = struct.unpack_from("<H", self.memory, self.ring.avail + 2)[0]
         waiting = index - self.done & 0xFFFF
         if waiting > self.ring.size:
             raise NeedsReset("index")
+        return waiting
+
+    def _batch(self, waiting: int) -> int:
+        self._seen.clear()
         asked = [self._ask(self.done + n) for n in range(waiting)]
         answers = [self._serve(one) for one in asked]
         for one, (status, _) in zip(asked, answers, strict=True):
@@ -51,9 +66,10 @@ class PlainDevice:
             place = self.ring.used + 4 + 8 * ((self.done + n) % self.ring.size)
             struct.pack_into("<II", self.memory, place, one.head, length)
         if waiting:
+            used = struct.unpack_from("<H", self.memory, self.ring.used + 2)[0]
             self.done = self.done + waiting & 0xFFFF
             struct.pack_into("<H", self.memory, self.ring.avail_event, self.done)
-            struct.pack_into("<H", self.memory, self.ring.used + 2, self.done)
+            struct.pack_into("<H", self.memory, self.ring.used + 2, used + waiting & 0xFFFF)
         return waiting
 
     def _ask(self, entry: int) -> Asked:
@@ -69,7 +85,7 @@ class PlainDevice:
             else:
                 readable.append((addr, length))
         bytes_out, bytes_in = size(readable), size(writable)
-        if bytes_out < 16 or bytes_in == 0 or bytes_out - 16 + bytes_in - 1 > 4 << 20:
+        if bytes_out < 16 or bytes_in == 0 or bytes_out - 16 + bytes_in - 1 > REQUEST_MAX:
             raise NeedsReset("sizes")
         for addr, length in readable + writable:
             if any(page in self.private for page in range(addr // PAGE_SIZE, (addr + length - 1) // PAGE_SIZE + 1)):

@@ -77,7 +77,7 @@ BAD: dict[str, tuple[str, Callable[[Rig, Posted], object]]] = {
     "header of zero length": ("zero length", lambda r, p: poke(r, p.head, len=0)),
     "absurd length": ("beyond the memory", lambda r, p: poke(r, p.head + 1, len=0xFFFFFFFF)),
     "absurd length that fits": ("more than the device takes", 
-                               lambda r, p: poke(r, p.head + 1, addr=0, len=(4 << 20) + 1)),
+                               lambda r, p: poke(r, p.head + 1, addr=0, len=(32 << 20) + 1)),
     "status readable": ("follows a device-writable", lambda r, p: poke(r, p.head + 2, flags=0)),
     "nothing writable": ("no writable byte", lambda r, p: readable(r, p.head + 1, p.head + 2)),
     "status missing": ("no writable byte", lambda r, p: poke(r, p.head, flags=0)),
@@ -129,7 +129,7 @@ def refused(rig: Rig, what: str) -> DeviceNeedsReset:
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_chain_stops_the_device_and_its_batch_leaves_no_trace(image: int, name: str) -> None:
-    rig = Rig(FakeView(8 << 20), Disk(image))
+    rig = Rig(FakeView(40 << 20 if "that fits" in name else 1 << 20), Disk(image))
     rig.post(OUT, 0, os.urandom(512))
     bad = rig.post(IN, 1, into=512, cuts=CUTS)
     good = rig.post(IN, 2, into=512)
@@ -143,7 +143,7 @@ def test_a_bad_chain_stops_the_device_and_its_batch_leaves_no_trace(image: int, 
 
 @pytest.mark.parametrize("name", BAD)
 def test_after_a_reset_the_device_serves_again(image: int, name: str) -> None:
-    rig = Rig(FakeView(8 << 20), Disk(image))
+    rig = Rig(FakeView(40 << 20 if "that fits" in name else 1 << 20), Disk(image))
     rig.post(OUT, 0, os.urandom(512))
     BAD[name][1](rig, rig.post(IN, 1, into=512, cuts=CUTS))
     refused(rig, "reset the device")

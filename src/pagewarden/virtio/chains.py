@@ -42,59 +42,79 @@ def _misplaced(addr: int, length: int, memory: int) -> int:
 misplaced: Any = njit(cache=True)(_misplaced)
 
 
+def _table_fault(flags: int, length: int, longest: int) -> int:
+    """What is wrong with an indirect descriptor that points to so many bytes."""
+    if not longest:
+        return faults.INDIRECT_OFF
+    if flags & VIRTQ_DESC_F_NEXT:
+        return faults.INDIRECT_NEXT
+    return faults.INDIRECT_SIZE if length & 15 else faults.NONE
+
+
+table_fault: Any = njit(cache=True)(_table_fault)
+
+
+def _follow(words: Any, head: int, memory: int, longest: int, seen: Any, turn: int, flat: Any,
+            n: int) -> tuple[int, int, int, int]:
+    """One chain into `flat` from n on: fault, its detail, the new n, and the descriptors that it will have at last."""
+    size, i, weight = len(seen), head, 0
+    while True:
+        if seen[i] == turn:
+            return faults.TWICE, i, n, weight
+        seen[i] = turn
+        addr, rest = words[2 * i], words[2 * i + 1]
+        length, flags = rest & 0xFFFFFFFF, (rest >> 32) & 0xFFFF
+        fault = misplaced(addr, length, memory)
+        if fault:
+            return fault, addr, n, weight
+        weight += 1
+        if flags & VIRTQ_DESC_F_INDIRECT:
+            fault = table_fault(flags, length, longest)
+            if fault:
+                return fault, length if fault == faults.INDIRECT_SIZE else i, n, weight
+            weight += (length >> 4) - 1
+            if weight > longest:
+                return faults.CHAIN_LONG, weight, n, weight
+        if n == DESCRIPTORS:
+            return faults.NONE, 0, n, DESCRIPTORS + 1
+        flat[ADDR, n], flat[LEN, n], flat[FLAGS, n] = addr, length, flags
+        n += 1
+        if not flags & VIRTQ_DESC_F_NEXT:
+            return faults.NONE, 0, n, weight
+        i = (rest >> 48) & 0xFFFF
+        if i >= size:
+            return faults.NEXT_RANGE, i, n, weight
+
+
+follow: Any = njit(cache=True)(_follow)
+
+
 def _flatten(words: Any, ring: Any, first: int, count: int, memory: int, longest: int, seen: Any, turn: int,
              flat: Any, starts: Any, heads: Any, tables: Any) -> tuple[int, int, int, int, int]:
     """Chains first .. first + count - 1 of the avail ring, direct descriptors only; items: indirect tables met.
 
-    longest: descriptors that a chain with an indirect table may have, 0 where there are none;
     words: int64 (2 * size), the descriptor table; ring: uint16 (size); seen: int64 (size), where `turn` marks the
     descriptors of this batch; starts: int64 (BATCH + 1), where each chain begins in `flat`; heads: int64 (BATCH);
     tables: int64 (2, DESCRIPTORS), gpa and bytes of each indirect table, still an entry of `flat` itself.
+    longest: descriptors that a chain with an indirect table may have, 0 where there are none.
     """
     size = len(ring)
     n = total = met = 0
     starts[0] = 0
     for chain in range(min(count, BATCH)):
-        i = heads[chain] = int(ring[(first + chain) & (size - 1)])
-        weight = 0
-        begun, known = n, met
-        if i >= size:
-            return chain, faults.HEAD_RANGE, chain, i, met
-        while True:
-            if seen[i] == turn:
-                return chain, faults.TWICE, chain, i, met
-            seen[i] = turn
-            addr, rest = words[2 * i], words[2 * i + 1]
-            length, flags = rest & 0xFFFFFFFF, (rest >> 32) & 0xFFFF
-            fault = misplaced(addr, length, memory)
-            if fault:
-                return chain, fault, chain, addr, met
-            weight += 1
-            if flags & VIRTQ_DESC_F_INDIRECT:
-                if not longest:
-                    return chain, faults.INDIRECT_OFF, chain, i, met
-                if flags & VIRTQ_DESC_F_NEXT:
-                    return chain, faults.INDIRECT_NEXT, chain, i, met
-                if length & 15:
-                    return chain, faults.INDIRECT_SIZE, chain, length, met
-                weight += (length >> 4) - 1
-                if weight > longest:
-                    return chain, faults.CHAIN_LONG, chain, weight, met
-            if total + weight > DESCRIPTORS:
-                starts[chain] = begun
-                return chain, faults.NONE, 0, 0, known
-            if flags & VIRTQ_DESC_F_INDIRECT:
-                tables[0, met], tables[1, met] = addr, length
-                met += 1
-            flat[ADDR, n], flat[LEN, n], flat[FLAGS, n] = addr, length, flags
-            n += 1
-            if not flags & VIRTQ_DESC_F_NEXT:
-                break
-            i = (rest >> 48) & 0xFFFF
-            if i >= size:
-                return chain, faults.NEXT_RANGE, chain, i, met
+        head = heads[chain] = int(ring[(first + chain) & (size - 1)])
+        if head >= size:
+            return chain, faults.HEAD_RANGE, chain, head, met
+        fault, detail, n, weight = follow(words, head, memory, longest, seen, turn, flat, n)
+        if fault:
+            return chain, fault, chain, detail, met
         total += weight
+        if total > DESCRIPTORS:
+            return chain, faults.NONE, 0, 0, met
         starts[chain + 1] = n
+        if flat[FLAGS, n - 1] & VIRTQ_DESC_F_INDIRECT:
+            tables[0, met], tables[1, met] = flat[ADDR, n - 1], flat[LEN, n - 1]
+            met += 1
     return min(count, BATCH), faults.NONE, 0, 0, met
 
 

@@ -84,9 +84,10 @@ class BlockDevice:
         self.write_status(abi.DRIVER_OK)
 
     def process(self, index: int) -> Processed:
-        """Serve a queue. Raises DeviceNeedsReset, now and until the reset; Refused(EINVAL) when there is none yet."""
+        """Serve a queue. Raises DeviceNeedsReset, now and until the reset: tell the driver of a configuration change,
+        which stands for the interrupt too; Refused(EINVAL) when there is no such queue yet."""
         if self._broken:
-            raise self._broken
+            raise self._broken.with_traceback(None)
         if not self.status & abi.DRIVER_OK or index not in self._queues:
             raise Refused(errno.EINVAL, f"queue {index} was kicked before it was set up")
         return self._watched(self._queues[index].process)
@@ -106,7 +107,8 @@ class BlockDevice:
     def _config(self) -> bytes:
         config = np.zeros((), blk.virtio_blk_config)
         config["capacity"], config["blk_size"] = self._disk.capacity, blk.SECTOR
-        config["size_max"], config["seg_max"] = REQUEST_MAX, max(1, self.queue_size - 2)
+        config["seg_max"] = segments = max(1, self.queue_size - 2)
+        config["size_max"] = 1 << (REQUEST_MAX // segments).bit_length() - 1
         config["num_queues"] = self._count
         for name in ("discard", "write_zeroes"):
             config[f"max_{name}_sectors"], config[f"max_{name}_seg"] = DISCARD_MAX, RANGES_MAX

@@ -17,9 +17,9 @@ from pagewarden.vocab import PAGE_SIZE
 
 HEADER = 16
 """Bytes of virtio_blk_req before the data."""
-REQUEST_MAX = 4 << 20
-"""Most bytes of data in a request."""
-PIECES = 8192
+REQUEST_MAX = 32 << 20
+"""Most bytes of data in a request: size_max times seg_max never exceeds it."""
+PIECES = 16384
 """Most places that a batch looks at before it commits: header parts and a byte of each page of data."""
 RANGES_MAX = 16
 """Most ranges of a discard or write-zeroes request (max_discard_seg, max_write_zeroes_seg)."""
@@ -108,10 +108,10 @@ def _probe(segments: Any, requests: Any, chains: int, pieces: Any, parts: int) -
 probe: Any = njit(cache=True)(_probe)
 
 
-def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int) -> tuple[int, int]:
+def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int, sealed: bool) -> tuple[int, int]:
     """Status and bytes that the device will write into the data of a request with this header.
 
-    kinds: a bit for each VIRTIO_BLK_T_* below 32 that the device does.
+    kinds: a bit for each VIRTIO_BLK_T_* below 32 that the device does. sealed: the disk cannot be written.
     """
     if not 0 <= kind < 32 or not kinds >> kind & 1:
         return blk.VIRTIO_BLK_S_UNSUPP, 0
@@ -120,6 +120,7 @@ def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int) -> tuple
     if kind == blk.VIRTIO_BLK_T_IN or kind == blk.VIRTIO_BLK_T_OUT:
         length = into if kind == blk.VIRTIO_BLK_T_IN else out
         good = length > 0 and length % blk.SECTOR == 0 and 0 <= sector <= capacity - length // blk.SECTOR
+        good = good and not (sealed and kind == blk.VIRTIO_BLK_T_OUT)
         filled = length if kind == blk.VIRTIO_BLK_T_IN else 0
     elif kind == blk.VIRTIO_BLK_T_GET_ID:
         good, filled = into >= blk.VIRTIO_BLK_ID_BYTES, blk.VIRTIO_BLK_ID_BYTES
@@ -131,8 +132,8 @@ def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int) -> tuple
 judge: Any = njit(cache=True)(_judge)
 
 
-def _classify(headers: Any, requests: Any, heads: Any, chains: int, capacity: int, kinds: int, runs: Any,
-              statuses: Any, used: Any, marks: Any) -> tuple[int, int]:
+def _classify(headers: Any, requests: Any, heads: Any, chains: int, capacity: int, kinds: int, sealed: bool,
+              runs: Any, statuses: Any, used: Any, marks: Any) -> tuple[int, int]:
     """Judge each header and put what is to be done into runs; how many runs and marks there are.
 
     headers: int64 (2 * chains); runs: int64 (BATCH, RUN_FIELDS); statuses: uint8 (BATCH); used: uint32 (2 * BATCH),
@@ -142,7 +143,7 @@ def _classify(headers: Any, requests: Any, heads: Any, chains: int, capacity: in
     for chain in range(chains):
         row = requests[chain]
         kind, sector = headers[2 * chain] & 0xFFFFFFFF, headers[2 * chain + 1]
-        status, filled = judge(kind, sector, row, capacity, kinds)
+        status, filled = judge(kind, sector, row, capacity, kinds, sealed)
         statuses[chain] = status
         used[2 * chain] = heads[chain]
         used[2 * chain + 1] = filled + 1 if filled == row[IN_BYTES] else filled
