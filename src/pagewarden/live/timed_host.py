@@ -167,6 +167,10 @@ class TimedHost:
             raise InternalError(f"no compiled request for the design {design}")
         return [self.share(pages), *access[design], self.unshare(pages)]
 
+    def disk_bytes(self, length: int) -> bytes:
+        """The start of the disk."""
+        return os.pread(self.disk, length, 0)
+
     def close(self) -> None:
         """Give everything back."""
         self._release.close()

@@ -117,6 +117,7 @@ def _mappings(samples: Samples, tlbi: float) -> dict[str, Found]:
     unused = float(np.median(samples.row("map", 1)))
     using = Line.through(SIZES, samples.sizes("mapping", 1) - samples.sizes("mapping", 2))
     ending = Line.through(SIZES, samples.sizes("mapping", 3) - unused - tlbi)
+    mapping = Line.through(SIZES, samples.sizes("mapping", 0))
     first = "the first pwrite(2) from a fresh mapping less the second"
     last = "munmap of a mapping that was used less that of an unused one and a flush"
     return {
@@ -124,7 +125,8 @@ def _mappings(samples: Samples, tlbi: float) -> dict[str, Found]:
         "host_pte_set_range": _price(using.fixed, f"{first}, the fixed part: a fault and a page table", using.bend),
         "host_pte_clear": _price(ending.unit, f"{last}, its rise a page", ending.bend),
         "host_pte_clear_range": _price(ending.fixed, f"{last}, the fixed part", ending.bend),
-        "syscall_mmap": _price(Spread.of(samples.row("map", 0)), "mmap(2) of the memory's file"),
+        "syscall_mmap": _price(mapping.fixed, "mmap(2) of the memory's file, after one that was used and unmapped, its "
+                                              "fixed part", mapping.bend),
         "syscall_munmap": _price(Spread.of(samples.row("map", 1)), "munmap(2) of a mapping that nobody used"),
     }
 
