@@ -57,6 +57,13 @@ class VectoredView(HostView, Protocol):
     def scatter(self, places: "NDArray[np.int64]", count: int, data: "NDArray[np.uint8]") -> None:
         """The bytes of data to the places, in their order; both hold as much."""
 
+    def transfer(self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]") -> int:
+        """One preadv or pwritev for each run, as far as all of a run moves; how many did.
+
+        runs: shape (n, 4 or more): 0 from the file to memory, 1 from memory to the file, anything else stops; offset in
+        the file, bytes; first of its places; the one after its last. Raises nothing: ask pread_from what is wrong.
+        """
+
     def add16(self, offset: int, amount: int) -> None:
         """Add to the 2-byte little-endian number at an offset that is 2 modulo 4 (a used index: virtio 1.2, 2.7.8).
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from virtio_kit import DEFAULT, FLUSH, IN, OK, OUT, SECTOR, FakeView, request
+from virtio_kit import DEFAULT, FLUSH, IN, OK, OUT, SECTOR, VectoredFake, request
 
 from pagewarden.port import Buffer
 from pagewarden.virtio.device import BlockDevice
@@ -29,7 +29,7 @@ MOST = 8
 """Sectors of a request at most."""
 
 
-class SharedView(FakeView):
+class SharedView(VectoredFake):
     """A memory that both processes map; 2-byte numbers move in one piece. Each access is a step at which to die."""
 
     def __init__(self, file: int, size: int) -> None:
@@ -55,15 +55,21 @@ class SharedView(FakeView):
 
     def gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
         self.step()
-        data = b"".join([self.read(*place) for place in places[:, :count].T.tolist()])
-        target[:] = np.frombuffer(data, np.uint8)[:len(target)]
+        super().gather(places, count, target)
 
     def scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> None:
-        for offset, length in places[:, :count].T.tolist():
+        for place in range(count):
             self.step()
-            self.write(offset, data[:length].tobytes())
-            data = data[length:]
+            super().scatter(places[:, place:], 1, data)
+            data = data[places[1, place]:]
         self.step()
+
+    def transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
+        for done in range(len(runs)):
+            self.step()
+            if not super().transfer(fd, runs[done:done + 1], places):
+                return done
+        return len(runs)
 
     def add16(self, offset: int, amount: int) -> None:
         self._words[offset // 2] += np.uint16(amount)

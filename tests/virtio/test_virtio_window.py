@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from virtio_kit import IN, OK, OUT, Rig, image_disk, image_file
+from virtio_kit import IN, OK, OUT, Rig, image_disk, image_file, request
 
 from live import require
 from pagewarden.memory import PrivateMemory
@@ -119,3 +120,42 @@ def test_places_outside_are_refused(memory: PrivateMemory, bad: tuple[int, int])
         memory.window.gather(columns((0, 4), bad), 2, data)
     with pytest.raises(ValueError):
         memory.window.scatter(columns((0, 4), bad), 2, data)
+
+
+def test_transfers_stop_where_not_all_of_a_run_moves(memory: PrivateMemory, image: int) -> None:
+    """Two reads, a write, then each kind of run that cannot be: those before it are done."""
+    window, before = memory.window, os.pread(image, 1 << 20, 0)
+    memory.unshare(PageRange(5, 6))
+    places = columns((0, 512), (PAGE_SIZE, 512), (9000, 1024), (5 * PAGE_SIZE - 100, 512), (1 << 20, 512), (3000, 512))
+    good = [[0, 512, 0, 2], [0, 0, 2, 3], [1, 4096, 0, 1]]
+    for bad in ([0, 0, 3, 4], [1, 0, 3, 4], [0, 0, 4, 5], [4, 0, 5, 6], [0, 65536 - 256, 5, 6], [0, 0, 5, 5]):
+        window.write(0, bytes(3 * PAGE_SIZE))
+        assert window.transfer(image, np.array([*good, bad, *good], np.int64), places) == 3
+        assert window.read(0, 512) == before[512:1024] and window.read(PAGE_SIZE, 512) == before[1024:1536]
+        assert window.read(9000, 1024) == before[:1024]
+        expected = before[:4096] + before[512:1024] + before[4608:]
+        assert os.pread(image, 1 << 20, 0)[512:] == expected[512:], bad
+        os.pwrite(image, before, 0)
+
+
+def test_a_disk_without_a_cache_is_served_with_the_pages_held(memory: PrivateMemory, tmp_path: Path) -> None:
+    try:
+        file = os.open(tmp_path / "direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+    except OSError as missing:
+        require(False, f"no O_DIRECT here: {missing}")
+        return
+    os.ftruncate(file, 1 << 16)
+    rig = Rig(memory.window, Disk(file))
+    runs = np.array([[0, 0, 0, 1]], np.int64)
+    assert memory.window.transfer(file, runs, columns((0, 4096))) == 0
+    header, status, data = rig.arena.take(16), rig.arena.take(1), rig.arena.take(PAGE_SIZE, PAGE_SIZE)
+    content = os.urandom(PAGE_SIZE)
+    memory.window.write(data, content)
+    for kind in (OUT, IN):
+        memory.window.write(header, request(kind, 8))
+        part = [(data, PAGE_SIZE)]
+        rig.drivers[0].add_chain([(header, 16), *(part * (kind == OUT))], [*(part * (kind == IN)), (status, 1)])
+        _, (used,) = rig.serve()
+        assert memory.window.read(status, 1)[0] == OK and memory.window.read(data, PAGE_SIZE) == content
+    os.close(file)
+    assert used.length == PAGE_SIZE + 1 and (tmp_path / "direct").read_bytes()[4096:8192] == content

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagewarden.abi import virtio, virtio_blk
 from pagewarden.port import Buffer, HostView
@@ -83,6 +84,33 @@ class FakeView:
         if stop is not None:
             raise PrivateAccess(errno.EFAULT, "private", stop)
         return moved
+
+
+class VectoredFake(FakeView):
+    """port.VectoredView, place by place."""
+
+    def gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
+        data = b"".join([self.read(*place) for place in places[:, :count].T.tolist()])
+        target[:] = np.frombuffer(data, np.uint8)[:len(target)]
+
+    def scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> None:
+        for offset, length in places[:, :count].T.tolist():
+            self.write(offset, data[:length].tobytes())
+            data = data[length:]
+
+    def transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
+        for done, (direction, offset, first, stop) in enumerate(runs[:, :4].tolist()):
+            segments = list(zip(*places[:, first:stop].tolist(), strict=True))
+            try:
+                call = (self.pread_from, self.pwrite_to)[direction]
+                if call(fd, offset, segments) != sum(length for _, length in segments):
+                    return done
+            except (IndexError, OSError, PrivateAccess):
+                return done
+        return len(runs)
+
+    def add16(self, offset: int, amount: int) -> None:
+        self.write(offset, (int.from_bytes(self.read(offset, 2), "little") + amount & 0xFFFF).to_bytes(2, "little"))
 
 
 def request(kind: int, sector: int) -> bytes:

@@ -66,6 +66,23 @@ def _scatter(fd: int, base: int, size: int, places: Any, count: int, iov: Any, s
     return True
 
 
+def _transfer(fd: int, base: int, size: int, runs: Any, places: Any, iov: Any) -> int:
+    for n in range(len(runs)):
+        direction, offset, first, count = runs[n, 0], runs[n, 1], runs[n, 2], runs[n, 3] - runs[n, 2]
+        total = prepare(base, size, places, first, count, iov) if 0 < count <= IOV_MAX else -1
+        if total < 0:
+            return n
+        if direction == 0:
+            moved = _preadv(fd, iov.ctypes.data, count, offset)
+        elif direction == 1:
+            moved = _pwritev(fd, iov.ctypes.data, count, offset)
+        else:
+            return n
+        if moved != total:
+            return n
+    return len(runs)
+
+
 def _add16(futex: int, own: int, address: int, amount: int) -> int:
     """Add to the upper half of a word, one bit of the amount at a time: no other number shows than sums on the way.
     What is left to add: 0, or more where the page does not answer.
@@ -84,6 +101,7 @@ def _add16(futex: int, own: int, address: int, amount: int) -> int:
 prepare: Any = njit(cache=True)(_prepare)
 gather: Any = njit(cache=True, nogil=True)(_gather)
 scatter: Any = njit(cache=True, nogil=True)(_scatter)
+transfer: Any = njit(cache=True, nogil=True)(_transfer)
 add16: Any = njit(cache=True, nogil=True)(_add16)
 
 
@@ -105,6 +123,10 @@ class Vectored:
     def scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> bool:
         whole: bool = scatter(self._scratch.file, self._base, self._size, places, count, self._iov, self._bytes, data)
         return whole
+
+    def transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
+        done: int = transfer(fd, self._base, self._size, runs, places, self._iov)
+        return done
 
     def add16(self, offset: int, amount: int) -> int:
         """What is left to add."""

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from fcntl import F_GETFL, fcntl
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.abi import memory as uapi
@@ -139,6 +140,15 @@ class Window:
                     self._part(offset, length)
                     self.write(offset, data[:length].data)
                     data = data[length:]
+        finally:
+            self._vectors.append(vectored)
+
+    def transfer(self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]") -> int:
+        if fcntl(fd, F_GETFL) & os.O_DIRECT:
+            return 0  # it would pin pages: pread_from and pwrite_to hold them meanwhile
+        vectored = self._vectors.pop() if self._vectors else self._vectored()
+        try:
+            return vectored.transfer(fd, runs, places)
         finally:
             self._vectors.append(vectored)
 

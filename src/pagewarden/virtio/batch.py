@@ -6,7 +6,7 @@ import numpy as np
 
 from pagewarden.virtio import chains, faults, requests
 from pagewarden.virtio.faults import DeviceNeedsReset
-from pagewarden.virtio.gather import Pairs, Vectored, pairs
+from pagewarden.virtio.gather import Vectored
 from pagewarden.virtio.virtqueue import Virtqueue
 
 
@@ -31,7 +31,7 @@ class Batch:
         self._narrow, self._starts = _table(3, chains.DESCRIPTORS), _table(chains.BATCH + 1)
         self._wide, self._begins = _table(3, chains.DESCRIPTORS), _table(chains.BATCH + 1)
         self._flat, self._bounds = self._narrow, self._starts  # or the wide ones, where there are indirect tables
-        self._tables, self._segments = _table(2, chains.DESCRIPTORS), _table(2, chains.DESCRIPTORS)
+        self._tables, self.segments = _table(2, chains.DESCRIPTORS), _table(2, chains.DESCRIPTORS)
         self._pieces = _table(2, requests.PIECES)
         self._headers = _table(2 * chains.BATCH)
         self._header_bytes = self._headers.view(np.uint8)
@@ -44,7 +44,7 @@ class Batch:
         """
         self.count = 0
         self._flatten(waiting)
-        pieces = self._judged(requests.frame(self._flat, self._bounds, self.count, self._segments, self.rows,
+        pieces = self._judged(requests.frame(self._flat, self._bounds, self.count, self.segments, self.rows,
                                              self._pieces))
         self._memory.gather(self._pieces, pieces, self._header_bytes[:requests.HEADER * self.count])
 
@@ -69,12 +69,11 @@ class Batch:
             raise DeviceNeedsReset(self._queue.index, int(self.heads[chain]), faults.describe(fault, detail))
         return items
 
-    def plan(self, capacity: int, kinds: int, sealed: bool) -> tuple[list[list[int]], Pairs]:
-        """Judge the headers, as for a disk of so many sectors: what is to be done, as runs, and their segments."""
+    def plan(self, capacity: int, kinds: int, sealed: bool) -> Any:
+        """Judge the headers, as for a disk of so many sectors: what is to be done, as runs of segments."""
         runs, self.marked = requests.classify(self._headers, self.rows, self.heads, self.count, capacity, kinds, sealed,
                                               self._runs, self.statuses, self.used, self.marks)
-        done: list[list[int]] = self._runs[:runs].tolist()
-        return done, pairs(self._segments, int(self.rows[self.count - 1, requests.END]))
+        return self._runs[:runs]
 
     def fail(self, request: int, status: int) -> None:
         """This request did not end well: its data may not be what was asked for."""

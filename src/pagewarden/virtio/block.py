@@ -87,9 +87,9 @@ class BlockQueue:
         """A batch of what waits, from the snapshot to the used ring; how many requests."""
         batch = self._batch
         batch.take(waiting)
-        runs, segments = batch.plan(*self._limits)
+        runs = batch.plan(*self._limits)
         self._queue.hold()
-        for request, status in self._transfers.perform(runs, segments, batch.rows):
+        for request, status in self._transfers.perform(runs, batch.segments, batch.rows):
             batch.fail(request, status)
         self._queue.publish(batch.used_bytes, batch.statuses, batch.count, batch.marks, batch.marked)
         done, batch.count = batch.count, 0

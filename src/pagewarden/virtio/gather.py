@@ -1,4 +1,4 @@
-"""Gather and scatter for a view that has neither: through a scratch file, as one writev or readv of the view."""
+"""Many places at once for a view that has no such calls: through a scratch file, by readv and writev of the view."""
 
 import os
 
@@ -24,15 +24,16 @@ def places_of(segments: Pairs) -> NDArray[np.int64]:
 
 
 class Vectored:
-    """port.VectoredView's three methods; the view's own where it has them. They raise what the view raises."""
+    """port.VectoredView's methods; the view's own where it has them. They raise what the view raises."""
 
     def __init__(self, view: HostView) -> None:
         self._file = -1
         if isinstance(view, VectoredView):
-            self.gather, self.scatter, self.add16 = view.gather, view.scatter, view.add16
+            self.gather, self.scatter, self.transfer, self.add16 = view.gather, view.scatter, view.transfer, view.add16
             return
         self._view, self._file = view, os.memfd_create("pagewarden-gather", os.MFD_CLOEXEC)
-        self.gather, self.scatter, self.add16 = self._gather, self._scatter, self._add16
+        self.gather, self.scatter, self.transfer = self._gather, self._scatter, self._transfer
+        self.add16 = self._add16
 
     def _gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
         at, segments = 0, pairs(places, count)
@@ -45,6 +46,17 @@ class Vectored:
         os.pwrite(self._file, data.data, 0)
         for first in range(0, count, PARTS_MAX):
             at += self._view.pread_from(self._file, at, segments[first:first + PARTS_MAX])
+
+    def _transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
+        calls = {0: self._view.pread_from, 1: self._view.pwrite_to}
+        for done, (direction, offset, first, stop) in enumerate(runs[:, :4].tolist()):
+            segments = pairs(places[:, first:stop], stop - first)
+            try:
+                if direction not in calls or calls[direction](fd, offset, segments) != sum(n for _, n in segments):
+                    return done
+            except OSError:
+                return done
+        return len(runs)
 
     def _add16(self, offset: int, amount: int) -> None:
         """Not in one piece: for views of guests that stand still meanwhile."""

@@ -23,11 +23,13 @@ PIECES = 16384
 """Most places that a batch looks at before it commits: header parts and a byte of each page of data."""
 RANGES_MAX = 16
 """Most ranges of a discard or write-zeroes request (max_discard_seg, max_write_zeroes_seg)."""
-OUT_AT, IN_AT, END, OUT_BYTES, IN_BYTES, STATUS = range(6)
-"""Columns of a request, int64: segments [OUT_AT, IN_AT) are data to the device, [IN_AT, END) from it; gpa of STATUS."""
-FIELDS = 6
-OP, FIRST, COUNT, FILE_AT, BEGIN, STOP, BYTES = range(7)
-"""Columns of a run, int64: requests FIRST .. FIRST + COUNT - 1 do one thing, with segments [BEGIN, STOP)."""
+OUT_AT, IN_AT, END, OUT_BYTES, IN_BYTES, STATUS, START = range(7)
+"""Columns of a request, int64: segments [OUT_AT, IN_AT) are data to the device, [IN_AT, END) from it; STATUS is a gpa;
+classify sets START, the first sector."""
+FIELDS = 7
+OP, FILE_AT, BEGIN, STOP, FIRST, COUNT, BYTES = range(7)
+"""Columns of a run, int64: requests FIRST .. FIRST + COUNT - 1 do one thing, with segments [BEGIN, STOP). The
+first four are as port.VectoredView.transfer has them, for VIRTIO_BLK_T_IN is 0 and VIRTIO_BLK_T_OUT is 1."""
 RUN_FIELDS = 7
 
 
@@ -143,6 +145,7 @@ def _classify(headers: Any, requests: Any, heads: Any, chains: int, capacity: in
     for chain in range(chains):
         row = requests[chain]
         kind, sector = headers[2 * chain] & 0xFFFFFFFF, headers[2 * chain + 1]
+        row[START] = sector
         status, filled = judge(kind, sector, row, capacity, kinds, sealed)
         statuses[chain] = status
         used[2 * chain] = heads[chain]

@@ -1,6 +1,6 @@
 """The commit of a batch: data between memory and disk, run by run, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView
 from pagewarden.virtio import requests
 from pagewarden.virtio.disk import Disk
-from pagewarden.virtio.gather import Pairs, Vectored, places_of
+from pagewarden.virtio.gather import Pairs, Vectored, pairs, places_of
 from pagewarden.virtio.requests import RANGES_MAX
 
 DISCARD_MAX = 8192
@@ -29,41 +29,39 @@ class Transfers:
         self._view, self._disk, self._vectored, self._write_back = view, disk, vectored, write_back
         self._calls = {blk.VIRTIO_BLK_T_IN: view.pread_from, blk.VIRTIO_BLK_T_OUT: view.pwrite_to}
 
-    def perform(self, runs: Sequence[Sequence[int]], segments: Pairs, rows: NDArray[np.int64]) -> Failures:
-        """Do the runs (columns as in requests) and say which requests failed."""
+    def perform(self, runs: NDArray[np.int64], segments: NDArray[np.int64], rows: NDArray[np.int64]) -> Failures:
+        """Do the runs, of segments, for requests (columns of both as in requests), and say which requests failed."""
         failures: Failures = []
-        fd, calls = self._disk.fd, self._calls
-        for op, first, count, file_at, begin, stop, length in runs:
-            if call := calls.get(op):
-                try:
-                    if call(fd, file_at, segments[begin:stop]) == length:
-                        continue
-                except OSError:
-                    pass  # said request by request
-                failures += self._one_by_one(op, first, count, file_at, segments, rows)
-            elif status := self._special(op, segments[begin:stop]):
+        at = self._vectored.transfer(self._disk.fd, runs, segments)
+        while at < len(runs):
+            op, _, begin, stop, first, count, _ = runs[at].tolist()
+            if op in self._calls:
+                failures += self._one_by_one(op, range(first, first + count), segments, rows)
+            elif status := self._special(op, pairs(segments[:, begin:stop], stop - begin)):
                 failures += [(request, status) for request in range(first, first + count)]
+            at += 1 + self._vectored.transfer(self._disk.fd, runs[at + 1:], segments)
         if not self._write_back and not self._stable(runs):
-            failures += [(request, blk.VIRTIO_BLK_S_IOERR) for op, first, count, *_ in runs if op in _WRITES
+            failures += [(request, blk.VIRTIO_BLK_S_IOERR) for op, *_, first, count, _ in runs.tolist() if op in _WRITES
                          for request in range(first, first + count)]
         return failures
 
-    def _one_by_one(self, op: int, first: int, count: int, file_at: int, segments: Pairs,
+    def _one_by_one(self, op: int, wanted: Iterable[int], segments: NDArray[np.int64],
                     rows: NDArray[np.int64]) -> Failures:
-        """A merged run that failed, request by request."""
+        """A run that did not go through, request by request. A part of a write that failed may be on the disk, as
+        on any disk."""
         failures: Failures = []
-        columns = [requests.OUT_AT, requests.IN_AT, requests.OUT_BYTES]
+        columns = [requests.OUT_AT, requests.IN_AT, requests.OUT_BYTES, requests.START]
         if op == blk.VIRTIO_BLK_T_IN:
-            columns = [requests.IN_AT, requests.END, requests.IN_BYTES]
-        for request in range(first, first + count):
-            begin, stop, length = rows[request, columns].tolist()
+            columns = [requests.IN_AT, requests.END, requests.IN_BYTES, requests.START]
+        for request in wanted:
+            begin, stop, length, sector = rows[request, columns].tolist()
+            parts = pairs(segments[:, begin:stop], stop - begin)
             try:
-                moved = self._calls[op](self._disk.fd, file_at, segments[begin:stop])
+                moved = self._calls[op](self._disk.fd, sector * blk.SECTOR, parts)
             except OSError:
-                moved = -1  # a part of a write may have reached the disk, as on any disk
+                moved = -1
             if moved != length:
                 failures.append((request, blk.VIRTIO_BLK_S_IOERR))
-            file_at += length
         return failures
 
     def _special(self, op: int, segments: Pairs) -> int:
@@ -98,8 +96,8 @@ class Transfers:
                 self._disk.zero(sector * blk.SECTOR, sectors * blk.SECTOR, bool(flags & unmap))
         return blk.VIRTIO_BLK_S_OK
 
-    def _stable(self, runs: Sequence[Sequence[int]]) -> bool:
-        if not any(run[requests.OP] in _WRITES for run in runs):
+    def _stable(self, runs: NDArray[np.int64]) -> bool:
+        if not np.isin(runs[:, requests.OP], _WRITES).any():
             return True
         return self._special(blk.VIRTIO_BLK_T_FLUSH, []) == blk.VIRTIO_BLK_S_OK
 
