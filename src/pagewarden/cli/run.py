@@ -25,42 +25,48 @@ def run(
         bool, typer.Option("--isolated", help="The device in a process of its own that is not trusted.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the disk and the last buffers, too.")] = False,
+    all_designs: Annotated[
+        bool, typer.Option("--all-designs", help="Every design live, beside what the model says.")
+    ] = False,
+    check_counts: Annotated[
+        bool, typer.Option("--check-counts", help="Every design: are the counts those of the model, exactly?")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Boot a guest in private memory, let it do its I/O with a virtio block device, and check every byte.
 
     Prints what it cost, how fast it was, and what of the guest's private memory the host could see. The status is 1
-    when a byte was wrong or the host could see a private one.
+    when a byte was wrong, a count was not the predicted one, or the host could see a private byte.
 
     \b
     pagewarden run
     pagewarden run --design iommu --cpu kvm --verify examples/randrw.iolog
-    pagewarden run --backing memfd; echo $?
+    pagewarden run --isolated --json
+    pagewarden run --all-designs
+    pagewarden run --check-counts
     """
+    from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import Progress
     from pagewarden.report.console import console, print_json
-    from pagewarden.report.run import print_run, run_json
-    from pagewarden.studies.run import run as study
     from pagewarden.studies.run_disk import open_disk
-    from pagewarden.studies.run_plan import DEEPEST, REQUESTS, Plan, default_mix, first
-    from pagewarden.vocab import GuestStopped
-    from pagewarden.workload import load
+    from pagewarden.studies.run_plan import Plan
+    from pagewarden.vocab import GuestStopped, UserMistake
 
+    if all_designs and check_counts:
+        raise UserMistake("--all-designs and --check-counts are two things: ask for one of them")
+    plan = Plan(design, backing, cpu, isolated, verify)
+    mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
     with Progress() as progress:
-        if workload is None:
-            chosen = default_mix(requests or REQUESTS)
-        else:
-            chosen = first(load(workload, progress.of(f"reading {workload}")), requests)
-    plan = Plan(design, backing, cpu, isolated, verify, batch=min(chosen.depth, DEEPEST))
-    with open_disk(chosen, disk, overwrite) as opened:
-        try:
-            found = study(plan, chosen, opened)
-        except GuestStopped as stopped:
-            print(f"pagewarden: {stopped}", file=sys.stderr)
-            raise typer.Exit(1) from stopped
+        chosen = modes.requests(workload, requests, check_counts, progress)
+        with open_disk(chosen, disk, overwrite) as opened:
+            try:
+                found = mode(plan, chosen, opened, progress)
+            except GuestStopped as stopped:
+                print(f"pagewarden: {stopped}", file=sys.stderr)
+                raise typer.Exit(1) from stopped
     if json:
-        print_json(run_json(found))
+        print_json(found.document())
     else:
-        print_run(found, console())
+        found.show(console())
     if not found.good:
         raise typer.Exit(1)

@@ -108,7 +108,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
             "format": found.workload.format, "skipped": dict(found.workload.skipped),
         },
         "policy": found.setup.policy.name, "profile": found.setup.profile.name,
-        "designs": [_design_json(result) for result in found.results],
+        "designs": [design_json(result) for result in found.results],
         "break_even": [
             {"design": c.design, "against": c.against, **_break_even_json(c.sizes, found.setup.page_size)}
             for c in found.crossovers
@@ -117,7 +117,8 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _design_json(result: Result) -> dict[str, Any]:
+def design_json(result: Result) -> dict[str, Any]:
+    """A design of the comparison."""
     return {
         "name": result.name, "per_request": result.per_request, "total": dict(result.total), "failed": result.failed,
         "refusal": str(result.refusal) if result.refusal else None,

@@ -4,8 +4,11 @@ from typing import Any
 
 from rich.console import Console
 
+from pagewarden.report.compare import design_json
 from pagewarden.report.console import table
+from pagewarden.studies.measure import KEYS, Check, Checked
 from pagewarden.studies.run import Run
+from pagewarden.studies.run_all import PROFILE, Row
 from pagewarden.studies.run_canary import Sight
 
 
@@ -79,3 +82,110 @@ def _sight_json(sight: Sight) -> dict[str, Any]:
     return {"whose": sight.whose, "mappings": sight.mappings, "bytes": sight.bytes, "unreadable": sight.unreadable,
             "hits": dict(sight.hits), "core_bytes": sight.core, "core_hits": sight.core_hits,
             "core_why": sight.core_why or None, "leaks": sight.leaks}
+
+
+ALL_KEYS = ("exits", "hypercalls", "access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
+
+
+def print_all(rows: list[Row], out: Console) -> None:
+    """Each design's counts a request, live and as the model has them, then how fast it was."""
+    runs = [row.run for row in rows if row.run]
+    if runs:
+        first = runs[0]
+        out.print(f"{first.requests:,} requests, {first.bytes:,} bytes, one a doorbell; live {first.labels.cpu} "
+                  f"({first.labels.level}) on {first.labels.backing}, model {first.labels.policy}; a request: live | "
+                  f"model\n")
+    made = table("design", *ALL_KEYS, "live us", "requests/s", f"model us ({PROFILE})")
+    for row in rows:
+        made.add_row(row.design, *_pairs(row))
+    out.print(made)
+    for row in rows:
+        if row.refused:
+            out.print(f"{row.design}: not to be had on this backing. {row.why or (row.model and row.model.refusal)}")
+        elif not row.good:
+            out.print(f"{row.design}: FAILED. {row.why or (row.run and _checked(row.run))}")
+        if row.run and row.run.sight and row.run.sight.leaks:
+            out.print(f"{row.design}: LEAK: {row.run.sight.leaks:,} of the guest's secret found in the host.")
+    out.print("The model's time is that of the profile's machine, not of this one. Ledgers count here; --check-counts "
+              "asks the kernel.")
+
+
+def _pairs(row: Row) -> list[str]:
+    if row.refused or row.run is None or row.model is None:
+        return ["-"] * (len(ALL_KEYS) + 3)
+    live, model = row.run, row.model.per_request
+    hops: Any = model["hops_by_edge"]
+    wanted: dict[str, Any] = {**model, "exits": hops["guest>hyp"]}
+    cells = [f"{live.counts[key] / live.requests:.4g} | {wanted[key]:.4g}" for key in ALL_KEYS]
+    ns = row.model.ns
+    return [*cells, f"{1e6 / live.per_second:,.1f}", f"{live.per_second:,.0f}",
+            "-" if ns is None else f"{(ns.low + ns.high) / 2000:,.2f}"]
+
+
+def all_json(rows: list[Row]) -> dict[str, Any]:
+    """schema 1: as docs/json.md says."""
+    return {"schema": 1, "verb": "run", "mode": "all-designs", "profile": PROFILE, "good": all(r.good for r in rows),
+            "designs": [{"name": row.design, "refused": row.refused, "why": row.why or None,
+                         "live": run_body(row.run) if row.run else None,
+                         "model": design_json(row.model) if row.model else None} for row in rows]}
+
+
+def print_check(found: Check, requests: str, out: Console) -> None:
+    """Predicted and measured, design by design; then what the kernel adds."""
+    out.print(f"{requests}; all requests together: predicted = measured, or predicted != measured\n")
+    made = table("CPU", "backing", "design", *KEYS, "", left=3)
+    for result in found.results:
+        made.add_row(result.cpu, result.backing, result.design, *_checked_cells(result))
+    out.print(made)
+    if found.no_kernel:
+        out.print(f"All counts are the library's own ledger's: {found.no_kernel}")
+    else:
+        words = "; ".join(f"{', '.join(keys)} ({cpu})" for cpu, keys in _by_kernel(found).items())
+        out.print(f"\nCounted by the kernel: {words}. The rest by the library's ledger, interpreted by the law.")
+    _print_added(found, out)
+    for cpu, why in found.missing.items():
+        out.print(f"{cpu}: not tried. {why}")
+    out.print("All counts are as predicted." if found.good else "Counts DIFFER from the model.")
+
+
+def _checked_cells(result: Checked) -> list[str]:
+    if not result.lines:
+        words = ["taken" if not refused else "refused" for refused in result.refused]
+        return [*["-"] * len(KEYS), f"model: {words[0]}, live: {words[1]}"]
+    cells = [f"{line.measured:,}" if line.equal else f"{line.predicted:,} != {line.measured:,}"
+             for line in result.lines]
+    return [*cells, "" if result.good else "DIFFERS"]
+
+
+def _by_kernel(found: Check) -> dict[str, list[str]]:
+    return {result.cpu: [line.key for line in result.lines if line.source == "kernel"]
+            for result in found.results if any(line.source == "kernel" for line in result.lines)}
+
+
+def _print_added(found: Check, out: Console) -> None:
+    """The kernel's additions, designs with the same ones on one line."""
+    out.print("\nBeside the listing, all requests together:")
+    alike: dict[str, list[str]] = {}
+    for result in found.results:
+        words = ", ".join(f"{count:,} {what}" for what, count in result.added.items())
+        if words:
+            alike.setdefault(words, []).append(f"{result.cpu} {result.design}")
+    for words, whose in alike.items():
+        out.print(f"  {'; '.join(whose)}: {words}")
+    if not alike:
+        out.print("  nothing that was counted")
+
+
+def check_json(found: Check) -> dict[str, Any]:
+    """schema 1: as docs/json.md says."""
+    return {"schema": 1, "verb": "run", "mode": "check-counts", "good": found.good, "missing": dict(found.missing),
+            "no_kernel": found.no_kernel or None,
+            "results": [_checked_json(result) for result in found.results]}
+
+
+def _checked_json(found: Checked) -> dict[str, Any]:
+    counts = [{"key": line.key, "predicted": line.predicted, "measured": line.measured, "source": line.source}
+              for line in found.lines]
+    return {"design": found.design, "cpu": found.cpu, "level": found.level, "backing": found.backing,
+            "requests": found.requests, "good": found.good, "counts": counts, "added": dict(found.added),
+            "refused": {"model": found.refused[0], "live": found.refused[1]}}

@@ -80,7 +80,7 @@ def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter
         outcome = machine.run()
         seconds = time.perf_counter() - start
         counts, overhead = _counts(described, machine, before)
-        sight = machine.look(core=True) if look else None
+        sight = machine.look() if look else None
         differs = _differs(described, machine, disk, replayed(described, disk, content)) if plan.verify else None
         return Run(plan, _labels(plan, machine, disk), len(described.requests), int(described.requests["length"].sum()),
                    described.batches, outcome, seconds, counts, overhead, sight, machine.device.restarts, differs)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pagewarden.abi import virtio
+from pagewarden.abi import virtio, virtio_blk
 from pagewarden.designs import Copy, Do, Hop, Options, Steps, Syscall, design_named
 from pagewarden.guest.program import Program
 from pagewarden.law import Op
@@ -19,9 +19,10 @@ from pagewarden.studies.run_disk import DiskFile
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
-from pagewarden.vocab import Event, InternalError, PageRange
+from pagewarden.vocab import Event, InternalError, PageRange, PrivateAccess, Refused
 
-FEATURES = 1 << virtio.VIRTIO_F_VERSION_1
+FEATURES = 1 << virtio.VIRTIO_F_VERSION_1 | 1 << virtio_blk.VIRTIO_BLK_F_FLUSH
+"""What the guest's driver takes: with FLUSH a write is not on stable storage at once, as on any disk with a cache."""
 Segments = Sequence[tuple[int, int]]
 
 
@@ -120,7 +121,7 @@ class ModelHalf:
         self._steps = {write: _host_part(design_of(Options(), memory.policy, write).steps) for write in (True, False)}
 
     def __call__(self, request: Request) -> Done:
-        """Raises Refused where the law does."""
+        """As HostHalf's paths: raises PrivateAccess, OSError where the law refuses otherwise."""
         steps = self._steps[request.to_file]
         data = b"" if request.to_file else os.pread(self._disk, request.length, request.position)
         for step in steps:
@@ -132,7 +133,12 @@ class ModelHalf:
                     copies=sum(isinstance(step, Copy) for step in steps))
 
     def _do(self, step: Do, request: Request, data: bytes) -> bytes:
-        self._memory.perform((step,), PageRange.covering(request.offset, request.length))
+        try:
+            self._memory.perform((step,), PageRange.covering(request.offset, request.length))
+        except PrivateAccess:
+            raise
+        except Refused as refused:
+            raise OSError(refused.errno, refused.why) from refused
         if step.op in _LOADS:
             return self._memory.contents.read(step.op, request.offset, request.length)
         if step.op in _STORES:

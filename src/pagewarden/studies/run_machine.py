@@ -25,6 +25,7 @@ from pagewarden.studies.run_canary import PAGES, Canary, Sight, search_process
 from pagewarden.studies.run_core import search_core
 from pagewarden.studies.run_disk import LONGEST, DiskFile
 from pagewarden.studies.run_host import LocalDevice, ModelHalf, Path, Tally
+from pagewarden.studies.run_interrupt import stopped_by_ctrl_c
 from pagewarden.studies.run_isolated import IsolatedDevice, WardensMemory
 from pagewarden.studies.run_plan import BY_FILE_CALLS, Plan
 from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
@@ -83,11 +84,12 @@ class LiveMachine:
     def run(self) -> Outcome:
         """To its end; GuestStopped for any other."""
         def go() -> Outcome:
-            return serve(self._guest, self._plan.patience)
+            with stopped_by_ctrl_c(self._cpu.kick):
+                return serve(self._guest, self._plan.patience)
 
         return self._meter.run(go) if self._meter else go()
 
-    def look(self, core: bool) -> Sight:
+    def look(self) -> Sight:
         """What the host can see of the guest's secret: everything mapped here but the warden's own view, or all that
         the device's process has."""
         if isinstance(self.device, IsolatedDevice):
@@ -98,7 +100,7 @@ class LiveMachine:
         own = () if self.memory.guest_address == window else ((self.memory.guest_address,
                                                                self.memory.guest_address + size),)
         sight = search_process(self._canary, "self", "this process, without the warden's own view", own)
-        if core:
+        if self._plan.core:
             search_core(self._canary, sight)
         else:
             sight.core_why = "not asked for"
@@ -110,7 +112,7 @@ class LiveMachine:
 
 def memory_for(plan: Plan, kind: str, size: int) -> PrivateMemory:
     """Private memory of the plan's backing."""
-    use: Use = "kvm" if kind == "kvm" else "any" if plan.design in BY_FILE_CALLS else "emulated"
+    use: Use = "kvm" if kind == "kvm" else "any" if plan.every or plan.design in BY_FILE_CALLS else "emulated"
     if plan.backing == "guest-memfd":
         raise UserMistake("this kernel's guest_memfd converts no page, and every design shares pages as it runs; "
                           "uffd-window and memfd-secret do it")
@@ -180,7 +182,7 @@ class ModelMachine:
         except PagewardenError as error:
             raise GuestStopped(str(error), 0) from error
 
-    def look(self, core: bool) -> Sight:
+    def look(self) -> Sight:
         """The host's view, page by page, as the law lets it."""
         sight = Sight("the model's host view", mappings=1, core_why="the model has no process")
         for gpa in range(0, self.memory.size, PAGE_SIZE):

@@ -28,7 +28,8 @@ BY_FILE_CALLS = ("pread", "splice")
 
 @dataclass(frozen=True)
 class Plan:
-    """How the guest runs. batch: requests a doorbell. patience: seconds that it may run without a word."""
+    """How the guest runs. batch: requests a doorbell. patience: seconds that it may run without a word. every: the
+    backing has to do for every design. core: a core dump is searched, too."""
 
     design: str = "window"
     backing: str = "auto"
@@ -37,6 +38,8 @@ class Plan:
     verify: bool = False
     batch: int = 1
     patience: float = 10.0
+    every: bool = False
+    core: bool = True
 
     def __post_init__(self) -> None:
         if self.cpu not in CPUS:

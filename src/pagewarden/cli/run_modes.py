@@ -1,0 +1,56 @@
+"""What `pagewarden run` can be asked for: one run, all designs, the counts. Each gives what to print and a verdict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pagewarden.cli.progress import Progress
+from pagewarden.report import run as report
+from pagewarden.studies import measure
+from pagewarden.studies.run import run
+from pagewarden.studies.run_all import run_all
+from pagewarden.studies.run_disk import DiskFile
+from pagewarden.studies.run_plan import CPUS, DEEPEST, REQUESTS, Plan, default_mix, first
+from pagewarden.vocab import Unavailable, UserMistake
+from pagewarden.workload import Workload, load
+
+
+@dataclass(frozen=True)
+class Found:
+    good: bool
+    show: Callable[[Console], None]
+    document: Callable[[], dict[str, Any]]
+
+
+def requests(path: Path | None, count: int | None, check: bool, progress: Progress) -> Workload:
+    """The file's requests, or drawn ones; the first `count` of them."""
+    if path is not None:
+        return first(load(path, progress.of(f"reading {path}")), count)
+    return first(measure.workload(), count) if check else default_mix(count or REQUESTS)
+
+
+def one(plan: Plan, workload: Workload, disk: DiskFile, _: Progress) -> Found:
+    """As many requests a doorbell as the workload has in flight."""
+    found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk)
+    return Found(found.good, lambda out: report.print_run(found, out), lambda: report.run_json(found))
+
+
+def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+    rows = run_all(plan, workload, disk, progress)
+    return Found(all(row.good for row in rows), lambda out: report.print_all(rows, out),
+                 lambda: report.all_json(rows))
+
+
+def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+    """On every CPU of this host, or the one that was named."""
+    if plan.isolated:
+        raise UserMistake("--check-counts is for a device in this process: the kernel counts one thread's work")
+    cpus = CPUS[1:] if plan.cpu == "auto" else (plan.cpu,)
+    found = measure.check_counts(cpus, plan.backing, disk, workload, progress=progress)
+    if not found.results:
+        raise Unavailable("; ".join(found.missing.values()), "nothing could be counted")
+    title = f"{workload.name}: {workload.requests:,} requests"
+    return Found(found.good, lambda out: report.print_check(found, title, out), lambda: report.check_json(found))
