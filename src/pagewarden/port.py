@@ -52,7 +52,7 @@ class VectoredView(HostView, Protocol):
     """
 
     def gather(self, places: "NDArray[np.int64]", count: int, target: "NDArray[np.uint8]") -> None:
-        """The bytes of the places, in their order, into target; places that hold more than it are only touched."""
+        """The bytes of the places, in their order, into the start of target; what it does not hold is only touched."""
 
     def scatter(self, places: "NDArray[np.int64]", count: int, data: "NDArray[np.uint8]") -> None:
         """The bytes of data to the places, in their order; both hold as much."""

@@ -7,12 +7,16 @@ import itertools
 import os
 import struct
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from plain import NeedsReset, PlainDevice
 from virtio_kit import DEFAULT, FakeView, image_disk, image_file
 
+from live import require
+from pagewarden.memory import PageRange, PrivateMemory, Unavailable
+from pagewarden.port import HostView
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
@@ -94,7 +98,18 @@ class Dice:
             memory[at] = (memory[at] ^ 1 << self.below(8)) if self.below(2) else self.below(256)
 
 
-def compare(dice: Dice, disk: Disk, outcomes: Counter[str]) -> int:
+Make = Callable[[bytes, set[int]], tuple[HostView, Callable[[], bytes]]]
+"""A view of a memory with these bytes and private pages, and what tells its bytes afterwards, private ones too."""
+
+
+def fake(memory: bytes, private: set[int]) -> tuple[HostView, Callable[[], bytes]]:
+    view = FakeView(MEMORY)
+    view.bytes[:] = np.frombuffer(memory, np.uint8)
+    view.private = private
+    return view, view.bytes.tobytes
+
+
+def compare(dice: Dice, disk: Disk, outcomes: Counter[str], make: Make = fake) -> int:
     """One ring through both devices; how many chains it had."""
     ring = Ring.placed(SIZES[dice.below(len(SIZES))], 16 * dice.below(64))
     memory = bytearray(dice.rng.bytes(MEMORY))
@@ -102,15 +117,13 @@ def compare(dice: Dice, disk: Disk, outcomes: Counter[str]) -> int:
     count = dice.fill(memory, ring, done)
     if dice.below(3):
         dice.spoil(memory, ring)
-    view = FakeView(MEMORY)
-    view.bytes[:] = np.frombuffer(memory, np.uint8)
-    if dice.below(4) == 0:
-        view.private = {BUFFERS // PAGE_SIZE + dice.below(60)}
+    private = {BUFFERS // PAGE_SIZE + dice.below(60)} if dice.below(4) == 0 else set()
+    view, content = make(bytes(memory), private)
     before = os.pread(disk.fd, 2 * IMAGE, 0)
     device = BlockDevice(view, disk, queue_size=LONGEST)
     device.resume(DEFAULT, {0: ring})
     struct.pack_into("<H", memory, ring.avail_event, int.from_bytes(view.read(ring.used + 2, 2), "little"))
-    plain = PlainDevice(bytes(memory), before, ring, LONGEST, view.private, done)
+    plain = PlainDevice(bytes(memory), before, ring, LONGEST, private, done)
     try:
         expected = plain.process()
         outcomes["served"] += expected[0]
@@ -119,7 +132,7 @@ def compare(dice: Dice, disk: Disk, outcomes: Counter[str]) -> int:
         outcomes[str(why)] += 1
         with pytest.raises(DeviceNeedsReset):
             device.process(0)
-    assert view.bytes.tobytes() == plain.memory and os.pread(disk.fd, 2 * IMAGE, 0) == plain.disk
+    assert content() == plain.memory and os.pread(disk.fd, 2 * IMAGE, 0) == plain.disk
     device.close()
     return max(count, 1)
 
@@ -136,6 +149,26 @@ def test_any_ring_is_served_as_the_plain_device_does_or_refused(disk: Disk) -> N
     print(f"{seed} rings: {dict(outcomes)}")
     assert outcomes["served"] > CHAINS // 8
     assert {"index", "order", "sizes", "private", "place", "table", "nested"} <= outcomes.keys()
+
+
+def test_the_window_makes_no_difference(disk: Disk) -> None:
+    try:
+        memory = PrivateMemory(MEMORY, "uffd-window")
+    except Unavailable as missing:
+        require(False, str(missing))
+        return
+    def window(content: bytes, private: set[int]) -> tuple[HostView, Callable[[], bytes]]:
+        for page in range(MEMORY // PAGE_SIZE):
+            if memory.is_shared(page) == (page in private):
+                (memory.unshare if page in private else memory.share)(PageRange(page, page + 1))
+        memory.private_write(0, content)
+        return memory.window, lambda: memory.private_read(0, MEMORY)
+
+    with memory:
+        outcomes = Counter[str]()
+        for seed in range(500):
+            compare(Dice(seed), disk, outcomes, window)
+    assert outcomes["served"] > 500 and outcomes["private"]
 
 
 def test_pages_of_pure_noise_do_no_harm(disk: Disk) -> None:

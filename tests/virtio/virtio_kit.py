@@ -91,7 +91,7 @@ class VectoredFake(FakeView):
 
     def gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
         data = b"".join([self.read(*place) for place in places[:, :count].T.tolist()])
-        target[:] = np.frombuffer(data, np.uint8)[:len(target)]
+        target[:len(data)] = np.frombuffer(data, np.uint8)[:len(target)]
 
     def scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> None:
         for offset, length in places[:, :count].T.tolist():

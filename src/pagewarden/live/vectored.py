@@ -44,9 +44,7 @@ def _gather(fd: int, base: int, size: int, places: Any, count: int, iov: Any, sc
         if total < 0 or at + total > CHUNK or _pwritev(fd, iov.ctypes.data, parts, at) != total:
             return False
         at += total
-    if at < len(target):
-        return False
-    for k in range(len(target)):
+    for k in range(min(at, len(target))):
         target[k] = scratch[k]
     return True
 

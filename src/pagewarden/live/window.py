@@ -128,7 +128,7 @@ class Window:
         try:
             if not vectored.gather(places, count, target):
                 data = b"".join([self.read(*place) for place in places[:2, :count].T.tolist()])
-                target.data[:] = memoryview(data)[:len(target)]
+                target.data[:len(data)] = memoryview(data)[:len(target)]
         finally:
             self._vectors.append(vectored)
 

@@ -32,6 +32,8 @@ class Batch:
         self._wide, self._begins = _table(3, chains.DESCRIPTORS), _table(chains.BATCH + 1)
         self._flat, self._bounds = self._narrow, self._starts  # or the wide ones, where there are indirect tables
         self._tables, self.segments = _table(2, chains.DESCRIPTORS), _table(2, chains.DESCRIPTORS)
+        self._words = _table(2 * chains.DESCRIPTORS)  # of the indirect tables
+        self._word_bytes = self._words.view(np.uint8)
         self._pieces = _table(2, requests.PIECES)
         self._headers = _table(2 * chains.BATCH)
         self._header_bytes = self._headers.view(np.uint8)
@@ -58,9 +60,9 @@ class Batch:
             self._flat, self._bounds, self.heads, self._tables))
         if not tables:
             return
-        words = np.empty(int(self._tables[1, :tables].sum()) // 8, np.int64)
-        self._memory.gather(self._tables, tables, words.view(np.uint8))
-        self._judged(chains.expand(self._flat, self._bounds, self.count, words, self._size, self._wide, self._begins))
+        self._memory.gather(self._tables, tables, self._word_bytes)
+        self._judged(chains.expand(self._flat, self._bounds, self.count, self._words, self._size, self._wide,
+                                   self._begins))
         self._flat, self._bounds = self._wide, self._begins
 
     def _judged(self, verdict: tuple[int, int, int, int, int]) -> int:

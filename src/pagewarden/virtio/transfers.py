@@ -17,7 +17,7 @@ DISCARD_MAX = 8192
 """Most sectors of a range to discard or to zero (max_discard_sectors, max_write_zeroes_sectors): 4 MiB."""
 Failures = list[tuple[int, int]]
 """(request of the batch, VIRTIO_BLK_S_*) for each that did not end well."""
-_WRITES = (blk.VIRTIO_BLK_T_OUT, blk.VIRTIO_BLK_T_WRITE_ZEROES)
+_WRITES = frozenset({blk.VIRTIO_BLK_T_OUT, blk.VIRTIO_BLK_T_WRITE_ZEROES})
 
 
 class Transfers:
@@ -97,7 +97,7 @@ class Transfers:
         return blk.VIRTIO_BLK_S_OK
 
     def _stable(self, runs: NDArray[np.int64]) -> bool:
-        if not np.isin(runs[:, requests.OP], _WRITES).any():
+        if _WRITES.isdisjoint(runs[:, requests.OP].tolist()):
             return True
         return self._special(blk.VIRTIO_BLK_T_FLUSH, []) == blk.VIRTIO_BLK_S_OK
 
