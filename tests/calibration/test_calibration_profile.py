@@ -1,7 +1,10 @@
 """From samples to a profile on disk: a verified fake stands for the host, so that no test depends on a time."""
 
+import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -213,3 +216,29 @@ def test_this_host(host: TimedHost) -> None:
     assert set(REQUIRED) <= set(prices)
     assert all(0 < entry.value.low <= entry.value.high < 1e9 for entry in prices.values())
     assert made.cpu and all(entry.spread.samples >= 5 for entry in made.found.values())
+
+
+def test_beside_a_busy_thread_and_without_a_cpu() -> None:
+    require(len(os.sched_getaffinity(0)) > 1, "a second CPU")
+    before = os.sched_getaffinity(0)
+    try:
+        made = calibrate("busy", 0.1, busy=True, cpu="none")
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    assert os.sched_getaffinity(0) == before, "the thread may run where it could before"
+    assert made.busy and not made.cpu and "of another CPU" in made.profile.about
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    """As a user meets it: a file, said to be new or replaced; one JSON document; a mistake is one line and code 2."""
+    call = [sys.executable, "-m", "pagewarden", "calibrate", "--seconds", "0.1", "--no-busy", "--cpu", "none"]
+    file = str(tmp_path / "mine.toml")
+    first, second, mistake = (subprocess.run([*call, *more], capture_output=True, text=True) for more in (
+        ("--out", file, "--json"), ("--out", file), ("--name", "../mine")))
+    if first.returncode:
+        require(False, first.stderr)
+    document = json.loads(first.stdout)
+    assert document["verb"] == "calibrate" and [p["file"] for p in document["profiles"]] == [file]
+    assert not document["profiles"][0]["replaced"] and f"replaced {file}" in second.stdout
+    assert {price["name"] for price in document["profiles"][0]["prices"]} == set(load_profile(Path(file)).prices)
+    assert mistake.returncode == 2 and len(mistake.stderr.splitlines()) == 1 and "--name" in mistake.stderr

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
+from resource import RUSAGE_THREAD, getrusage
 
 import numpy as np
 
@@ -38,6 +39,8 @@ ROUNDS = 6
 """Times that primitives and runs take turns."""
 SKIPPED = 4
 """Requests at the start of a run that are not counted: first touches of pages, the emulator's translations."""
+ENOUGH = 2
+"""Undisturbed requests of a run that count alone."""
 
 
 class Open(Layout):
@@ -79,14 +82,14 @@ def disk_for(length: int) -> Iterator[DiskFile]:
 
 
 class Stamps:
-    """run_machine.Meter: notes when each request comes to the host, ns, and changes nothing else.
+    """run_machine.Meter: notes when each request comes to the host, and changes nothing else.
 
     own: bytes that the host writes to the disk instead of the guest's; none leaves it its own way.
     """
 
     def __init__(self, own: int = 0) -> None:
         self._own = own
-        self.times: list[int] = []
+        self.times: list[tuple[int, int]] = []  # ns, and how often the kernel had taken the CPU from this thread
 
     def memory(self, memory: Memory) -> Memory:
         return memory
@@ -104,7 +107,7 @@ class Stamps:
             path = own_bytes(half, self._own)
 
         def stamped(request: Request) -> Done:
-            self.times.append(time.perf_counter_ns())
+            self.times.append((time.perf_counter_ns(), getrusage(RUSAGE_THREAD).ru_nivcsw))
             return path(request)
 
         return stamped
@@ -122,11 +125,13 @@ def own_bytes(half: HostHalf, length: int) -> Path:
 
 
 def periods(plan: Plan, described: Program, length: int) -> list[float]:
-    """ns from each request to the next."""
+    """ns from each request to the next, without those in which somebody else had the CPU, if enough are left."""
     stamps = Stamps(length if isinstance(described, Bare) else 0)
     with disk_for(length) as disk, machine_for(plan, described, disk, stamps) as machine:
         machine.run()
-    return [float(ns) for ns in np.diff(stamps.times)[SKIPPED:]]
+    times, taken_away = np.diff(np.array(stamps.times), axis=0)[SKIPPED:].T
+    undisturbed = times[taken_away == 0]
+    return [float(ns) for ns in (undisturbed if len(undisturbed) >= ENOUGH else times)]
 
 
 def predict_runs(
