@@ -1,7 +1,8 @@
 """Who acts on a page: the guest's vCPUs with the design's procedures, and the stranger with what the host may try."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +45,24 @@ def _start(role: str, flows: Iterable[Flow], when: Mask, alone: bool = False) ->
     return Start(role, flows, behaviour(role, flows), when, alone)
 
 
+def guest_procedures(design: str, policy: Policy) -> dict[str, Callable[[], Procedure]]:
+    """What a vCPU may run on one of the design's pages, by name."""
+    read, write = (partial(design_named(design), Options(), policy, way) for way in (False, True))
+    return {
+        "write": write,
+        "read": read,
+        "unshare": lambda: Procedure("unshare", unshare(Options(), policy)),
+        "setup": lambda: Procedure("setup", write().setup),
+        "pool-setup": lambda: Procedure("pool-setup", write().pool_setup),
+        "refault": lambda: Procedure("refault", refault(policy)),
+        "swap-in": lambda: PROCEDURES["swap-in"](policy),
+    }
+
+
 def converts(design: str, policy: Policy) -> bool:
     """Whether a request of the design takes pages back."""
-    request = design_named(design)(Options(), policy, True)
-    return any(node.step.op is Op.UNSHARE_BEGIN for node in flow("request", request).nodes())
+    request = guest_procedures(design, policy)["write"]()
+    return any(node.step.op is Op.UNSHARE_BEGIN for node in flow("write", request).nodes())
 
 
 def cast(design: str, table: Table, strangers: tuple[str, ...], pool: bool = False) -> Cast:
@@ -56,23 +71,20 @@ def cast(design: str, table: Table, strangers: tuple[str, ...], pool: bool = Fal
 
 
 def _guest(design: str, table: Table, pool: bool) -> tuple[Start, ...]:
-    policy = table.policy
-    read, write = (design_named(design)(Options(), policy, way) for way in (False, True))
-    requests = (flow("write", write, pool), flow("read", read, pool))
+    known = guest_procedures(design, table.policy)
     faults = table.outcome[:, Op.GUEST_LOAD] == Outcome.GUEST_FAULT
     swapped = np.array([page.home is Home.SWAPPED for page in table.pages])
     host = np.array([page.owner is Owner.HOST for page in table.pages])
-    setup = Procedure("setup", write.pool_setup if pool else write.setup)
-    again = Procedure("refault", refault(policy))
-    starts = [
-        _start("request", requests, np.ones(len(table.pages), bool)),
-        _start("setup", (flow("setup", setup),), faults & host & ~swapped),
-        _start("guest", (flow("refault", again),), faults & ~host & ~swapped & _mappable(table)),
-        _start("guest", (flow("swap-in", PROCEDURES["swap-in"](policy)),), faults & swapped),
+    always = np.ones(len(table.pages), bool)
+    chosen: list[tuple[str, tuple[str, ...], Mask]] = [
+        ("request", ("write", "read"), always),
+        ("guest", ("unshare",) if converts(design, table.policy) else (), always),
+        ("setup", ("pool-setup" if pool else "setup",), faults & host & ~swapped),
+        ("guest", ("refault",), faults & ~host & ~swapped & _mappable(table)),
+        ("guest", ("swap-in",), faults & swapped),
     ]
-    if converts(design, policy):
-        later = Procedure("unshare", unshare(Options(), policy))
-        starts.insert(1, _start("guest", (flow("unshare", later),), np.ones(len(table.pages), bool)))
+    starts = (_start(role, [flow(name, known[name](), pool and role == "request") for name in names], when)
+              for role, names, when in chosen)  # fmt: skip
     return tuple(start for start in starts if start.first.places)
 
 

@@ -24,6 +24,7 @@ class Told:
     step: Step
     world: str = "host"
     text: str = ""
+    procedure: str = ""
     lead: tuple[Listed, ...] = ()
     after: tuple[Listed, ...] = ()
 
@@ -121,6 +122,7 @@ def _label(run: _Run) -> None:
             for told, exit in zip(run.steps, found, strict=False):
                 assert exit.node is not None
                 told.lead, told.text, told.world = exit.lead, exit.node.step.text, exit.node.world
+                told.procedure = flow.name
             if run.ended and run.steps:
                 run.steps[-1].after = found[-1].lead
             return

@@ -5,8 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from pagewarden.check.actors import Cast, cast, converts
+from pagewarden.check.actors import Cast, cast, converts, guest_procedures
 from pagewarden.check.automaton import MOST, System
+from pagewarden.check.flow import flow
 from pagewarden.check.local import Local, Properties, enumerate_page
 from pagewarden.check.moves import moves
 from pagewarden.check.strangers import STRANGERS
@@ -59,6 +60,8 @@ def offered(setting: Setting) -> dict[str, str]:
     for name, mechanism in {**needs, "unshare-refused-while-pinned": "refs-checked"}.items():
         if not setting.policy.has(mechanism):
             without[name] = f"{setting.policy.name} has no mechanism `{mechanism}`"
+    if not _holders(setting):
+        without.setdefault("unshare-refused-while-pinned", "nobody there takes a reference")
     abilities = {"swap-round-trips": "swap", "migration-completes": "migrate"}
     for name, ability in abilities.items():
         if ability not in setting.strangers:
@@ -67,6 +70,18 @@ def offered(setting: Setting) -> dict[str, str]:
         for name in ("unshare-succeeds", "unshare-refused-while-pinned"):
             without[name] = f"{setting.design} never takes a page back"
     return without
+
+
+def _holders(setting: Setting) -> bool:
+    """Whether somebody but the vCPU that unshares may hold a page."""
+    ops = {op for name in setting.strangers for op in STRANGERS[name].ops}
+    if "strace" in setting.strangers:
+        ops.add(Op.GUP_PIN)
+    if setting.vcpus > 1:
+        request = guest_procedures(setting.design, setting.policy)["write"]()
+        ops |= {node.step.op for node in flow("write", request).nodes()}
+    by_fd = Op.FD_GET in ops and setting.policy.has("file-io")
+    return by_fd or (Op.GUP_PIN in ops and not setting.policy.has("gup-blocked"))
 
 
 def build(setting: Setting) -> Checked:

@@ -28,38 +28,37 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """checked: what was explored. searches: one for all pages together, or one a kind of page. absent: properties that
+    """checked: what was explored. together: all pages at once, not one with everybody who acts on it. ends, stops: how
+    far each search came, and why it stopped early if it did; apart there is one a kind of page. absent: properties that
     the setting does not offer, with the reason."""
 
     checked: Checked
-    searches: tuple[Exploration, ...]
+    together: bool
+    ends: tuple[Progress, ...]
+    stops: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     absent: dict[str, str]
 
     @property
     def states(self) -> int:
-        return sum(search.last.states for search in self.searches)
+        return sum(end.states for end in self.ends)
 
     @property
     def transitions(self) -> int:
-        return sum(search.last.transitions for search in self.searches)
+        return sum(end.transitions for end in self.ends)
 
     @property
     def depth(self) -> int:
-        return max(search.last.depth for search in self.searches)
+        return max(end.depth for end in self.ends)
 
     @property
     def seconds(self) -> float:
-        return sum(search.last.seconds for search in self.searches)
+        return sum(end.seconds for end in self.ends)
 
     @property
     def exhausted(self) -> bool:
-        return all(search.exhausted for search in self.searches)
-
-    @property
-    def together(self) -> bool:
-        """The pages were explored together, not one with everybody who acts on it."""
-        return len(self.searches[0].system.start) == len(self.checked.system.start)
+        """Every reachable state was seen."""
+        return not any(self.stops)
 
     @property
     def exit_code(self) -> int:
@@ -90,9 +89,12 @@ def check(
     decides for any number of pages, as they meet in nothing but the actors (docs/check.md); `auto`: together, if there
     are no more than AFFORDABLE states. announce: called with the system and whether together, before the search.
     """
+    if search not in SEARCHES:
+        raise UserMistake(f"--search {search}: expected {', '.join(SEARCHES)}")
     limits = limits or Limits()
+    names = asked(names)
     checked, absent = build(setting), offered(setting)
-    names = asked(names) or tuple(name for name in PROPERTIES if name not in absent)
+    names = names or tuple(name for name in PROPERTIES if name not in absent)
     together = search == "together" or (search == "auto" and checked.system.bound() <= AFFORDABLE)
     if announce:
         announce(checked, together)
@@ -100,7 +102,8 @@ def check(
     systems = [checked.system] if together else _apart(checked.system)
     searches = tuple(explore(system, limits, progress) for system in systems)
     verdicts = tuple(_judge(name, searches) for name in names)
-    return Report(checked, searches, verdicts, absent)
+    ends, stops = (tuple(getattr(search, name) for search in searches) for name in ("last", "why"))
+    return Report(checked, together, ends, stops, verdicts, absent)
 
 
 def _apart(system: System) -> list[System]:

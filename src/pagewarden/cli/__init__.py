@@ -6,6 +6,7 @@ import sys
 import typer
 
 from pagewarden.cli.calibrate import calibrate
+from pagewarden.cli.check import check
 from pagewarden.cli.compare import compare
 from pagewarden.cli.law import law
 from pagewarden.cli.probe import probe
@@ -16,7 +17,7 @@ app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, law, probe, run, calibrate):
+for verb in (compare, check, law, probe, run, calibrate):
     app.command()(verb)
 
 

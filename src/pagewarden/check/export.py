@@ -1,0 +1,18 @@
+"""The explored system written out for independent checkers."""
+
+from collections.abc import Iterable
+
+from pagewarden.check.model import model
+from pagewarden.check.murphi import murphi
+from pagewarden.check.promela import promela
+from pagewarden.check.system import Setting
+from pagewarden.vocab import UserMistake
+
+WRITERS = {"murphi": murphi, "promela": promela}
+
+
+def export(setting: Setting, kind: str, asserts: Iterable[str] = ()) -> str:
+    """The text of a model in `murphi` or `promela`. UserMistake for another kind, and for what an export cannot say."""
+    if kind not in WRITERS:
+        raise UserMistake(f"--export {kind}: expected {' or '.join(WRITERS)}")
+    return WRITERS[kind](model(setting, asserts))

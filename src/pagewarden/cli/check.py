@@ -1,0 +1,174 @@
+"""`pagewarden check`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Names = list[str] | None
+
+
+def check(
+    policy: Annotated[str, typer.Option(help="The kind of backing store: see `pagewarden law`.")] = "hybrid",
+    design: Annotated[str, typer.Option(help="How the guest's I/O goes: see `pagewarden compare`.")] = "window",
+    pages: Annotated[int, typer.Option(help="Pages of the guest, 1 to 8.")] = 2,
+    vcpus: Annotated[int, typer.Option(help="vCPUs that touch, share and do I/O, 1 to 6.")] = 2,
+    stranger: Annotated[
+        str, typer.Option(metavar="all|none|LIST", help="What the host may try: strace,dma,punch,...")
+    ] = "all",
+    with_: Annotated[Names, typer.Option("--with", metavar="MECHANISM", help="Add one; may be repeated.")] = None,
+    without: Annotated[Names, typer.Option(metavar="MECHANISM", help="Take one away; may be repeated.")] = None,
+    property_: Annotated[Names, typer.Option("--property", metavar="NAME", help="Ask only this.")] = None,
+    search: Annotated[
+        str, typer.Option(metavar="auto|together|apart", help="All pages at once, or one with all who act on it.")
+    ] = "auto",
+    symmetry: Annotated[bool, typer.Option(help="Pages, and vCPUs, are interchangeable.")] = True,
+    max_memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of the explorer's arrays, as 512M, 8G; auto: most of what is free.")
+    ] = "auto",
+    max_seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Stop then.")] = float("inf"),
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what fails, step by step, as JSON.")
+    ] = None,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Every policy and every property.")] = False,
+    minimal: Annotated[
+        bool, typer.Option("--minimal", help="The smallest sets of the policy's mechanisms with which it all holds.")
+    ] = False,
+    executor: Annotated[
+        str, typer.Option(metavar="local|dask://HOST:PORT", help="Where --minimal and --matrix run.")
+    ] = "local",
+    export: Annotated[
+        str | None, typer.Option(metavar="murphi|promela", help="Write the system to FILE for rumur or SPIN.")
+    ] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
+
+    Status 0: everything that was asked holds; 1: something fails, and the shortest way there is shown; 2: not every
+    state was seen.
+
+    \b
+    pagewarden check
+    pagewarden check --policy pkvm-2022 --property host-never-panics
+    pagewarden check --policy pkvm-2022 --with gup-blocked --property host-never-panics
+    pagewarden check --without iommu-guarded --stranger dma,file-io
+    pagewarden check --matrix
+    pagewarden check --minimal --property host-never-reads-private
+    pagewarden check --pages 1 --vcpus 1 --stranger strace --export murphi model.m
+    """
+    from pagewarden.check.strangers import stranger_named
+    from pagewarden.check.system import Setting
+    from pagewarden.law import policy_named
+
+    chosen = policy_named(policy).with_(*(with_ or ())).without(*(without or ()))
+    setting = Setting(chosen, design, pages, vcpus, stranger_named(stranger), symmetry)
+    names = tuple(property_ or ())
+    if export is not None:
+        _export(setting, names, export, file)
+    elif matrix:
+        _matrix(setting, names, executor, json)
+    elif minimal:
+        _minimal(setting, names, executor, json)
+    else:
+        _check(setting, names, _limits(max_memory, max_seconds), search, trace, json)
+
+
+def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool) -> None:
+    from json import dumps
+
+    from pagewarden.check.verdict import check as explore
+    from pagewarden.report.check import announcement, print_report, progress_line, report_json
+    from pagewarden.report.console import console, print_json
+
+    def announce(checked: Any, together: bool) -> None:
+        print(announcement(checked, together), file=sys.stderr)
+
+    with _Line() as line:
+        report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
+    if trace is not None:
+        failed = [entry for entry in report_json(report)["properties"] if entry["verdict"] == "fails"]
+        trace.write_text(dumps(failed, indent=1) + "\n")
+    if json:
+        print_json(report_json(report))
+    else:
+        print_report(report, console())
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+def _limits(memory: str, seconds: float) -> Any:
+    from pagewarden.check.explorer import Limits
+
+    return Limits(memory=_bytes(memory), seconds=seconds)
+
+
+def _bytes(text: str) -> int:
+    """A size as 512M or 8G; auto is four fifths of what is free now."""
+    import os
+
+    from pagewarden.vocab import UserMistake
+
+    if text == "auto":
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 4 // 5
+    unit = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
+    number = text[:-1] if unit else text
+    if not number.isdecimal() or not int(number):
+        raise UserMistake(f"--max-memory {text}: expected a size such as 512M or 8G")
+    return int(number) << unit
+
+
+def _matrix(setting: Any, names: tuple[str, ...], executor: str, json: bool) -> None:
+    from pagewarden.check.many import matrix, workers
+    from pagewarden.report.check import matrix_json, print_matrix
+    from pagewarden.report.console import console, print_json
+
+    with workers(executor) as pool:
+        lines = matrix(setting, names, pool)
+    if json:
+        print_json(matrix_json(lines))
+    else:
+        print_matrix(lines, console())
+
+
+def _minimal(setting: Any, names: tuple[str, ...], executor: str, json: bool) -> None:
+    from pagewarden.check.many import workers
+    from pagewarden.check.minimal import minimal_sets
+    from pagewarden.law.properties import ALWAYS
+    from pagewarden.report.check import minimal_json, print_minimal
+    from pagewarden.report.console import console, print_json
+
+    names = names or tuple(ALWAYS)
+    with workers(executor) as pool, _Line() as line:
+        sets = minimal_sets(setting, names, pool, lambda tried, left: line(f"{tried} sets tried, {left:,} left"))
+    if json:
+        print_json(minimal_json(sets, names, setting))
+    else:
+        print_minimal(sets, names, console())
+
+
+def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) -> None:
+    from pagewarden.check.export import export
+
+    text = export(setting, kind, names)
+    if file is None:
+        print(text, end="")
+    else:
+        file.write_text(text)
+
+
+class _Line:
+    """A line of progress on standard error, where that is a terminal."""
+
+    def __enter__(self) -> "_Line":
+        self.shown = sys.stderr.isatty()
+        return self
+
+    def __call__(self, text: str) -> None:
+        if self.shown:
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,144 @@
+"""The checker's answers for people and for programs."""
+
+from math import log
+from typing import Any
+
+from rich.console import Console
+
+from pagewarden.check.automaton import System
+from pagewarden.check.explain import as_json, listing
+from pagewarden.check.explorer import ORDER, PARENT, SLOT, Progress
+from pagewarden.check.many import Line
+from pagewarden.check.system import PROPERTIES, Checked, Setting
+from pagewarden.check.verdict import Report, Verdict
+from pagewarden.report.console import table
+
+RATE = 2_000_000
+"""States a second to expect, in round figures; what a machine really does is printed at the end."""
+
+
+def announcement(checked: Checked, together: bool) -> str:
+    """What will be explored, before it starts."""
+    setting = checked.setting
+    locals_ = " and ".join(f"{len(local.codes):,}" for local in checked.locals)
+    text = f"{setting.policy.name}, {setting.design}: a page with everybody who acts on it has {locals_} states; "
+    bound = checked.system.bound()
+    text += f"{_pages(setting.pages)} together at most {bound:,}"
+    if together:
+        return f"{text}: {_duration(bound / RATE)}, {_size(_memory(checked.system))}"
+    return f"{text}. Explored apart, which decides for any number of pages"
+
+
+def _pages(count: int) -> str:
+    return "1 page" if count == 1 else f"{count} pages"
+
+
+def _duration(seconds: float) -> str:
+    return "seconds" if seconds < 10 else f"some {seconds:,.0f} s"
+
+
+def _memory(system: System) -> int:
+    return int(system.bound() * (SLOT / 0.8 + ORDER + PARENT))
+
+
+def _size(count: float) -> str:
+    if count < 1024:
+        return f"{count:.0f} B"
+    power = min(int(log(count, 1024)), 4)
+    return f"{count / 1024**power:.3g} {' KMGT'[power]}iB"
+
+
+def progress_line(now: Progress) -> str:
+    """One line of progress."""
+    rate = now.states / max(now.seconds, 1e-6)
+    return f"{now.states:,} states, {rate:,.0f} a second, depth {now.depth}, {_size(now.memory)}"
+
+
+def print_report(report: Report, out: Console) -> None:
+    """The verdicts, the shortest way to each that fails, and what was explored."""
+    made = table("property", "kind", "verdict", "shortest way", left=3)
+    for verdict in report.verdicts:
+        made.add_row(verdict.name, verdict.kind, _words(verdict), str(len(verdict.path) or ""))
+    out.print(made)
+    for name, why in report.absent.items():
+        out.print(f"not asked: {name}: {why}")
+    for verdict in report.verdicts:
+        if verdict.verdict == "fails" and verdict.path:
+            out.print(f"\n{verdict.name} fails, {len(verdict.path)} steps:")
+            for line in listing(report, verdict):
+                out.print(line)
+    out.print(f"\n{summary(report)}")
+
+
+def _words(verdict: Verdict) -> str:
+    return {"open": "not exhausted"}.get(verdict.verdict, verdict.verdict)
+
+
+def summary(report: Report) -> str:
+    """How many states, how fast, and why it stopped if it did not see them all."""
+    size = sum(end.memory for end in report.ends) / report.states
+    text = f"{report.states:,} states, {report.transitions:,} transitions, depth {report.depth}, "
+    text += f"{report.seconds:.2f} s, {size:.1f} bytes a state"
+    stopped = "; ".join(filter(None, report.stops))
+    return text + (f"; not exhausted: {stopped}" if stopped else "")
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """schema 1: as docs/json.md says. pages: those explored together."""
+    setting = report.checked.setting
+    return {
+        "schema": 1, "verb": "check", "policy": setting.policy.name, "design": setting.design,
+        "pages": setting.pages if report.together else 1, "vcpus": setting.vcpus, "symmetry": setting.symmetric,
+        "states": report.states, "transitions": report.transitions, "depth": report.depth,
+        "seconds": report.seconds, "exhausted": report.exhausted,
+        "properties": [
+            {"name": verdict.name, "kind": verdict.kind, "verdict": verdict.verdict,
+             "trace": as_json(report, verdict) if verdict.verdict == "fails" else []}
+            for verdict in report.verdicts
+        ],
+    }  # fmt: skip
+
+
+def print_matrix(lines: list[Line], out: Console) -> None:
+    """Policies as columns, properties as rows; a failure with the length of the shortest way there, a dash for what a
+    policy does not offer."""
+    made = table("property", *(line.policy for line in lines), left=1)
+    for name in dict.fromkeys(name for name in PROPERTIES for line in lines if name in line.verdicts):
+        made.add_row(name, *(_cell(*line.verdicts.get(name, ("-", 0))) for line in lines))
+    made.add_row("states", *(f"{line.states:,}" for line in lines))
+    out.print(made)
+
+
+def _cell(verdict: str, steps: int) -> str:
+    return f"fails {steps}" if verdict == "fails" and steps else verdict
+
+
+def matrix_json(lines: list[Line]) -> dict[str, Any]:
+    """schema 1: as docs/json.md says."""
+    return {
+        "schema": 1, "verb": "check-matrix",
+        "policies": [
+            {"policy": line.policy, "states": line.states, "seconds": line.seconds, "exhausted": line.exhausted,
+             "properties": [{"name": name, "verdict": verdict, "steps": steps}
+                            for name, (verdict, steps) in line.verdicts.items()]}
+            for line in lines
+        ],
+    }  # fmt: skip
+
+
+def print_minimal(sets: list[frozenset[str]], names: tuple[str, ...], out: Console) -> None:
+    """The sets, one a line, smallest first."""
+    out.print(f"minimal sets of mechanisms with which {', '.join(names)} hold and a request completes:")
+    for each in sorted(sets, key=lambda names: (len(names), sorted(names))):
+        out.print(f"  {', '.join(sorted(each)) or '(none)'}")
+    if not sets:
+        out.print("  there is none")
+
+
+def minimal_json(sets: list[frozenset[str]], names: tuple[str, ...], setting: Setting) -> dict[str, Any]:
+    """schema 1: as docs/json.md says."""
+    ordered = sorted((sorted(each) for each in sets), key=lambda names: (len(names), names))
+    return {
+        "schema": 1, "verb": "check-minimal", "policy": setting.policy.name, "design": setting.design,
+        "properties": list(names), "sets": ordered,
+    }  # fmt: skip

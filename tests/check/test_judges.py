@@ -1,0 +1,94 @@
+"""Other checkers on the exported system: the same states, the same transitions, the same verdicts."""
+
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from live import require
+from pagewarden.check.explorer import explore
+from pagewarden.check.export import export
+from pagewarden.check.strangers import stranger_named
+from pagewarden.check.system import Setting, build
+from pagewarden.check.verdict import check
+from pagewarden.law import POLICIES
+from pagewarden.law.properties import ALWAYS
+
+SYSTEMS = [
+    (policy, design, pages, vcpus, strangers)
+    for policy, design, strangers in (
+        ("pkvm-2022", "window", "strace,touch"),
+        ("hybrid", "pread", "file-io"),
+        ("memfd-secret", "remap", "fork,touch"),
+    )
+    for pages, vcpus in ((1, 1), (1, 2), (2, 1))
+]
+if os.environ.get("PAGEWARDEN_LONG") == "1":
+    SYSTEMS += [
+        ("pkvm-2022", "window", 2, 2, "all"), ("hybrid", "splice", 1, 2, "file-io,dma,punch,swap,swap-stale"),
+        ("guest-memfd", "iommu", 1, 1, "strace,o-direct,punch"), ("uffd-window-isolated", "splice", 1, 2, "io-uring"),
+    ]  # fmt: skip
+
+
+@cache
+def tool(name: str) -> bool:
+    return shutil.which(name) is not None and shutil.which("cc") is not None
+
+
+def rumur(text: str, where: Path) -> str:
+    require(tool("rumur"), "rumur and a C compiler are needed: apt-get install rumur gcc")
+    (where / "model.m").write_text(text)
+    flags = "--threads 1 --symmetry-reduction off --deadlock-detection off"
+    built = f"rumur {flags} model.m --output model.c && cc -std=c11 -O0 -mcx16 model.c -o model -lpthread"
+    subprocess.run(built, shell=True, check=True, cwd=where, capture_output=True)
+    return subprocess.run("./model", cwd=where, capture_output=True, text=True).stdout
+
+
+def spin(text: str, where: Path) -> str:
+    require(tool("spin"), "spin and a C compiler are needed: apt-get install spin gcc")
+    (where / "model.pml").write_text(text)
+    built = "spin -a model.pml && cc -O0 -DSAFETY -DNOREDUCE -o pan pan.c"
+    subprocess.run(built, shell=True, check=True, cwd=where, capture_output=True)
+    return subprocess.run(["./pan", "-E", "-m2000000"], cwd=where, capture_output=True, text=True).stdout
+
+
+def counts(output: str, pattern: str) -> tuple[int, int]:
+    found = re.search(pattern, output, re.DOTALL)
+    assert found, output
+    return int(found[1]), int(found[2])
+
+
+@pytest.mark.parametrize(("policy", "design", "pages", "vcpus", "strangers"), SYSTEMS)
+def test_states_and_transitions(
+    policy: str, design: str, pages: int, vcpus: int, strangers: str, tmp_path: Path
+) -> None:
+    setting = Setting(POLICIES[policy], design, pages, vcpus, stranger_named(strangers), symmetric=False)
+    ours = explore(build(setting).system)
+    assert ours.exhausted
+    expected = (ours.last.states, ours.last.transitions)
+    assert counts(rumur(export(setting, "murphi"), tmp_path), r"(\d+) states, (\d+) rules fired") == expected
+    states, transitions = counts(
+        spin(export(setting, "promela"), tmp_path), r"(\d+) states, stored.*?(\d+) transitions \("
+    )
+    assert (states - 1, transitions - 2) == expected  # SPIN's own start: a state and two steps before the first
+
+
+@pytest.mark.parametrize("policy", ["pkvm-2022", "memfd-secret", "pkvm"])
+def test_verdicts(policy: str, tmp_path: Path) -> None:
+    """All that holds is asserted at once and found to hold; what fails is asserted alone and found to fail."""
+    setting = Setting(POLICIES[policy], "window", 1, 1, stranger_named("strace,touch,reopen"))
+    report = check(setting, tuple(ALWAYS))
+    by_verdict = {
+        wanted: [v.name for v in report.verdicts if v.verdict == wanted] for wanted in ("holds", "fails")
+    }
+    assert by_verdict["holds"] and by_verdict["fails"]
+    asserted = [by_verdict["holds"], *([name] for name in by_verdict["fails"])]
+    for names, good in zip(asserted, [True] + [False] * len(by_verdict["fails"]), strict=True):
+        said = rumur(export(setting, "murphi", names), tmp_path)
+        assert ("No error found" in said) == good, said
+        said = spin(export(setting, "promela", names), tmp_path)
+        assert ("errors: 0" in said) == good, said
