@@ -1,11 +1,13 @@
 """Settings and fixtures of all tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from live import require
+from pagewarden.cost import Profile, load_profile
 from pagewarden.live.kvm import Kvm, Vm
 from pagewarden.vocab import Unavailable
 
@@ -24,3 +26,9 @@ def vm() -> Iterator[Vm]:
         return
     with kvm, kvm.create_vm() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Profile:
+    """A profile that `pagewarden calibrate` wrote once, on a virtual machine with Linux 6.18: it is data, not a bar."""
+    return load_profile(Path(__file__).parent / "calibration" / "recorded.toml")
