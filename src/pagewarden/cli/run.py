@@ -31,6 +31,9 @@ def run(
     check_counts: Annotated[
         bool, typer.Option("--check-counts", help="Every design: are the counts those of the model, exactly?")
     ] = False,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Every design, 4 KiB to 1 MiB: by this host's prices, and by the clock.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Boot a guest in private memory, let it do its I/O with a virtio block device, and check every byte.
@@ -44,6 +47,7 @@ def run(
     pagewarden run --isolated --json
     pagewarden run --all-designs
     pagewarden run --check-counts
+    pagewarden run --predict --cpu kvm
     """
     from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import Progress
@@ -52,10 +56,11 @@ def run(
     from pagewarden.studies.run_plan import Plan
     from pagewarden.vocab import GuestStopped, UserMistake
 
-    if all_designs and check_counts:
-        raise UserMistake("--all-designs and --check-counts are two things: ask for one of them")
+    if all_designs + check_counts + predict > 1:
+        raise UserMistake("--all-designs, --check-counts and --predict are different things: ask for one of them")
     plan = Plan(design, backing, cpu, isolated, verify)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
+    mode = modes.predict if predict else mode
     with Progress() as progress:
         chosen = modes.requests(workload, requests, check_counts, progress)
         with open_disk(chosen, disk, overwrite) as opened:

@@ -54,3 +54,14 @@ def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progr
         raise Unavailable("; ".join(found.missing.values()), "nothing could be counted")
     title = f"{workload.name}: {workload.requests:,} requests"
     return Found(found.good, lambda out: report.print_check(found, title, out), lambda: report.check_json(found))
+
+
+def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+    """Every design at its own sizes, whatever the workload: what this host's prices say of a request, and the clock."""
+    from pagewarden.report.prediction import prediction_json, print_prediction
+    from pagewarden.studies.prediction_runs import predict_runs
+
+    if plan.isolated or plan.backing not in ("auto", "uffd-window"):
+        raise UserMistake("--predict is for a device in this process on uffd-window memory: that is what is priced")
+    found = predict_runs(plan.cpu, progress=progress.of("requests and primitives by turns"))
+    return Found(True, lambda out: print_prediction(found, out), lambda: prediction_json(found))
