@@ -55,7 +55,7 @@ class VectoredView(HostView, Protocol):
         """The bytes of the places, in their order, into the start of target; what it does not hold is only touched."""
 
     def scatter(self, places: "NDArray[np.int64]", count: int, data: "NDArray[np.uint8]") -> None:
-        """The bytes of data to the places, in their order; both hold as much."""
+        """The bytes of data, a writable array, to the places, in their order; both hold as much."""
 
     def transfer(self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]") -> int:
         """One preadv or pwritev for each run, as far as all of a run moves; how many did.

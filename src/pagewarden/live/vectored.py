@@ -1,7 +1,8 @@
 """Many small places of a window in one system call, without Python for each: compiled, through a scratch file.
 
 What does not go through at once (a private page, places outside the memory, too much for the scratch file) is left to
-the caller, who tries again place by place and learns what is wrong.
+the caller, who tries again place by place and learns what is wrong. The code is ready when the module is imported: a
+process that gives up its rights imports it before.
 """
 
 from typing import Any
@@ -97,10 +98,11 @@ def _add16(futex: int, own: int, address: int, amount: int) -> int:
 
 
 prepare: Any = njit(cache=True)(_prepare)
-gather: Any = njit(cache=True, nogil=True)(_gather)
-scatter: Any = njit(cache=True, nogil=True)(_scatter)
-transfer: Any = njit(cache=True, nogil=True)(_transfer)
-add16: Any = njit(cache=True, nogil=True)(_add16)
+_move = njit("b1(i8,i8,i8,i8[:,::1],i8,u8[::1],u1[::1],u1[::1])", cache=True, nogil=True)
+gather: Any = _move(_gather)
+scatter: Any = _move(_scatter)
+transfer: Any = njit("i8(i8,i8,i8,i8[:,::1],i8[:,::1],u8[::1])", cache=True, nogil=True)(_transfer)
+add16: Any = njit("i8(i8,i8,i8,i8)", cache=True, nogil=True)(_add16)
 
 
 class Vectored:

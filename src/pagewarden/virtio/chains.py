@@ -155,5 +155,10 @@ def _expand(flat: Any, starts: Any, chains: int, words: Any, memory: int, wide: 
     return chains, faults.NONE, 0, 0, n
 
 
-flatten: Any = njit(cache=True)(_flatten)
-expand: Any = njit(cache=True)(_expand)
+LIST, PLACES = "i8[::1]", "i8[:,::1]"
+VERDICT = "UniTuple(i8,5)"
+"""Types of compiled functions are given, so that they are ready when the module is imported: a device may have lost its
+right to open files by the time that it needs them."""
+flatten: Any = njit(
+    f"{VERDICT}({LIST},u2[::1],i8,i8,i8,i8,{LIST},i8,{PLACES},{LIST},{LIST},{PLACES})", cache=True)(_flatten)
+expand: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{LIST},i8,{PLACES},{LIST})", cache=True)(_expand)

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pagewarden.abi.virtio import (
     VIRTQ_AVAIL_F_NO_INTERRUPT,
@@ -13,13 +14,20 @@ from pagewarden.abi.virtio import (
     virtq_desc,
     virtq_used_elem,
 )
-from pagewarden.port import HostView
+from pagewarden.port import Buffer
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
 
 _DESC = struct.Struct("<QIHH")
 _MODULO = 0xFFFF
 Segments = Sequence[tuple[int, int]]
 """(gpa, bytes) each."""
+
+
+class GuestMemory(Protocol):
+    """What answers for everything the guest has; offsets are gpas."""
+
+    def read(self, offset: int, length: int) -> bytes: ...
+    def write(self, offset: int, data: Buffer) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +39,9 @@ class Used:
 
 
 class Driver:
-    """One queue as the guest sees it; `memory` answers for everything the guest has. Fields of the ring as in Ring."""
+    """One queue as the guest sees it."""
 
-    def __init__(self, memory: HostView, ring: Ring, event_idx: bool = False) -> None:
+    def __init__(self, memory: GuestMemory, ring: Ring, event_idx: bool = False) -> None:
         self.ring, self._memory, self._event_idx = ring, memory, event_idx
         self._free = list(range(ring.size))[::-1]  # descriptors, the next one last
         self._chains: dict[int, list[int]] = {}  # descriptors of each chain under way, by head

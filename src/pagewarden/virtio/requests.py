@@ -12,7 +12,7 @@ from numba import njit
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.abi.virtio import VIRTQ_DESC_F_WRITE
 from pagewarden.virtio import faults
-from pagewarden.virtio.chains import ADDR, FLAGS, LEN, SIZE_MAX
+from pagewarden.virtio.chains import ADDR, FLAGS, LEN, LIST, PLACES, SIZE_MAX, VERDICT
 from pagewarden.vocab import PAGE_SIZE
 
 HEADER = 16
@@ -180,5 +180,6 @@ def _extends(run: Any, kind: int, chain: int, file_at: int, begin: int, stop: in
 
 
 extends: Any = njit(cache=True)(_extends)
-frame: Any = njit(cache=True)(_frame)
-classify: Any = njit(cache=True)(_classify)
+frame: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{PLACES},{PLACES},{PLACES})", cache=True)(_frame)
+classify: Any = njit(
+    f"UniTuple(i8,2)({LIST},{PLACES},{LIST},i8,i8,i8,b1,{PLACES},u1[::1],u4[::1],{PLACES})", cache=True)(_classify)

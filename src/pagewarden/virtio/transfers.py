@@ -71,7 +71,7 @@ class Transfers:
                 self._disk.flush()
             elif op == blk.VIRTIO_BLK_T_GET_ID:
                 places = places_of(_first(segments, blk.VIRTIO_BLK_ID_BYTES))
-                self._vectored.scatter(places, places.shape[1], np.frombuffer(self._disk.identity, np.uint8))
+                self._vectored.scatter(places, places.shape[1], np.frombuffer(bytearray(self._disk.identity), np.uint8))
             else:
                 return self._ranges(op, segments)
         except OSError:

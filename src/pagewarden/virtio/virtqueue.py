@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_USED_F_NO_NOTIFY, virtq_desc, virtq_used_elem
-from pagewarden.virtio.chains import BATCH
+from pagewarden.virtio.chains import BATCH, PLACES
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.gather import Vectored, places_of
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
@@ -100,7 +100,7 @@ class Virtqueue:
             self._tell(VIRTQ_USED_F_NO_NOTIFY)
 
     def _tell(self, value: int) -> None:
-        data = np.frombuffer(value.to_bytes(2, "little"), np.uint8)
+        data = np.array([value & 0xFF, value >> 8], np.uint8)
         self._memory.scatter(places_of([(self._event_at, 2)]), 1, data)
 
     def publish(self, used: NDArray[np.uint8], statuses: NDArray[np.uint8], count: int, marks: NDArray[np.int64],
@@ -139,4 +139,4 @@ def _lay_out(marks: Any, marked: int, statuses: Any, used: Any, count: int, at: 
     return marked + 3
 
 
-lay_out: Any = njit(cache=True)(_lay_out)
+lay_out: Any = njit(f"i8({PLACES},i8,u1[::1],u1[::1],i8,i8,i8,i8,i8,i8,{PLACES},u1[::1])", cache=True)(_lay_out)
