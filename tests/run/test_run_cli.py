@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pagewarden.cli import main
 from pagewarden.designs import DESIGNS
 
 COMMAND = [sys.executable, "-m", "pagewarden", "run"]
@@ -23,6 +24,14 @@ def run(*arguments: str, code: int = 0) -> str:
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr if code == 2 else done.stdout
+
+
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    """The same in this process, which has everything imported: status, output, errors."""
+    monkeypatch.setattr(sys, "argv", ["pagewarden", "run", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return (int(ended.value.code or 0), *capsys.readouterr())
 
 
 def document(*arguments: str, code: int = 0) -> dict[str, Any]:
@@ -54,28 +63,36 @@ def test_no_protection_is_status_1() -> None:
     (["--design", "teleport"], "no design"), (["--cpu", "z80"], "no CPU"), (["--backing", "tape"], "no backing"),
     (["--backing", "guest-memfd"], "converts no page"), (["--disk", "/no/such/file"], "cannot be the disk"),
     (["--isolated", "--design", "remap"], "needs the fd"), (["--cpu", "kvm", "--backing", "memfd-secret"], "kvm|KVM"),
-    (["--all-designs", "--check-counts"], "two things"), (["/no/such/workload"], "cannot be read"),
+    (["--all-designs", "--check-counts"], "ask for one of them"), (["/no/such/workload"], "cannot be read"),
 ])
-def test_mistakes_are_one_message(arguments: list[str], why: str) -> None:
-    said = run(*arguments, code=2)
+def test_mistakes_are_one_message(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str],
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    status, printed, said = here(capsys, monkeypatch, *arguments)
+    assert status == 2 and not printed
     assert any(word in said for word in why.split("|")) and said.count("\n") == 1
 
 
-def test_all_designs_live_and_modelled() -> None:
-    found = document("--all-designs", "--requests", "6", "--cpu", "interpreted")
+def test_all_designs_live_and_modelled(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--all-designs", "--cpu", "interpreted", "--requests"]
+    status, printed, _ = here(capsys, monkeypatch, *arguments, "6", "--json")
+    found = json.loads(printed)
+    assert status == 0 and found["good"]
     assert found["mode"] == "all-designs" and [row["name"] for row in found["designs"]] == list(DESIGNS)
     for row in found["designs"]:
         assert row["live"]["per_request"]["tlbi"] == row["model"]["per_request"]["tlbi"]
         assert row["live"]["per_request"]["exits"] == row["model"]["per_request"]["hops_by_edge"]["guest>hyp"]
-    printed = run("--all-designs", "--requests", "4", "--backing", "memfd-secret", "--cpu", "interpreted")
+    _, printed, _ = here(capsys, monkeypatch, *arguments, "4", "--backing", "memfd-secret")
     assert "splice: not to be had on this backing" in printed
 
 
-def test_check_counts() -> None:
-    found = document("--check-counts", "--cpu", "interpreted")
+def test_check_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = json.loads(here(capsys, monkeypatch, "--check-counts", "--cpu", "interpreted", "--json")[1])
     assert found["mode"] == "check-counts" and found["good"] and len(found["results"]) == len(DESIGNS)
     assert all(line["source"] == "law" for result in found["results"] for line in result["counts"])
-    assert "All counts are as predicted" in run("--check-counts", "--cpu", "interpreted")
+    status, printed, _ = here(capsys, monkeypatch, "--check-counts", "--cpu", "interpreted", "--requests", "4")
+    assert "All counts are as predicted" in printed and status == 0
+    status, printed, _ = here(capsys, monkeypatch, "--check-counts", "--cpu", "unicorn", "--backing", "memfd")
+    assert "Counts DIFFER" in printed and status == 1
 
 
 def children(pid: int) -> set[int]:

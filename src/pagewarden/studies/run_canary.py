@@ -5,6 +5,7 @@ never shares. Wherever the whole turns up in the host, private memory has leaked
 """
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ PAGES = 4
 """Private pages that hold it; the guest's code that writes it takes another one before them."""
 CHUNK = 4 << 20
 """Bytes searched at once."""
+ANONYMOUS = "anonymous"
+"""What a mapping without a name is called here."""
 _HOLDERS = ("R8", "R9", "R10", "R11")
 Words = NDArray[np.uint64]
 
@@ -131,7 +134,7 @@ def mappings(pid: int | str) -> list[Mapping]:
             place, rights, _, _, _, *name = line.split(maxsplit=5)
             start, stop = (int(edge, 16) for edge in place.split("-"))
             if rights[0] == "r" and name != ["[vsyscall]\n"]:
-                found.append(Mapping(start, stop, name[0].strip() if name else "anonymous"))
+                found.append(Mapping(start, stop, name[0].strip() if name else ANONYMOUS))
     return found
 
 
@@ -140,17 +143,28 @@ def search_process(canary: Canary, pid: int | str, whose: str, spare: tuple[tupl
     sight = Sight(whose)
     buffer = np.empty(CHUNK, np.uint8)
     mine = (buffer.ctypes.data, buffer.ctypes.data + CHUNK)
-    memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with ExitStack() as opened:
+        memory, pagemap = (os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("mem", "pagemap"))
+        opened.callback(os.close, memory)
+        opened.callback(os.close, pagemap)
         for mapping in mappings(pid):
             sight.mappings += 1
-            for start, stop in _without(mapping, (*spare, mine) if pid == "self" else spare):
-                found = _search_range(canary, memory, start, stop, buffer, sight)
-                if found:
-                    sight.hits[mapping.name] = sight.hits.get(mapping.name, 0) + found
-    finally:
-        os.close(memory)
+            for part in _without(mapping, (*spare, mine) if pid == "self" else spare):
+                for start, stop in _touched(pagemap, *part) if mapping.name == ANONYMOUS else [part]:
+                    found = _search_range(canary, memory, start, stop, buffer, sight)
+                    if found:
+                        sight.hits[mapping.name] = sight.hits.get(mapping.name, 0) + found
     return sight
+
+
+def _touched(pagemap: int, start: int, stop: int) -> list[tuple[int, int]]:
+    """The runs of pages that exist at all, in memory or in swap: nobody else's bytes are behind the others
+    (Documentation/admin-guide/mm/pagemap.rst, bits 63 and 62)."""
+    first = start // PAGE_SIZE
+    entries = np.frombuffer(os.pread(pagemap, (stop // PAGE_SIZE - first) * 8, first * 8), np.uint64)
+    there = np.concatenate(([0], (entries >> np.uint64(62)) != 0, [0])).astype(np.int8)
+    edges = np.flatnonzero(np.diff(there)).reshape(-1, 2)
+    return [(max(start, (first + a) * PAGE_SIZE), (first + b) * PAGE_SIZE) for a, b in edges.tolist()]
 
 
 def _without(mapping: Mapping, spare: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:

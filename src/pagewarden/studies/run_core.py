@@ -1,5 +1,6 @@
 """The search for a canary in a core dump of this process."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -27,8 +28,7 @@ def search_core(canary: Canary, sight: Sight) -> None:
             cores = list(directory.iterdir())
             if not cores:
                 raise Unavailable("no core was written", "raise the limit: ulimit -c unlimited")
-            sight.core = cores[0].stat().st_size
-            sight.core_hits = _count(canary, cores[0])
+            sight.core_hits, sight.core = _count(canary, cores[0])
     except (Unavailable, OSError) as lacking:
         sight.core_why = str(lacking)
 
@@ -63,12 +63,25 @@ def _dumping(what: int) -> Iterator[None]:
         signal.signal(signal.SIGSEGV, handler)
 
 
-def _count(canary: Canary, core: Path) -> int:
-    found, keep = 0, 0
+def _count(canary: Canary, core: Path) -> tuple[int, int]:
+    """Canaries, and bytes searched: the kernel leaves out pages of zeroes, which are holes of the file."""
+    found, keep, searched = 0, 0, 0
     buffer = np.empty(CHUNK, np.uint8)
     with core.open("rb", buffering=0) as file:
-        while got := file.readinto(buffer[keep:].data):
-            found += canary.count(buffer[:keep + got])
-            end, keep = keep + got, min(8 * WORDS - 1, keep + got)
-            buffer[:keep] = buffer[end - keep:end].copy()
-    return found
+        end = file.seek(0, os.SEEK_END)
+        at = 0
+        while at < end:
+            try:
+                data = file.seek(at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a hole up to the end
+                    break
+                raise
+            keep = keep if data == at else 0
+            hole = file.seek(data, os.SEEK_HOLE)
+            file.seek(data)
+            got = file.readinto(buffer[keep:keep + min(hole - data, CHUNK - keep)].data)
+            found, searched, at = found + canary.count(buffer[:keep + got]), searched + got, data + got
+            last, keep = keep + got, min(8 * WORDS - 1, keep + got)
+            buffer[:keep] = buffer[last - keep:last].copy()
+    return found, searched
