@@ -182,6 +182,13 @@ def test_a_disk_that_shrank_fails_only_what_it_lost(rig: Rig, image: int) -> Non
     assert [u.length for u in used] == [513, 513, 0, 0]
 
 
+def test_a_request_in_vain_parts_what_could_be_one_transfer(rig: Rig, image: int) -> None:
+    os.truncate(image, 20 * SECTOR)
+    posts = [rig.post(IN, 18, into=512), rig.post(IN, 0, into=0), rig.post(IN, 19, into=512), rig.post(IN, 20, into=512)]
+    rig.serve()
+    assert [post.status for post in posts] == [OK, IOERR, OK, IOERR]
+
+
 def test_a_read_only_disk_refuses_writes(image: int) -> None:
     rig = Rig(FakeView(1 << 20), Disk(image, read_only=True), V1)
     assert rig.device.offered >> virtio_blk.VIRTIO_BLK_F_RO & 1

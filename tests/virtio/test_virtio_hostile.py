@@ -195,6 +195,18 @@ def test_a_private_page_is_found_before_anything_moves(disk: Disk, part: str) ->
     assert error.head == (0 if part in ("header", "data out", "status") else 3)
 
 
+def test_a_private_page_is_found_among_many(disk: Disk) -> None:
+    """Pages 256 apart, in the order in which one could be taken for the other."""
+    view = FakeView(4 << 20)
+    rig = Rig(view, disk)
+    header, status = rig.arena.take(16), rig.arena.take(1)
+    view.write(header, request(IN, 0))
+    for page in (20, 276, 532):
+        rig.drivers[0].add_chain([(header, 16)], [(page * PAGE_SIZE, 512), (status, 1)])
+    view.private.add(532)
+    assert refused(rig, "gpa 0x214000 is private").head == 6
+
+
 @pytest.mark.parametrize("part", ["desc", "avail", "used"])
 def test_a_private_ring_stops_the_device(image: int, part: str) -> None:
     view = FakeView(1 << 20)
