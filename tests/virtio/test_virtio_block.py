@@ -184,7 +184,7 @@ def test_a_disk_that_shrank_fails_only_what_it_lost(rig: Rig, image: int) -> Non
 
 def test_a_request_in_vain_parts_what_could_be_one_transfer(rig: Rig, image: int) -> None:
     os.truncate(image, 20 * SECTOR)
-    posts = [rig.post(IN, 18, into=512), rig.post(IN, 0, into=0), rig.post(IN, 19, into=512), rig.post(IN, 20, into=512)]
+    posts = [rig.post(IN, sector, into=into) for sector, into in ((18, 512), (0, 0), (19, 512), (20, 512))]
     rig.serve()
     assert [post.status for post in posts] == [OK, IOERR, OK, IOERR]
 
