@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagewarden.check.automaton import Automaton, System
 from pagewarden.check.kernel import BLOCK, EMPTY, expand, insert, rehash
@@ -16,7 +17,8 @@ from pagewarden.vocab import UserMistake
 
 SLOT, ORDER, PARENT = 8, 4, 4
 """Bytes: a state in the table, its place in the order of discovery, the link to its parent."""
-FILL = 0.8
+FILL = 0.85
+"""Of the table, before it grows."""
 RUN = 1 << 18
 """States expanded between two looks at the clock and at signals."""
 MOST_STATES = (1 << 32) - 2
@@ -106,9 +108,10 @@ class _Search:
         self.powers = np.array([system.locals**i for i in reversed(range(self.components))], np.uint64)
         self.edges = system.edges
         widest = int(np.diff(self.edges.first).max(initial=0)) * self.components * BLOCK
-        self.fresh, self.source = np.empty(widest, np.uint64), np.empty(widest, np.uint32)
+        self.fresh, self.begins = np.empty(widest, np.uint64), np.empty(widest, np.uint64)
+        self.source = np.empty(widest, np.uint32)
         expected = min(system.bound(), MOST_STATES, limits.states, self._affordable() // 2)
-        self.slots = max(int(min(expected, 1 << 22) / FILL), 2 * widest, 1 << 16)
+        self.slots = max(int(min(expected, 1 << 24) / FILL), 2 * widest, 1 << 16)
         self.table = np.full(self.slots, EMPTY)
         self.order = np.zeros(int(self.slots * FILL), np.uint32)
         self.parents = np.zeros(int(self.slots * FILL), np.uint32)
@@ -129,9 +132,8 @@ class _Search:
         return self.head < self.count
 
     def progress(self) -> Progress:
-        arrays = (self.table, self.order, self.parents)
-        seconds = time.perf_counter() - self.began
-        return Progress(self.count, self.transitions, self.depth, seconds, sum(array.nbytes for array in arrays))
+        memory = self.table.nbytes + self.count * (ORDER + PARENT)  # of those two only what is used is resident
+        return Progress(self.count, self.transitions, self.depth, time.perf_counter() - self.began, memory)
 
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""
@@ -142,7 +144,7 @@ class _Search:
             self.table, self.order, self.parents, self.head, self.count, stop, len(self.order), edges.first,
             edges.target, edges.demand, edges.weight, edges.marks, edges.usage, edges.all_marks,
             np.uint32(system.spare), np.uint64(system.locals), system.symmetric, self.seen, self.found, self.powers,
-            self.fresh, self.source,
+            self.fresh, self.begins, self.source,
         )  # fmt: skip
         self.transitions += int(taken)
         if self.head == self.level and self.head < self.count:
@@ -165,8 +167,7 @@ class _Search:
         if new > MOST_STATES:
             return f"{MOST_STATES:,} states"
         table = np.full(slots, EMPTY)
-        self.order = np.resize(self.order, new)
-        self.parents = np.resize(self.parents, new)
+        self.order, self.parents = (_longer(each, new, self.count) for each in (self.order, self.parents))
         rehash(self.table, self.order, self.count, table)
         self.table, self.slots = table, slots
         return ""
@@ -211,6 +212,12 @@ class _Search:
         """Of each component: the first number of its kind's local states, and what it follows."""
         pairs = zip(self.system.offsets, self.system.kinds, strict=False)
         return [(offset, automaton) for offset, (automaton, count) in pairs for _ in range(count)]
+
+
+def _longer(array: NDArray[np.uint32], size: int, used: int) -> NDArray[np.uint32]:
+    longer = np.zeros(size, np.uint32)
+    longer[:used] = array[:used]
+    return longer
 
 
 def bytes_per_state(last: Progress) -> float:

@@ -8,23 +8,26 @@ from pagewarden.check.prefetch import prefetch
 
 EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 OVER = np.uint32(_OVER)
-BLOCK = 32
+BLOCK = 16
 """States expanded together, so that their successors' slots are on their way from memory before they are looked at."""
 
 
 @njit(cache=True, inline="always")
 def _slot(key, slots):  # type: ignore[no-untyped-def]  # numba infers
-    mixed = key * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= np.uint64(0xD6E8FEB86659FD93)
-    return ((mixed >> np.uint64(32)) * slots) >> np.uint64(32)
+    """Multiplicative hashing; the top half of the product, scaled to the size of the table."""
+    return (((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) * slots) >> np.uint64(32)
 
 
 @njit(cache=True)
 def insert(table, key):  # type: ignore[no-untyped-def]
-    """The slot of a key and whether it is new; linear probing."""
+    """The slot of a key and whether it is new."""
+    return _insert_at(table, key, _slot(key, np.uint64(len(table))))
+
+
+@njit(cache=True, inline="always")
+def _insert_at(table, key, slot):  # type: ignore[no-untyped-def]
+    """The same from the slot where the search begins; linear probing."""
     slots = np.uint64(len(table))
-    slot = _slot(key, slots)
     while table[slot] != EMPTY:
         if table[slot] == key:
             return slot, False
@@ -60,17 +63,17 @@ def _sorted_key(digits, taken, digit, radix):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def expand(  # type: ignore[no-untyped-def]
     table, order, parents, head, count, stop, limit, first, target, demand, weight, marks, usage, all_marks, spare,
-    radix, symmetric, seen, found, powers, fresh, source,
+    radix, symmetric, seen, found, powers, fresh, begins, source,
 ):  # fmt: skip
     """Expand states head..stop in order. Returns head, count, seen and the transitions taken, early when full.
 
     table: uint64[slots]; order: uint32, slot by number; parents: uint32, number of the parent. found[m]: the first
-    state with an action of mark m. fresh, source: buffers for the successors of a block. radix: local states.
+    state with an action of mark m. fresh, begins, source: buffers for a block's successors. radix: local states.
     """
     components = len(powers)
     digits = np.empty(components, np.int64)
     transitions = 0
-    
+    slots = np.uint64(len(table))
     while head < stop:
         end = min(head + BLOCK, stop)
         made = 0
@@ -111,12 +114,13 @@ def expand(  # type: ignore[no-untyped-def]
                         after = key + np.uint64(np.int64(there) - here) * powers[i]
                     fresh[made] = after
                     source[made] = number
+                    begins[made] = _slot(after, slots)
+                    prefetch(table, begins[made])
                     made += 1
-                    prefetch(table, _slot(after, np.uint64(len(table))))
         if count + made > limit:
             break
         for i in range(made):
-            slot, new = insert(table, fresh[i])
+            slot, new = _insert_at(table, fresh[i], begins[i])
             if new:
                 order[count] = slot
                 parents[count] = source[i]

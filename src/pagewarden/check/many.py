@@ -51,8 +51,9 @@ def _cluster(address: str) -> Any:
         from distributed import Client
     except ImportError as missing:
         raise Unavailable("dask.distributed is not installed", "pip install 'pagewarden[cluster]'") from missing
+    connect: Any = Client
     try:
-        return Client(f"tcp://{address}", timeout="10s")
+        return connect(f"tcp://{address}", timeout="10s")
     except OSError as error:
         raise Unavailable(f"no Dask scheduler answers at {address}: {error}", "start one: dask scheduler") from error
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pagewarden.check.automaton import System
 from pagewarden.check.explain import as_json, listing
-from pagewarden.check.explorer import ORDER, PARENT, SLOT, Progress
+from pagewarden.check.explorer import FILL, ORDER, PARENT, SLOT, Progress
 from pagewarden.check.many import Line
 from pagewarden.check.system import PROPERTIES, Checked, Setting
 from pagewarden.check.verdict import Report, Verdict
@@ -38,7 +38,7 @@ def _duration(seconds: float) -> str:
 
 
 def _memory(system: System) -> int:
-    return int(system.bound() * (SLOT / 0.8 + ORDER + PARENT))
+    return int(system.bound() * (SLOT / FILL + ORDER + PARENT))
 
 
 def _size(count: float) -> str:

@@ -1,0 +1,118 @@
+"""Minimal sets of mechanisms, and many checks at once."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from pagewarden.check.many import Workers, matrix, workers
+from pagewarden.check.minimal import Answer, judge, minimal_sets, rests_on, works
+from pagewarden.check.strangers import stranger_named
+from pagewarden.check.system import Setting
+from pagewarden.check.verdict import check
+from pagewarden.designs import DESIGNS
+from pagewarden.law import POLICIES, Policy
+from pagewarden.vocab import Unavailable, UserMistake
+
+HERE = Workers(1, lambda function, tasks: [function(task) for task in tasks])
+PANIC = ("host-never-panics",)
+ASKED = ("host-never-panics", "host-never-reads-private")
+"""A host that reads through a stale translation does not panic: alone, the first asks for nothing."""
+
+
+def setting(policy: Policy, strangers: str) -> Setting:
+    return Setting(policy, "window", 1, 1, stranger_named(strangers))
+
+
+def small() -> Setting:
+    """Today's pKVM with the mechanisms that its answer to strace may rest on."""
+    policy = POLICIES["pkvm"].with_("gup-blocked", "gets-pfn")
+    kept = ("injects", "force-reclaim", "gup-blocked", "gets-pfn", "tlb-flushed")
+    return setting(policy.without(*(policy.mechanisms - set(kept))), "strace")
+
+
+def by_hand(chosen: Setting, names: tuple[str, ...]) -> set[frozenset[str]]:
+    """Every subset, smallest first."""
+    universe = sorted(chosen.policy.mechanisms)
+    found: list[frozenset[str]] = []
+    for size in range(len(universe) + 1):
+        for each in map(frozenset, combinations(universe, size)):
+            if any(known <= each for known in found):
+                continue
+            candidate = replace(chosen, policy=replace(chosen.policy, name="candidate", mechanisms=each))
+            if judge((candidate, names)).holds:
+                found.append(each)
+    return set(found)
+
+
+def test_as_every_subset_says() -> None:
+    tried = []
+    found = minimal_sets(small(), ASKED, HERE, lambda count, left: tried.append(count))
+    assert set(found) == by_hand(small(), ASKED)
+    assert tried[-1] < 20  # of 32
+    assert minimal_sets(small(), PANIC, HERE) == [frozenset()]
+
+
+def test_what_the_mail_asks_for() -> None:
+    """The host survives strace when GUP is refused, or when the page is taken from the guest."""
+    found = minimal_sets(small(), ASKED, HERE)
+    assert frozenset({"gup-blocked", "gets-pfn"}) in found
+    assert frozenset({"tlb-flushed", "force-reclaim", "injects"}) in found
+
+
+def test_processes_give_the_same() -> None:
+    with workers("local") as pool:
+        assert set(minimal_sets(small(), ASKED, pool)) == set(minimal_sets(small(), ASKED, HERE))
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    distributed: Any = pytest.importorskip("distributed", reason="pip install 'pagewarden[cluster]'")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_a_dask_cluster_gives_the_same(scheduler: str) -> None:
+    with workers(f"dask://{scheduler.removeprefix('tcp://')}") as pool:
+        assert set(minimal_sets(small(), ASKED, pool)) == set(minimal_sets(small(), ASKED, HERE))
+
+
+def test_nobody_answers() -> None:
+    pytest.importorskip("distributed", reason="pip install 'pagewarden[cluster]'")
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"), workers("dask://127.0.0.1:1"):
+        pass
+    with pytest.raises(UserMistake, match="dask://"), workers("cloud"):
+        pass
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_hybrid_works_undisturbed(design: str) -> None:
+    assert works(POLICIES["hybrid"], design)
+    assert not works(POLICIES["hybrid"].without("gets-pfn"), design)  # no reference for KVM
+
+
+def test_designs_need_what_they_use() -> None:
+    assert not works(POLICIES["hybrid"].without("file-io"), "pread")
+    assert works(POLICIES["hybrid"].without("file-io"), "window")
+
+
+def test_a_counterexample_rests_on_few() -> None:
+    """Whatever else changes, the same steps fail again."""
+    policy = POLICIES["pkvm-2022"]
+    report = check(setting(policy, "strace"), PANIC)
+    asked = rests_on(report, report.verdicts[0])
+    assert {"gup-blocked", "injects", "force-reclaim"} <= asked
+    free = sorted(policy.mechanisms - asked)
+    assert free
+    assert judge((setting(policy.without(*free), "strace"), PANIC)) != Answer(True)
+
+
+def test_matrix_has_every_policy() -> None:
+    lines = matrix(setting(POLICIES["hybrid"], "strace"), PANIC, HERE)
+    assert [line.policy for line in lines] == list(POLICIES)
+    failing = {line.policy for line in lines if line.verdicts[PANIC[0]][0] == "fails"}
+    assert failing == {"pkvm-2022"}
