@@ -28,7 +28,7 @@ from pagewarden.vocab import GuestStopped, Unavailable, UserMistake
 
 MIX = default_mix(400 if LONG else 120)
 PLAN = Plan(isolated=True, verify=True, patience=30)
-KILLS = 100 if LONG else 3
+KILLS = 100 if LONG else 6
 
 
 @contextlib.contextmanager
