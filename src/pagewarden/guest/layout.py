@@ -15,8 +15,6 @@ DESCRIPTOR = virtq_desc.itemsize
 """Bytes."""
 HEADER = virtio_blk_req.itemsize
 """Bytes."""
-APART = 1
-"""Pages between pool and data: an emulated TLB with a power of two of entries keeps a page of each (QEMU's softmmu)."""
 CHAIN = 3
 """Descriptors of a request: header, data, status."""
 RECENT_HEAD = 8
@@ -37,7 +35,9 @@ class Layout:
     status: int  # a byte for each slot
     iopt: int  # I/O page-table entries, 8 bytes for each data page; 0 pages long unless the design is iommu
     recent: int  # ring of recently added entries: RECENT_HEAD bytes, then recent_entries of 8 bytes: a data page
-    pool: int  # bounce or DMA buffers, as many bytes as data, and a spare page; empty unless the design copies
+    pool: int  # bounce or DMA buffers, as many pages as data; empty unless the design copies
+    # An emulated TLB of a power of two of entries (QEMU's softmmu) must not keep a page and its buffer in one place:
+    # the distance from pool to data is odd.
     data: int  # private buffers
     end: int
 
@@ -77,7 +77,7 @@ def place(base: int, table_bytes: int, batch: int, data_pages: int, copies: bool
     iopt = _page_up(status + batch)
     recent = iopt + 8 * data_pages * iommu
     pool = _page_up(recent + (RECENT_HEAD + 8 * power_of_two(data_pages)) * iommu)
-    data = pool + (data_pages + APART) * PAGE_SIZE * copies
+    data = pool + (data_pages | 1) * PAGE_SIZE * copies  # an odd distance: see Layout.pool
     return Layout(base, table, shared, queue, avail, used, headers, status, iopt, recent, pool, data,
                   data + data_pages * PAGE_SIZE)
 
