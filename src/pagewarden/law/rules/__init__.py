@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from pagewarden.law.ops import Op
-from pagewarden.law.page import Home, Page, Reach
+from pagewarden.law.page import Data, Home, Page, Reach
 from pagewarden.law.policy import Guard, Policy
 from pagewarden.law.step import Step
+from pagewarden.vocab import Event
 
 Rule = Callable[[Policy, Page], Step]
 RULES: dict[Op, Rule] = {}
@@ -38,6 +39,12 @@ def leave_frame(policy: Policy, page: Page) -> Page:
     where conversion itself leaves frames behind."""
     leaves = policy.has("replaces") or not policy.has("in-place")
     return page._replace(pins=0, dma=Reach.NONE, old_pin=leaves and (page.old_pin or page.pins > 0))
+
+
+def scrubbed(policy: Policy, page: Page) -> tuple[Event, ...]:
+    """What it costs to zero a frame that the page leaves, before somebody else has it."""
+    secret = page.data is Data.SECRET and present(page)
+    return (Event.SCRUBS,) if secret and policy.has("scrubs") else ()
 
 
 def moving(page: Page) -> bool:

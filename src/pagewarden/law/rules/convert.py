@@ -3,7 +3,7 @@
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, rule
+from pagewarden.law.rules import leave_frame, rule, scrubbed
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -37,8 +37,7 @@ def share(policy: Policy, page: Page) -> Step:
         return refused(page, Outcome.EBUSY)
     if policy.has("in-place"):
         return done(page, owner=Owner.SHARED, data=Data.PUBLIC if page.data is Data.SECRET else page.data)
-    scrub = (Event.SCRUBS,) if policy.has("scrubs") and page.data is Data.SECRET else ()
-    return done(page, *scrub, owner=Owner.SHARED, data=Data.ZERO)
+    return done(page, *scrubbed(policy, page), owner=Owner.SHARED, data=Data.ZERO)
 
 
 @rule(Op.HOST_MAP, "mail of 5 April 2022: the hypervisor adds a PTE; UFFDIO_CONTINUE where the window's own PTE guards")

@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, moving, present, rule, start
+from pagewarden.law.rules import leave_frame, moving, present, rule, scrubbed, start
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -181,6 +181,7 @@ def host_discard(policy: Policy, page: Page) -> Step:
     if not present(page):
         return done(page)
     return done(
-        leave_frame(policy, page), Event.TLBI, reached=True, home=Home.HOLE, data=Data.ZERO, guest=View.NONE, kvm=False,
+        leave_frame(policy, page), *scrubbed(policy, page), Event.TLBI, reached=True, home=Home.HOLE,
+        data=Data.ZERO, guest=View.NONE, kvm=False,
         host=start(policy).host, owner=Owner.GUEST if page.owner is Owner.LEAVING else page.owner,
     )  # fmt: skip

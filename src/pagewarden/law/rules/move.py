@@ -3,7 +3,7 @@
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, rule
+from pagewarden.law.rules import leave_frame, rule, scrubbed
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -38,8 +38,7 @@ def migrate_commit(policy: Policy, page: Page) -> Step:
     """The new frame is the page. Whoever holds the old one holds something else now."""
     if page.home not in (Home.COPIED, Home.DIRTIED):
         return refused(page, Outcome.EINVAL)
-    scrub = (Event.SCRUBS,) if policy.has("scrubs") and page.data is Data.SECRET else ()
-    return done(leave_frame(policy, page), *scrub, home=Home.RESIDENT)
+    return done(leave_frame(policy, page), *scrubbed(policy, page), home=Home.RESIDENT)
 
 
 @rule(Op.MIGRATE_ABORT, "mm/migrate.c: the old frame stays")
@@ -56,8 +55,7 @@ def swap_out(policy: Policy, page: Page) -> Step:
     verdict = _may_go(policy, page, "swaps")
     if verdict is not Outcome.DONE:
         return refused(page, Outcome.EOPNOTSUPP if verdict is Outcome.EBUSY else verdict)
-    scrub = (Event.SCRUBS,) if policy.has("scrubs") and page.data is Data.SECRET else ()
-    return done(leave_frame(policy, page), *scrub, Event.HYP_COPIES, home=Home.SWAPPED)
+    return done(leave_frame(policy, page), *scrubbed(policy, page), Event.HYP_COPIES, home=Home.SWAPPED)
 
 
 @rule(Op.SWAP_IN, "mail of 6 April 2022")

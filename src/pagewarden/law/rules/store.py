@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, moving, present, rule, start
+from pagewarden.law.rules import leave_frame, moving, present, rule, scrubbed, start
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -57,10 +57,9 @@ def punch(policy: Policy, page: Page) -> Step:
     new = leave_frame(policy, page)._replace(
         owner=Owner.HOST, home=Home.HOLE, data=Data.ZERO, host=start(policy).host, swap_old=False
     )
-    scrub = policy.has("scrubs") and page.data is Data.SECRET and present(page)
     entry = policy.guard is Guard.STAGE2 and page.host is Reach.NONE
     flush = policy.guard is Guard.STAGE1 and page.host is not Reach.NONE
-    events = (Event.SCRUBS,) * scrub + (Event.HYP_PTE_SET,) * entry + (Event.HOST_PTE_CLEAR, Event.TLBI) * flush
+    events = scrubbed(policy, page) + (Event.HYP_PTE_SET,) * entry + (Event.HOST_PTE_CLEAR, Event.TLBI) * flush
     return Step(new, Outcome.DONE, events)
 
 
