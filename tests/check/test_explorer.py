@@ -126,8 +126,8 @@ def test_limits_are_told(limits: Limits) -> None:
 
 
 def test_memory_limit_is_kept() -> None:
-    found = explore(ring(200, 3), Limits(memory=32 << 20))
-    assert found.last.memory <= 32 << 20 and found.why
+    found = explore(ring(100, 3), Limits(memory=8 << 20))
+    assert found.last.memory <= 8 << 20 and found.why
 
 
 def test_interrupt_says_what_is_known() -> None:

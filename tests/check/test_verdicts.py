@@ -44,7 +44,7 @@ def test_hybrid_holds_everywhere(design: str) -> None:
     ],
 )
 def test_verdicts_of_the_thread(name: str, broken: str) -> None:
-    report = checked(POLICIES[name])
+    report = check(Setting(POLICIES[name], vcpus=1), search="apart")
     assert verdicts(report)[broken] == "fails" and report.exit_code == 1
 
 

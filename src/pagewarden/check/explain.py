@@ -36,6 +36,7 @@ def listing(report: Report, verdict: Verdict) -> list[str]:
         lines += [_aside(step, told) for step in told.lead]
         lines.append(f"  {_actor(told):<24} page {told.page}: {_action(told)}")
         lines.append(f"  {'':<24}   = {_effect(told)}")
+        lines += [_aside(step, told) for step in told.after]
     if verdict.verdict == "fails" and lines:
         lines.append(f"  {'':<24} here it goes wrong: {verdict.name}")
         lines.append(f"  {'':<24} rule: {_rule(told)}")
@@ -82,16 +83,18 @@ def _rule(told: Told) -> str:
 
 
 def _aside(step: Step, told: Told) -> str:
-    """What happens between two steps that touch memory; *** marks a transition between worlds."""
+    """What an actor's procedure says between two steps that touch memory; *** marks a transition between worlds."""
+    who = "stranger" if told.who is None else f"vCPU {told.who}"
     match step:
         case Hop(edge, text):
             left, right = (WORLDS[world] for world in edge.split(">"))
-            return f"  {'':<24} *** {left} -> {right}" + (f": {text}" if text else "")
+            said = f"*** {left} -> {right}" + (f": {text}" if text else "")
         case Syscall(name, text):
-            return f"  {'':<24} {name}()" + (f": {text}" if text else "")
+            said = f"{name}()" + (f": {text}" if text else "")
         case Copy(side, text):
-            return f"  {'':<24} {side}: {text or 'copies'}"
+            said = f"{side}: {text or 'copies'}"
         case Say(text) | Stop(text) | Take(text=text) | Give(text=text):
-            return f"  {'':<24} {text}"
+            said = text
         case _:
-            return f"  {'':<24} {getattr(step, 'text', '')}"
+            said = getattr(step, "text", "")
+    return f"  {who:<24} {said}"

@@ -6,13 +6,14 @@ from pagewarden.check.model import model
 from pagewarden.check.murphi import murphi
 from pagewarden.check.promela import promela
 from pagewarden.check.system import Setting
+from pagewarden.check.tla import tla
 from pagewarden.vocab import UserMistake
 
-WRITERS = {"murphi": murphi, "promela": promela}
+WRITERS = {"murphi": murphi, "promela": promela, "tla": tla}
 
 
 def export(setting: Setting, kind: str, asserts: Iterable[str] = ()) -> str:
-    """The text of a model in `murphi` or `promela`. UserMistake for another kind, and for what an export cannot say."""
+    """The text of a model in `murphi`, `promela` or `tla`. UserMistake for another kind, and what cannot be said."""
     if kind not in WRITERS:
         raise UserMistake(f"--export {kind}: expected {' or '.join(WRITERS)}")
     return WRITERS[kind](model(setting, asserts))

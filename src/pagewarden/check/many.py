@@ -6,15 +6,15 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any
 
 from pagewarden.check.system import Setting
 from pagewarden.check.verdict import check
 from pagewarden.law import POLICIES
 from pagewarden.vocab import Unavailable, UserMistake
 
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
+PATIENCE = "10s"
+"""How long a scheduler may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _cluster(address: str) -> Any:
         raise Unavailable("dask.distributed is not installed", "pip install 'pagewarden[cluster]'") from missing
     connect: Any = Client
     try:
-        return connect(f"tcp://{address}", timeout="10s")
+        return connect(f"tcp://{address}", timeout=PATIENCE)
     except OSError as error:
         raise Unavailable(f"no Dask scheduler answers at {address}: {error}", "start one: dask scheduler") from error
 

@@ -93,7 +93,7 @@ def check(
         raise UserMistake(f"--search {search}: expected {', '.join(SEARCHES)}")
     limits = limits or Limits()
     names = asked(names)
-    checked, absent = build(setting), offered(setting)
+    checked, absent = build(setting), {} if names else offered(setting)
     names = names or tuple(name for name in PROPERTIES if name not in absent)
     together = search == "together" or (search == "auto" and checked.system.bound() <= AFFORDABLE)
     if announce:

@@ -39,7 +39,7 @@ def check(
         str, typer.Option(metavar="local|dask://HOST:PORT", help="Where --minimal and --matrix run.")
     ] = "local",
     export: Annotated[
-        str | None, typer.Option(metavar="murphi|promela", help="Write the system to FILE for rumur or SPIN.")
+        str | None, typer.Option(metavar="murphi|promela|tla", help="Write the system to FILE for rumur, SPIN or TLC.")
     ] = None,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,

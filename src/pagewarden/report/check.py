@@ -80,7 +80,7 @@ def summary(report: Report) -> str:
     text = f"{report.states:,} states, {report.transitions:,} transitions, depth {report.depth}, "
     text += f"{report.seconds:.2f} s, {size:.1f} bytes a state"
     stopped = "; ".join(filter(None, report.stops))
-    return text + (f"; not exhausted: {stopped}" if stopped else "")
+    return text + (f"; stopped early: {stopped}" if stopped else "")
 
 
 def report_json(report: Report) -> dict[str, Any]:
