@@ -17,7 +17,8 @@ Arrays = Mapping[str, Any]
 """Name -> array."""
 
 
-def _directory() -> Path:
+def directory() -> Path:
+    """Where this user's caches are; it need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagewarden"
 
 
@@ -31,7 +32,7 @@ def _rules() -> bytes:
 
 def _path(policy: Policy) -> Path:
     text = repr((policy.guard, sorted(policy.mechanisms), policy.fault)).encode()
-    return _directory() / f"law-{hashlib.sha256(_rules() + text).hexdigest()[:32]}.npz"
+    return directory() / f"law-{hashlib.sha256(_rules() + text).hexdigest()[:32]}.npz"
 
 
 def load(policy: Policy) -> Arrays | None:

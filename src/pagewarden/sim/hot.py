@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pagewarden.law.cache import directory
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 _plain: list[Callable[..., Any]] = []
 
@@ -40,11 +42,10 @@ def _separate_cache(config: Any) -> None:
     callee of another file."""
     files = sorted({Path(function.__code__.co_filename) for function in _plain})
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = root / "pagewarden" / f"compiled-{digest}"
+    place = directory() / f"compiled-{digest}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
-    if not config.CACHE_DIR and os.access(directory, os.W_OK):
-        config.CACHE_DIR = str(directory)
+    if not config.CACHE_DIR and os.access(place, os.W_OK):
+        config.CACHE_DIR = str(place)

@@ -21,7 +21,8 @@ def host_abort(policy: Policy, page: Page, fixup: Outcome | None) -> Step:
     if policy.has("injects") and fixup is not None:
         return refused(page, fixup, Event.FAULTS, Event.INJECTIONS)
     if policy.has("injects") and policy.has("force-reclaim") and page.owner is Owner.GUEST:
-        return force_reclaim(policy, page)._replace(events=(Event.FAULTS, Event.INJECTIONS, Event.SCRUBS, Event.TLBI))
+        step = force_reclaim(policy, page)
+        return step._replace(events=(Event.FAULTS, Event.INJECTIONS, *step.events))
     return refused(page, Outcome.PANIC, Event.FAULTS)
 
 
