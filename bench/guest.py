@@ -27,9 +27,9 @@ ROUNDS = 5
 REQUESTS = 1000
 LOOPS = 20_000_000
 OUTS = 2000
-COUNT_DOWN = b"\xb9" + LOOPS.to_bytes(4, "little") + bytes.fromhex("ffc975fc" "ba00050000b805000000ef")
+COUNT_DOWN = b"\xb9" + LOOPS.to_bytes(4, "little") + bytes.fromhex("ffc975fcba00050000b805000000ef")
 """mov ecx, LOOPS; again: dec ecx; jne again; mov edx, HYPERCALL; mov eax, DONE; out dx, eax"""
-RING = bytes.fromhex("ba10050000" "31c0" "efebfd")
+RING = bytes.fromhex("ba1005000031c0efebfd")
 """mov edx, DOORBELL; xor eax, eax; again: out dx, eax; jmp again"""
 
 
@@ -53,8 +53,11 @@ def unicorn(memory: PrivateMemory) -> Iterator[Cpu]:
 
 @contextlib.contextmanager
 def kvm(memory: PrivateMemory) -> Iterator[Cpu]:
-    with Kvm() as device, device.create_vm() as vm, \
-            KvmMachine(vm, [Slot(0, memory.size, memory.guest_address)], PORTS) as machine:
+    with (
+        Kvm() as device,
+        device.create_vm() as vm,
+        KvmMachine(vm, [Slot(0, memory.size, memory.guest_address)], PORTS) as machine,
+    ):
         yield machine.cpus[0]
 
 
@@ -105,8 +108,9 @@ def doorbells(maker: Maker) -> float:
 def requests(design: str, batch: int, backing: str) -> Callable[[Maker], float]:
     """us for a 4 KiB write."""
     numbers = np.arange(REQUESTS)
-    described = program(design, np.ones(REQUESTS), 8 * numbers % 4096, np.full(REQUESTS, 4096),
-                        np.zeros(8192, np.uint64), batch=batch)
+    described = program(
+        design, np.ones(REQUESTS), 8 * numbers % 4096, np.full(REQUESTS, 4096), np.zeros(8192, np.uint64), batch=batch
+    )
     code: Code = assemble(described)
 
     def measure(maker: Maker) -> float:

@@ -34,8 +34,9 @@ _ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uin
 _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
 _mprotect: Any = types.ExternalFunction("mprotect", types.int32(types.uintp, types.uintp, types.int32))
 _munmap: Any = types.ExternalFunction("munmap", types.int32(types.uintp, types.uintp))
-_mmap: Any = types.ExternalFunction("mmap", types.uintp(types.uintp, types.uintp, types.int32, types.int32, types.int32,
-                                                        types.int64))
+_mmap: Any = types.ExternalFunction(
+    "mmap", types.uintp(types.uintp, types.uintp, types.int32, types.int32, types.int32, types.int64)
+)
 _memcpy: Any = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
 
 
@@ -66,20 +67,24 @@ def raw_mprotect(times: int, address: int, length: int, word: Any) -> None:
 
 def timed(action: Callable[[], object], times: int) -> Callable[[], float]:
     """Nanoseconds a call of the action, over so many calls."""
+
     def run() -> float:
         start = time.thread_time_ns()
         for _ in range(times):
             action()
         return (time.thread_time_ns() - start) / times
+
     return run
 
 
 def looped(action: Callable[[int], object], times: int) -> Callable[[], float]:
     """The same where the action takes the number of times itself."""
+
     def run() -> float:
         start = time.thread_time_ns()
         action(times)
         return (time.thread_time_ns() - start) / times
+
     return run
 
 
@@ -112,8 +117,10 @@ def table(title: str, cases: Timed, reference: str) -> None:
         busy = medians(cases)
     print(f"\n{title}\n{'':44}{'alone':>12}{'ratio':>8}{'+ sibling':>12}{'ratio':>8}")
     for name in cases:
-        print(f"{name:44}{alone[name]:9,.0f} ns{alone[name] / alone[reference]:8.2f}"
-              f"{busy[name]:9,.0f} ns{busy[name] / busy[reference]:8.2f}")
+        print(
+            f"{name:44}{alone[name]:9,.0f} ns{alone[name] / alone[reference]:8.2f}"
+            f"{busy[name]:9,.0f} ns{busy[name] / busy[reference]:8.2f}"
+        )
 
 
 def conversions(mem: PrivateMemory, guarded: Region) -> None:
@@ -132,17 +139,29 @@ def conversions(mem: PrivateMemory, guarded: Region) -> None:
         ctypes.string_at(address, 8)
         unmap(address, PAGE_SIZE)
 
-    table("share + unshare of one page (touched in between where it is mapped), raw calls in compiled loops", {
-        "CONTINUE + touch + DONTNEED": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
-        "mmap + touch + munmap": looped(lambda n: raw_mmap(n, mem.file, PAGE_SIZE, word), 3000),
-        "mprotect + touch + mprotect": looped(lambda n: raw_mprotect(n, guarded.address, PAGE_SIZE, word), 3000),
-    }, "mmap + touch + munmap")
-    table(f"share + unshare of {MANY} contiguous pages, a call", {
-        "1 page, raw": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
-        f"{MANY} pages, raw": looped(lambda n: raw_window(n, guard, zap, at, MANY * PAGE_SIZE, request, word), 1000),
-        "1 page, share() + unshare()": timed(lambda: both(one), 2000),
-        f"{MANY} pages, share() + unshare()": timed(lambda: both(many), 1000),
-    }, "1 page, raw")
+    table(
+        "share + unshare of one page (touched in between where it is mapped), raw calls in compiled loops",
+        {
+            "CONTINUE + touch + DONTNEED": looped(
+                lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000
+            ),
+            "mmap + touch + munmap": looped(lambda n: raw_mmap(n, mem.file, PAGE_SIZE, word), 3000),
+            "mprotect + touch + mprotect": looped(lambda n: raw_mprotect(n, guarded.address, PAGE_SIZE, word), 3000),
+        },
+        "mmap + touch + munmap",
+    )
+    table(
+        f"share + unshare of {MANY} contiguous pages, a call",
+        {
+            "1 page, raw": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
+            f"{MANY} pages, raw": looped(
+                lambda n: raw_window(n, guard, zap, at, MANY * PAGE_SIZE, request, word), 1000
+            ),
+            "1 page, share() + unshare()": timed(lambda: both(one), 2000),
+            f"{MANY} pages, share() + unshare()": timed(lambda: both(many), 1000),
+        },
+        "1 page, raw",
+    )
     scattered = np.array([(2 * k, 2 * k + 1) for k in range(500)], np.int64)
 
     def batch() -> None:
@@ -150,12 +169,16 @@ def conversions(mem: PrivateMemory, guarded: Region) -> None:
         mem.convert((), scattered)
 
     vector = timed(batch, 3)
-    table("from Python, one page", {
-        "two raw calls": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
-        "share() + unshare()": timed(lambda: both(one), 2000),
-        "convert(), of 500 scattered ranges, each": lambda: vector() / len(scattered),
-        "mmap + touch + munmap": timed(mapped, 2000),
-    }, "two raw calls")
+    table(
+        "from Python, one page",
+        {
+            "two raw calls": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
+            "share() + unshare()": timed(lambda: both(one), 2000),
+            "convert(), of 500 scattered ranges, each": lambda: vector() / len(scattered),
+            "mmap + touch + munmap": timed(mapped, 2000),
+        },
+        "two raw calls",
+    )
 
 
 def replacement() -> None:
@@ -166,10 +189,14 @@ def replacement() -> None:
             mem.share(pages)
             mem.unshare(pages)
 
-        table("share + unshare with an untrusted host: unshare replaces the page", {
-            "1 page": timed(lambda: both(PageRange(0, 1)), 300),
-            f"{MANY} pages": timed(lambda: both(PageRange(0, MANY)), 50),
-        }, "1 page")
+        table(
+            "share + unshare with an untrusted host: unshare replaces the page",
+            {
+                "1 page": timed(lambda: both(PageRange(0, 1)), 300),
+                f"{MANY} pages": timed(lambda: both(PageRange(0, MANY)), 50),
+            },
+            "1 page",
+        )
 
 
 def reads(mem: PrivateMemory, plain: Region) -> None:
@@ -216,10 +243,14 @@ def reads(mem: PrivateMemory, plain: Region) -> None:
         }
         table(f"reading {size >> 10} KiB into a buffer", cases, "plain unprotected mapping")
         mem.unshare(pages)
-        table(f"reading {size >> 10} KiB, conversion included", {
-            "remap (mmap + copy + munmap)": timed(remapped, times),
-            "window (share + copy + unshare)": timed(shared_first, times),
-        }, "remap (mmap + copy + munmap)")
+        table(
+            f"reading {size >> 10} KiB, conversion included",
+            {
+                "remap (mmap + copy + munmap)": timed(remapped, times),
+                "window (share + copy + unshare)": timed(shared_first, times),
+            },
+            "remap (mmap + copy + munmap)",
+        )
         mem.share(PageRange(0, SIZES[-1] // PAGE_SIZE))
 
 

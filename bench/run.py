@@ -59,8 +59,14 @@ class Clock:
 
 def workload(size: int, write: bool) -> Workload:
     places = np.random.default_rng(1).integers(0, FILE // size, REQUESTS) * size
-    return Workload(name="random", format="drawn", write=np.full(REQUESTS, write), offset=places.astype(np.uint64),
-                    length=np.full(REQUESTS, size, np.uint32), depth=BATCH)
+    return Workload(
+        name="random",
+        format="drawn",
+        write=np.full(REQUESTS, write),
+        offset=places.astype(np.uint64),
+        length=np.full(REQUESTS, size, np.uint32),
+        depth=BATCH,
+    )
 
 
 def guest(cpu: str, design: str, file: Path, size: int, write: bool) -> tuple[float, float]:
@@ -83,8 +89,12 @@ def fio(file: Path, size: int, write: bool) -> float:
 
 def qemu(file: Path, size: int, write: bool) -> float:
     arguments = ["-f", "raw", "-t", "writeback", "-c", str(FIO_REQUESTS), "-d", str(BATCH), "-s", str(size)]
-    done = subprocess.run(["qemu-img", "bench", *arguments, *(["-w", "--pattern=7"] if write else []), str(file)],
-                          check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["qemu-img", "bench", *arguments, *(["-w", "--pattern=7"] if write else []), str(file)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return FIO_REQUESTS / float(done.stdout.split("Run completed in ")[1].split()[0])
 
 
@@ -100,7 +110,9 @@ def cpus() -> list[str]:
 def others() -> dict[str, Callable[[Path, int, bool], float]]:
     """The programs to compare with that are installed."""
     known: dict[str, tuple[str, Callable[[Path, int, bool], float]]] = {
-        "fio psync": ("fio", fio), "qemu-img bench": ("qemu-img", qemu)}
+        "fio psync": ("fio", fio),
+        "qemu-img bench": ("qemu-img", qemu),
+    }
     for name, (program, _) in known.items():
         if shutil.which(program) is None:
             print(f"{name}: left out, {program} is not installed")
@@ -129,8 +141,11 @@ def main() -> None:
         titles = [f"{size >> 10} KiB {'write' if write else 'read'}" for size, write in kinds]
         print(f"{'requests/s (ratio to fio psync)':38}" + "".join(f"{title:>22}" for title in titles))
         for name in medians[0]:
-            cells = [f"{column[name]:,.0f}" + (f" ({column[name] / column['fio psync']:.3f})"
-                                               if "fio psync" in column else "") for column in medians]
+            cells = [
+                f"{column[name]:,.0f}"
+                + (f" ({column[name] / column['fio psync']:.3f})" if "fio psync" in column else "")
+                for column in medians
+            ]
             print(f"{name:38}" + "".join(f"{cell:>22}" for cell in cells))
 
 

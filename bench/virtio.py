@@ -54,11 +54,11 @@ class Direct(NoDisk):
 
     def __init__(self, window: Window) -> None:
         super().__init__(window)
-        self.read = lambda offset, length: bytes(self.memory[offset:offset + length])
+        self.read = lambda offset, length: bytes(self.memory[offset : offset + length])
         self.write = self._write
 
     def _write(self, offset: int, data: Buffer) -> None:
-        self.memory[offset:offset + len(data)] = data
+        self.memory[offset : offset + len(data)] = data
 
 
 class PlainDevice:
@@ -124,7 +124,7 @@ def rings(window: Window, indirect: bool) -> tuple[Ring, Callable[[int], None]]:
     def post(count: int) -> None:
         nonlocal index
         index = index + count & 0xFFFF
-        memory[ring.avail + 2:ring.avail + 4] = struct.pack("<H", index)
+        memory[ring.avail + 2 : ring.avail + 4] = struct.pack("<H", index)
 
     return ring, post
 
@@ -155,11 +155,13 @@ def transfers(window: Window, image: int) -> None:
         table[0].append(measure(partial(device.process, 0), post, 32))
         device.close()
         offsets = (np.random.default_rng(7).permutation(SIZE)[:32] * BLOCK).tolist()
-        parts = [[window.memory[BLOCK * n:BLOCK * (n + 1)]] for n in range(512, 544)]
+        parts = [[window.memory[BLOCK * n : BLOCK * (n + 1)]] for n in range(512, 544)]
         table[1].append(measure(partial(bare, image, parts, offsets), lambda count: None, 32))
     middle = [statistics.median(column) for column in table]
-    print(f"\nwith the file read (page cache), batches of 32: {middle[0]:.0f} ns a request; "
-          f"preadv from Python alone: {middle[1]:.0f}; ratio {middle[0] / middle[1]:.2f}")
+    print(
+        f"\nwith the file read (page cache), batches of 32: {middle[0]:.0f} ns a request; "
+        f"preadv from Python alone: {middle[1]:.0f}; ratio {middle[0] / middle[1]:.2f}"
+    )
 
 
 def bare(file: int, parts: list[list[memoryview]], offsets: list[int]) -> None:
@@ -186,8 +188,10 @@ def row(window: Window, image: int, indirect: bool, batch: int) -> None:
             close()
     middle = [statistics.median(column) for column in table]
     cells = [f"{m:.0f} ({min(c):.0f}-{max(c):.0f})" for m, c in zip(middle, table, strict=True)]
-    print(f"{'indirect' if indirect else 'direct':10} {batch:5} {cells[0]:>18} {cells[1]:>22} {cells[2]:>20}"
-          f" {middle[1] / middle[0]:9.1f} {middle[2] / middle[0]:7.1f}")
+    print(
+        f"{'indirect' if indirect else 'direct':10} {batch:5} {cells[0]:>18} {cells[1]:>22} {cells[2]:>20}"
+        f" {middle[1] / middle[0]:9.1f} {middle[2] / middle[0]:7.1f}"
+    )
 
 
 def main() -> None:
@@ -199,10 +203,11 @@ def main() -> None:
     memory.share(PageRange(0, MEMORY // 4096))
     image = os.memfd_create("image")
     os.pwrite(image, bytes(SIZE * BLOCK), 0)
-    print(f"backing {memory.backing}, {BLOCK} B random reads, queue of {SIZE}; ns of CPU a request without the "
-          f"transfer, median of {ROUNDS} (spread)")
-    print(f"{'chains':10} {'batch':>5} {'device':>18} {'plain, guarded':>22} {'plain, direct':>20}"
-          f" {'ratios':>17}")
+    print(
+        f"backing {memory.backing}, {BLOCK} B random reads, queue of {SIZE}; ns of CPU a request without the "
+        f"transfer, median of {ROUNDS} (spread)"
+    )
+    print(f"{'chains':10} {'batch':>5} {'device':>18} {'plain, guarded':>22} {'plain, direct':>20} {'ratios':>17}")
     for indirect in (False, True):
         for batch in (1, 8, 32, 128):
             row(memory.window, image, indirect, batch)

@@ -40,13 +40,13 @@ class PlainMemory:
         self.window = PlainWindow(self)
 
     def populate(self, offset: int, data: Buffer) -> None:
-        self.bytes[offset:offset + len(data)] = bytes(data)
+        self.bytes[offset : offset + len(data)] = bytes(data)
 
     def share(self, pages: PageRange) -> None:
-        self.shared[pages.start:pages.stop] = b"\1" * pages.count
+        self.shared[pages.start : pages.stop] = b"\1" * pages.count
 
     def unshare(self, pages: PageRange) -> None:
-        self.shared[pages.start:pages.stop] = bytes(pages.count)
+        self.shared[pages.start : pages.stop] = bytes(pages.count)
 
     def punch(self, pages: PageRange) -> None: ...
     def is_shared(self, page: int) -> bool:
@@ -72,11 +72,11 @@ class PlainWindow:
 
     def read(self, offset: int, length: int) -> bytes:
         self._check(offset, length)
-        return self._memory.bytes[offset:offset + length]
+        return self._memory.bytes[offset : offset + length]
 
     def write(self, offset: int, data: Buffer) -> None:
         self._check(offset, len(data))
-        self._memory.bytes[offset:offset + len(data)] = bytes(data)
+        self._memory.bytes[offset : offset + len(data)] = bytes(data)
 
     def read_into(self, offset: int, target: Buffer) -> None:
         raise NotImplementedError
@@ -107,16 +107,17 @@ class SmallDevice:
         self._window.write(self._layout.used + 2, struct.pack("<H", posted))
 
     def _serve(self, head: int) -> int:
-        chain = [struct.unpack("<QIHH", self._window.read(self._layout.shared + 16 * n, 16))
-                 for n in range(head, head + 3)]
+        chain = [
+            struct.unpack("<QIHH", self._window.read(self._layout.shared + 16 * n, 16)) for n in range(head, head + 3)
+        ]
         (header, _, _, _), (data, length, flags, _), (status, _, _, _) = chain
         kind, _, sector = struct.unpack("<IIQ", self._window.read(header, 16))
         at = sector * SECTOR
         assert (kind == 1) == (not flags & 2)
         if kind == 1:
-            self.disk[at:at + length] = self._window.read(data, length)
+            self.disk[at : at + length] = self._window.read(data, length)
         else:
-            self._window.write(data, bytes(self.disk[at:at + length]))
+            self._window.write(data, bytes(self.disk[at : at + length]))
         self._window.write(status, b"\0")
         return 1 if kind == 1 else length + 1
 
@@ -145,24 +146,40 @@ class World(Recorder):
         self._memory = memory
 
     def read(self, gpa: int, length: int) -> bytes:
-        return self._memory.bytes[gpa:gpa + length]
+        return self._memory.bytes[gpa : gpa + length]
 
     def write(self, gpa: int, data: bytes) -> None:
-        self._memory.bytes[gpa:gpa + len(data)] = data
+        self._memory.bytes[gpa : gpa + len(data)] = data
 
 
 def random_disk(seed: int, sectors: int = SECTORS) -> bytearray:
     return bytearray(np.random.default_rng(seed).bytes(sectors * SECTOR))
 
 
-def random_program(design: str, disk: bytearray, seed: int = 1, requests: int = 12, batch: int = 3,
-                   base: int = 0, largest: int = 16, queue: int = 0) -> Program:
+def random_program(
+    design: str,
+    disk: bytearray,
+    seed: int = 1,
+    requests: int = 12,
+    batch: int = 3,
+    base: int = 0,
+    largest: int = 16,
+    queue: int = 0,
+) -> Program:
     """Requests of 1 to `largest` sectors, reads and writes mixed, anywhere on the disk."""
     draw = np.random.default_rng(seed)
     sector = draw.integers(0, len(disk) // SECTOR - largest, requests)
     length = draw.integers(1, largest + 1, requests) * SECTOR
-    return program(design, draw.integers(0, 2, requests), sector, length, pattern.sectors(bytes(disk)),
-                   batch=batch, base=base, queue=queue)
+    return program(
+        design,
+        draw.integers(0, 2, requests),
+        sector,
+        length,
+        pattern.sectors(bytes(disk)),
+        batch=batch,
+        base=base,
+        queue=queue,
+    )
 
 
 CpuMaker = Callable[[PlainMemory], AbstractContextManager[Cpu]]
@@ -256,7 +273,7 @@ MISDEEDS = [
     Misdeed("in", bytes.fromhex("ba00050000ed"), "crash.*IN from port 0x500", "crash.*IN from port 0x500"),
     Misdeed("byte", bytes.fromhex("ba00050000ee"), "crash.*OUT", "crash.*OUT"),
     Misdeed("port", bytes.fromhex("e780"), "port 0x80, where nothing is", "crash"),
-    Misdeed("abort", bytes.fromhex("48c7c6f5ffffff" "ba00050000b804000000ef"), "was answered -11", "was answered -11"),
+    Misdeed("abort", bytes.fromhex("48c7c6f5ffffffba00050000b804000000ef"), "was answered -11", "was answered -11"),
 ]
 
 

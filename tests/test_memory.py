@@ -89,7 +89,7 @@ def test_contents_are_kept_through_conversions(memory: PrivateMemory) -> None:
     memory.window.write(5 * PAGE_SIZE + 7, b"host was here")
     memory.unshare(PageRange(0, PAGES))
     expected = bytearray(data)
-    expected[5 * PAGE_SIZE + 7:5 * PAGE_SIZE + 20] = b"host was here"
+    expected[5 * PAGE_SIZE + 7 : 5 * PAGE_SIZE + 20] = b"host was here"
     assert memory.private_read(0, memory.size) == expected
     memory.private_write(9, b"guest")
     memory.share(PageRange(0, 1))
@@ -141,13 +141,16 @@ def test_a_held_page_is_not_converted(memory: PrivateMemory) -> None:
     data = marked(memory)
     memory.share(PageRange(0, 8))
     with memory.hold(PageRange(6, 7), PageRange(3, 4)):
-        for call, pages in ((memory.unshare, PageRange(0, 8)), (memory.punch, PageRange(2, 5)),
-                            (memory.share, PageRange(3, 9))):
+        for call, pages in (
+            (memory.unshare, PageRange(0, 8)),
+            (memory.punch, PageRange(2, 5)),
+            (memory.share, PageRange(3, 9)),
+        ):
             with pytest.raises(Refused) as caught:
                 call(pages)
             assert (caught.value.errno, caught.value.offset) == (errno.EAGAIN, 3 * PAGE_SIZE)
             assert state(memory) == [page < 8 for page in range(PAGES)]
-            assert memory.window.read(0, 8 * PAGE_SIZE) == data[:8 * PAGE_SIZE]
+            assert memory.window.read(0, 8 * PAGE_SIZE) == data[: 8 * PAGE_SIZE]
         memory.unshare(PageRange(4, 6))  # the neighbours convert
     memory.unshare(PageRange(0, 8))
     assert state(memory) == [False] * PAGES
@@ -217,7 +220,7 @@ def test_punched_pages_are_gone_private_and_zero(backing: str) -> None:
         mem.punch(PageRange(2, 6))
         assert os.fstat(mem.file).st_blocks == blocks - 4 * PAGE_SIZE // 512
         assert state(mem) == [page < 2 for page in range(PAGES)]
-        assert mem.private_read(0, mem.size) == data[:2 * PAGE_SIZE] + bytes(4 * PAGE_SIZE) + data[6 * PAGE_SIZE:]
+        assert mem.private_read(0, mem.size) == data[: 2 * PAGE_SIZE] + bytes(4 * PAGE_SIZE) + data[6 * PAGE_SIZE :]
         mem.share(PageRange(0, 6))
         assert mem.window.read(2 * PAGE_SIZE, 4 * PAGE_SIZE) == bytes(4 * PAGE_SIZE)
 
@@ -238,8 +241,7 @@ def test_the_start_may_be_shared() -> None:
 def test_a_guest_memfd_is_private_or_shared_as_a_whole() -> None:
     with made("guest-memfd") as mem:
         assert answers(mem) == state(mem) == [False] * PAGES
-        for call in (lambda: mem.share(PageRange(0, 1)), lambda: mem.populate(0, b"x"),
-                     lambda: mem.private_read(0, 1)):
+        for call in (lambda: mem.share(PageRange(0, 1)), lambda: mem.populate(0, b"x"), lambda: mem.private_read(0, 1)):
             with pytest.raises(Refused) as caught:
                 call()
             assert caught.value.errno == errno.EOPNOTSUPP
@@ -285,15 +287,25 @@ def test_a_closed_memory_says_so(memory: PrivateMemory) -> None:
     window = memory.window
     memory.close()
     memory.close()
-    for call in (lambda: memory.share(PageRange(0, 1)), lambda: memory.window, lambda: memory.file,
-                 lambda: memory.populate(0, b"x"), lambda: memory.is_shared(0), lambda: window.read(0, 1)):
+    for call in (
+        lambda: memory.share(PageRange(0, 1)),
+        lambda: memory.window,
+        lambda: memory.file,
+        lambda: memory.populate(0, b"x"),
+        lambda: memory.is_shared(0),
+        lambda: window.read(0, 1),
+    ):
         with pytest.raises(ValueError):
             call()
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["share", "unshare", "punch"]), st.integers(0, PAGES), st.integers(0, PAGES)),
-                max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["share", "unshare", "punch"]), st.integers(0, PAGES), st.integers(0, PAGES)),
+        max_size=12,
+    )
+)
 def test_any_sequence_keeps_state_window_and_contents_in_step(steps: list[tuple[str, int, int]]) -> None:
     with made("uffd-window") as mem:
         expected = bytearray(marked(mem))
@@ -301,10 +313,11 @@ def test_any_sequence_keeps_state_window_and_contents_in_step(steps: list[tuple[
         for verb, a, b in steps:
             pages = PageRange(min(a, b), max(a, b))
             getattr(mem, verb)(pages)
-            shared[pages.start:pages.stop] = [verb == "share"] * pages.count
+            shared[pages.start : pages.stop] = [verb == "share"] * pages.count
             if verb == "punch":
-                expected[pages.start * PAGE_SIZE:pages.stop * PAGE_SIZE] = bytes(pages.count * PAGE_SIZE)
+                expected[pages.start * PAGE_SIZE : pages.stop * PAGE_SIZE] = bytes(pages.count * PAGE_SIZE)
         assert answers(mem) == state(mem) == shared
         assert [run.count for run in mem.shared_runs()] == [
-            len(run) for run in "".join("x" if s else " " for s in shared).split()]
+            len(run) for run in "".join("x" if s else " " for s in shared).split()
+        ]
         assert mem.private_read(0, mem.size) == expected

@@ -13,8 +13,9 @@ from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory
 
 PAGES = 32
 Vector = list[tuple[int, int]]
-vectors = st.lists(st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(lambda pair: (min(pair), max(pair))),
-                   max_size=6)
+vectors = st.lists(
+    st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(lambda pair: (min(pair), max(pair))), max_size=6
+)
 
 
 def made(backing: str = "uffd-window") -> PrivateMemory:
@@ -105,8 +106,17 @@ def test_a_kernel_that_says_no_half_way_changes_nothing() -> None:
         assert state(mem) == before
 
 
-@pytest.mark.parametrize("ranges", [array([(-1, 2)]), array([(3, 2)]), array([(0, PAGES + 1)]),
-                                    np.zeros((2, 3), np.int64), np.zeros((2, 2), np.int32), np.zeros(4, np.int64)])
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        array([(-1, 2)]),
+        array([(3, 2)]),
+        array([(0, PAGES + 1)]),
+        np.zeros((2, 3), np.int64),
+        np.zeros((2, 2), np.int32),
+        np.zeros(4, np.int64),
+    ],
+)
 def test_what_is_no_vector_of_ranges_inside_is_a_value_error(ranges: NDArray[np.int64]) -> None:
     with made() as mem:
         for arguments in ((ranges, ()), ((), ranges)):

@@ -49,8 +49,10 @@ def round_trip(backing: str) -> None:
             mem.unshare(PageRange(2, 3))
 
 
-@pytest.mark.parametrize(("backing", "rounds"), [("uffd-window", 10_000), ("memfd-secret", 500), ("guest-memfd", 200),
-                                                 ("memfd", 1000), ("isolated", 500)])
+@pytest.mark.parametrize(
+    ("backing", "rounds"),
+    [("uffd-window", 10_000), ("memfd-secret", 500), ("guest-memfd", 200), ("memfd", 1000), ("isolated", 500)],
+)
 def test_rounds_leak_nothing(backing: str, rounds: int) -> None:
     round_trip(backing)
     before = taken()
@@ -89,6 +91,7 @@ class Failing:
                 ctypes.set_errno(errno.ENOMEM)
                 return -1
             return function(*arguments)
+
         return counted
 
 

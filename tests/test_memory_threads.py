@@ -114,7 +114,7 @@ def test_system_calls_on_the_mapping_see_old_bytes_or_fault(mem: PrivateMemory) 
 
 def test_a_neighbour_that_stays_shared_never_faults(mem: PrivateMemory) -> None:
     mem.share(PageRange(3, 4))
-    neighbour = mem.window.memory[3 * PAGE_SIZE:]
+    neighbour = mem.window.memory[3 * PAGE_SIZE :]
 
     def load() -> None:
         assert bytes(neighbour) == DATA[PAGE_SIZE:]
@@ -191,6 +191,7 @@ def test_threads_that_convert_and_hold_at_will_leave_it_consistent(mem: PrivateM
                         call(pages)
                 except Refused as refusal:
                     assert refusal.errno == errno.EAGAIN
+
         return turn
 
     with Sibling(churn(0)), Sibling(churn(1)), Sibling(churn(2)):

@@ -19,7 +19,7 @@ from pagewarden.live import window as window_module
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 
 PAGES = 8
-DATA = bytes(np.arange(PAGES * PAGE_SIZE, dtype=np.uint32).view(np.uint8)[:PAGES * PAGE_SIZE])
+DATA = bytes(np.arange(PAGES * PAGE_SIZE, dtype=np.uint32).view(np.uint8)[: PAGES * PAGE_SIZE])
 
 
 @pytest.fixture(params=["uffd-window", "memfd-secret"])
@@ -63,8 +63,11 @@ def test_reads_and_writes_reach_shared_pages_and_name_the_first_other_byte(start
             memory.share(pages)
         target, new = bytearray(length), b"\xee" * length
         bad = first_private(start, length)
-        for call in (lambda: memory.window.read(start, length), lambda: memory.window.read_into(start, target),
-                     lambda: memory.window.write(start, new)):
+        for call in (
+            lambda: memory.window.read(start, length),
+            lambda: memory.window.read_into(start, target),
+            lambda: memory.window.write(start, new),
+        ):
             if bad is None:
                 call()
                 continue
@@ -73,9 +76,9 @@ def test_reads_and_writes_reach_shared_pages_and_name_the_first_other_byte(start
             assert (caught.value.offset, caught.value.errno) == (bad, errno.EFAULT)
         expected = bytearray(DATA)
         reached = length if bad is None else bad - start
-        expected[start:start + reached] = new[:reached]
+        expected[start : start + reached] = new[:reached]
         if bad is None:
-            assert target == DATA[start:start + length]
+            assert target == DATA[start : start + length]
         assert memory.private_read(0, memory.size) == expected
 
 
@@ -107,17 +110,19 @@ def test_long_copies_pass_in_pieces() -> None:
 
 
 def test_the_mapping_itself_shows_shared_pages_without_a_call(mem: PrivateMemory) -> None:
-    assert bytes(mem.window.memory[PAGE_SIZE:3 * PAGE_SIZE]) == DATA[PAGE_SIZE:3 * PAGE_SIZE]
+    assert bytes(mem.window.memory[PAGE_SIZE : 3 * PAGE_SIZE]) == DATA[PAGE_SIZE : 3 * PAGE_SIZE]
     mem.window.array[PAGE_SIZE] = 99
     assert mem.private_read(PAGE_SIZE, 1) == b"\x63"
 
 
 def own_child_load(mem: PrivateMemory, offset: int) -> Callable[[], object]:
     """A child that maps a window of its own (the parent's is not inherited) and loads one byte of it."""
+
     def child() -> None:
         fresh = PrivateMemory(mem.size, mem.backing)
         fresh.share(PageRange(1, 3))
         ctypes.string_at(fresh.window.address + offset, 1)
+
     return child
 
 
@@ -139,6 +144,7 @@ def test_after_close_arrays_lead_nowhere(mem: PrivateMemory) -> None:
         assert array[0] == 0
         fresh.close()
         array[0]
+
     assert end_of(child) == -signal.SIGSEGV
 
 
@@ -161,7 +167,7 @@ def test_shared_pages_are_written_straight_to_files(mem: PrivateMemory, tmp_path
     with path.open("w+b") as file:
         segments = [(4 * PAGE_SIZE + 5, 10), (PAGE_SIZE, 2 * PAGE_SIZE)]
         assert mem.window.pwrite_to(file.fileno(), 3, segments) == 10 + 2 * PAGE_SIZE
-        assert path.read_bytes() == bytes(3) + DATA[4 * PAGE_SIZE + 5:][:10] + DATA[PAGE_SIZE:3 * PAGE_SIZE]
+        assert path.read_bytes() == bytes(3) + DATA[4 * PAGE_SIZE + 5 :][:10] + DATA[PAGE_SIZE : 3 * PAGE_SIZE]
 
 
 def test_more_segments_than_one_call_takes(mem: PrivateMemory, tmp_path: Path) -> None:
@@ -169,21 +175,24 @@ def test_more_segments_than_one_call_takes(mem: PrivateMemory, tmp_path: Path) -
     with path.open("w+b") as file:
         segments = [(PAGE_SIZE + i, 1) for i in range(2500)]
         assert mem.window.pwrite_to(file.fileno(), 0, segments) == 2500
-        assert path.read_bytes() == DATA[PAGE_SIZE:PAGE_SIZE + 2500]
+        assert path.read_bytes() == DATA[PAGE_SIZE : PAGE_SIZE + 2500]
 
 
 def test_a_transfer_stops_at_the_first_private_byte(mem: PrivateMemory, tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(b"\xaa" * 8 * PAGE_SIZE)
     with path.open("r+b") as file:
-        for segments, bad in (([(PAGE_SIZE, 3 * PAGE_SIZE)], 3 * PAGE_SIZE), ([(5 * PAGE_SIZE, 10), (77, 5)], 77),
-                              ([(4 * PAGE_SIZE, 2 * PAGE_SIZE), (5 * PAGE_SIZE, PAGE_SIZE + 1)], 6 * PAGE_SIZE)):
+        for segments, bad in (
+            ([(PAGE_SIZE, 3 * PAGE_SIZE)], 3 * PAGE_SIZE),
+            ([(5 * PAGE_SIZE, 10), (77, 5)], 77),
+            ([(4 * PAGE_SIZE, 2 * PAGE_SIZE), (5 * PAGE_SIZE, PAGE_SIZE + 1)], 6 * PAGE_SIZE),
+        ):
             for move in (mem.window.pread_from, mem.window.pwrite_to):
                 with pytest.raises(PrivateAccess) as caught:
                     move(file.fileno(), 0, segments)
                 assert caught.value.offset == bad
-    assert mem.private_read(3 * PAGE_SIZE, PAGE_SIZE) == DATA[3 * PAGE_SIZE:4 * PAGE_SIZE]
-    assert mem.private_read(6 * PAGE_SIZE, 2 * PAGE_SIZE) == DATA[6 * PAGE_SIZE:]
+    assert mem.private_read(3 * PAGE_SIZE, PAGE_SIZE) == DATA[3 * PAGE_SIZE : 4 * PAGE_SIZE]
+    assert mem.private_read(6 * PAGE_SIZE, 2 * PAGE_SIZE) == DATA[6 * PAGE_SIZE :]
 
 
 def test_pages_of_a_transfer_are_held(mem: PrivateMemory) -> None:
@@ -198,7 +207,7 @@ def test_pages_of_a_transfer_are_held(mem: PrivateMemory) -> None:
 
     mem.window._transfer(move, transmit, 0, [(PAGE_SIZE, 4), (4 * PAGE_SIZE, 4)])
     assert [(refusal.errno, refusal.offset) for refusal in seen] == [(errno.EAGAIN, PAGE_SIZE)]
-    assert os.read(receive, 8) == DATA[PAGE_SIZE:PAGE_SIZE + 4] + DATA[4 * PAGE_SIZE:4 * PAGE_SIZE + 4]
+    assert os.read(receive, 8) == DATA[PAGE_SIZE : PAGE_SIZE + 4] + DATA[4 * PAGE_SIZE : 4 * PAGE_SIZE + 4]
     mem.unshare(PageRange(0, PAGES))
     os.close(receive)
     os.close(transmit)
@@ -217,4 +226,4 @@ def test_a_shared_page_whose_entry_was_lost_is_opened_again() -> None:
         memory.share(PageRange(0, 4))
         for offset, length in ((PAGE_SIZE, 8), (0, 3 * PAGE_SIZE)):
             memory._backing.shut(PAGE_SIZE, PAGE_SIZE)
-            assert memory.window.read(offset, length) == DATA[offset:offset + length]
+            assert memory.window.read(offset, length) == DATA[offset : offset + length]

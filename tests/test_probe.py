@@ -44,7 +44,8 @@ def test_every_path_has_one_script_of_operations_and_nothing_else_has() -> None:
 def test_the_law_answers_for_every_path(name: str) -> None:
     results = {
         (key, state): expected(POLICIES[name], script, key[1], state).result
-        for key, script in SCRIPTS.items() for state in State
+        for key, script in SCRIPTS.items()
+        for state in State
     }
     assert set(results.values()) <= {Result.REFUSED, Result.ALLOWED, *HARM}
     harmed = {key[0] for (key, state), result in results.items() if result in HARM and state is not State.SHARED}
@@ -161,7 +162,9 @@ def test_a_memory_that_forgets_to_close_is_caught(monkeypatch: pytest.MonkeyPatc
     if all(row.verdict.result is Result.UNAVAILABLE for row in found.rows if row.memory == WINDOW):
         require(False, str(found.lacks))
     assert {(row.path.name, row.state, row.verdict.result) for row in cooperating} == {
-        ("load", State.AGAIN, Result.LEAK), ("store", State.AGAIN, Result.TORN)}
+        ("load", State.AGAIN, Result.LEAK),
+        ("store", State.AGAIN, Result.TORN),
+    }
 
 
 def test_an_isolated_memory_that_does_not_replace_pages_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,12 @@
 """Private guest memory for any Python program: the host keeps it mapped, and it answers only while the guest shares it.
 
-    from pagewarden.memory import PageRange, PrivateMemory
+from pagewarden.memory import PageRange, PrivateMemory
 
-    with PrivateMemory(64 << 20) as mem:
-        mem.populate(0, payload)
-        mem.share(PageRange(0, 16))
-        mem.window.read(0, 100)
-        mem.unshare(PageRange(0, 16))
+with PrivateMemory(64 << 20) as mem:
+    mem.populate(0, payload)
+    mem.share(PageRange(0, 16))
+    mem.window.read(0, 100)
+    mem.unshare(PageRange(0, 16))
 """
 
 from pagewarden.live.consumers import Hold

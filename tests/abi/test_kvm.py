@@ -8,8 +8,15 @@ from pagewarden.abi import kvm, kvm_x86
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
 SIZES = {
-    "kvm_userspace_memory_region": 32, "kvm_userspace_memory_region2": 160, "kvm_create_guest_memfd": 64,
-    "kvm_ioeventfd": 64, "kvm_signal_mask": 12, "kvm_regs": 144, "kvm_segment": 24, "kvm_dtable": 16, "kvm_sregs": 312,
+    "kvm_userspace_memory_region": 32,
+    "kvm_userspace_memory_region2": 160,
+    "kvm_create_guest_memfd": 64,
+    "kvm_ioeventfd": 64,
+    "kvm_signal_mask": 12,
+    "kvm_regs": 144,
+    "kvm_segment": 24,
+    "kvm_dtable": 16,
+    "kvm_sregs": 312,
 }
 OFFSETS = {
     "kvm_regs": {"rax": 0, "rsi": 32, "rdi": 40, "r8": 64, "rip": 128, "rflags": 136},
@@ -23,11 +30,21 @@ OFFSETS = {
     "kvm_signal_mask": {"sigset": 4},
 }
 NUMBERS = {
-    "KVM_GET_API_VERSION": 0xAE00, "KVM_CREATE_VM": 0xAE01, "KVM_CHECK_EXTENSION": 0xAE03,
-    "KVM_GET_VCPU_MMAP_SIZE": 0xAE04, "KVM_CREATE_VCPU": 0xAE41, "KVM_SET_USER_MEMORY_REGION": 0x4020AE46,
-    "KVM_SET_USER_MEMORY_REGION2": 0x40A0AE49, "KVM_IOEVENTFD": 0x4040AE79, "KVM_CREATE_GUEST_MEMFD": 0xC040AED4,
-    "KVM_RUN": 0xAE80, "KVM_GET_REGS": 0x8090AE81, "KVM_SET_REGS": 0x4090AE82, "KVM_GET_SREGS": 0x8138AE83,
-    "KVM_SET_SREGS": 0x4138AE84, "KVM_SET_SIGNAL_MASK": 0x4004AE8B,
+    "KVM_GET_API_VERSION": 0xAE00,
+    "KVM_CREATE_VM": 0xAE01,
+    "KVM_CHECK_EXTENSION": 0xAE03,
+    "KVM_GET_VCPU_MMAP_SIZE": 0xAE04,
+    "KVM_CREATE_VCPU": 0xAE41,
+    "KVM_SET_USER_MEMORY_REGION": 0x4020AE46,
+    "KVM_SET_USER_MEMORY_REGION2": 0x40A0AE49,
+    "KVM_IOEVENTFD": 0x4040AE79,
+    "KVM_CREATE_GUEST_MEMFD": 0xC040AED4,
+    "KVM_RUN": 0xAE80,
+    "KVM_GET_REGS": 0x8090AE81,
+    "KVM_SET_REGS": 0x4090AE82,
+    "KVM_GET_SREGS": 0x8138AE83,
+    "KVM_SET_SREGS": 0x4138AE84,
+    "KVM_SET_SIGNAL_MASK": 0x4004AE8B,
 }
 
 
@@ -58,7 +75,7 @@ def test_the_io_bitmap_allows_four_bytes_from_each_port_and_nothing_else() -> No
 
 
 def entry(table: bytes, gpa: int, at: int, index: int) -> int:
-    return int.from_bytes(table[gpa - at + 8 * index:][:8], "little")
+    return int.from_bytes(table[gpa - at + 8 * index :][:8], "little")
 
 
 def walk(tables: bytes, at: int, gva: int) -> tuple[int, int] | None:

@@ -35,8 +35,14 @@ ROWS = {
     "allocate": ((3000, 200), (700, 1000)),
 }
 SINGLE: Rows = {
-    "clock": (0,), "syscall": (200,), "fault": (2400, 1700, 3000), "map": (2400, 2200), "tell": (300, 400),
-    "zero": (45,), "cold": (0.2 * PAGE_SIZE,), "entry": (4,),
+    "clock": (0,),
+    "syscall": (200,),
+    "fault": (2400, 1700, 3000),
+    "map": (2400, 2200),
+    "tell": (300, 400),
+    "zero": (45,),
+    "cold": (0.2 * PAGE_SIZE,),
+    "entry": (4,),
 }
 
 
@@ -53,7 +59,10 @@ class FakeScript:
 
 
 LIBRARY: Rows = {
-    "library/clock": (20,), "library/convert": (5020, 4020), "library/map": (3420, 3220), "library/copy": (420,),
+    "library/clock": (20,),
+    "library/convert": (5020, 4020),
+    "library/map": (3420, 3220),
+    "library/copy": (420,),
     "library/file": (1220, 1820, 2220, 1520, 2020),
     **{f"library/take-up/{pages}": (100, 4000 + 1260 * pages + 3760, 9000) for pages in SIZES},
 }
@@ -102,12 +111,33 @@ def test_the_fake_has_the_scripts_and_rows_of_the_host() -> None:
 def test_prices_are_what_the_times_were_made_from(taken: Mapping[str, Array]) -> None:
     medians = {name: price.spread.median for name, price in found(taken).items()}
     want = {
-        "access_syscalls": 200, "faults": 1700, "scrubs": 45, "notifications": 700, "allocations": 1000,
-        "io_pte_set": 8, "io_pte_clear": 4, "hyp_pte_set": 260, "hyp_pte_set_range": 1000, "hyp_pte_clear": 110,
-        "hyp_pte_clear_range": 900, "tlbi": 600, "host_pte_set": 310, "host_pte_set_range": 3600,
-        "host_pte_clear": 130, "host_pte_clear_range": 400, "syscall_mmap": 2500, "syscall_munmap": 2200,
-        "syscall_pread": 500, "syscall_pwrite": 600, "syscall_splice": 900, "pins": 95, "guest_copies": 10,
-        "host_copies": 10, "hyp_copies": 10, "copy_warm": 100 / PAGE_SIZE, "copy_cold": 0.2,
+        "access_syscalls": 200,
+        "faults": 1700,
+        "scrubs": 45,
+        "notifications": 700,
+        "allocations": 1000,
+        "io_pte_set": 8,
+        "io_pte_clear": 4,
+        "hyp_pte_set": 260,
+        "hyp_pte_set_range": 1000,
+        "hyp_pte_clear": 110,
+        "hyp_pte_clear_range": 900,
+        "tlbi": 600,
+        "host_pte_set": 310,
+        "host_pte_set_range": 3600,
+        "host_pte_clear": 130,
+        "host_pte_clear_range": 400,
+        "syscall_mmap": 2500,
+        "syscall_munmap": 2200,
+        "syscall_pread": 500,
+        "syscall_pwrite": 600,
+        "syscall_splice": 900,
+        "pins": 95,
+        "guest_copies": 10,
+        "host_copies": 10,
+        "hyp_copies": 10,
+        "copy_warm": 100 / PAGE_SIZE,
+        "copy_cold": 0.2,
     }
     assert medians == pytest.approx(want, rel=1e-6)
     assert all(price.bend < 1e-6 for price in found(taken).values())
@@ -123,11 +153,19 @@ def test_a_cpu_has_hops_and_a_rate_of_its_own(taken: Mapping[str, Array]) -> Non
 
 def test_the_library_adds_what_the_same_call_takes_longer(taken: Mapping[str, Array]) -> None:
     compiled = found(taken)
-    added = {name: price.spread.median - compiled[name].spread.median
-             for name, price in library_prices(compiled, taken).items() if name in compiled}
+    added = {
+        name: price.spread.median - compiled[name].spread.median
+        for name, price in library_prices(compiled, taken).items()
+        if name in compiled
+    }
     want = dict.fromkeys(compiled, 0.0) | {
-        "hyp_pte_set_range": 5000 - 1260, "hyp_pte_clear_range": 4000 - 1610, "syscall_mmap": 1000,
-        "syscall_munmap": 1000, "syscall_pread": 1200 - 730, "syscall_splice": 1800 - 995, "host_copies": 290,
+        "hyp_pte_set_range": 5000 - 1260,
+        "hyp_pte_clear_range": 4000 - 1610,
+        "syscall_mmap": 1000,
+        "syscall_munmap": 1000,
+        "syscall_pread": 1200 - 730,
+        "syscall_splice": 1800 - 995,
+        "host_copies": 290,
     }
     want["io_pte_set"] = 1000 - 8
     assert added == pytest.approx(want, abs=1e-3)
@@ -149,7 +187,11 @@ def test_the_profile_is_complete_strict_and_reads_back(taken: Mapping[str, Array
 def test_without_a_cpu_the_hops_are_parameters(taken: Mapping[str, Array]) -> None:
     made = profile_of("mine", found(taken), "", "compiled", "quiet")
     assert {name for name in made.parameters if name.startswith("hop_")} == {
-        "hop_guest_hyp", "hop_hyp_host", "hop_host_hyp", "hop_hyp_guest"}
+        "hop_guest_hyp",
+        "hop_hyp_host",
+        "hop_host_hyp",
+        "hop_hyp_guest",
+    }
 
 
 def test_a_range_costs_once_whatever_its_pages(taken: Mapping[str, Array]) -> None:
@@ -233,8 +275,10 @@ def test_the_verb(tmp_path: Path) -> None:
     """As a user meets it: a file, said to be new or replaced; one JSON document; a mistake is one line and code 2."""
     call = [sys.executable, "-m", "pagewarden", "calibrate", "--seconds", "0.1", "--no-busy", "--cpu", "none"]
     file = str(tmp_path / "mine.toml")
-    first, second, mistake = (subprocess.run([*call, *more], capture_output=True, text=True) for more in (
-        ("--out", file, "--json"), ("--out", file), ("--name", "../mine")))
+    first, second, mistake = (
+        subprocess.run([*call, *more], capture_output=True, text=True)
+        for more in (("--out", file, "--json"), ("--out", file), ("--name", "../mine"))
+    )
     if first.returncode:
         require(False, first.stderr)
     document = json.loads(first.stdout)

@@ -24,11 +24,32 @@ from pagewarden.studies.sampling import Array, Spread
 from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
 
 EXACT = {
-    "hop_guest_hyp": 10_000, "hop_hyp_guest": 10_000, "hop_hyp_host": 30, "hop_host_hyp": 30, "hypercalls": 0,
-    "access_syscalls": 200, "guest_copies": 5, "host_copies": 5, "hyp_copies": 5, "copy_warm": 0.025, "copy_cold": 0.2,
-    "hyp_pte_set": 260, "hyp_pte_set_range": 1000, "hyp_pte_clear": 110, "hyp_pte_clear_range": 900, "tlbi": 500,
-    "host_pte_set": 300, "host_pte_set_range": 2000, "host_pte_clear": 120, "host_pte_clear_range": 300, "pins": 95,
-    "syscall_mmap": 2500, "syscall_munmap": 2200, "syscall_pread": 400, "syscall_splice": 900, "io_pte_set": 8,
+    "hop_guest_hyp": 10_000,
+    "hop_hyp_guest": 10_000,
+    "hop_hyp_host": 30,
+    "hop_host_hyp": 30,
+    "hypercalls": 0,
+    "access_syscalls": 200,
+    "guest_copies": 5,
+    "host_copies": 5,
+    "hyp_copies": 5,
+    "copy_warm": 0.025,
+    "copy_cold": 0.2,
+    "hyp_pte_set": 260,
+    "hyp_pte_set_range": 1000,
+    "hyp_pte_clear": 110,
+    "hyp_pte_clear_range": 900,
+    "tlbi": 500,
+    "host_pte_set": 300,
+    "host_pte_set_range": 2000,
+    "host_pte_clear": 120,
+    "host_pte_clear_range": 300,
+    "pins": 95,
+    "syscall_mmap": 2500,
+    "syscall_munmap": 2200,
+    "syscall_pread": 400,
+    "syscall_splice": 900,
+    "io_pte_set": 8,
 }
 
 
@@ -42,8 +63,12 @@ def times(profile: Profile, late: Mapping[str, float]) -> dict[str, Array]:
     """Requests that take what the prices say, with an I/O of 1 us a page, and `late` times more for some designs."""
     taken = {f"io/{n}": np.full((1, 3), 1000.0 * n) for n in SIZES}
     taken |= {f"splice/{n}": np.full((4, 3), 2000.0 * n) for n in SIZES}
-    exact = {row.design + str(row.bytes): row for row in rows(
-        taken | {f"request/{d}/{n}": np.ones((1, 3)) for d in DESIGNS for n in SIZES}, profile, tuple(DESIGNS))}
+    exact = {
+        row.design + str(row.bytes): row
+        for row in rows(
+            taken | {f"request/{d}/{n}": np.ones((1, 3)) for d in DESIGNS for n in SIZES}, profile, tuple(DESIGNS)
+        )
+    }
     for design in DESIGNS:
         for pages in SIZES:
             ns = exact[design + str(pages * PAGE_SIZE)].predicted.low * late.get(design, 1.0)
@@ -76,8 +101,10 @@ def test_errors_and_order_are_seen(profile: Profile) -> None:
 
 
 def test_overlapping_quartiles_are_no_order(profile: Profile) -> None:
-    near = [Row("a", 4096, Interval(90, 90), Spread(105, 95, 115, 9), 0), Row("b", 4096, Interval(100, 100),
-                                                                             Spread(100, 90, 110, 9), 0)]
+    near = [
+        Row("a", 4096, Interval(90, 90), Spread(105, 95, 115, 9), 0),
+        Row("b", 4096, Interval(100, 100), Spread(100, 90, 110, 9), 0),
+    ]
     assert Prediction(profile, "here", near).swapped(4096) == []
 
 
@@ -101,10 +128,10 @@ def test_every_design_has_a_compiled_request_that_leaves_nothing_open() -> None:
 def test_a_compiled_request_moves_the_bytes(design: str) -> None:
     try:
         with TimedHost(4 << 20) as host:
-            host.memory.guest.memory[:2 * PAGE_SIZE] = b"guest!!!" * (PAGE_SIZE // 4)
+            host.memory.guest.memory[: 2 * PAGE_SIZE] = b"guest!!!" * (PAGE_SIZE // 4)
             Script(host.request(design, 2)).time(1)
             assert host.disk_bytes(2 * PAGE_SIZE) == b"guest!!!" * (PAGE_SIZE // 4)
-            assert host.disk_bytes(3 * PAGE_SIZE)[2 * PAGE_SIZE:] == bytes(PAGE_SIZE)
+            assert host.disk_bytes(3 * PAGE_SIZE)[2 * PAGE_SIZE :] == bytes(PAGE_SIZE)
     except Unavailable as lacking:
         require(False, str(lacking))
 
@@ -167,5 +194,6 @@ def test_a_profile_of_its_own_or_one_that_is_given(profile: Profile, tmp_path: P
     assert given.profile.prices["tlbi"].value.low == 500 and own.profile.name == "this-host"
     for made in (given, own):
         assert [(row.design, row.bytes) for row in made.rows] == [
-            (design, pages * PAGE_SIZE) for pages in SIZES for design in ("window", "splice")]
+            (design, pages * PAGE_SIZE) for pages in SIZES for design in ("window", "splice")
+        ]
         assert all(0 < row.io < row.predicted.low and row.measured.median > 0 for row in made.rows)

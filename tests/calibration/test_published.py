@@ -16,30 +16,46 @@ TO_USER = {"hops_by_edge": {"guest>hyp": 1, "hyp>host": 1, "host>hyp": 1, "hyp>g
 EXACT = 0.005  # figures are given with three digits
 
 
-@pytest.mark.parametrize(("profile", "counts", "ns", "source"), [
-    ("arm64-kunpeng", TO_USER, 2306, "kvm list, Nov 2023, micro-bench: mmio to user space"),
-    ("pvm-nested", ROUND_TRIP, 480, "PVM, SOSP'23, table 1: hypercall"),
-    ("svm-epyc", ROUND_TRIP, 1255, "TUM-DSE/CVM_eval, vmexit: hypercall"),
-    ("snp-epyc", ROUND_TRIP, 3553, "TUM-DSE/CVM_eval, vmexit: SNP hypercall"),
-    ("arm64-kunpeng", {"tlbi": 1}, 890, "arm64 tlbbatch series v8: 128 cores"),
-])
+@pytest.mark.parametrize(
+    ("profile", "counts", "ns", "source"),
+    [
+        ("arm64-kunpeng", TO_USER, 2306, "kvm list, Nov 2023, micro-bench: mmio to user space"),
+        ("pvm-nested", ROUND_TRIP, 480, "PVM, SOSP'23, table 1: hypercall"),
+        ("svm-epyc", ROUND_TRIP, 1255, "TUM-DSE/CVM_eval, vmexit: hypercall"),
+        ("snp-epyc", ROUND_TRIP, 3553, "TUM-DSE/CVM_eval, vmexit: SNP hypercall"),
+        ("arm64-kunpeng", {"tlbi": 1}, 890, "arm64 tlbbatch series v8: 128 cores"),
+    ],
+)
 def test_a_path_whose_price_was_published(profile: str, counts: dict[str, object], ns: float, source: str) -> None:
     low, high = price(counts, load_profile(profile))
     assert low == high == pytest.approx(ns, rel=EXACT), source
 
 
-@pytest.mark.parametrize(("profile", "counts", "ns", "source"), [
-    ("vmx-skylake", ROUND_TRIP, 460, "PVM, SOSP'23, table 1: VMX hypercall, KPTI on; the profile has it from cycles"),
-    ("vmx-skylake", {"faults": 1}, 150, "PVM, table 4: page fault, EPT"),
-    ("vmx-skylake", {"faults": 1}, 660, "PVM, table 4: protection fault, EPT"),
-    ("pvm-nested", {"hops_by_edge": {"hyp>host": 1, "host>hyp": 1}}, 220, "PVM, table 2: getpid, KPTI on"),
-    ("arm64-kunpeng", {"access_syscalls": 1, "syscalls": {"mprotect": 1}}, 3200, "Linux c320dbb7c80d, before"),
-    ("arm64-kunpeng", {"access_syscalls": 1, "syscalls": {"mprotect": 1}}, 2850, "Linux c320dbb7c80d, after"),
-    ("arm64-kunpeng", {"notifications": 1}, 1697, "kvm list, Nov 2023, micro-bench: ipi"),
-    ("vmx-skylake", {"allocations": 1}, 1195, "linux-mm, Kalyazin: UFFDIO_COPY, a page with its copy"),
-    ("vmx-skylake", {"access_syscalls": 1, "syscalls": {"splice": 1}}, PAGE_SIZE / (32 * GIB) * 1e9, "pipes: 32 GiB/s"),
-    ("vmx-skylake", {"access_syscalls": 1, "syscalls": {"splice": 1}}, PAGE_SIZE / (3.5 * GIB) * 1e9, "pipes: 3.5"),
-])
+@pytest.mark.parametrize(
+    ("profile", "counts", "ns", "source"),
+    [
+        (
+            "vmx-skylake",
+            ROUND_TRIP,
+            460,
+            "PVM, SOSP'23, table 1: VMX hypercall, KPTI on; the profile has it from cycles",
+        ),
+        ("vmx-skylake", {"faults": 1}, 150, "PVM, table 4: page fault, EPT"),
+        ("vmx-skylake", {"faults": 1}, 660, "PVM, table 4: protection fault, EPT"),
+        ("pvm-nested", {"hops_by_edge": {"hyp>host": 1, "host>hyp": 1}}, 220, "PVM, table 2: getpid, KPTI on"),
+        ("arm64-kunpeng", {"access_syscalls": 1, "syscalls": {"mprotect": 1}}, 3200, "Linux c320dbb7c80d, before"),
+        ("arm64-kunpeng", {"access_syscalls": 1, "syscalls": {"mprotect": 1}}, 2850, "Linux c320dbb7c80d, after"),
+        ("arm64-kunpeng", {"notifications": 1}, 1697, "kvm list, Nov 2023, micro-bench: ipi"),
+        ("vmx-skylake", {"allocations": 1}, 1195, "linux-mm, Kalyazin: UFFDIO_COPY, a page with its copy"),
+        (
+            "vmx-skylake",
+            {"access_syscalls": 1, "syscalls": {"splice": 1}},
+            PAGE_SIZE / (32 * GIB) * 1e9,
+            "pipes: 32 GiB/s",
+        ),
+        ("vmx-skylake", {"access_syscalls": 1, "syscalls": {"splice": 1}}, PAGE_SIZE / (3.5 * GIB) * 1e9, "pipes: 3.5"),
+    ],
+)
 def test_a_published_figure_lies_in_the_range(profile: str, counts: dict[str, object], ns: float, source: str) -> None:
     low, high = price(counts, load_profile(profile))
     assert low * (1 - EXACT) <= ns <= high * (1 + EXACT), source
@@ -56,8 +72,10 @@ def test_snp_pays_what_its_hypercalls_are_dearer() -> None:
     dearer = []
     for name in ("svm-epyc", "snp-epyc"):
         setup = Setup(policy_named("hybrid"), load_profile(name))
-        window, bounce = ({key: counts_of(setup, design, 1).as_dict()[key] for key in ("hops_by_edge", "hypercalls")}
-                          for design in ("window", "bounce"))
+        window, bounce = (
+            {key: counts_of(setup, design, 1).as_dict()[key] for key in ("hops_by_edge", "hypercalls")}
+            for design in ("window", "bounce")
+        )
         dearer.append(difference(window, bounce, setup.profile).low)
     assert dearer == [pytest.approx(2 * 1255, rel=EXACT), pytest.approx(2 * 3553, rel=EXACT)]
 

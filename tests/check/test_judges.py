@@ -105,9 +105,7 @@ def test_verdicts(policy: str, tmp_path: Path) -> None:
     """All that holds is asserted at once and found to hold; what fails is asserted alone and found to fail."""
     setting = Setting(POLICIES[policy], "window", 1, 1, stranger_named("strace,touch,reopen"))
     report = check(setting, tuple(ALWAYS))
-    by_verdict = {
-        wanted: [v.name for v in report.verdicts if v.verdict == wanted] for wanted in ("holds", "fails")
-    }
+    by_verdict = {wanted: [v.name for v in report.verdicts if v.verdict == wanted] for wanted in ("holds", "fails")}
     assert by_verdict["holds"] and by_verdict["fails"]
     failing = by_verdict["fails"] if LONG else by_verdict["fails"][:1]
     asserted = [by_verdict["holds"], *([name] for name in failing)]

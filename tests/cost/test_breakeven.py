@@ -36,12 +36,22 @@ def test_a_crossing_says_for_every_size_who_is_cheaper(fixed: Interval, per_unit
             assert cheaper(crossing, size) == (at(fixed, per_unit, size)[side] < 0)
 
 
-@pytest.mark.parametrize(("fixed", "per_unit", "kind", "units"), [
-    (1000, -100, "from", 11),  # at 10 they cost the same
-    (1000, -101, "from", 10), (1000, 0, "never", None), (1000, 1, "never", None), (0, 0, "never", None),
-    (0, -1, "always", None), (-1, 0, "always", None), (-1, -1, "always", None), (-1, 1, "never", None),
-    (-100, 1, "until", 99), (1000, -1e-9, "never", None),  # beyond the limit
-])
+@pytest.mark.parametrize(
+    ("fixed", "per_unit", "kind", "units"),
+    [
+        (1000, -100, "from", 11),  # at 10 they cost the same
+        (1000, -101, "from", 10),
+        (1000, 0, "never", None),
+        (1000, 1, "never", None),
+        (0, 0, "never", None),
+        (0, -1, "always", None),
+        (-1, 0, "always", None),
+        (-1, -1, "always", None),
+        (-1, 1, "never", None),
+        (-100, 1, "until", 99),
+        (1000, -1e-9, "never", None),  # beyond the limit
+    ],
+)
 def test_by_hand(fixed: float, per_unit: float, kind: str, units: int | None) -> None:
     result = closed_form(Interval(fixed, fixed), Interval(per_unit, per_unit))
     assert result.exact
@@ -57,15 +67,35 @@ def test_a_range_of_prices_gives_a_range_of_sizes() -> None:
 
 def test_a_single_page_loses_to_a_warm_copy_and_large_cold_ones_win() -> None:
     """The price that says so is real: SVM's two more hypercalls alone cost 2510 ns, a warm 4 KiB copy at most 460."""
-    svm = load_profile("svm-epyc").with_settings({"copy_cold_ns_per_byte": 0.3, "tlbi_ns": 1000, "hyp_pte_set_ns": 100,
-                                                  "hyp_pte_clear_ns": 100, "host_copies_ns": 0, "guest_copies_ns": 0})
+    svm = load_profile("svm-epyc").with_settings(
+        {
+            "copy_cold_ns_per_byte": 0.3,
+            "tlbi_ns": 1000,
+            "hyp_pte_set_ns": 100,
+            "hyp_pte_clear_ns": 100,
+            "host_copies_ns": 0,
+            "guest_copies_ns": 0,
+        }
+    )
     edges = {"guest>hyp": 1, "hyp>host": 1, "host>hyp": 1, "hyp>guest": 1}
 
     def over_bounce(n: int, cache: str) -> Interval:
-        window = {"hops_by_edge": {**edges, "guest>hyp": 3, "hyp>guest": 3}, "hypercalls": 2, "tlbi": 1,
-                  "host_copies": 1, "host_copy_bytes": 4096 * n, "hyp_pte_set": n, "hyp_pte_clear": n}
-        bounce = {"hops_by_edge": edges, "guest_copies": 1, "host_copies": 1, "guest_copy_bytes": 4096 * n,
-                  "host_copy_bytes": 4096 * n}
+        window = {
+            "hops_by_edge": {**edges, "guest>hyp": 3, "hyp>guest": 3},
+            "hypercalls": 2,
+            "tlbi": 1,
+            "host_copies": 1,
+            "host_copy_bytes": 4096 * n,
+            "hyp_pte_set": n,
+            "hyp_pte_clear": n,
+        }
+        bounce = {
+            "hops_by_edge": edges,
+            "guest_copies": 1,
+            "host_copies": 1,
+            "guest_copy_bytes": 4096 * n,
+            "host_copy_bytes": 4096 * n,
+        }
         return difference(window, bounce, svm, "warm" if cache == "warm" else "cold")
 
     assert over_bounce(1, "warm").low > 0

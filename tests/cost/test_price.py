@@ -11,14 +11,16 @@ from pagewarden.cost.names import EVENTS, HOPS, PRICES, SYSCALLS, setting
 from pagewarden.vocab import EDGES, Event, InternalError
 
 SVM = load_profile("svm-epyc")
-FLAT = SVM.with_settings({setting(n): 10 ** -6 if "copy_" in n else index + 1 for index, n in enumerate(PRICES)})
+FLAT = SVM.with_settings({setting(n): 10**-6 if "copy_" in n else index + 1 for index, n in enumerate(PRICES)})
 """Every price known and different from all others."""
 
 amounts = st.integers(0, 1 << 20)
-counts_strategy = st.fixed_dictionaries({
-    "hops_by_edge": st.fixed_dictionaries(dict.fromkeys(EDGES, amounts)),
-    **{event.key: amounts for event in Event},
-})
+counts_strategy = st.fixed_dictionaries(
+    {
+        "hops_by_edge": st.fixed_dictionaries(dict.fromkeys(EDGES, amounts)),
+        **{event.key: amounts for event in Event},
+    }
+)
 
 
 def test_every_event_and_hop_is_priced_once() -> None:
@@ -34,10 +36,24 @@ def test_every_event_and_hop_is_priced_once() -> None:
 
 def test_the_mail_s_bounce_by_hand() -> None:
     """4 hops, two copies of 4 KiB: 1255 ns of guest hops and what the settings say."""
-    known = SVM.with_settings({"hop_hyp_host_ns": 100, "hop_host_hyp_ns": 200, "guest_copies_ns": 5,
-                               "host_copies_ns": 6, "copy_warm_ns_per_byte": 0.01, "copy_cold_ns_per_byte": 0.25})
-    bounce = {"hops": 4, "hops_by_edge": dict.fromkeys(EDGES, 1), "guest_copies": 1, "host_copies": 1,
-              "guest_copy_bytes": 4096, "host_copy_bytes": 4096}
+    known = SVM.with_settings(
+        {
+            "hop_hyp_host_ns": 100,
+            "hop_host_hyp_ns": 200,
+            "guest_copies_ns": 5,
+            "host_copies_ns": 6,
+            "copy_warm_ns_per_byte": 0.01,
+            "copy_cold_ns_per_byte": 0.25,
+        }
+    )
+    bounce = {
+        "hops": 4,
+        "hops_by_edge": dict.fromkeys(EDGES, 1),
+        "guest_copies": 1,
+        "host_copies": 1,
+        "guest_copy_bytes": 4096,
+        "host_copy_bytes": 4096,
+    }
     assert tuple(price(bounce, known)) == pytest.approx((1647.92, 1647.92))
     assert price(bounce, known, "cold") == Interval(3614, 3614)
 
@@ -51,10 +67,19 @@ def test_syscalls_by_name_have_their_own_price_and_the_rest_the_default() -> Non
         price({"access_syscalls": 1, "syscalls": {"mmap": 2}}, profile)
 
 
-@pytest.mark.parametrize("counts", [
-    {"tlbis": 1}, {"tlbi": -1}, {"tlbi": math.nan}, {"tlbi": math.inf}, {"hops": 4},
-    {"hops_by_edge": {"guest>hyp": -1}}, {"hops_by_edge": {"guest>host": 1}}, {"syscalls": {"mmap": 1}},
-])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"tlbis": 1},
+        {"tlbi": -1},
+        {"tlbi": math.nan},
+        {"tlbi": math.inf},
+        {"hops": 4},
+        {"hops_by_edge": {"guest>hyp": -1}},
+        {"hops_by_edge": {"guest>host": 1}},
+        {"syscalls": {"mmap": 1}},
+    ],
+)
 def test_counts_that_cannot_be_are_our_bug(counts: dict[str, object]) -> None:
     with pytest.raises(InternalError):
         price(counts, SVM)
@@ -73,17 +98,23 @@ def test_the_bill_adds_up(counts: dict[str, int], cache: str) -> None:
 
 @given(counts_strategy, counts_strategy, st.data())
 def test_a_difference_holds_every_choice_of_the_parameters_and_no_more(
-    a: dict[str, int], b: dict[str, int], data: st.DataObject,
+    a: dict[str, int],
+    b: dict[str, int],
+    data: st.DataObject,
 ) -> None:
     interval = difference(a, b, SVM)
-    chosen = SVM.with_settings({
-        setting(name): data.draw(st.floats(entry.value.low, entry.value.high)) for name, entry in SVM.prices.items()
-    })
+    chosen = SVM.with_settings(
+        {setting(name): data.draw(st.floats(entry.value.low, entry.value.high)) for name, entry in SVM.prices.items()}
+    )
     exact = difference(a, b, chosen)
     slack = 1e-9 * (abs(interval.low) + abs(interval.high) + 1)
     assert interval.low - slack <= exact.low <= exact.high <= interval.high + slack
-    lowest = SVM.with_settings({term.price.setting: term.price.value.low if term.count > 0 else term.price.value.high
-                                for term in difference_bill(a, b, SVM)})
+    lowest = SVM.with_settings(
+        {
+            term.price.setting: term.price.value.low if term.count > 0 else term.price.value.high
+            for term in difference_bill(a, b, SVM)
+        }
+    )
     assert difference(a, b, lowest).low == pytest.approx(interval.low, rel=1e-9, abs=1e-6)
     apart = price(a, SVM).minus(price(b, SVM))
     assert apart.low - slack <= interval.low and interval.high <= apart.high + slack
@@ -117,10 +148,17 @@ def test_profiles_are_values() -> None:
     assert list(changed.prices) == list(SVM.prices)
 
 
-@pytest.mark.parametrize(("interval", "text"), [
-    (Interval(0, 0), "0"), (Interval(460, 460), "460"), (Interval(0.01, 0.1), "0.01..0.1"),
-    (Interval(1776.5, 1776.5), "1,776"),
-    (Interval(-3, 12.345), "-3..12.3"), (Interval(0.012345, 2), "0.0123..2"), (Interval(100, math.inf), "100..inf"),
-])
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(0, 0), "0"),
+        (Interval(460, 460), "460"),
+        (Interval(0.01, 0.1), "0.01..0.1"),
+        (Interval(1776.5, 1776.5), "1,776"),
+        (Interval(-3, 12.345), "-3..12.3"),
+        (Interval(0.012345, 2), "0.0123..2"),
+        (Interval(100, math.inf), "100..inf"),
+    ],
+)
 def test_intervals_are_printed_short(interval: Interval, text: str) -> None:
     assert str(interval) == text

@@ -39,7 +39,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def changed(name: str, lines: str) -> str:
     """A valid profile with this price written otherwise."""
     head, _, rest = TEXT.partition(f"[prices.{name}]\n")
-    return f"{head}[prices.{name}]\n{lines}\n\n" + rest[rest.index("\n[") + 1:]
+    return f"{head}[prices.{name}]\n{lines}\n\n" + rest[rest.index("\n[") + 1 :]
 
 
 def test_the_five_are_there_under_their_names() -> None:
@@ -59,9 +59,15 @@ def test_a_number_has_a_source_and_a_guess_a_range_with_a_reason(profile: Profil
             assert entry.value.exact and len(entry.source) > 10
 
 
-@pytest.mark.parametrize(("name", "round_trip"), [
-    ("svm-epyc", 1255), ("snp-epyc", 3553), ("pvm-nested", 480), ("arm64-kunpeng", 408),
-])
+@pytest.mark.parametrize(
+    ("name", "round_trip"),
+    [
+        ("svm-epyc", 1255),
+        ("snp-epyc", 3553),
+        ("pvm-nested", 480),
+        ("arm64-kunpeng", 408),
+    ],
+)
 def test_a_hypercall_costs_what_its_source_measured(name: str, round_trip: float) -> None:
     profile = load_profile(name).with_settings({"hypercalls_ns": 0})
     counts = {"hops_by_edge": {"guest>hyp": 1, "hyp>guest": 1}, "hypercalls": 1}
@@ -76,23 +82,33 @@ def test_other_figures_stand_where_they_belong() -> None:
     assert sum(skylake.prices[HOPS[e]].value.high for e in ("guest>hyp", "hyp>guest")) == pytest.approx(1559 / 2.0)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    (TEXT.replace("name =", "nam =", 1), "nam"),
-    (TEXT + "\n[prices.tlb]\nns = 1\nsource = 's'\n", "did you mean 'tlbi'"),
-    (TEXT.replace("[prices.tlbi]", "[prices.pins]"), "pins"), (TEXT[:400], ""), ("\x00", ""), ("", "name"),
-    (changed("tlbi", "ns = 1"), "prices.tlbi"), (changed("tlbi", "ns = 1\nsource = ' '"), "source is blank"),
-    (changed("tlbi", "ns = '1'\nsource = 's'"), "tlbi"), (changed("tlbi", "ns = true\nsource = 's'"), "tlbi"),
-    (changed("tlbi", "ns = -1\nsource = 's'"), "0 or more"), (changed("tlbi", "ns = nan\nsource = 's'"), "0 or more"),
-    (changed("tlbi", "ns = inf\nsource = 's'"), "0 or more"), (changed("tlbi", "us = 1\nsource = 's'"), "us"),
-    (changed("tlbi", "ns_per_byte = 1\nsource = 's'"), "expected {ns, source}"),
-    (changed("copy_warm", "ns = 1\nsource = 's'"), "expected {ns_per_byte, source}"),
-    (changed("tlbi", "low_ns = 1\nhigh_ns = 2\nwhy = 'w'"), "expected"),
-    (changed("tlbi", "parameter = true\nlow_ns = 3\nhigh_ns = 2\nwhy = 'w'"), "low not above high"),
-    (changed("tlbi", "parameter = true\nlow_ns = 1\nhigh_ns = 2\nsource = 's'"), "expected"),
-    (changed("tlbi", "cycles = 10\nsource = 's'"), "expected"),
-    (changed("tlbi", "cycles = 10\nghz = 0\nsource = 's'"), "clock"),
-    (changed("tlbi", "cycles = 10\nghz = -1\nsource = 's'"), "clock"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEXT.replace("name =", "nam =", 1), "nam"),
+        (TEXT + "\n[prices.tlb]\nns = 1\nsource = 's'\n", "did you mean 'tlbi'"),
+        (TEXT.replace("[prices.tlbi]", "[prices.pins]"), "pins"),
+        (TEXT[:400], ""),
+        ("\x00", ""),
+        ("", "name"),
+        (changed("tlbi", "ns = 1"), "prices.tlbi"),
+        (changed("tlbi", "ns = 1\nsource = ' '"), "source is blank"),
+        (changed("tlbi", "ns = '1'\nsource = 's'"), "tlbi"),
+        (changed("tlbi", "ns = true\nsource = 's'"), "tlbi"),
+        (changed("tlbi", "ns = -1\nsource = 's'"), "0 or more"),
+        (changed("tlbi", "ns = nan\nsource = 's'"), "0 or more"),
+        (changed("tlbi", "ns = inf\nsource = 's'"), "0 or more"),
+        (changed("tlbi", "us = 1\nsource = 's'"), "us"),
+        (changed("tlbi", "ns_per_byte = 1\nsource = 's'"), "expected {ns, source}"),
+        (changed("copy_warm", "ns = 1\nsource = 's'"), "expected {ns_per_byte, source}"),
+        (changed("tlbi", "low_ns = 1\nhigh_ns = 2\nwhy = 'w'"), "expected"),
+        (changed("tlbi", "parameter = true\nlow_ns = 3\nhigh_ns = 2\nwhy = 'w'"), "low not above high"),
+        (changed("tlbi", "parameter = true\nlow_ns = 1\nhigh_ns = 2\nsource = 's'"), "expected"),
+        (changed("tlbi", "cycles = 10\nsource = 's'"), "expected"),
+        (changed("tlbi", "cycles = 10\nghz = 0\nsource = 's'"), "clock"),
+        (changed("tlbi", "cycles = 10\nghz = -1\nsource = 's'"), "clock"),
+    ],
+)
 def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
@@ -104,7 +120,7 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, said:
 def test_a_price_is_missing() -> None:
     start = TEXT.index("[prices.tlbi]")
     with pytest.raises(UserMistake, match="no price for tlbi"):
-        parse(TEXT[:start] + TEXT[TEXT.index("[prices", start + 1):], "x")
+        parse(TEXT[:start] + TEXT[TEXT.index("[prices", start + 1) :], "x")
 
 
 def test_cycles_become_ns() -> None:
@@ -125,10 +141,18 @@ def test_where_profiles_are_found(own_directory: Path, tmp_path: Path, monkeypat
     assert profile_directory() == tmp_path / ".config" / "pagewarden" / "profiles"
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("svm-epic", "did you mean 'svm-epyc'"), ("zzz", "there are arm64-kunpeng"), ("..", "there are"), ("", "there are"),
-    ("missing.toml", "No such file"), ("/", "directory"), ("/dev/zero", "more than"),
-])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("svm-epic", "did you mean 'svm-epyc'"),
+        ("zzz", "there are arm64-kunpeng"),
+        ("..", "there are"),
+        ("", "there are"),
+        ("missing.toml", "No such file"),
+        ("/", "directory"),
+        ("/dev/zero", "more than"),
+    ],
+)
 def test_no_such_profile(name: str, said: str) -> None:
     with pytest.raises(UserMistake, match=said):
         load_profile(name)
@@ -141,13 +165,23 @@ def test_a_broken_own_profile_does_not_hide_the_others(own_directory: Path) -> N
         load_profile("broken")
 
 
-@pytest.mark.parametrize(("settings", "said"), [
-    ({"tlbi": 1}, "did you mean 'tlbi_ns'"), ({"tlbi_us": 1}, "did you mean 'tlbi_ns'"),
-    ({"nonsense": 1}, "prices that can be set"), ({"copy_warm_ns": 1}, "copy_warm_ns_per_byte"),
-    ({"tlbi_ns": -1}, "0 or more"), ({"tlbi_ns": "abc"}, "0 or more"), ({"tlbi_ns": ""}, "0 or more"),
-    ({"tlbi_ns": "1..2..3"}, "LOW..HIGH"), ({"tlbi_ns": "3..2"}, "LOW..HIGH"), ({"tlbi_ns": "nan"}, "0 or more"),
-    ({"tlbi_ns": "1..inf"}, "0 or more"), ({"tlbi_ns": True}, "0 or more"),
-])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tlbi": 1}, "did you mean 'tlbi_ns'"),
+        ({"tlbi_us": 1}, "did you mean 'tlbi_ns'"),
+        ({"nonsense": 1}, "prices that can be set"),
+        ({"copy_warm_ns": 1}, "copy_warm_ns_per_byte"),
+        ({"tlbi_ns": -1}, "0 or more"),
+        ({"tlbi_ns": "abc"}, "0 or more"),
+        ({"tlbi_ns": ""}, "0 or more"),
+        ({"tlbi_ns": "1..2..3"}, "LOW..HIGH"),
+        ({"tlbi_ns": "3..2"}, "LOW..HIGH"),
+        ({"tlbi_ns": "nan"}, "0 or more"),
+        ({"tlbi_ns": "1..inf"}, "0 or more"),
+        ({"tlbi_ns": True}, "0 or more"),
+    ],
+)
 def test_wrong_settings(settings: dict[str, float | str], said: str) -> None:
     with pytest.raises(UserMistake, match=said):
         SHIPPED[0].with_settings(settings)
@@ -163,8 +197,12 @@ def test_settings_replace_numbers_and_ranges() -> None:
     assert parse(to_toml(profile), "x").prices == profile.prices
 
 
-@given(st.text(max_size=30), st.text(min_size=1).filter(str.strip), st.sampled_from(PRICES),
-       st.tuples(st.floats(0, 1e12), st.floats(0, 1e12)))
+@given(
+    st.text(max_size=30),
+    st.text(min_size=1).filter(str.strip),
+    st.sampled_from(PRICES),
+    st.tuples(st.floats(0, 1e12), st.floats(0, 1e12)),
+)
 def test_what_is_written_is_read(about: str, why: str, name: str, bounds: tuple[float, float]) -> None:
     for parameter, value in ((True, Interval(min(bounds), max(bounds))), (False, Interval(bounds[0], bounds[0]))):
         made = Price(name, value, parameter, why.strip(), why.strip() if parameter else "")

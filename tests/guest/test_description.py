@@ -18,20 +18,23 @@ from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, UserMistake
 NO_DISK = np.zeros(64, dtype=np.uint64)
 
 
-@pytest.mark.parametrize(("design", "sector", "length", "batch", "why"), [
-    ("teleport", [0], [512], 1, "no design"),
-    ("window", [0, 1], [512], 1, "one length"),
-    ("window", [], [], 1, "at least 1"),
-    ("window", [0], [512], 0, "at least 1"),
-    ("window", [0], [0], 1, "multiple of 512"),
-    ("window", [0], [513], 1, "multiple of 512"),
-    ("window", [0], [1 << 31], 1, "under 2 GiB"),
-    ("window", [64], [512], 1, "outside the disk"),
-    ("window", [60], [4096], 1, "outside the disk"),
-    ("window", [-1], [512], 1, "outside the disk"),
-    ("window", [(1 << 63) - 1], [512], 1, "outside the disk"),
-    ("window", [0], [512], 11_000, "queue"),
-])
+@pytest.mark.parametrize(
+    ("design", "sector", "length", "batch", "why"),
+    [
+        ("teleport", [0], [512], 1, "no design"),
+        ("window", [0, 1], [512], 1, "one length"),
+        ("window", [], [], 1, "at least 1"),
+        ("window", [0], [512], 0, "at least 1"),
+        ("window", [0], [0], 1, "multiple of 512"),
+        ("window", [0], [513], 1, "multiple of 512"),
+        ("window", [0], [1 << 31], 1, "under 2 GiB"),
+        ("window", [64], [512], 1, "outside the disk"),
+        ("window", [60], [4096], 1, "outside the disk"),
+        ("window", [-1], [512], 1, "outside the disk"),
+        ("window", [(1 << 63) - 1], [512], 1, "outside the disk"),
+        ("window", [0], [512], 11_000, "queue"),
+    ],
+)
 def test_nonsense_is_the_users_mistake(design: str, sector: list[int], length: list[int], batch: int, why: str) -> None:
     with pytest.raises(UserMistake, match=why):
         program(design, [0] * len(sector), sector, length, NO_DISK.copy(), batch=batch)
@@ -45,9 +48,9 @@ def test_words_are_what_a_byte_by_byte_disk_says(data: st.DataObject, count: int
     for record in described.requests:
         at, length = int(record["sector"]) * SECTOR, int(record["length"])
         if record["write"]:
-            disk[at:at + length] = pattern.fill(int(record["word"]), length)
+            disk[at : at + length] = pattern.fill(int(record["word"]), length)
         else:
-            assert pattern.digest(bytes(disk[at:at + length])) == record["word"]
+            assert pattern.digest(bytes(disk[at : at + length])) == record["word"]
     if described.requests["write"].any():
         assert (pattern.sectors(bytes(disk)) != before).any()
 
@@ -59,10 +62,18 @@ def test_nothing_overlaps(count: int, batch: int, design: str, base_page: int) -
     pages = at.data_pages
     iommu, copies = design == "iommu", design in ("dma-buffer", "bounce")
     parts = [
-        (at.base, len(assemble(described).content)), (at.table, described.requests.nbytes), (at.shared, 16 * at.queue),
-        (at.avail, 6 + 2 * at.queue), (at.used, 6 + 8 * at.queue), (at.headers, 16 * batch), (at.status, batch),
-        (at.iopt, 8 * pages * iommu), (at.recent, (8 + 8 * at.recent_entries) * iommu),
-        (at.pool, pages * PAGE_SIZE * copies), (at.data, pages * PAGE_SIZE), (at.end, 0),
+        (at.base, len(assemble(described).content)),
+        (at.table, described.requests.nbytes),
+        (at.shared, 16 * at.queue),
+        (at.avail, 6 + 2 * at.queue),
+        (at.used, 6 + 8 * at.queue),
+        (at.headers, 16 * batch),
+        (at.status, batch),
+        (at.iopt, 8 * pages * iommu),
+        (at.recent, (8 + 8 * at.recent_entries) * iommu),
+        (at.pool, pages * PAGE_SIZE * copies),
+        (at.data, pages * PAGE_SIZE),
+        (at.end, 0),
     ]
     for (start, length), (following, _) in itertools.pairwise(parts):
         assert start + length <= following

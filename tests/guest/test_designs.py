@@ -9,7 +9,11 @@ from pagewarden.guest.program import BATCH, Step
 from pagewarden.law import POLICIES, Op
 
 WORDS = {
-    Step.SHARE: "hypercall", Step.UNSHARE: "hypercall", Step.MAP: "map", Step.KICK: "kick", Step.COPY_OUT: "copy",
+    Step.SHARE: "hypercall",
+    Step.UNSHARE: "hypercall",
+    Step.MAP: "map",
+    Step.KICK: "kick",
+    Step.COPY_OUT: "copy",
     Step.COPY_IN: "copy",
 }
 

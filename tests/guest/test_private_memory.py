@@ -34,7 +34,7 @@ def test_a_guest_converts_its_memory_in_place(backing: str, design: str) -> None
         cpu.close()
         assert outcome.failures == 0 and outcome.requests == len(described.requests)
         assert list(memory.shared_runs()) == [at.shared_pages]
-        assert memory.private_read(at.shared, at.end - at.shared) == trace(described, disk, None).memory[at.shared:]
+        assert memory.private_read(at.shared, at.end - at.shared) == trace(described, disk, None).memory[at.shared :]
         opened = at.shared_pages.count + (int(described.requests["pages"].sum()) if design != "bounce" else 0)
         if backing != "memfd":
             assert memory.statistics()[Event.HYP_PTE_SET.key] == opened

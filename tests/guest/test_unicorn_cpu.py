@@ -32,7 +32,7 @@ from pagewarden.guest.watchdog import watchdog
 from pagewarden.vocab import PAGE_SIZE, Exit, ExitKind, GuestStopped, PageRange, Refused
 
 PAGE = PageRange(3, 4)
-LOAD_AND_LOG = bytes.fromhex("488b3c2500300000" "ba00050000b803000000ef" "ebeb")
+LOAD_AND_LOG = bytes.fromhex("488b3c2500300000ba00050000b803000000efebeb")
 """again: mov rdi, [0x3000]; mov edx, HYPERCALL; mov eax, LOG; out dx, eax; jmp again"""
 
 
@@ -86,8 +86,10 @@ def test_a_fault_can_be_resolved_and_the_guest_goes_on() -> None:
 
 
 @pytest.mark.parametrize("granted", [stage2.READ, stage2.WRITE, stage2.EXECUTE])
-@pytest.mark.parametrize("needed, code", [
-    (stage2.READ, "488b042500300000"), (stage2.WRITE, "4889042500300000"), (stage2.EXECUTE, "be00300000ffe6")])
+@pytest.mark.parametrize(
+    "needed, code",
+    [(stage2.READ, "488b042500300000"), (stage2.WRITE, "4889042500300000"), (stage2.EXECUTE, "be00300000ffe6")],
+)
 def test_each_permission_gives_one_kind_of_access(granted: int, needed: int, code: str) -> None:
     loads = Loads(granted)
     loads.memory.populate(0, bytes.fromhex(code) + b"\xf4")

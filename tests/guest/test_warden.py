@@ -35,10 +35,16 @@ def test_any_hypercall_is_answered_and_a_refused_one_changes_nothing(calls: list
     assert set(answering.calls) <= set(Number)
 
 
-@pytest.mark.parametrize(("number", "arguments", "code"), [
-    (0, (0, 0, 0), errno.ENOSYS), (99, (0, 0, 0), errno.ENOSYS), (Number.SHARE, (0, 0, 0), errno.EINVAL),
-    (Number.UNSHARE, (PAGES, 1, 0), errno.ERANGE), (Number.SHARE, (1, (1 << 64) - 1, 0), errno.ERANGE),
-])
+@pytest.mark.parametrize(
+    ("number", "arguments", "code"),
+    [
+        (0, (0, 0, 0), errno.ENOSYS),
+        (99, (0, 0, 0), errno.ENOSYS),
+        (Number.SHARE, (0, 0, 0), errno.EINVAL),
+        (Number.UNSHARE, (PAGES, 1, 0), errno.ERANGE),
+        (Number.SHARE, (1, (1 << 64) - 1, 0), errno.ERANGE),
+    ],
+)
 def test_refusals_have_their_errno(number: int, arguments: tuple[int, int, int], code: int) -> None:
     assert warden()[0].hypercall(number, arguments) == -code
 
@@ -80,18 +86,21 @@ def test_new_entries_are_taken_up_at_the_doorbell() -> None:
         guest.put(guest.at.iopt + 8 * page, (gfn + page) * PAGE_SIZE | IOPTE_VALID)
     guest.list_as_recent(2, 0, 1)
     guest.warden.doorbell(0)
-    assert guest.memory.shared[gfn:gfn + 3] == b"\1\1\0" and guest.warden.taken_up == 2 and guest.kicks == 1
+    assert guest.memory.shared[gfn : gfn + 3] == b"\1\1\0" and guest.warden.taken_up == 2 and guest.kicks == 1
     guest.warden.doorbell(0)
     assert guest.warden.taken_up == 2 and guest.kicks == 2, "an entry is taken up once"
 
 
-@pytest.mark.parametrize(("head", "index", "entry", "why"), [
-    (1 << 63, 0, 0, "new entries"),
-    (1, 1 << 40, 0, "I/O page-table entry .* of"),
-    (1, 0, 0, "entry 0x0"),
-    (1, 0, PAGE_SIZE | 1, "entry 0x1001"),
-    (1, 0, (1 << 63) | IOPTE_VALID, "entry 0x8"),
-])
+@pytest.mark.parametrize(
+    ("head", "index", "entry", "why"),
+    [
+        (1 << 63, 0, 0, "new entries"),
+        (1, 1 << 40, 0, "I/O page-table entry .* of"),
+        (1, 0, 0, "entry 0x0"),
+        (1, 0, PAGE_SIZE | 1, "entry 0x1001"),
+        (1, 0, (1 << 63) | IOPTE_VALID, "entry 0x8"),
+    ],
+)
 def test_entries_that_lie_are_refused_before_anything_is_shared(head: int, index: int, entry: int, why: str) -> None:
     guest = IommuGuest()
     guest.put(guest.at.iopt, entry)

@@ -86,7 +86,7 @@ def test_invariants_of_every_state(policy: Policy) -> None:
             assert page.home is not Home.SWAPPED
         if page.dma is Reach.LIVE:
             assert page.pins, "a device maps what nobody holds"
-        if policy.has("refs-checked") and page.owner in (*PRIVATE, Owner.LEAVING) :
+        if policy.has("refs-checked") and page.owner in (*PRIVATE, Owner.LEAVING):
             assert not page.pins, "private, and the host holds it"
         if policy.has("iommu-guarded") and page.owner in PRIVATE:
             assert page.dma is Reach.NONE

@@ -88,8 +88,9 @@ def attempts(host: HostSide) -> dict[str, Callable[[], object]]:
         "process_vm-self": lambda: syscall("process_vm_readv", os.getpid(), *pair),
         "warden-mem": lambda: open(f"/proc/{warden}/mem", "rb"),
         "warden-fds": lambda: os.listdir(f"/proc/{warden}/fd"),
-        "map_files": lambda: [os.open(f"/proc/self/map_files/{name}", os.O_RDWR)
-                              for name in os.listdir("/proc/self/map_files")],
+        "map_files": lambda: [
+            os.open(f"/proc/self/map_files/{name}", os.O_RDWR) for name in os.listdir("/proc/self/map_files")
+        ],
         "own-mem": lambda: os.pread(os.open("/proc/self/mem", os.O_RDONLY), 8, page),
         "user-namespace": lambda: syscall("unshare", 0x10000000),
         "clone-namespace": lambda: syscall("clone", 0x10000000 | 17, 0, 0, 0, 0),

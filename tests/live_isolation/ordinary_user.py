@@ -34,8 +34,9 @@ def isolated() -> None:
         host.tell(-1)
         assert host.wait(20) == 0
         host = mem.spawn(host_programs.try_everything)
-        reports = [(message.value, message.data) for message in iter(lambda: host.receive(20), None)
-                   if message.kind == 3]
+        reports = [
+            (message.value, message.data) for message in iter(lambda: host.receive(20), None) if message.kind == 3
+        ]
         assert len(reports) == 21 and all(code for code, _ in reports), reports
 
 

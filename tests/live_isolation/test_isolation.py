@@ -75,7 +75,7 @@ def test_what_the_host_writes_while_shared_stays_and_contents_are_kept(mem: Priv
     host = mem.spawn(host_programs.scribble, PAGE_SIZE + 5, b"from the host")
     assert host.wait(SOON) == 0
     mem.unshare(PageRange(0, PAGES))
-    assert mem.private_read(0, mem.size) == before[:PAGE_SIZE + 5] + b"from the host" + before[PAGE_SIZE + 18:]
+    assert mem.private_read(0, mem.size) == before[: PAGE_SIZE + 5] + b"from the host" + before[PAGE_SIZE + 18 :]
     counts = mem.statistics()
     assert (counts["hyp_copies"], counts["allocations"], counts["tlbi"]) == (PAGES, PAGES, 1)
 
@@ -157,10 +157,18 @@ def test_it_runs_as_nobody_without_new_privileges_and_filtered(mem: PrivateMemor
     assert host.kill() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("raw", [
-    b"x", b"\xff" * 256, b"\0" * 257, RECORD.pack(Kind.REPORT, 241, 0, b""), RECORD.pack(Kind.HELLO, 0, 0, b""),
-    RECORD.pack(Kind.TELL, 0, 0, b""), RECORD.pack(99, 0, 0, b""),
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"x",
+        b"\xff" * 256,
+        b"\0" * 257,
+        RECORD.pack(Kind.REPORT, 241, 0, b""),
+        RECORD.pack(Kind.HELLO, 0, 0, b""),
+        RECORD.pack(Kind.TELL, 0, 0, b""),
+        RECORD.pack(99, 0, 0, b""),
+    ],
+)
 def test_a_message_that_is_none_of_ours_ends_the_host_side(mem: PrivateMemory, raw: bytes) -> None:
     host = mem.spawn(host_programs.shout, raw)
     with pytest.raises(Refused) as caught:
@@ -272,8 +280,13 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("victim", ["warden", "zygote"])
 def test_the_host_side_does_not_outlive_its_guard(mem: PrivateMemory, victim: str) -> None:
     del mem  # the fixture has shown that this can run at all
-    with subprocess.Popen([sys.executable, "-c", WARDEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}) as warden:
+    with subprocess.Popen(
+        [sys.executable, "-c", WARDEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as warden:
         assert warden.stdout is not None
         host, zygote = map(int, warden.stdout.readline().split())
         os.kill({"warden": warden.pid, "zygote": zygote}[victim], signal.SIGKILL)
@@ -304,8 +317,9 @@ def test_a_new_zygote_takes_over_from_one_that_died(mem: PrivateMemory) -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_unshare_that_fails_half_way_is_undone(mem: PrivateMemory, failing: int,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unshare_that_fails_half_way_is_undone(
+    mem: PrivateMemory, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pages are replaced in pieces; the n-th fails: the host sees all of them as before."""
     monkeypatch.setattr(isolated_window, "STEP", 2 * PAGE_SIZE)
     mem.share(PageRange(1, 7))

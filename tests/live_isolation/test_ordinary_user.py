@@ -17,15 +17,26 @@ INTERPRETERS = (sys.executable, "/usr/bin/python3")
 
 def as_nobody(*command: str) -> "subprocess.CompletedProcess[str]":
     path = os.pathsep.join([*map(str, (HERE, HERE.parent.parent / "src")), *filter(None, sys.path)])
-    return subprocess.run(command, user=NOBODY, group=NOBODY, extra_groups=[], text=True, capture_output=True, cwd="/",
-                          timeout=60, env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
+    return subprocess.run(
+        command,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        text=True,
+        capture_output=True,
+        cwd="/",
+        timeout=60,
+        env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
 
 def usable(interpreter: str) -> bool:
     """Can nobody run it, is it new enough, and can it see this project?"""
     try:
-        return as_nobody(interpreter, "-c", "import sys, pagewarden.memory; assert sys.version_info >= (3, 11)"
-                         ).returncode == 0
+        return (
+            as_nobody(interpreter, "-c", "import sys, pagewarden.memory; assert sys.version_info >= (3, 11)").returncode
+            == 0
+        )
     except OSError:
         return False
 

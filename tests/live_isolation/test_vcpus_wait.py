@@ -19,8 +19,14 @@ ROUNDS = 2000
 def store_and_check(word: int) -> bytes:
     """mov edi, word; xor eax, eax; again: inc rax; mov [rdi], rax; mov rbx, [rdi]; cmp rbx, rax; je again;
     mov edx, PORT; out dx, eax; jmp self: a store that is lost or torn ends the loop."""
-    return (b"\xbf" + word.to_bytes(4, "little") + bytes.fromhex("31c0" "48ffc0" "488907" "488b1f" "4839c3" "74f2")
-            + b"\xba" + PORT.to_bytes(4, "little") + bytes.fromhex("ef" "ebfe"))
+    return (
+        b"\xbf"
+        + word.to_bytes(4, "little")
+        + bytes.fromhex("31c048ffc0488907488b1f4839c374f2")
+        + b"\xba"
+        + PORT.to_bytes(4, "little")
+        + bytes.fromhex("efebfe")
+    )
 
 
 @pytest.fixture
@@ -55,6 +61,7 @@ def test_stores_of_vcpus_survive_replacements(machine: tuple[PrivateMemory, KvmM
         def out(port: int, value: int) -> None:
             wrong.append(value)
             cpu.stop()
+
         stops.append(cpu.run(out))
 
     threads = [threading.Thread(target=guest, args=(number,)) for number in range(2)]

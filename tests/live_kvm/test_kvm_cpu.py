@@ -190,7 +190,7 @@ def test_a_memory_that_is_gone_is_told_apart(vm: Vm) -> None:
     memory = PlainMemory(2 * PAGE_SIZE)
     memory.share(PageRange(0, 1))
     with KvmMachine(vm, [Slot(0, PAGE_SIZE, memory.guest_address)], PORTS) as made:
-        memory.populate(0, bytes.fromhex("48c7042500100000" "01000000"))  # mov qword [0x1000], 1
+        memory.populate(0, bytes.fromhex("48c704250010000001000000"))  # mov qword [0x1000], 1
         made.cpus[0].start(0)
         stop = made.cpus[0].run(lambda port, value: None)
     assert stop.kind is ExitKind.FAULT and stop.gpa == PAGE_SIZE and "store of 8 bytes" in stop.why

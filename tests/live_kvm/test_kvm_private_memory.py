@@ -34,8 +34,10 @@ def test_a_guest_converts_its_private_memory_in_place(vm: Vm, backing: str) -> N
         outcome = serve(Guest(made.cpus[0], code, Warden(memory, [described], device.process), described.outs))
         assert outcome.failures == 0 and outcome.requests == len(described.requests)
         assert list(memory.shared_runs()) == [described.layout.shared_pages]
-        assert memory.private_read(described.layout.shared, described.layout.end - described.layout.shared)\
-            == trace(described, disk, None).memory[described.layout.shared:]
+        assert (
+            memory.private_read(described.layout.shared, described.layout.end - described.layout.shared)
+            == trace(described, disk, None).memory[described.layout.shared :]
+        )
 
 
 def test_memfd_secret_cannot_be_a_kvm_guests_memory(vm: Vm) -> None:
@@ -65,8 +67,10 @@ def test_a_private_slot_beside_a_shared_one(vm: Vm) -> None:
     with guest_memfd(vm, at.data, True) as shared, guest_memfd(vm, at.end - at.data, False) as private:
         for gpa, content in image(described, code.content):
             shared.private_write(gpa, content)
-        slots = [Slot(0, shared.size, shared.guest_address, shared.file),
-                 Slot(at.data, private.size, private.guest_address, private.file)]
+        slots = [
+            Slot(0, shared.size, shared.guest_address, shared.file),
+            Slot(at.data, private.size, private.guest_address, private.file),
+        ]
         device = SmallDevice(shared.window, at, bytearray(disk))
         with KvmMachine(vm, slots, PORTS) as made:
             outcome = serve(Guest(made.cpus[0], code, Warden(shared, [described], device.process), described.outs))

@@ -9,29 +9,35 @@ from pagewarden.abi import memory, uffd
 from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
 
 
-@pytest.mark.parametrize(("struct", "size", "offsets"), [
-    (uffd.uffdio_api, 24, {"features": 8, "ioctls": 16}),
-    (uffd.uffdio_range, 16, {"len": 8}),
-    (uffd.uffdio_register, 32, {"mode": 16, "ioctls": 24}),
-    (uffd.uffdio_copy, 40, {"src": 8, "len": 16, "mode": 24, "copy": 32}),
-    (uffd.uffdio_writeprotect, 24, {"mode": 16}),
-    (uffd.uffdio_continue, 32, {"mode": 16, "mapped": 24}),
-    (memory.iovec, 16, {"iov_len": 8}),
-])
+@pytest.mark.parametrize(
+    ("struct", "size", "offsets"),
+    [
+        (uffd.uffdio_api, 24, {"features": 8, "ioctls": 16}),
+        (uffd.uffdio_range, 16, {"len": 8}),
+        (uffd.uffdio_register, 32, {"mode": 16, "ioctls": 24}),
+        (uffd.uffdio_copy, 40, {"src": 8, "len": 16, "mode": 24, "copy": 32}),
+        (uffd.uffdio_writeprotect, 24, {"mode": 16}),
+        (uffd.uffdio_continue, 32, {"mode": 16, "mapped": 24}),
+        (memory.iovec, 16, {"iov_len": 8}),
+    ],
+)
 def test_layout(struct: type[Structure], size: int, offsets: dict[str, int]) -> None:
     assert ctypes.sizeof(struct) == size
     assert {name: getattr(struct, name).offset for name in offsets} == offsets
 
 
-@pytest.mark.parametrize(("request_number", "direction", "number", "struct"), [
-    (uffd.UFFDIO_API, 3, 0x3F, uffd.uffdio_api),
-    (uffd.UFFDIO_REGISTER, 3, 0, uffd.uffdio_register),
-    (uffd.UFFDIO_UNREGISTER, 2, 1, uffd.uffdio_range),
-    (uffd.UFFDIO_WAKE, 2, 2, uffd.uffdio_range),
-    (uffd.UFFDIO_COPY, 3, 3, uffd.uffdio_copy),
-    (uffd.UFFDIO_WRITEPROTECT, 3, 6, uffd.uffdio_writeprotect),
-    (uffd.UFFDIO_CONTINUE, 3, 7, uffd.uffdio_continue),
-])
+@pytest.mark.parametrize(
+    ("request_number", "direction", "number", "struct"),
+    [
+        (uffd.UFFDIO_API, 3, 0x3F, uffd.uffdio_api),
+        (uffd.UFFDIO_REGISTER, 3, 0, uffd.uffdio_register),
+        (uffd.UFFDIO_UNREGISTER, 2, 1, uffd.uffdio_range),
+        (uffd.UFFDIO_WAKE, 2, 2, uffd.uffdio_range),
+        (uffd.UFFDIO_COPY, 3, 3, uffd.uffdio_copy),
+        (uffd.UFFDIO_WRITEPROTECT, 3, 6, uffd.uffdio_writeprotect),
+        (uffd.UFFDIO_CONTINUE, 3, 7, uffd.uffdio_continue),
+    ],
+)
 def test_request_numbers_hold_direction_size_and_type(
     request_number: int, direction: int, number: int, struct: type[Structure]
 ) -> None:
@@ -44,8 +50,22 @@ def test_feature_bits_are_single_and_in_order() -> None:
 
 def test_syscall_table_at_its_landmarks() -> None:
     table = SYSCALLS["x86_64"]
-    landmarks = {"read": 0, "mmap": 9, "mremap": 25, "madvise": 28, "ptrace": 101, "remap_file_pages": 216,
-                 "splice": 275, "perf_event_open": 298, "process_vm_readv": 310, "userfaultfd": 323, "pidfd_open": 434,
-                 "io_uring_setup": 425, "process_madvise": 440, "memfd_secret": 447, "mseal": 462}
+    landmarks = {
+        "read": 0,
+        "mmap": 9,
+        "mremap": 25,
+        "madvise": 28,
+        "ptrace": 101,
+        "remap_file_pages": 216,
+        "splice": 275,
+        "perf_event_open": 298,
+        "process_vm_readv": 310,
+        "userfaultfd": 323,
+        "pidfd_open": 434,
+        "io_uring_setup": 425,
+        "process_madvise": 440,
+        "memfd_secret": 447,
+        "mseal": 462,
+    }
     assert {name: table[name] for name in landmarks} == landmarks
     assert len(set(table.values())) == len(table) and LAST["x86_64"] == 462

@@ -14,8 +14,15 @@ def test_each_is_there_once_with_a_reason() -> None:
     found = capabilities()
     names = [capability.name for capability in found]
     assert len(set(names)) == len(names) and all(capability.reason for capability in found)
-    assert set(names) >= {*QUESTIONS, *uffd.FEATURES, "kvm", "guest_memfd", "KVM_CAP_GUEST_MEMFD_FLAGS",
-                          "counter:syscalls", "counter:tlb_flush"}
+    assert set(names) >= {
+        *QUESTIONS,
+        *uffd.FEATURES,
+        "kvm",
+        "guest_memfd",
+        "KVM_CAP_GUEST_MEMFD_FLAGS",
+        "counter:syscalls",
+        "counter:tlb_flush",
+    }
 
 
 def test_nothing_stays_open() -> None:
@@ -25,8 +32,15 @@ def test_nothing_stays_open() -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize(("capability", "backing"), [("uffd-window", "uffd-window"), ("memfd_secret", "memfd-secret"),
-                                                     ("guest_memfd", "guest-memfd"), ("memfd", "memfd")])
+@pytest.mark.parametrize(
+    ("capability", "backing"),
+    [
+        ("uffd-window", "uffd-window"),
+        ("memfd_secret", "memfd-secret"),
+        ("guest_memfd", "guest-memfd"),
+        ("memfd", "memfd"),
+    ],
+)
 def test_it_agrees_with_what_the_memory_can_do(capability: str, backing: str) -> None:
     available = {found.name: found.available for found in capabilities()}[capability]
     try:

@@ -35,8 +35,12 @@ def test_syscalls_are_counted_by_number(times: int) -> None:
     with Counters("syscalls:getppid", "syscalls:getpid", "syscalls", "syscalls:ioctl") as counted:
         for _ in range(times):
             os.getppid()
-    assert counted.as_dict() == {"syscalls:getppid": times, "syscalls:getpid": 0, "syscalls": times,
-                                 "syscalls:ioctl": 0}
+    assert counted.as_dict() == {
+        "syscalls:getppid": times,
+        "syscalls:getpid": 0,
+        "syscalls": times,
+        "syscalls:ioctl": 0,
+    }
 
 
 def test_page_faults_are_counted() -> None:

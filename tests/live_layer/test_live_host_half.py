@@ -53,7 +53,7 @@ def test_bytes_arrive(half: HostHalf, design: str, offset: int, length: int, to_
         assert half.memory.private_read(0, 128 << 10) == before
     else:
         after = half.memory.private_read(0, 128 << 10)
-        assert after[:offset] == before[:offset] and after[offset + length:] == before[offset + length:]
+        assert after[:offset] == before[:offset] and after[offset + length :] == before[offset + length :]
 
 
 def modelled(design: str, pages: int, to_file: bool) -> Counts:

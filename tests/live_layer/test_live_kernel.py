@@ -40,7 +40,7 @@ def test_a_region_shows_the_file_and_bars_it_afterwards() -> None:
     region = kernel.Region(2 * PAGE_SIZE)
     region.place(fd)
     os.pwrite(fd, b"seen", PAGE_SIZE)
-    assert bytes(region.memory[PAGE_SIZE:PAGE_SIZE + 4]) == b"seen"
+    assert bytes(region.memory[PAGE_SIZE : PAGE_SIZE + 4]) == b"seen"
     region.memory[:4] = b"back"
     assert os.pread(fd, 4, 0) == b"back"
     region.close()

@@ -16,8 +16,10 @@ READ, WRITE = Direction.READ, Direction.WRITE
 Key = tuple[str, str, Direction, State]
 
 SILENT = {
-    ("mincore", READ), ("pagemap", READ),  # tell residency, never bytes
-    ("madvise-dontneed", WRITE), ("madvise-pageout", WRITE),  # ask for what must lose nothing
+    ("mincore", READ),
+    ("pagemap", READ),  # tell residency, never bytes
+    ("madvise-dontneed", WRITE),
+    ("madvise-pageout", WRITE),  # ask for what must lose nothing
 }
 """Paths that show and change nothing even where nothing is guarded."""
 DESTROYS = {("madvise-remove", READ)}
@@ -25,15 +27,35 @@ DESTROYS = {("madvise-remove", READ)}
 NEEDS_A_GUARD = {"userfaultfd-kept", "userfaultfd-unregister"}
 """Attacks on a userfaultfd guard: there is none on a plain memory."""
 GETS_ROUND = {
-    "madvise-dofork", "madvise-dofork-before", "madvise-remove", "map_files", "mremap", "mremap-dontunmap",
-    "mremap-dontunmap-before", "mremap-dup", "mremap-dup-before", "pidfd_getfd", "proc-fd", "ptrace-attach",
-    "remap_file_pages", "sendfile", "splice-fd", "userfaultfd-kept", "userfaultfd-unregister", "warden-mapping",
+    "madvise-dofork",
+    "madvise-dofork-before",
+    "madvise-remove",
+    "map_files",
+    "mremap",
+    "mremap-dontunmap",
+    "mremap-dontunmap-before",
+    "mremap-dup",
+    "mremap-dup-before",
+    "pidfd_getfd",
+    "proc-fd",
+    "ptrace-attach",
+    "remap_file_pages",
+    "sendfile",
+    "splice-fd",
+    "userfaultfd-kept",
+    "userfaultfd-unregister",
+    "warden-mapping",
     "warden-mem",
 }
 """What a host in the warden's own process gets round the guard with, whatever the page's history."""
 HOLDS_ON = {
-    "io_uring-read-registered-before", "io_uring-write-registered-before", "msg_zerocopy-before",
-    "o_direct-read-in-flight", "o_direct-write-in-flight", "tee-before", "vmsplice-before",
+    "io_uring-read-registered-before",
+    "io_uring-write-registered-before",
+    "msg_zerocopy-before",
+    "o_direct-read-in-flight",
+    "o_direct-write-in-flight",
+    "tee-before",
+    "vmsplice-before",
 }
 """What keeps a page that was shared once, where unshare does not replace it."""
 BY_LUCK = {"madvise-collapse"}
@@ -45,7 +67,9 @@ EVERY = [pytest.param(path, id=f"{path.name}-{path.direction}") for path in PATH
 def verdicts() -> Mapping[Key, Verdict]:
     jobs = [
         Job(stage, [Case((stage.__name__, path.name, path.direction, state), path, state)])
-        for stage in (Plain, Guarded) for path in PATHS.values() for state in State
+        for stage in (Plain, Guarded)
+        for path in PATHS.values()
+        for state in State
     ]
     return dict(run_all(jobs))
 

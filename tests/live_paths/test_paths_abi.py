@@ -11,7 +11,12 @@ def test_io_uring_layouts() -> None:
     assert ctypes.sizeof(io_uring.io_uring_sqe) == 64 and ctypes.sizeof(io_uring.io_uring_cqe) == 16
     sqe = io_uring.io_uring_sqe
     assert (sqe.off.offset, sqe.addr.offset, sqe.len.offset, sqe.user_data.offset, sqe.buf_index.offset) == (
-        8, 16, 24, 32, 40)
+        8,
+        16,
+        24,
+        32,
+        40,
+    )
 
 
 def test_aio_layouts() -> None:

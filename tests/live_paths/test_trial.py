@@ -52,29 +52,35 @@ class Paper:
         return Evidence(self.bytes[:64] if self.seen is None else self.seen, self.error)
 
 
-@pytest.mark.parametrize("state, steps", [
-    (State.PRIVATE, "reset arm canary use"),
-    (State.SHARED, "reset share arm canary use"),
-    (State.AGAIN, "reset share arm unshare canary use"),
-])
+@pytest.mark.parametrize(
+    "state, steps",
+    [
+        (State.PRIVATE, "reset arm canary use"),
+        (State.SHARED, "reset share arm canary use"),
+        (State.AGAIN, "reset share arm unshare canary use"),
+    ],
+)
 def test_the_canary_comes_after_the_last_conversion(state: State, steps: str) -> None:
     stage = Paper()
     Trial(stage, LOAD, state).run()
     assert stage.calls == steps.split()
 
 
-@pytest.mark.parametrize("path, state, stage, expected", [
-    (LOAD, State.PRIVATE, Paper(), Verdict(Result.LEAK, touched=True)),
-    (LOAD, State.AGAIN, Paper(), Verdict(Result.LEAK, touched=True)),
-    (LOAD, State.SHARED, Paper(), Verdict(Result.ALLOWED, touched=True)),
-    (LOAD, State.PRIVATE, Paper(seen=BEFORE), Verdict(Result.ALLOWED)),
-    (LOAD, State.PRIVATE, Paper(seen=b"", error="EFAULT"), Verdict(Result.REFUSED, "EFAULT")),
-    (LOAD, State.PRIVATE, Paper(error="EFAULT"), Verdict(Result.LEAK, "EFAULT", touched=True)),
-    (LOAD, State.SHARED, Paper(tear=True), Verdict(Result.TORN, touched=True)),
-    (STORE, State.SHARED, Paper(seen=b"", tear=True), Verdict(Result.ALLOWED, touched=True)),
-    (STORE, State.AGAIN, Paper(seen=b"", tear=True), Verdict(Result.TORN, touched=True)),
-    (STORE, State.AGAIN, Paper(seen=b""), Verdict(Result.ALLOWED)),
-])
+@pytest.mark.parametrize(
+    "path, state, stage, expected",
+    [
+        (LOAD, State.PRIVATE, Paper(), Verdict(Result.LEAK, touched=True)),
+        (LOAD, State.AGAIN, Paper(), Verdict(Result.LEAK, touched=True)),
+        (LOAD, State.SHARED, Paper(), Verdict(Result.ALLOWED, touched=True)),
+        (LOAD, State.PRIVATE, Paper(seen=BEFORE), Verdict(Result.ALLOWED)),
+        (LOAD, State.PRIVATE, Paper(seen=b"", error="EFAULT"), Verdict(Result.REFUSED, "EFAULT")),
+        (LOAD, State.PRIVATE, Paper(error="EFAULT"), Verdict(Result.LEAK, "EFAULT", touched=True)),
+        (LOAD, State.SHARED, Paper(tear=True), Verdict(Result.TORN, touched=True)),
+        (STORE, State.SHARED, Paper(seen=b"", tear=True), Verdict(Result.ALLOWED, touched=True)),
+        (STORE, State.AGAIN, Paper(seen=b"", tear=True), Verdict(Result.TORN, touched=True)),
+        (STORE, State.AGAIN, Paper(seen=b""), Verdict(Result.ALLOWED)),
+    ],
+)
 def test_judgement(path: Path, state: State, stage: Paper, expected: Verdict) -> None:
     assert Trial(stage, path, state).run() == expected
 

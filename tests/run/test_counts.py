@@ -21,10 +21,18 @@ def checked(cpu: str, backing: str, design: str, requests: Workload | None = Non
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize(("cpu", "backing"), [
-    ("unicorn", "uffd-window"), ("unicorn", "memfd-secret"), ("kvm", "uffd-window"), ("interpreted", "uffd-window"),
-    ("interpreted", "hybrid"), ("interpreted", "memfd-secret"), ("unicorn", "memfd"),
-])
+@pytest.mark.parametrize(
+    ("cpu", "backing"),
+    [
+        ("unicorn", "uffd-window"),
+        ("unicorn", "memfd-secret"),
+        ("kvm", "uffd-window"),
+        ("interpreted", "uffd-window"),
+        ("interpreted", "hybrid"),
+        ("interpreted", "memfd-secret"),
+        ("unicorn", "memfd"),
+    ],
+)
 def test_counts_are_the_models(cpu: str, backing: str, design: str) -> None:
     found = checked(cpu, backing, design)
     (result,) = found.results

@@ -107,16 +107,22 @@ def test_a_reading_guest_leaves_the_file_alone(tmp_path: Path) -> None:
 
 
 def test_what_no_block_device_can_do_is_a_mistake() -> None:
-    for workload, why in ((single(100), "whole sectors"), (single(8 << 20), "4,194,304 at most"),
-                          (replace(single(), offset=np.array([7], np.uint64)), "whole sectors"),
-                          (first(single(), 0), "no requests")):
+    for workload, why in (
+        (single(100), "whole sectors"),
+        (single(8 << 20), "4,194,304 at most"),
+        (replace(single(), offset=np.array([7], np.uint64)), "whole sectors"),
+        (first(single(), 0), "no requests"),
+    ):
         with pytest.raises(UserMistake, match=why), open_disk(workload, None, False):
             pass
     for wrong in ({"cpu": "z80"}, {"isolated": True, "design": "splice"}):
         with pytest.raises(UserMistake):
             Plan(**wrong)
-    for plan, why in ((Plan("teleport"), "no design"), (Plan(backing="tape"), "no backing"),
-                      (Plan(backing="guest-memfd"), "converts no page")):
+    for plan, why in (
+        (Plan("teleport"), "no design"),
+        (Plan(backing="tape"), "no backing"),
+        (Plan(backing="guest-memfd"), "converts no page"),
+    ):
         with pytest.raises(UserMistake, match=why), open_disk(MIX, None, False) as disk:
             run(plan, MIX, disk)
 

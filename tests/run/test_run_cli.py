@@ -17,8 +17,17 @@ from pagewarden.studies import measure
 from pagewarden.studies.measure import predict
 
 COMMAND = [sys.executable, "-m", "pagewarden", "run"]
-KEYS = {"exits", "doorbells", "hypercalls", "access_syscalls", "host_copies", "host_copy_bytes", "hyp_pte_set",
-        "hyp_pte_clear", "tlbi"}
+KEYS = {
+    "exits",
+    "doorbells",
+    "hypercalls",
+    "access_syscalls",
+    "host_copies",
+    "host_copy_bytes",
+    "hyp_pte_set",
+    "hyp_pte_clear",
+    "tlbi",
+}
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -44,8 +53,18 @@ def document(*arguments: str, code: int = 0) -> dict[str, Any]:
 
 def test_a_run_says_what_it_was_and_what_it_cost() -> None:
     printed = run("--backing", "uffd-window", "--requests", "16", "--verify")
-    for words in ("window", "unicorn", "emulated", "uffd-window", "requests/s", "hyp_pte_set", "a temporary file",
-                  "all right", "last buffers are right", "0 found"):
+    for words in (
+        "window",
+        "unicorn",
+        "emulated",
+        "uffd-window",
+        "requests/s",
+        "hyp_pte_set",
+        "a temporary file",
+        "all right",
+        "last buffers are right",
+        "0 found",
+    ):
         assert words in printed
 
 
@@ -61,14 +80,23 @@ def test_no_protection_is_status_1() -> None:
     assert "LEAK" in run("--backing", "memfd", "--requests", "4", code=1)
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["--design", "teleport"], "no design"), (["--cpu", "z80"], "no CPU"), (["--backing", "tape"], "no backing"),
-    (["--backing", "guest-memfd"], "converts no page"), (["--disk", "/no/such/file"], "cannot be the disk"),
-    (["--isolated", "--design", "remap"], "needs the fd"), (["--cpu", "kvm", "--backing", "memfd-secret"], "kvm|KVM"),
-    (["--all-designs", "--check-counts"], "ask for one of them"), (["/no/such/workload"], "cannot be read"),
-])
-def test_mistakes_are_one_message(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str],
-                                  monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--design", "teleport"], "no design"),
+        (["--cpu", "z80"], "no CPU"),
+        (["--backing", "tape"], "no backing"),
+        (["--backing", "guest-memfd"], "converts no page"),
+        (["--disk", "/no/such/file"], "cannot be the disk"),
+        (["--isolated", "--design", "remap"], "needs the fd"),
+        (["--cpu", "kvm", "--backing", "memfd-secret"], "kvm|KVM"),
+        (["--all-designs", "--check-counts"], "ask for one of them"),
+        (["/no/such/workload"], "cannot be read"),
+    ],
+)
+def test_mistakes_are_one_message(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, printed, said = here(capsys, monkeypatch, *arguments)
     assert status == 2 and not printed
     assert any(word in said for word in why.split("|")) and said.count("\n") == 1
@@ -99,16 +127,18 @@ def test_check_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
 
 def children(pid: int) -> set[int]:
-    return {int(word) for task in Path(f"/proc/{pid}/task").iterdir()
-            for word in (task / "children").read_text().split()}
+    return {
+        int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()
+    }
 
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_interrupted_it_leaves_nothing(isolated: bool, tmp_path: Path) -> None:
     """Ctrl-C in the middle: status 130, no process, no file."""
     arguments = ["--requests", "200000", "--backing", "uffd-window", *(["--isolated"] if isolated else [])]
-    started = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "TMPDIR": str(tmp_path)})
+    started = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     deadline, family = time.monotonic() + 60, set[int]()
     while isolated and time.monotonic() < deadline and not family:
         family = {inner for child in children(started.pid) for inner in children(child)} or family

@@ -123,14 +123,16 @@ def raiser(host: HostSide, *_: Any) -> None:
     raise RuntimeError("so much for that")
 
 
-@pytest.mark.parametrize(("device", "why"), [
-    (silent, "said nothing for 1 s"), (liar, "no progress"), (raiser, "so much for that")])
+@pytest.mark.parametrize(
+    ("device", "why"), [(silent, "said nothing for 1 s"), (liar, "no progress"), (raiser, "so much for that")]
+)
 def test_a_device_that_misbehaves_ends_the_run_with_a_report(
-    device: Any, why: str, monkeypatch: pytest.MonkeyPatch,
+    device: Any,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run_isolated, "serve_block", device)
-    with ready(replace(PLAN, patience=1)) as (machine, _, _), \
-            pytest.raises(GuestStopped, match=f"(?s){why}"):
+    with ready(replace(PLAN, patience=1)) as (machine, _, _), pytest.raises(GuestStopped, match=f"(?s){why}"):
         machine.run()
 
 

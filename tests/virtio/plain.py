@@ -91,8 +91,9 @@ class PlainDevice:
             if any(page in self.private for page in range(addr // PAGE_SIZE, (addr + length - 1) // PAGE_SIZE + 1)):
                 raise NeedsReset("private")
         last, length = writable[-1]
-        return Asked(head, self._read(first(readable, 16)), after(readable, 16), first(writable, bytes_in - 1),
-                     last + length - 1)
+        return Asked(
+            head, self._read(first(readable, 16)), after(readable, 16), first(writable, bytes_in - 1), last + length - 1
+        )
 
     def _good(self, addr: int, length: int) -> None:
         if length == 0 or addr + length > len(self.memory):
@@ -143,10 +144,10 @@ class PlainDevice:
             if length == 0 or length % SECTOR or sector * SECTOR + length > len(self.disk):
                 status = IOERR
             elif kind == IN:
-                self._write(segments, bytes(self.disk[sector * SECTOR:sector * SECTOR + length]))
+                self._write(segments, bytes(self.disk[sector * SECTOR : sector * SECTOR + length]))
                 filled = length
             else:
-                self.disk[sector * SECTOR:sector * SECTOR + length] = self._read(segments)
+                self.disk[sector * SECTOR : sector * SECTOR + length] = self._read(segments)
         elif kind == GET_ID:
             if size(one.into) < 20:
                 status = IOERR
@@ -168,15 +169,15 @@ class PlainDevice:
         if any(count > 8192 or (sector + count) * SECTOR > len(self.disk) for sector, count, _ in ranges):
             return IOERR
         for sector, count, _ in ranges if kind == ZEROES else ():
-            self.disk[sector * SECTOR:(sector + count) * SECTOR] = bytes(count * SECTOR)
+            self.disk[sector * SECTOR : (sector + count) * SECTOR] = bytes(count * SECTOR)
         return OK
 
     def _read(self, segments: Segments) -> bytes:
-        return b"".join(self.memory[addr:addr + length] for addr, length in segments)
+        return b"".join(self.memory[addr : addr + length] for addr, length in segments)
 
     def _write(self, segments: Segments, data: bytes) -> None:
         for addr, length in segments:
-            self.memory[addr:addr + length] = data[:length]
+            self.memory[addr : addr + length] = data[:length]
             data = data[length:]
 
 

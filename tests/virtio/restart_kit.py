@@ -61,13 +61,13 @@ class SharedView(VectoredFake):
         for place in range(count):
             self.step()
             super().scatter(places[:, place:], 1, data)
-            data = data[places[1, place]:]
+            data = data[places[1, place] :]
         self.step()
 
     def transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
         for done in range(len(runs)):
             self.step()
-            if not super().transfer(fd, runs[done:done + 1], places):
+            if not super().transfer(fd, runs[done : done + 1], places):
                 return done
         return len(runs)
 
@@ -188,7 +188,7 @@ class Guest:
             place = self._slots + SLOT * made.slot
             self.view.write(place + 64, request(made.kind, made.sector) + made.data)
             status = place + SLOT - 64
-            self.view.write(status, b"\xEE")
+            self.view.write(status, b"\xee")
             readable = [(place + 64, 16), *([(place + 80, len(made.data))] if made.data else [])]
             writable = [*([(place + 80, made.length)] if made.length else []), (status, 1)]
             table = place if self.dice.random() < 0.4 else None  # the first 64 bytes: a table of up to four
@@ -210,8 +210,10 @@ class Guest:
             return Pending(kind, slot, 0, b"", 0, dict(self.content))
         count = self.dice.randint(1, MOST)
         sector = self.dice.randrange(SECTORS - count)
-        if any(sector < other.sector + sectors(other) and other.sector < sector + count and OUT in (kind, other.kind)
-               for other in busy):
+        if any(
+            sector < other.sector + sectors(other) and other.sector < sector + count and OUT in (kind, other.kind)
+            for other in busy
+        ):
             return None
         data = self.dice.randbytes(count * SECTOR) if kind == OUT else b""
         for n, one in blocks(sector, data):
@@ -279,4 +281,4 @@ def sectors(pending: Pending) -> int:
 
 
 def blocks(sector: int, data: bytes) -> list[tuple[int, bytes]]:
-    return [(sector + at // SECTOR, data[at:at + SECTOR]) for at in range(0, len(data), SECTOR)]
+    return [(sector + at // SECTOR, data[at : at + SECTOR]) for at in range(0, len(data), SECTOR)]

@@ -29,8 +29,11 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import Refused
 
-GET_ID, DISCARD, ZEROES = (virtio_blk.VIRTIO_BLK_T_GET_ID, virtio_blk.VIRTIO_BLK_T_DISCARD,
-                           virtio_blk.VIRTIO_BLK_T_WRITE_ZEROES)
+GET_ID, DISCARD, ZEROES = (
+    virtio_blk.VIRTIO_BLK_T_GET_ID,
+    virtio_blk.VIRTIO_BLK_T_DISCARD,
+    virtio_blk.VIRTIO_BLK_T_WRITE_ZEROES,
+)
 
 image, disk, rig = pytest.fixture(image_file), pytest.fixture(image_disk), pytest.fixture(plain_rig)
 
@@ -47,7 +50,7 @@ def test_write_reaches_the_image_and_nothing_else(rig: Rig, image: int) -> None:
     before = os.pread(image, 1 << 20, 0)
     data = bytes(range(256)) * 4
     assert rig.do(OUT, 5, data) == (OK, b"", 1)
-    assert os.pread(image, 1 << 20, 0) == before[:5 * SECTOR] + data + before[5 * SECTOR + 1024:]
+    assert os.pread(image, 1 << 20, 0) == before[: 5 * SECTOR] + data + before[5 * SECTOR + 1024 :]
 
 
 @pytest.mark.parametrize("indirect", [False, True])
@@ -91,19 +94,34 @@ def test_requests_of_a_batch_act_in_order(rig: Rig) -> None:
     assert (between.data, after.data) == (first, second)
 
 
-@pytest.mark.parametrize(("kind", "sector", "out", "into", "status"), [
-    (IN, 128, b"", 512, IOERR), (IN, 127, b"", 1024, IOERR), (IN, -1, b"", 512, IOERR), (IN, 1 << 55, b"", 512, IOERR),
-    (OUT, 128, bytes(512), 0, IOERR), (OUT, 0, bytes(100), 0, IOERR), (OUT, 0, b"", 0, IOERR), (IN, 0, b"", 0, IOERR),
-    (IN, 0, b"", 700, IOERR), (GET_ID, 0, b"", 19, IOERR), (DISCARD, 0, b"", 0, IOERR),
-    (DISCARD, 0, bytes(15), 0, IOERR), (ZEROES, 0, bytes(17 * 16), 0, IOERR), (2, 0, b"", 0, UNSUPP),
-    (99, 0, bytes(64), 64, UNSUPP), (-1, 0, b"", 512, UNSUPP), (32, 0, b"", 512, UNSUPP),
-    (1 << 31, 0, b"", 512, UNSUPP),
-])
+@pytest.mark.parametrize(
+    ("kind", "sector", "out", "into", "status"),
+    [
+        (IN, 128, b"", 512, IOERR),
+        (IN, 127, b"", 1024, IOERR),
+        (IN, -1, b"", 512, IOERR),
+        (IN, 1 << 55, b"", 512, IOERR),
+        (OUT, 128, bytes(512), 0, IOERR),
+        (OUT, 0, bytes(100), 0, IOERR),
+        (OUT, 0, b"", 0, IOERR),
+        (IN, 0, b"", 0, IOERR),
+        (IN, 0, b"", 700, IOERR),
+        (GET_ID, 0, b"", 19, IOERR),
+        (DISCARD, 0, b"", 0, IOERR),
+        (DISCARD, 0, bytes(15), 0, IOERR),
+        (ZEROES, 0, bytes(17 * 16), 0, IOERR),
+        (2, 0, b"", 0, UNSUPP),
+        (99, 0, bytes(64), 64, UNSUPP),
+        (-1, 0, b"", 512, UNSUPP),
+        (32, 0, b"", 512, UNSUPP),
+        (1 << 31, 0, b"", 512, UNSUPP),
+    ],
+)
 def test_what_is_asked_in_vain_is_answered_with_a_status(
     rig: Rig, image: int, kind: int, sector: int, out: bytes, into: int, status: int
 ) -> None:
     before = os.pread(image, 1 << 20, 0)
-    assert rig.do(kind, sector, out, into) == (status, b"\xEE" * into, int(into == 0))
+    assert rig.do(kind, sector, out, into) == (status, b"\xee" * into, int(into == 0))
     assert os.pread(image, 1 << 20, 0) == before
     assert rig.do(FLUSH, 0)[0] == OK
 
@@ -117,7 +135,7 @@ def test_the_last_sector_can_be_used(rig: Rig) -> None:
 def test_identity(rig: Rig) -> None:
     assert rig.do(GET_ID, 0, into=20) == (OK, b"disk-1".ljust(20, b"\0"), 21)
     status, data, used = rig.do(GET_ID, 0, into=30)
-    assert (status, data, used) == (OK, b"disk-1".ljust(20, b"\0") + b"\xEE" * 10, 20)
+    assert (status, data, used) == (OK, b"disk-1".ljust(20, b"\0") + b"\xee" * 10, 20)
 
 
 def test_write_zeroes(rig: Rig, image: int) -> None:
@@ -128,10 +146,17 @@ def test_write_zeroes(rig: Rig, image: int) -> None:
     assert after[:1024] + after[1536:5120] + after[6144:] == before[:1024] + before[1536:5120] + before[6144:]
 
 
-@pytest.mark.parametrize(("kind", "bad", "status"), [
-    (ZEROES, (127, 2, 0), IOERR), (ZEROES, ((1 << 64) - 1, 1, 0), IOERR), (ZEROES, (0, 8193, 0), IOERR),
-    (ZEROES, (0, 1, 2), UNSUPP), (DISCARD, (0, 1, 1), UNSUPP), (DISCARD, (200, 1, 0), IOERR),
-])
+@pytest.mark.parametrize(
+    ("kind", "bad", "status"),
+    [
+        (ZEROES, (127, 2, 0), IOERR),
+        (ZEROES, ((1 << 64) - 1, 1, 0), IOERR),
+        (ZEROES, (0, 8193, 0), IOERR),
+        (ZEROES, (0, 1, 2), UNSUPP),
+        (DISCARD, (0, 1, 1), UNSUPP),
+        (DISCARD, (200, 1, 0), IOERR),
+    ],
+)
 def test_one_bad_range_and_none_is_touched(
     rig: Rig, image: int, kind: int, bad: tuple[int, int, int], status: int
 ) -> None:
@@ -258,11 +283,21 @@ def test_status_and_features_in_the_order_of_the_specification(disk: Disk) -> No
         device.process(0)
 
 
-@pytest.mark.parametrize("ring", [
-    Ring(3, 0, 4096, 8192), Ring(0, 0, 4096, 8192), Ring(512, 0, 16384, 32768), Ring(16, 8, 4096, 8192),
-    Ring(16, 0, 4097, 8192), Ring(16, 0, 4096, 8194), Ring(16, (1 << 20) - 16, 4096, 8192), Ring(16, 0, 4096, 1 << 20),
-    Ring(16, 0, -2, 8192), Ring(16, 0, (1 << 20) - 36, 8192),
-])
+@pytest.mark.parametrize(
+    "ring",
+    [
+        Ring(3, 0, 4096, 8192),
+        Ring(0, 0, 4096, 8192),
+        Ring(512, 0, 16384, 32768),
+        Ring(16, 8, 4096, 8192),
+        Ring(16, 0, 4097, 8192),
+        Ring(16, 0, 4096, 8194),
+        Ring(16, (1 << 20) - 16, 4096, 8192),
+        Ring(16, 0, 4096, 1 << 20),
+        Ring(16, 0, -2, 8192),
+        Ring(16, 0, (1 << 20) - 36, 8192),
+    ],
+)
 def test_a_ring_that_cannot_be_is_refused(disk: Disk, ring: Ring) -> None:
     device = BlockDevice(FakeView(1 << 20), disk)
     with pytest.raises(Refused):

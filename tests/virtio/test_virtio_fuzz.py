@@ -60,9 +60,10 @@ class Dice:
             data = b"".join(struct.pack("<QII", *one) for one in ranges)
         header = struct.pack("<IIQ", kind, 0, self.below(IMAGE // 512 + 1)) + data
         readable, writable = self.place(len(header)), self.place(into + 1)
-        memory[readable:readable + len(header)] = header
+        memory[readable : readable + len(header)] = header
         return [(*part, 0) for part in self.cut(readable, len(header))] + [
-            (*part, 2) for part in self.cut(writable, into + 1)]
+            (*part, 2) for part in self.cut(writable, into + 1)
+        ]
 
     def link(self, memory: bytearray, table: int, parts: list[tuple[int, int, int]], indices: list[int]) -> None:
         for (gpa, length, flags), index, after in zip(parts, indices, [*indices[1:], -1], strict=True):
@@ -157,6 +158,7 @@ def test_the_window_makes_no_difference(disk: Disk) -> None:
     except Unavailable as missing:
         require(False, str(missing))
         return
+
     def window(content: bytes, private: set[int]) -> tuple[HostView, Callable[[], bytes]]:
         for page in range(MEMORY // PAGE_SIZE):
             if memory.is_shared(page) == (page in private):
@@ -179,7 +181,7 @@ def test_pages_of_pure_noise_do_no_harm(disk: Disk) -> None:
         view = FakeView(MEMORY)
         view.bytes[:] = np.frombuffer(rng.bytes(MEMORY), np.uint8)
         ring = Ring.placed(int(rng.choice(SIZES)), 0)
-        noise = view.bytes[ring.desc:ring.desc + 16 * ring.size].view("<u2")
+        noise = view.bytes[ring.desc : ring.desc + 16 * ring.size].view("<u2")
         noise[:] = rng.choice([0, 1, 2, 3, 4, 16, 512, 0xFFFF], len(noise))
         used = int.from_bytes(view.read(ring.used + 2, 2), "little")
         view.write(ring.avail + 2, (used + 1 & 0xFFFF).to_bytes(2, "little"))

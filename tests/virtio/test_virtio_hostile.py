@@ -76,13 +76,19 @@ BAD: dict[str, tuple[str, Callable[[Rig, Posted], object]]] = {
     "zero length": ("zero length", lambda r, p: poke(r, p.head + 1, len=0)),
     "header of zero length": ("zero length", lambda r, p: poke(r, p.head, len=0)),
     "absurd length": ("beyond the memory", lambda r, p: poke(r, p.head + 1, len=0xFFFFFFFF)),
-    "absurd length that fits": ("more than the device takes", 
-                               lambda r, p: poke(r, p.head + 1, addr=0, len=(32 << 20) + 1)),
+    "absurd length that fits": (
+        "more than the device takes",
+        lambda r, p: poke(r, p.head + 1, addr=0, len=(32 << 20) + 1),
+    ),
     "status readable": ("follows a device-writable", lambda r, p: poke(r, p.head + 2, flags=0)),
     "nothing writable": ("no writable byte", lambda r, p: readable(r, p.head + 1, p.head + 2)),
     "status missing": ("no writable byte", lambda r, p: poke(r, p.head, flags=0)),
-    "readable after writable": ("follows a device-writable", lambda r, p: table(
-        r, p, (a(r), 16, Next, 1), (a(r), 1, Write | Next, 2), (a(r), 512, Next, 3), (a(r), 1, Write, 0))),
+    "readable after writable": (
+        "follows a device-writable",
+        lambda r, p: table(
+            r, p, (a(r), 16, Next, 1), (a(r), 1, Write | Next, 2), (a(r), 512, Next, 3), (a(r), 1, Write, 0)
+        ),
+    ),
     "all writable": ("header lacks 16", lambda r, p: poke(r, p.head, flags=Next | Write, next=p.head + 1)),
     "short header": ("header lacks 1 ", lambda r, p: poke(r, p.head, len=15)),
     "indirect and next": ("has a next one", lambda r, p: poke(r, p.head, flags=Indirect | Next)),
@@ -91,11 +97,15 @@ BAD: dict[str, tuple[str, Callable[[Rig, Posted], object]]] = {
     "indirect of no size": ("zero length", lambda r, p: poke(r, p.head, flags=Indirect, len=0)),
     "indirect too long": ("17 descriptors", lambda r, p: table(r, p, (a(r), 16, 0, 0), length=16 * 17)),
     "indirect of absurd size": ("descriptors", lambda r, p: poke(r, p.head, flags=Indirect, addr=0, len=1 << 20)),
-    "indirect beyond the memory": ("beyond", 
-                                   lambda r, p: poke(r, p.head, flags=Indirect, addr=r.view.size - 16, len=32)),
+    "indirect beyond the memory": (
+        "beyond",
+        lambda r, p: poke(r, p.head, flags=Indirect, addr=r.view.size - 16, len=32),
+    ),
     "indirect in indirect": ("indirect itself", lambda r, p: table(r, p, (a(r), 16, Indirect, 0))),
-    "second entry indirect": ("indirect itself", 
-                              lambda r, p: table(r, p, (a(r), 16, Next, 1), (a(r), 16, Indirect, 0))),
+    "second entry indirect": (
+        "indirect itself",
+        lambda r, p: table(r, p, (a(r), 16, Next, 1), (a(r), 16, Indirect, 0)),
+    ),
     "indirect loop": ("second time", lambda r, p: table(r, p, (a(r), 16, Next, 1), (a(r), 16, Next, 0))),
     "indirect next out of range": ("descriptor 1,", lambda r, p: table(r, p, (a(r), 16, Next, 1))),
     "indirect entry of no length": ("zero length", lambda r, p: table(r, p, (a(r), 16, Next, 1), (a(r), 0, Write, 0))),
@@ -138,7 +148,7 @@ def test_a_bad_chain_stops_the_device_and_its_batch_leaves_no_trace(image: int, 
     error = refused(rig, what)
     heads = {"head out of range": 16, "head far out of range": 0xFFFF, "same head again": 0}
     assert error.queue == 0 and error.head == heads.get(name, bad.head)
-    assert good.data == b"\xEE" * 512
+    assert good.data == b"\xee" * 512
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -171,20 +181,24 @@ def test_the_avail_index_cannot_run_ahead(rig: Rig, jump: int) -> None:
 
 def paged(rig: Rig, private: str) -> int:
     """A write and a read, each part on a page of its own; the page that becomes private."""
-    pages = {name: rig.arena.take(PAGE_SIZE, PAGE_SIZE) for name in (
-        "header", "data out", "status", "read header", "data in", "second page", "read status", "table")}
+    pages = {
+        name: rig.arena.take(PAGE_SIZE, PAGE_SIZE)
+        for name in ("header", "data out", "status", "read header", "data in", "second page", "read status", "table")
+    }
     rig.view.write(pages["header"], request(OUT, 1))
     rig.view.write(pages["read header"], request(IN, 0))
     driver = rig.drivers[0]
     driver.add_chain([(pages["header"], 16), (pages["data out"], 512)], [(pages["status"], 1)])
     half = pages["second page"] - 512
-    driver.add_chain([(pages["read header"], 16)], [(pages["data in"], 512), (half, 1024), (pages["read status"], 1)],
-                     pages["table"])
+    driver.add_chain(
+        [(pages["read header"], 16)], [(pages["data in"], 512), (half, 1024), (pages["read status"], 1)], pages["table"]
+    )
     return pages[private]
 
 
-@pytest.mark.parametrize("part", [
-    "header", "data out", "status", "read header", "data in", "second page", "read status", "table"])
+@pytest.mark.parametrize(
+    "part", ["header", "data out", "status", "read header", "data in", "second page", "read status", "table"]
+)
 def test_a_private_page_is_found_before_anything_moves(disk: Disk, part: str) -> None:
     view = FakeView(1 << 20)
     rig = Rig(view, disk)

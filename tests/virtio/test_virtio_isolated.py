@@ -60,10 +60,11 @@ def start(memory: PrivateMemory, image: int) -> HostProcess:
 
 def add(guest: GuestView, driver: Driver, kind: int, data_at: int = BUFFERS) -> None:
     """A request of a page for sector 8, its header and status in the page before the buffers."""
-    guest.write(BUFFERS - 64, request(kind, 8) + b"\xEE")
+    guest.write(BUFFERS - 64, request(kind, 8) + b"\xee")
     data = [(data_at, PAGE_SIZE)]
-    driver.add_chain([(BUFFERS - 64, 16), *(data if kind == OUT else [])],
-                     [*(data if kind == IN else []), (BUFFERS - 48, 1)])
+    driver.add_chain(
+        [(BUFFERS - 64, 16), *(data if kind == OUT else [])], [*(data if kind == IN else []), (BUFFERS - 48, 1)]
+    )
     driver.publish()
 
 

@@ -67,16 +67,24 @@ class DriverAndDevice(RuleBasedStateMachine):
         """Buffers from the beginning again."""
         self.rig.arena = Arena(self.rig.start)
 
-    @rule(queue=queues, kind=kinds, sector=st.integers(0, SECTORS + 1), count=st.integers(1, 4), cuts=cuts,
-          indirect=st.booleans(), data=st.binary(min_size=1, max_size=8))
-    def post(self, queue: int, kind: int, sector: int, count: int, cuts: list[int], indirect: bool,
-             data: bytes) -> None:
+    @rule(
+        queue=queues,
+        kind=kinds,
+        sector=st.integers(0, SECTORS + 1),
+        count=st.integers(1, 4),
+        cuts=cuts,
+        indirect=st.booleans(),
+        data=st.binary(min_size=1, max_size=8),
+    )
+    def post(
+        self, queue: int, kind: int, sector: int, count: int, cuts: list[int], indirect: bool, data: bytes
+    ) -> None:
         room = self.rig.drivers[queue].free
         if not room or (not indirect and 2 * len(cuts) + 2 > room):
             return
         out, into = b"", {IN: count * SECTOR, VIRTIO_BLK_T_GET_ID: 20}.get(kind, 0)
         if kind == OUT:
-            out = (data * (count * SECTOR))[:count * SECTOR]
+            out = (data * (count * SECTOR))[: count * SECTOR]
         elif kind == VIRTIO_BLK_T_WRITE_ZEROES:
             out = sector.to_bytes(8, "little") + count.to_bytes(4, "little") + bytes(4)
         posted = self.rig.post(kind, sector, out, into, queue, indirect, cuts)
@@ -104,16 +112,19 @@ class DriverAndDevice(RuleBasedStateMachine):
     def _apply(self, asked: Expected) -> tuple[int, bytes, int]:
         """Status, data and used length of a request, done on the model."""
         start, kind = asked.sector * SECTOR, asked.kind
-        length = int.from_bytes(asked.data[8:12], "little") * SECTOR if kind == VIRTIO_BLK_T_WRITE_ZEROES else (
-            len(asked.data) + asked.into)
+        length = (
+            int.from_bytes(asked.data[8:12], "little") * SECTOR
+            if kind == VIRTIO_BLK_T_WRITE_ZEROES
+            else (len(asked.data) + asked.into)
+        )
         if kind in (IN, OUT, VIRTIO_BLK_T_WRITE_ZEROES) and start + length > len(self.model):
-            return IOERR, b"\xEE" * asked.into, int(asked.into == 0)
+            return IOERR, b"\xee" * asked.into, int(asked.into == 0)
         if kind == IN:
-            return OK, bytes(self.model[start:start + length]), length + 1
+            return OK, bytes(self.model[start : start + length]), length + 1
         if kind == VIRTIO_BLK_T_GET_ID:
             return OK, self.rig.disk.identity, 21
         if kind in (OUT, VIRTIO_BLK_T_WRITE_ZEROES):
-            self.model[start:start + length] = asked.data if kind == OUT else bytes(length)
+            self.model[start : start + length] = asked.data if kind == OUT else bytes(length)
         return OK, b"", 1
 
     @invariant()
@@ -131,5 +142,6 @@ class DriverAndDevice(RuleBasedStateMachine):
 
 
 TestDriverAndDevice = DriverAndDevice.TestCase
-TestDriverAndDevice.settings = settings(max_examples=2000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 80,
-                                        stateful_step_count=60, deadline=None)
+TestDriverAndDevice.settings = settings(
+    max_examples=2000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 80, stateful_step_count=60, deadline=None
+)

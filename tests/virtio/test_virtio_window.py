@@ -34,8 +34,11 @@ def memory() -> Iterator[PrivateMemory]:
 def test_the_device_serves_through_the_window(memory: PrivateMemory, disk: Disk, image: int) -> None:
     rig = Rig(memory.window, disk)
     data = os.urandom(6000 // 512 * 512)
-    posts = [rig.post(OUT, 4, data, cuts=(16, 700)), rig.post(IN, 4, into=len(data), indirect=True, cuts=(4000,)),
-             *(rig.post(IN, n, into=512) for n in range(3))]
+    posts = [
+        rig.post(OUT, 4, data, cuts=(16, 700)),
+        rig.post(IN, 4, into=len(data), indirect=True, cuts=(4000,)),
+        *(rig.post(IN, n, into=512) for n in range(3)),
+    ]
     processed, used = rig.serve()
     assert processed.completed == 5 == len(used) and [post.status for post in posts] == [OK] * 5
     assert posts[1].data == data == os.pread(image, len(data), 4 * 512)
@@ -63,9 +66,9 @@ def test_a_page_taken_back_stops_it_without_a_trace(memory: PrivateMemory, disk:
 def test_a_number_grows_in_place_and_nothing_beside_it(memory: PrivateMemory, old: int, amount: int) -> None:
     window = memory.window
     assert isinstance(window, VectoredView)
-    window.write(64, b"\x11\xFF" + old.to_bytes(2, "little") + b"\x22\x33")
+    window.write(64, b"\x11\xff" + old.to_bytes(2, "little") + b"\x22\x33")
     window.add16(66, amount)
-    assert window.read(64, 6) == b"\x11\xFF" + ((old + amount) & 0xFFFF).to_bytes(2, "little") + b"\x22\x33"
+    assert window.read(64, 6) == b"\x11\xff" + ((old + amount) & 0xFFFF).to_bytes(2, "little") + b"\x22\x33"
 
 
 def test_a_number_in_a_private_page_stays(memory: PrivateMemory) -> None:
@@ -84,21 +87,27 @@ def columns(*places: tuple[int, int]) -> NDArray[np.int64]:
     return np.array(places, np.int64).T.copy()
 
 
-@pytest.mark.parametrize("places", [
-    [], [(100, 5)], [(100, 5), (3, 2), (4000, 300), (100, 5)], [(n * 96, 3) for n in range(3000)],
-    [(0, 300_000), (9, 1)],
-])
+@pytest.mark.parametrize(
+    "places",
+    [
+        [],
+        [(100, 5)],
+        [(100, 5), (3, 2), (4000, 300), (100, 5)],
+        [(n * 96, 3) for n in range(3000)],
+        [(0, 300_000), (9, 1)],
+    ],
+)
 def test_many_places_at_once_are_what_they_are_one_by_one(memory: PrivateMemory, places: list[tuple[int, int]]) -> None:
     window = memory.window
     window.write(0, np.random.default_rng(3).bytes(window.size))
     before = window.read(0, window.size)
     target = np.zeros(sum(length for _, length in places), np.uint8)
     window.gather(columns(*places, (0, 1)), len(places), target)
-    assert target.tobytes() == b"".join(before[start:start + length] for start, length in places)
+    assert target.tobytes() == b"".join(before[start : start + length] for start, length in places)
     window.scatter(columns(*places, (0, 1)), len(places), ~target)
     expected = bytearray(before)
     for start, length in places:
-        expected[start:start + length] = bytes(255 - byte for byte in before[start:start + length])
+        expected[start : start + length] = bytes(255 - byte for byte in before[start : start + length])
     assert window.read(0, window.size) == expected
 
 

@@ -22,10 +22,22 @@ from pagewarden.vocab import PAGE_SIZE, PrivateAccess
 SECTOR = virtio_blk.SECTOR
 IN, OUT, FLUSH = virtio_blk.VIRTIO_BLK_T_IN, virtio_blk.VIRTIO_BLK_T_OUT, virtio_blk.VIRTIO_BLK_T_FLUSH
 OK, IOERR, UNSUPP = virtio_blk.VIRTIO_BLK_S_OK, virtio_blk.VIRTIO_BLK_S_IOERR, virtio_blk.VIRTIO_BLK_S_UNSUPP
-INDIRECT, EVENT, V1 = (1 << bit for bit in (virtio.VIRTIO_F_INDIRECT_DESC, virtio.VIRTIO_F_EVENT_IDX,
-                                            virtio.VIRTIO_F_VERSION_1))
-DEFAULT = V1 | INDIRECT | EVENT | sum(1 << bit for bit in (
-    virtio_blk.VIRTIO_BLK_F_FLUSH, virtio_blk.VIRTIO_BLK_F_DISCARD, virtio_blk.VIRTIO_BLK_F_WRITE_ZEROES))
+INDIRECT, EVENT, V1 = (
+    1 << bit for bit in (virtio.VIRTIO_F_INDIRECT_DESC, virtio.VIRTIO_F_EVENT_IDX, virtio.VIRTIO_F_VERSION_1)
+)
+DEFAULT = (
+    V1
+    | INDIRECT
+    | EVENT
+    | sum(
+        1 << bit
+        for bit in (
+            virtio_blk.VIRTIO_BLK_F_FLUSH,
+            virtio_blk.VIRTIO_BLK_F_DISCARD,
+            virtio_blk.VIRTIO_BLK_F_WRITE_ZEROES,
+        )
+    )
+)
 
 
 class FakeView:
@@ -52,11 +64,11 @@ class FakeView:
 
     def read(self, offset: int, length: int) -> bytes:
         self._check(offset, length)
-        return self.bytes[offset:offset + length].tobytes()
+        return self.bytes[offset : offset + length].tobytes()
 
     def write(self, offset: int, data: Buffer) -> None:
         self._check(offset, len(data))
-        self.bytes[offset:offset + len(data)] = np.frombuffer(data, np.uint8)
+        self.bytes[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
 
     def read_into(self, offset: int, target: Buffer) -> None:
         memoryview(target).cast("B")[:] = self.read(offset, len(target))
@@ -66,7 +78,7 @@ class FakeView:
         parts = []
         for offset, length in segments:
             good = self.answering(offset, length)
-            parts.append(self.bytes[offset:offset + good].data)
+            parts.append(self.bytes[offset : offset + good].data)
             if good < length:
                 return parts, offset + good
         return parts, None
@@ -91,7 +103,7 @@ class VectoredFake(FakeView):
 
     def gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
         data = b"".join([self.read(*place) for place in places[:, :count].T.tolist()])
-        target[:len(data)] = np.frombuffer(data, np.uint8)[:len(target)]
+        target[: len(data)] = np.frombuffer(data, np.uint8)[: len(target)]
 
     def scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> None:
         for offset, length in places[:, :count].T.tolist():
@@ -148,13 +160,21 @@ class Rig:
         self.device = BlockDevice(view, disk, queues, max(size, 16))
         self.device.resume(features, self.rings)
 
-    def post(self, kind: int, sector: int, out: bytes = b"", into: int = 0, queue: int = 0, indirect: bool = False,
-             cuts: Sequence[int] = ()) -> "Posted":
+    def post(
+        self,
+        kind: int,
+        sector: int,
+        out: bytes = b"",
+        into: int = 0,
+        queue: int = 0,
+        indirect: bool = False,
+        cuts: Sequence[int] = (),
+    ) -> "Posted":
         """Make a request available, its bytes cut into descriptors at these places; not yet published."""
         header = request(kind, sector) + out
         start, writable = self.arena.take(len(header)), self.arena.take(into + 1)
         self.view.write(start, header)
-        self.view.write(writable, b"\xEE" * (into + 1))
+        self.view.write(writable, b"\xee" * (into + 1))
         readable, writables = pieces(start, len(header), cuts), pieces(writable, into + 1, cuts)
         table = self.arena.take(16 * (len(readable) + len(writables)), 16) if indirect else None
         head = self.drivers[queue].add_chain(readable, writables, table)

@@ -18,8 +18,15 @@ Request = tuple[bool, int, int, int]
 
 def rows(workload: Workload) -> list[Request]:
     assert workload.time_ns is not None
-    return list(zip(workload.write.tolist(), workload.offset.tolist(), workload.length.tolist(),
-                    workload.time_ns.tolist(), strict=True))
+    return list(
+        zip(
+            workload.write.tolist(),
+            workload.offset.tolist(),
+            workload.length.tolist(),
+            workload.time_ns.tolist(),
+            strict=True,
+        )
+    )
 
 
 def line(action: str, rwbs: str, rest: str, time: str = "0.000000123", device: str = "8,0") -> str:
@@ -52,8 +59,9 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 SUMMARY = "CPU0 (8,0):\n Reads Queued:          61,     5740KiB\t Writes Queued: 85, 6454KiB\n\nTotal (8,0):\n Reads\n"
 EXAMPLES = 4000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 60
-relaxed = settings(max_examples=EXAMPLES,
-                   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+relaxed = settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @relaxed
@@ -66,11 +74,13 @@ def test_queued_requests_are_read_back(path: Path, trace: tuple[str, list[Reques
 @relaxed
 @given(trace=traces(), data=st.data())
 def test_a_mutated_request_is_read_as_it_stands_or_refused(
-    path: Path, trace: tuple[str, list[Request]], data: st.DataObject,
+    path: Path,
+    trace: tuple[str, list[Request]],
+    data: st.DataObject,
 ) -> None:
     """Whatever one changed byte does, what is loaded is what a plain pattern finds in the queued lines."""
     at = data.draw(st.integers(8, len(trace[0]) - 1))
-    text = (trace[0][:at] + data.draw(st.sampled_from("0 9-+QRWDF.,x\n\x00")) + trace[0][at + 1:])
+    text = trace[0][:at] + data.draw(st.sampled_from("0 9-+QRWDF.,x\n\x00")) + trace[0][at + 1 :]
     path.write_text(text)
     try:
         loaded = rows(load(path))
@@ -78,17 +88,29 @@ def test_a_mutated_request_is_read_as_it_stands_or_refused(
         assert re.match(rf"{re.escape(str(path))}(:\d+: found|: the trace has no)", str(error))
         return
     pattern = re.compile(r"[ \t]*\d\S*\s+\S+\s+\S+\s+(\d+)\.(\d{9})\s+\S+\s+Q\s+(F?)([RW])\S*\s+(\d+) +\+ +(\d+)(\s|$)")
-    plain = [(m[4] == "W", int(m[5]) * 512, int(m[6]) * 512, int(m[1]) * 10**9 + int(m[2]))
-             for m in map(pattern.match, text.split("\n")) if m and int(m[6])]
+    plain = [
+        (m[4] == "W", int(m[5]) * 512, int(m[6]) * 512, int(m[1]) * 10**9 + int(m[2]))
+        for m in map(pattern.match, text.split("\n"))
+        if m and int(m[6])
+    ]
     if re.search(r"(?m)^\s*\d\S*(\s+\S+){4}\s+Q\s", text):  # else the issued ones are taken
         assert loaded == plain
 
 
-@pytest.mark.parametrize(("rwbs", "rest", "reason"), [
-    ("D", "8 + 8 [x]", "discard"), ("DS", "8 + 8 [x]", "discard"), ("FWS", "[x]", "flush"), ("F", "[x]", "flush"),
-    ("FN", "[x]", "no data or passed through"), ("N", "36 (12 00 00 00 24 00 ..) [x]", "no data or passed through"),
-    ("WS", "[x]", "flush"), ("W", "0 + 0 [x]", "flush"), ("R", "[x]", "no data or passed through"),
-])
+@pytest.mark.parametrize(
+    ("rwbs", "rest", "reason"),
+    [
+        ("D", "8 + 8 [x]", "discard"),
+        ("DS", "8 + 8 [x]", "discard"),
+        ("FWS", "[x]", "flush"),
+        ("F", "[x]", "flush"),
+        ("FN", "[x]", "no data or passed through"),
+        ("N", "36 (12 00 00 00 24 00 ..) [x]", "no data or passed through"),
+        ("WS", "[x]", "flush"),
+        ("W", "0 + 0 [x]", "flush"),
+        ("R", "[x]", "no data or passed through"),
+    ],
+)
 def test_what_moves_no_data_is_counted_apart(tmp_path: Path, rwbs: str, rest: str, reason: str) -> None:
     path = tmp_path / "trace"
     path.write_text(line("Q", rwbs, rest) + line("Q", "R", "8 + 8 [x]"))
@@ -117,16 +139,24 @@ def test_several_devices_are_noted(tmp_path: Path) -> None:
 GOOD = line("Q", "R", "8 + 8 [x]")
 
 
-@pytest.mark.parametrize(("bad", "expected"), [
-    (line("Q", "R", "8 + [x]"), "SECTOR \\+ BLOCKS"), (line("Q", "R", "8 + -8 [x]"), "SECTOR \\+ BLOCKS"),
-    (line("Q", "R", "x + 8 [x]"), "SECTOR \\+ BLOCKS"), (line("Q", "R", "8 - 8 [x]"), "SECTOR \\+ BLOCKS"),
-    (line("Q", "R", "8 + 8388608 [x]"), "at most 8388607 blocks"),
-    (line("Q", "R", "36028797018963967 + 1 [x]"), "a sector"),
-    (line("Q", "R", "8 + 8 [x]", time="0.123"), "NANOSECONDS"),
-    (line("Q", "R", "8 + 8 [x]", time="123"), "NANOSECONDS"),
-    (line("Q", "R", "8 + 8 [x]", time="x.123456789"), "NANOSECONDS"), (line("Q", "ZZ", "8 + 8 [x]"), "RWBS"),
-    ("  8,0 1 2\n", "DEV CPU"), ("nonsense\n", "DEV CPU"), ("  8,0 1 7 0.000000123 697 Q\n", "DEV CPU"),
-])
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        (line("Q", "R", "8 + [x]"), "SECTOR \\+ BLOCKS"),
+        (line("Q", "R", "8 + -8 [x]"), "SECTOR \\+ BLOCKS"),
+        (line("Q", "R", "x + 8 [x]"), "SECTOR \\+ BLOCKS"),
+        (line("Q", "R", "8 - 8 [x]"), "SECTOR \\+ BLOCKS"),
+        (line("Q", "R", "8 + 8388608 [x]"), "at most 8388607 blocks"),
+        (line("Q", "R", "36028797018963967 + 1 [x]"), "a sector"),
+        (line("Q", "R", "8 + 8 [x]", time="0.123"), "NANOSECONDS"),
+        (line("Q", "R", "8 + 8 [x]", time="123"), "NANOSECONDS"),
+        (line("Q", "R", "8 + 8 [x]", time="x.123456789"), "NANOSECONDS"),
+        (line("Q", "ZZ", "8 + 8 [x]"), "RWBS"),
+        ("  8,0 1 2\n", "DEV CPU"),
+        ("nonsense\n", "DEV CPU"),
+        ("  8,0 1 7 0.000000123 697 Q\n", "DEV CPU"),
+    ],
+)
 def test_a_bad_line_is_named(tmp_path: Path, bad: str, expected: str) -> None:
     path = tmp_path / "trace"
     path.write_text(GOOD + bad + GOOD)

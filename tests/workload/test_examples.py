@@ -10,10 +10,15 @@ from pagewarden.workload import load
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-@pytest.mark.parametrize(("name", "form", "requests", "size", "writes"), [
-    ("randrw.iolog", "fio iolog v2", 2000, 187293696, 831), ("sequential.iolog", "fio iolog v3", 768, 96 << 20, 0),
-    ("ext4.blkparse", "blkparse", 284, 40622 << 10, 148), ("mixed.fio", "fio job", 2012, None, None),
-])
+@pytest.mark.parametrize(
+    ("name", "form", "requests", "size", "writes"),
+    [
+        ("randrw.iolog", "fio iolog v2", 2000, 187293696, 831),
+        ("sequential.iolog", "fio iolog v3", 768, 96 << 20, 0),
+        ("ext4.blkparse", "blkparse", 284, 40622 << 10, 148),
+        ("mixed.fio", "fio job", 2012, None, None),
+    ],
+)
 def test_an_example(name: str, form: str, requests: int, size: int | None, writes: int | None) -> None:
     """Bytes of ext4.blkparse: its own summary says 8239 KiB read and 32383 KiB written."""
     workload = load(EXAMPLES / name)

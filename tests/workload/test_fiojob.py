@@ -50,10 +50,22 @@ def test_mixed_sizes_with_a_map_do_not_overlap_within_a_pass(tmp_path: Path) -> 
     assert workload.bytes == 4 << 20
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("4096", 4096), ("4k", 4096), ("4K", 4096), ("4kb", 4096), ("4kB", 4096), ("4kib", 4000), ("4KiB", 4000),
-    ("0x1000", 4096), ("1m", 1 << 20), ("1mib", 10**6), ("512b", 512),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4096", 4096),
+        ("4k", 4096),
+        ("4K", 4096),
+        ("4kb", 4096),
+        ("4kB", 4096),
+        ("4kib", 4000),
+        ("4KiB", 4000),
+        ("0x1000", 4096),
+        ("1m", 1 << 20),
+        ("1mib", 10**6),
+        ("512b", 512),
+    ],
+)
 def test_units_are_fio_s(tmp_path: Path, text: str, value: int) -> None:
     assert job(tmp_path, f"bs={text}", "size=8m", "number_ios=1").length.tolist() == [value]
 
@@ -67,8 +79,10 @@ def test_kb_base(tmp_path: Path) -> None:
 
 def test_globals_sections_comments_and_the_last_value(tmp_path: Path) -> None:
     path = tmp_path / "job.fio"
-    path.write_text("# first\n[global]\nbs=8k ; behind\nsize=16k # too\n[a]\nrw=write\n[global]\nbs=16k\n[b]\nrw=read\n"
-                    "rw=write\n\tsize=32k\n")
+    path.write_text(
+        "# first\n[global]\nbs=8k ; behind\nsize=16k # too\n[a]\nrw=write\n[global]\nbs=16k\n[b]\nrw=read\n"
+        "rw=write\n\tsize=32k\n"
+    )
     workload = load(path)
     assert workload.length.tolist() == [8192, 16384, 8192, 16384]  # the jobs take turns
     assert workload.write.all()
@@ -76,8 +90,10 @@ def test_globals_sections_comments_and_the_last_value(tmp_path: Path) -> None:
 
 def test_copies_offsets_depth_and_stonewall(tmp_path: Path) -> None:
     path = tmp_path / "job.fio"
-    path.write_text("[a]\nioengine=libaio\niodepth=8\nnumjobs=2\nsize=8k\noffset_increment=1m\n"
-                    "[b]\nstonewall\nioengine=libaio\niodepth=3\nsize=4k\nrw=write\n")
+    path.write_text(
+        "[a]\nioengine=libaio\niodepth=8\nnumjobs=2\nsize=8k\noffset_increment=1m\n"
+        "[b]\nstonewall\nioengine=libaio\niodepth=3\nsize=4k\nrw=write\n"
+    )
     workload = load(path)
     assert workload.offset.tolist() == [0, 1 << 20, 4096, (1 << 20) + 4096, 0]
     assert workload.write.tolist() == [False] * 4 + [True]
@@ -95,10 +111,18 @@ def test_the_same_seed_gives_the_same_requests(tmp_path: Path) -> None:
     assert two.offset[0::2].tolist() != two.offset[1::2].tolist()
 
 
-@pytest.mark.parametrize(("lines", "reads"), [
-    (["rwmixread=100"], 1.0), (["rwmixread=0"], 0.0), ([], 0.5), (["rwmixread=70"], 0.7), (["rwmixwrite=70"], 0.3),
-    (["rwmixread=90", "rwmixwrite=70"], 0.3), (["rwmixwrite=70", "rwmixread=90"], 0.9),
-])
+@pytest.mark.parametrize(
+    ("lines", "reads"),
+    [
+        (["rwmixread=100"], 1.0),
+        (["rwmixread=0"], 0.0),
+        ([], 0.5),
+        (["rwmixread=70"], 0.7),
+        (["rwmixwrite=70"], 0.3),
+        (["rwmixread=90", "rwmixwrite=70"], 0.3),
+        (["rwmixwrite=70", "rwmixread=90"], 0.9),
+    ],
+)
 def test_the_mix(tmp_path: Path, lines: list[str], reads: float) -> None:
     workload = job(tmp_path, "rw=rw", "size=64m", *lines)
     assert 1 - workload.write.mean() == pytest.approx(reads, abs=0.02 if 0 < reads < 1 else 0)
@@ -126,25 +150,58 @@ def test_a_split_s_shares(tmp_path: Path) -> None:
     assert shares == pytest.approx([0.10, 0.45, 0.45], abs=0.02)
 
 
-@pytest.mark.parametrize(("line", "expected"), [
-    ("rw=trim", "rw as one of"), ("rw=randread:8", "rw as one of"), ("rw", "rw as one of"),
-    ("bs=1.5k", "bs as a whole number"), ("bs=4x", "bs as a whole number"), ("bs=0", "bs as a whole number"),
-    ("bs=-4k", "bs as a whole number"), ("bs=5g", "bs as"), ("bs=(4*1024)", "bs as"),
-    ("bs=4k,4k,4k,4k", "at most three"), ("bs= 4k", "without a blank"), ("bs=", "without a blank"),
-    ("bsrange=4k", "LOW-HIGH"), ("bsrange=4k-8k-16k", "LOW-HIGH"), ("bsrange=,4k-8k", "LOW-HIGH"),
-    ("bssplit=4k/50:8k/49", "100"), ("bssplit=4k/60:8k/50", "100"), ("bssplit=4k/x", "bssplit as"),
-    ("size=20%", "size as"), ("size=1k", "size as"), ("number_ios=x", "number_ios as"), ("numjobs=0", "numjobs as"),
-    ("numjobs=99999", "numjobs as"), ("iodepth=0", "iodepth as"), ("rwmixread=101", "rwmixread as"),
-    ("ioengine=net", "ioengine as one of"), ("ioengine=libpmem", "ioengine as one of"),
-    ("kb_base=1023", "kb_base as one of"), ("verify=crc32c", "would change the requests"),
-    ("nrfiles=4", "would change"), ("zonemode=zbd", "would change"), ("random_distribution=zipf:1.2", "would change"),
-    ("read_iolog=x", "would change"), ("numjob=4", "did you mean numjobs"), ("frobnicate=1", "an option of fio"),
-    ("BS=4k", "as fio spells"), ("size=$mb_memory", "$"), ("size=${SIZE}", "$"),
-    ("include other.fio", "include is not followed"), ("filename=a:b", "one file"),
-    ("norandommap=2", "norandommap as 0 or 1"), ("hello world", "KEY=VALUE"), ("[", "[NAME]"), ("[a]b", "[NAME]"),
-    ("loops=0", "loops as"), ("offset=9223372036854775807", "reaches beyond"),
-    ("bs=99999999999999999999999999k", "bs as"),
-])
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("rw=trim", "rw as one of"),
+        ("rw=randread:8", "rw as one of"),
+        ("rw", "rw as one of"),
+        ("bs=1.5k", "bs as a whole number"),
+        ("bs=4x", "bs as a whole number"),
+        ("bs=0", "bs as a whole number"),
+        ("bs=-4k", "bs as a whole number"),
+        ("bs=5g", "bs as"),
+        ("bs=(4*1024)", "bs as"),
+        ("bs=4k,4k,4k,4k", "at most three"),
+        ("bs= 4k", "without a blank"),
+        ("bs=", "without a blank"),
+        ("bsrange=4k", "LOW-HIGH"),
+        ("bsrange=4k-8k-16k", "LOW-HIGH"),
+        ("bsrange=,4k-8k", "LOW-HIGH"),
+        ("bssplit=4k/50:8k/49", "100"),
+        ("bssplit=4k/60:8k/50", "100"),
+        ("bssplit=4k/x", "bssplit as"),
+        ("size=20%", "size as"),
+        ("size=1k", "size as"),
+        ("number_ios=x", "number_ios as"),
+        ("numjobs=0", "numjobs as"),
+        ("numjobs=99999", "numjobs as"),
+        ("iodepth=0", "iodepth as"),
+        ("rwmixread=101", "rwmixread as"),
+        ("ioengine=net", "ioengine as one of"),
+        ("ioengine=libpmem", "ioengine as one of"),
+        ("kb_base=1023", "kb_base as one of"),
+        ("verify=crc32c", "would change the requests"),
+        ("nrfiles=4", "would change"),
+        ("zonemode=zbd", "would change"),
+        ("random_distribution=zipf:1.2", "would change"),
+        ("read_iolog=x", "would change"),
+        ("numjob=4", "did you mean numjobs"),
+        ("frobnicate=1", "an option of fio"),
+        ("BS=4k", "as fio spells"),
+        ("size=$mb_memory", "$"),
+        ("size=${SIZE}", "$"),
+        ("include other.fio", "include is not followed"),
+        ("filename=a:b", "one file"),
+        ("norandommap=2", "norandommap as 0 or 1"),
+        ("hello world", "KEY=VALUE"),
+        ("[", "[NAME]"),
+        ("[a]b", "[NAME]"),
+        ("loops=0", "loops as"),
+        ("offset=9223372036854775807", "reaches beyond"),
+        ("bs=99999999999999999999999999k", "bs as"),
+    ],
+)
 def test_refusals_name_file_line_and_what_is_supported(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "job.fio"
     path.write_text(f"[j]\nsize=1m\n{line}\n")
@@ -219,17 +276,24 @@ def test_requests_stay_in_the_region_and_the_limit(tmp_path: Path, lines: list[s
 
 FIO = shutil.which("fio")
 COMPARED = [  # exact: requests, bytes and reach are the same; else within the share given
-    (0.0, "rw=write bs=3000 size=10000"), (0.0, "rw=randwrite bs=3000 size=10000"),
-    (0.0, "rw=write bs=4k size=10000 io_size=20000"), (0.0, "rw=write bs=4k size=64k io_size=30000"),
-    (0.0, "rw=read bs=4k size=32k loops=2"), (0.0, "rw=read bs=4k size=32k number_ios=20"),
+    (0.0, "rw=write bs=3000 size=10000"),
+    (0.0, "rw=randwrite bs=3000 size=10000"),
+    (0.0, "rw=write bs=4k size=10000 io_size=20000"),
+    (0.0, "rw=write bs=4k size=64k io_size=30000"),
+    (0.0, "rw=read bs=4k size=32k loops=2"),
+    (0.0, "rw=read bs=4k size=32k number_ios=20"),
     (0.0, "rw=randwrite bs=4k size=64k io_size=100k"),
     (0.0, "rw=randread bs=0x1000 size=1m number_ios=300 io_size=10m"),
-    (0.0, "rw=write bs=4kib size=1mib offset=16k"), (0.0, "rw=randrw bs=4k size=1m norandommap=0"),
-    (0.0, "rw=write bs=4kB kb_base=1000 size=1mib"), (0.06, "rw=randrw bsrange=4k-64k size=64m"),
-    (0.06, "rw=randrw bsrange=4k-64k norandommap size=64m"), (0.06, "rw=write bsrange=4k-22k size=64m"),
+    (0.0, "rw=write bs=4kib size=1mib offset=16k"),
+    (0.0, "rw=randrw bs=4k size=1m norandommap=0"),
+    (0.0, "rw=write bs=4kB kb_base=1000 size=1mib"),
+    (0.06, "rw=randrw bsrange=4k-64k size=64m"),
+    (0.06, "rw=randrw bsrange=4k-64k norandommap size=64m"),
+    (0.06, "rw=write bsrange=4k-22k size=64m"),
     (0.06, "rw=write bsrange=4k-22k bs_unaligned size=64m"),
     (0.06, "rw=randwrite bssplit=4k/10:64k/:32k/ norandommap size=64m"),
-    (0.06, "rw=randrw bs=8k,32k rwmixread=70 size=64m norandommap"), (0.06, "rw=rw bs=8k,32k rwmixread=70 size=64m"),
+    (0.06, "rw=randrw bs=8k,32k rwmixread=70 size=64m norandommap"),
+    (0.06, "rw=rw bs=8k,32k rwmixread=70 size=64m"),
 ]
 
 

@@ -106,8 +106,9 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 EXAMPLES = 4000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 60
-relaxed = settings(max_examples=EXAMPLES,
-                   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+relaxed = settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @relaxed
@@ -123,27 +124,41 @@ def test_mutated_logs_are_refused_at_the_same_line(path: Path, text: bytes, data
     for _ in range(data.draw(st.integers(1, 2))):
         at = data.draw(st.integers(start, len(text) - 1))
         patch = data.draw(st.one_of(st.binary(max_size=2), st.sampled_from([b" ", b"\n", b"0", b"-", b"99999999999"])))
-        text = text[:at] + patch + text[at + data.draw(st.integers(0, 2)):]
+        text = text[:at] + patch + text[at + data.draw(st.integers(0, 2)) :]
     check(path, text)
 
 
 GOOD = "fio version 2 iolog\n/d add\n/d open\n"
 
 
-@pytest.mark.parametrize(("line", "expected"), [
-    ("/d read -1 4096", "an offset in bytes"), ("/d read 4096 -1", "a length in bytes"),
-    ("/d read 0x10 1", "an offset"),
-    ("/d read 0 0", "a length of 1 to"), ("/d write 0 0", "a length of 1 to"),
-    ("/d read 0 4294967296", "a length in bytes"),
-    ("/d read 9223372036854775807 1", "ends at or before"),
-    ("/d read 18446744073709551616 1", "an offset"),
-    ("/d read 99999999999999999999999 1", "an offset"), ("/d read 1e3 1", "an offset"), ("/d read 1.5 1", "an offset"),
-    ("/d read 4096", "FILE read|write"), ("/d read 0 4096 7", "FILE read|write"), ("/d", "FILE read|write"),
-    ("/d frob", "FILE add|open|close"), ("/d frob 0 1", "FILE read|write"),
-    ("/e read 0 1", "a file that an earlier line"),
-    ("/e open", "a file that an earlier line"), ("/d READ 0 1", "FILE read|write"), ("/d sync x y", "an offset"),
-    ("12 /d read 0 4096", "FILE read|write"), ("fio version 3 iolog", "FILE"), ("/d sync_file_rangx 0 0", "FILE"),
-])
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/d read -1 4096", "an offset in bytes"),
+        ("/d read 4096 -1", "a length in bytes"),
+        ("/d read 0x10 1", "an offset"),
+        ("/d read 0 0", "a length of 1 to"),
+        ("/d write 0 0", "a length of 1 to"),
+        ("/d read 0 4294967296", "a length in bytes"),
+        ("/d read 9223372036854775807 1", "ends at or before"),
+        ("/d read 18446744073709551616 1", "an offset"),
+        ("/d read 99999999999999999999999 1", "an offset"),
+        ("/d read 1e3 1", "an offset"),
+        ("/d read 1.5 1", "an offset"),
+        ("/d read 4096", "FILE read|write"),
+        ("/d read 0 4096 7", "FILE read|write"),
+        ("/d", "FILE read|write"),
+        ("/d frob", "FILE add|open|close"),
+        ("/d frob 0 1", "FILE read|write"),
+        ("/e read 0 1", "a file that an earlier line"),
+        ("/e open", "a file that an earlier line"),
+        ("/d READ 0 1", "FILE read|write"),
+        ("/d sync x y", "an offset"),
+        ("12 /d read 0 4096", "FILE read|write"),
+        ("fio version 3 iolog", "FILE"),
+        ("/d sync_file_rangx 0 0", "FILE"),
+    ],
+)
 def test_what_is_said_of_a_bad_line(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "log"
     path.write_text(f"{GOOD}{line}\n/d read 0 4096\n/d neither this\n")
@@ -177,8 +192,10 @@ def test_version_3_has_no_wait_and_a_stamp(tmp_path: Path) -> None:
 
 def test_what_moves_no_data_is_counted_apart(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_text(GOOD + "/d read 5 6\n/d sync 0 0\n/d datasync 0 0\n/d sync 0 0\n/d trim 0 4096\n/d wait 100 0\n"
-                    "/d sync_file_range 4 0\n/e add\n/e write 7 8\n")
+    path.write_text(
+        GOOD + "/d read 5 6\n/d sync 0 0\n/d datasync 0 0\n/d sync 0 0\n/d trim 0 4096\n/d wait 100 0\n"
+        "/d sync_file_range 4 0\n/e add\n/e write 7 8\n"
+    )
     workload = load(path)
     assert rows(workload) == [(False, 5, 6, 0), (True, 7, 8, 0)]
     assert workload.skipped == {"sync": 2, "datasync": 1, "trim": 1, "wait": 1, "sync_file_range": 1}

@@ -19,20 +19,37 @@ IOLOG = "fio version 2 iolog\n/d add\n/d open\n/d write 4096 8192\n/d read 0 512
 BLK = "  8,0    1        1     0.000000123  697  Q  WS 8 + 16 [fio]\n"
 
 
-@pytest.mark.parametrize(("content", "form"), [
-    (IOLOG, "fio iolog v2"), (IOLOG.replace("\n", "\r\n"), "fio iolog v2"), (BLK, "blkparse"), ("\n" + BLK, "blkparse"),
-    ("; a job\n\n[j]\nsize=8k\n", "fio job"), ("[j]\r\nsize=8k\r\n", "fio job"),
-])
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        (IOLOG, "fio iolog v2"),
+        (IOLOG.replace("\n", "\r\n"), "fio iolog v2"),
+        (BLK, "blkparse"),
+        ("\n" + BLK, "blkparse"),
+        ("; a job\n\n[j]\nsize=8k\n", "fio job"),
+        ("[j]\r\nsize=8k\r\n", "fio job"),
+    ],
+)
 def test_the_content_decides(tmp_path: Path, content: str, form: str) -> None:
     assert load(put(tmp_path, content, "misleading.txt")).format == form
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"", "is empty"), (b" \n\n", "is empty"), (b"\x1f\x8b\x08junk", "gzip"), (b"\x07\x74\x61\x65\x00", "blkparse -i"),
-    (b"\x28\xb5\x2f\xfdxx", "zstd"), (b"\xef\xbb\xbffio version 2 iolog\n", "byte order mark"),
-    (b"\x7fELF\x02\x01\x01\x00\x00", ":1: found"), (b"0, 4096, 4096\n", "v1 is not supported"),
-    (b"\n# note\nhello world\n", ":3: found 'hello world'"), (b"x" * 200_000, ":1: found"), (b"\0" * 4096, ":1: found"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"\x1f\x8b\x08junk", "gzip"),
+        (b"\x07\x74\x61\x65\x00", "blkparse -i"),
+        (b"\x28\xb5\x2f\xfdxx", "zstd"),
+        (b"\xef\xbb\xbffio version 2 iolog\n", "byte order mark"),
+        (b"\x7fELF\x02\x01\x01\x00\x00", ":1: found"),
+        (b"0, 4096, 4096\n", "v1 is not supported"),
+        (b"\n# note\nhello world\n", ":3: found 'hello world'"),
+        (b"x" * 200_000, ":1: found"),
+        (b"\0" * 4096, ":1: found"),
+    ],
+)
 def test_strangers_are_refused_with_a_reason(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(UserMistake) as caught:
         load(put(tmp_path, content))

@@ -10,9 +10,18 @@ class iocb(Structure):
     """A request; aio_buf is an address, aio_offset and aio_nbytes are bytes of the file."""
 
     _fields_ = (
-        ("aio_data", c_uint64), ("aio_key", c_uint32), ("aio_rw_flags", c_int32), ("aio_lio_opcode", c_uint16),
-        ("aio_reqprio", c_int16), ("aio_fildes", c_uint32), ("aio_buf", c_uint64), ("aio_nbytes", c_uint64),
-        ("aio_offset", c_int64), ("aio_reserved2", c_uint64), ("aio_flags", c_uint32), ("aio_resfd", c_uint32),
+        ("aio_data", c_uint64),
+        ("aio_key", c_uint32),
+        ("aio_rw_flags", c_int32),
+        ("aio_lio_opcode", c_uint16),
+        ("aio_reqprio", c_int16),
+        ("aio_fildes", c_uint32),
+        ("aio_buf", c_uint64),
+        ("aio_nbytes", c_uint64),
+        ("aio_offset", c_int64),
+        ("aio_reserved2", c_uint64),
+        ("aio_flags", c_uint32),
+        ("aio_resfd", c_uint32),
     )
 
 

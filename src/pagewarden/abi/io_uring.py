@@ -19,8 +19,10 @@ class io_sqring_offsets(Structure):
     """Where the fields of the submission ring lie in its mapping, bytes."""
 
     _fields_ = (
-        *((name, c_uint32) for name in
-          ("head", "tail", "ring_mask", "ring_entries", "flags", "dropped", "array", "resv1")),
+        *(
+            (name, c_uint32)
+            for name in ("head", "tail", "ring_mask", "ring_entries", "flags", "dropped", "array", "resv1")
+        ),
         ("user_addr", c_uint64),
     )
 
@@ -29,8 +31,10 @@ class io_cqring_offsets(Structure):
     """Where the fields of the completion ring lie in its mapping, bytes."""
 
     _fields_ = (
-        *((name, c_uint32) for name in
-          ("head", "tail", "ring_mask", "ring_entries", "overflow", "cqes", "flags", "resv1")),
+        *(
+            (name, c_uint32)
+            for name in ("head", "tail", "ring_mask", "ring_entries", "overflow", "cqes", "flags", "resv1")
+        ),
         ("user_addr", c_uint64),
     )
 
@@ -39,9 +43,13 @@ class io_uring_params(Structure):
     """In: flags; out: sizes and offsets."""
 
     _fields_ = (
-        *((name, c_uint32) for name in
-          ("sq_entries", "cq_entries", "flags", "sq_thread_cpu", "sq_thread_idle", "features", "wq_fd")),
-        ("resv", c_uint32 * 3), ("sq_off", io_sqring_offsets), ("cq_off", io_cqring_offsets),
+        *(
+            (name, c_uint32)
+            for name in ("sq_entries", "cq_entries", "flags", "sq_thread_cpu", "sq_thread_idle", "features", "wq_fd")
+        ),
+        ("resv", c_uint32 * 3),
+        ("sq_off", io_sqring_offsets),
+        ("cq_off", io_cqring_offsets),
     )
 
 
@@ -49,10 +57,20 @@ class io_uring_sqe(Structure):
     """A request; of each union the member that read and write use."""
 
     _fields_ = (
-        ("opcode", c_uint8), ("flags", c_uint8), ("ioprio", c_uint16), ("fd", c_int32), ("off", c_uint64),
-        ("addr", c_uint64), ("len", c_uint32), ("rw_flags", c_uint32), ("user_data", c_uint64),
-        ("buf_index", c_uint16), ("personality", c_uint16), ("splice_fd_in", c_int32),
-        ("addr3", c_uint64), ("__pad2", c_uint64),
+        ("opcode", c_uint8),
+        ("flags", c_uint8),
+        ("ioprio", c_uint16),
+        ("fd", c_int32),
+        ("off", c_uint64),
+        ("addr", c_uint64),
+        ("len", c_uint32),
+        ("rw_flags", c_uint32),
+        ("user_data", c_uint64),
+        ("buf_index", c_uint16),
+        ("personality", c_uint16),
+        ("splice_fd_in", c_int32),
+        ("addr3", c_uint64),
+        ("__pad2", c_uint64),
     )
 
 

@@ -22,8 +22,15 @@ class kvm_userspace_memory_region(Structure):
 
 class kvm_userspace_memory_region2(Structure):
     _fields_ = (
-        ("slot", u32), ("flags", u32), ("guest_phys_addr", u64), ("memory_size", u64), ("userspace_addr", u64),
-        ("guest_memfd_offset", u64), ("guest_memfd", u32), ("pad1", u32), ("pad2", u64 * 14),
+        ("slot", u32),
+        ("flags", u32),
+        ("guest_phys_addr", u64),
+        ("memory_size", u64),
+        ("userspace_addr", u64),
+        ("guest_memfd_offset", u64),
+        ("guest_memfd", u32),
+        ("pad1", u32),
+        ("pad2", u64 * 14),
     )
 
 
@@ -33,7 +40,12 @@ class kvm_create_guest_memfd(Structure):
 
 class kvm_ioeventfd(Structure):
     _fields_ = (
-        ("datamatch", u64), ("addr", u64), ("len", u32), ("fd", ctypes.c_int32), ("flags", u32), ("pad", u8 * 36),
+        ("datamatch", u64),
+        ("addr", u64),
+        ("len", u32),
+        ("fd", ctypes.c_int32),
+        ("flags", u32),
+        ("pad", u8 * 36),
     )
 
 
@@ -47,15 +59,44 @@ class kvm_signal_mask(Structure):
 class kvm_regs(Structure):
     _fields_ = tuple(
         (name, u64)
-        for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r9", "r10", "r11", "r12", "r13",
-                     "r14", "r15", "rip", "rflags")
+        for name in (
+            "rax",
+            "rbx",
+            "rcx",
+            "rdx",
+            "rsi",
+            "rdi",
+            "rsp",
+            "rbp",
+            "r8",
+            "r9",
+            "r10",
+            "r11",
+            "r12",
+            "r13",
+            "r14",
+            "r15",
+            "rip",
+            "rflags",
+        )
     )
 
 
 class kvm_segment(Structure):
     _fields_ = (
-        ("base", u64), ("limit", u32), ("selector", u16), ("type", u8), ("present", u8), ("dpl", u8), ("db", u8),
-        ("s", u8), ("l", u8), ("g", u8), ("avl", u8), ("unusable", u8), ("padding", u8),
+        ("base", u64),
+        ("limit", u32),
+        ("selector", u16),
+        ("type", u8),
+        ("present", u8),
+        ("dpl", u8),
+        ("db", u8),
+        ("s", u8),
+        ("l", u8),
+        ("g", u8),
+        ("avl", u8),
+        ("unusable", u8),
+        ("padding", u8),
     )
 
 
@@ -66,7 +107,8 @@ class kvm_dtable(Structure):
 class kvm_sregs(Structure):
     _fields_ = (
         *((name, kvm_segment) for name in ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt")),
-        ("gdt", kvm_dtable), ("idt", kvm_dtable),
+        ("gdt", kvm_dtable),
+        ("idt", kvm_dtable),
         *((name, u64) for name in ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")),
         ("interrupt_bitmap", u64 * 4),
     )
@@ -94,8 +136,12 @@ class kvm_run_internal(Structure):
 
 class kvm_run_exit(Union):
     _fields_ = (
-        ("io", kvm_run_io), ("mmio", kvm_run_mmio), ("memory_fault", kvm_run_memory_fault),
-        ("fail_entry", kvm_run_fail_entry), ("internal", kvm_run_internal), ("padding", u8 * 256),
+        ("io", kvm_run_io),
+        ("mmio", kvm_run_mmio),
+        ("memory_fault", kvm_run_memory_fault),
+        ("fail_entry", kvm_run_fail_entry),
+        ("internal", kvm_run_internal),
+        ("padding", u8 * 256),
     )
 
 
@@ -109,9 +155,18 @@ class kvm_run(Structure):
     """The page shared with user space; the header's anonymous union is `exit` here, s.regs is `s`."""
 
     _fields_ = (
-        ("request_interrupt_window", u8), ("immediate_exit", u8), ("padding1", u8 * 6), ("exit_reason", u32),
-        ("ready_for_interrupt_injection", u8), ("if_flag", u8), ("flags", u16), ("cr8", u64), ("apic_base", u64),
-        ("exit", kvm_run_exit), ("kvm_valid_regs", u64), ("kvm_dirty_regs", u64),
+        ("request_interrupt_window", u8),
+        ("immediate_exit", u8),
+        ("padding1", u8 * 6),
+        ("exit_reason", u32),
+        ("ready_for_interrupt_injection", u8),
+        ("if_flag", u8),
+        ("flags", u16),
+        ("cr8", u64),
+        ("apic_base", u64),
+        ("exit", kvm_run_exit),
+        ("kvm_valid_regs", u64),
+        ("kvm_dirty_regs", u64),
         ("s", kvm_sync_regs),
     )
 

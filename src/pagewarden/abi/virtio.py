@@ -28,16 +28,20 @@ VIRTQ_DESC_F_INDIRECT = 4
 VIRTQ_AVAIL_F_NO_INTERRUPT = 1
 VIRTQ_USED_F_NO_NOTIFY = 1
 
-virtq_desc = np.dtype([
-    ("addr", "<u8"),  # gpa of the buffer
-    ("len", "<u4"),  # bytes
-    ("flags", "<u2"),
-    ("next", "<u2"),  # index of the next descriptor, if flags have VIRTQ_DESC_F_NEXT
-])
-virtq_used_elem = np.dtype([
-    ("id", "<u4"),  # index of the chain's first descriptor
-    ("len", "<u4"),  # bytes written, from the first device-writable one on
-])
+virtq_desc = np.dtype(
+    [
+        ("addr", "<u8"),  # gpa of the buffer
+        ("len", "<u4"),  # bytes
+        ("flags", "<u2"),
+        ("next", "<u2"),  # index of the next descriptor, if flags have VIRTQ_DESC_F_NEXT
+    ]
+)
+virtq_used_elem = np.dtype(
+    [
+        ("id", "<u4"),  # index of the chain's first descriptor
+        ("len", "<u4"),  # bytes written, from the first device-writable one on
+    ]
+)
 
 VIRTQ_DESC_ALIGN = 16
 VIRTQ_AVAIL_ALIGN = 2

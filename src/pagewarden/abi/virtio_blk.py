@@ -28,34 +28,45 @@ VIRTIO_BLK_ID_BYTES = 20
 SECTOR = 512
 """Bytes; sectors count in this unit whatever blk_size says (5.2.5)."""
 
-virtio_blk_req = np.dtype([  # what the driver writes before the data
-    ("type", "<u4"),
-    ("reserved", "<u4"),
-    ("sector", "<u8"),
-])
-virtio_blk_discard_write_zeroes = np.dtype([
-    ("sector", "<u8"),
-    ("num_sectors", "<u4"),
-    ("flags", "<u4"),  # bit 0: unmap; the others are reserved
-])
-virtio_blk_config = np.dtype([
-    ("capacity", "<u8"),  # sectors
-    ("size_max", "<u4"),  # bytes of a segment
-    ("seg_max", "<u4"),  # segments of a request
-    ("cylinders", "<u2"), ("heads", "u1"), ("sectors", "u1"),  # geometry
-    ("blk_size", "<u4"),  # bytes
-    ("physical_block_exp", "u1"), ("alignment_offset", "u1"), ("min_io_size", "<u2"), ("opt_io_size", "<u4"),
-    ("writeback", "u1"),
-    ("unused0", "u1"),
-    ("num_queues", "<u2"),
-    ("max_discard_sectors", "<u4"),  # of a range
-    ("max_discard_seg", "<u4"),  # ranges of a request
-    ("discard_sector_alignment", "<u4"),
-    ("max_write_zeroes_sectors", "<u4"),
-    ("max_write_zeroes_seg", "<u4"),
-    ("write_zeroes_may_unmap", "u1"),
-    ("unused1", "u1", (3,)),
-    ("max_secure_erase_sectors", "<u4"),
-    ("max_secure_erase_seg", "<u4"),
-    ("secure_erase_sector_alignment", "<u4"),
-])
+virtio_blk_req = np.dtype(
+    [  # what the driver writes before the data
+        ("type", "<u4"),
+        ("reserved", "<u4"),
+        ("sector", "<u8"),
+    ]
+)
+virtio_blk_discard_write_zeroes = np.dtype(
+    [
+        ("sector", "<u8"),
+        ("num_sectors", "<u4"),
+        ("flags", "<u4"),  # bit 0: unmap; the others are reserved
+    ]
+)
+virtio_blk_config = np.dtype(
+    [
+        ("capacity", "<u8"),  # sectors
+        ("size_max", "<u4"),  # bytes of a segment
+        ("seg_max", "<u4"),  # segments of a request
+        ("cylinders", "<u2"),
+        ("heads", "u1"),
+        ("sectors", "u1"),  # geometry
+        ("blk_size", "<u4"),  # bytes
+        ("physical_block_exp", "u1"),
+        ("alignment_offset", "u1"),
+        ("min_io_size", "<u2"),
+        ("opt_io_size", "<u4"),
+        ("writeback", "u1"),
+        ("unused0", "u1"),
+        ("num_queues", "<u2"),
+        ("max_discard_sectors", "<u4"),  # of a range
+        ("max_discard_seg", "<u4"),  # ranges of a request
+        ("discard_sector_alignment", "<u4"),
+        ("max_write_zeroes_sectors", "<u4"),
+        ("max_write_zeroes_seg", "<u4"),
+        ("write_zeroes_may_unmap", "u1"),
+        ("unused1", "u1", (3,)),
+        ("max_secure_erase_sectors", "<u4"),
+        ("max_secure_erase_seg", "<u4"),
+        ("secure_erase_sector_alignment", "<u4"),
+    ]
+)

@@ -115,9 +115,7 @@ def _law(table: Table, properties: Properties, whens: list[NDArray[np.bool_]]) -
     return Law(table.next.astype(np.int32), came, properties.marks, misses, leaves, when)
 
 
-def _plan(
-    moves: Moves, shape: tuple[int, ...], whens: list[int], properties: Properties, symmetric: bool
-) -> Plan:
+def _plan(moves: Moves, shape: tuple[int, ...], whens: list[int], properties: Properties, symmetric: bool) -> Plan:
     targets: list[tuple[int, int]] = [(0, 0)]
     rows = [_row(move, whens, properties, targets) for move in moves.list]
     sizes = (1, *shape[1:])

@@ -109,5 +109,3 @@ def constant(field: str, value: Any) -> str:
 def adrift_pairs(seats: Seats) -> list[tuple[int, int]]:
     """Seats with what they become when the page leaves the frame that their actor holds."""
     return [(seat, int(after)) for seat, after in enumerate(seats.adrift) if seat != after]
-
-

@@ -43,8 +43,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Checked:
-    """A setting as a system for the explorer. casts, locals: by kind of page, first the guest's own, then the pool's.
-    """
+    """A setting as a system for the explorer. casts, locals: by kind of page, first the guest's own, then the pool's."""
 
     setting: Setting
     table: Table

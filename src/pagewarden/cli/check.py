@@ -28,9 +28,7 @@ def check(
         str, typer.Option(metavar="SIZE", help="Of the explorer's arrays, as 512M, 8G; auto: most of what is free.")
     ] = "auto",
     max_seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Stop then.")] = float("inf"),
-    trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what fails, step by step, as JSON.")
-    ] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what fails, step by step, as JSON.")] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Every policy and every property.")] = False,
     minimal: Annotated[
         bool, typer.Option("--minimal", help="The smallest sets of the policy's mechanisms with which it all holds.")

@@ -16,9 +16,7 @@ def run(
         str, typer.Option(help="auto, uffd-window, memfd-secret, memfd; for the interpreted CPU any policy.")
     ] = "auto",
     cpu: Annotated[str, typer.Option(help="auto, unicorn (emulated), kvm, interpreted (on the model).")] = "auto",
-    disk: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The guest's disk; none: a temporary file.")
-    ] = None,
+    disk: Annotated[Path | None, typer.Option(metavar="FILE", help="The guest's disk; none: a temporary file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="What is on FILE may be lost.")] = False,
     requests: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N requests.")] = None,
     isolated: Annotated[

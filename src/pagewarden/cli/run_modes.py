@@ -40,8 +40,7 @@ def one(plan: Plan, workload: Workload, disk: DiskFile, _: Progress) -> Found:
 
 def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
     rows = run_all(plan, workload, disk, progress)
-    return Found(all(row.good for row in rows), lambda out: report.print_all(rows, out),
-                 lambda: report.all_json(rows))
+    return Found(all(row.good for row in rows), lambda out: report.print_all(rows, out), lambda: report.all_json(rows))
 
 
 def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:

@@ -45,8 +45,10 @@ def load_profile(name_or_path: str | Path) -> Profile:
     if text in _shipped():
         return _load_shipped(text)
     names = profile_names()
-    raise UserMistake(f"no profile is called {text!r}{did_you_mean(text, names)}; there are {', '.join(names)}; "
-                      f"your own belong into {profile_directory()}, or give a file's path")
+    raise UserMistake(
+        f"no profile is called {text!r}{did_you_mean(text, names)}; there are {', '.join(names)}; "
+        f"your own belong into {profile_directory()}, or give a file's path"
+    )
 
 
 def to_toml(profile: Profile) -> str:

@@ -13,15 +13,16 @@ RATES = {"warm": "copy_warm", "cold": "copy_cold"}
 """Cache -> the name of the rate, ns a byte."""
 GUEST_RATES = {cache: f"guest_{rate}" for cache, rate in RATES.items()}
 """The same for a guest whose instructions are slower than the host's (an emulated CPU); without it, the host's."""
-SYSCALLS = {name: f"syscall_{name}" for name in
-            ("mmap", "munmap", "mprotect", "madvise", "pread", "pwrite", "splice", "vmsplice", "ioctl", "fallocate")}
+SYSCALLS = {
+    name: f"syscall_{name}"
+    for name in ("mmap", "munmap", "mprotect", "madvise", "pread", "pwrite", "splice", "vmsplice", "ioctl", "fallocate")
+}
 """Syscalls that a profile may price on their own."""
 RANGES = {event.key: f"{event.key}_range" for event in ENTRIES}
 """What a profile may ask, beside the price of each page, once for an operation on a range of them."""
 REQUIRED = (*HOPS.values(), *EVENTS, *RATES.values())
 """Prices that every profile has."""
-PRICES = (*HOPS.values(), *EVENTS, *RANGES.values(), *SYSCALLS.values(), *RATES.values(),
-          *GUEST_RATES.values())
+PRICES = (*HOPS.values(), *EVENTS, *RANGES.values(), *SYSCALLS.values(), *RATES.values(), *GUEST_RATES.values())
 """All names of prices, in the order of reports."""
 
 

@@ -53,13 +53,19 @@ def difference_bill(a: Counts, b: Counts, profile: Profile, cache: Cache = "warm
 
 def contenders(designs: Mapping[str, Counts], profile: Profile, cache: Cache = "warm") -> tuple[str, ...]:
     """The designs that no other one beats at all prices of the profile, in the order given; one: it is the cheapest."""
-    return tuple(name for name, mine in designs.items()
-                 if not any(difference(mine, other, profile, cache).low > 0 for other in designs.values()))
+    return tuple(
+        name
+        for name, mine in designs.items()
+        if not any(difference(mine, other, profile, cache).low > 0 for other in designs.values())
+    )
 
 
 def _terms(quantities: Mapping[str, float], profile: Profile) -> list[Term]:
-    return [Term(entry, quantities[name], entry.value.times(quantities[name]))
-            for name, entry in profile.prices.items() if quantities[name]]
+    return [
+        Term(entry, quantities[name], entry.value.times(quantities[name]))
+        for name, entry in profile.prices.items()
+        if quantities[name]
+    ]
 
 
 def _total(terms: list[Term]) -> Interval:

@@ -50,8 +50,9 @@ class Profile:
         prices = dict(self.prices)
         for key, value in settings.items():
             if key not in names:
-                raise UserMistake(f"no price is called {key!r}{did_you_mean(key, names)}; "
-                                  f"prices that can be set: {', '.join(names)}")
+                raise UserMistake(
+                    f"no price is called {key!r}{did_you_mean(key, names)}; prices that can be set: {', '.join(names)}"
+                )
             interval = _setting(key, value)
             why = "" if interval.exact else "a range set by the user"
             prices[names[key]] = Price(names[key], interval, not interval.exact, "set by the user", why)
@@ -129,16 +130,21 @@ def _price(name: str, table: dict[str, object], origin: str) -> Price:
     given = {key for key in entry.__struct_fields__ if getattr(entry, key) is not None and key != "parameter"}
     given |= {"parameter"} if entry.parameter else set()
     u = unit(name)
-    shapes = [{u, "source"}, {"parameter", f"low_{u}", f"high_{u}", "why"},
-              {"parameter", f"low_{u}", f"high_{u}", "why", "source"}]
+    shapes = [
+        {u, "source"},
+        {"parameter", f"low_{u}", f"high_{u}", "why"},
+        {"parameter", f"low_{u}", f"high_{u}", "why", "source"},
+    ]
     if u == "ns":
         shapes += [{"cycles", "ghz", "source"}, {"parameter", "cycles", "low_ghz", "high_ghz", "why", "source"}]
     if given not in shapes:
         raise UserMistake(f"{origin}: prices.{name}: found {_list(given)}; expected {' or '.join(map(_list, shapes))}")
     value = _value(entry)
     if not 0 <= value.low <= value.high < math.inf:
-        raise UserMistake(f"{origin}: prices.{name}: found {value.low}..{value.high}; expected numbers of 0 or more, "
-                          "low not above high, and a clock above 0")
+        raise UserMistake(
+            f"{origin}: prices.{name}: found {value.low}..{value.high}; expected numbers of 0 or more, "
+            "low not above high, and a clock above 0"
+        )
     source, why = (entry.source or "").strip(), (entry.why or "").strip()
     if not (why if entry.parameter else source):
         raise UserMistake(f"{origin}: prices.{name}: the {'why' if entry.parameter else 'source'} is blank")
@@ -151,8 +157,12 @@ def _list(keys: set[str]) -> str:
 
 def _value(entry: _Entry) -> Interval:
     """The price in ns or ns a byte; nan for a clock that is not above 0."""
-    for low, high in ((entry.ns, entry.ns), (entry.ns_per_byte, entry.ns_per_byte), (entry.low_ns, entry.high_ns),
-                      (entry.low_ns_per_byte, entry.high_ns_per_byte)):
+    for low, high in (
+        (entry.ns, entry.ns),
+        (entry.ns_per_byte, entry.ns_per_byte),
+        (entry.low_ns, entry.high_ns),
+        (entry.low_ns_per_byte, entry.high_ns_per_byte),
+    ):
         if low is not None and high is not None:
             return Interval(low, high)
     slow, fast = (entry.ghz, entry.ghz) if entry.ghz is not None else (entry.low_ghz, entry.high_ghz)

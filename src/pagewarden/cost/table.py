@@ -9,8 +9,13 @@ from pagewarden.cost.profile import Price, Profile
 def table(profiles: Sequence[Profile]) -> str:
     """Markdown: a table of all prices, parameters in italics, then each profile's sources and reasons."""
     head = ["price", *(profile.name for profile in profiles)]
-    rows = [[f"`{name}` {'ns/byte' if unit(name) == 'ns_per_byte' else ''}".strip(),
-             *(_cell(profile.prices.get(name)) for profile in profiles)] for name in PRICES]
+    rows = [
+        [
+            f"`{name}` {'ns/byte' if unit(name) == 'ns_per_byte' else ''}".strip(),
+            *(_cell(profile.prices.get(name)) for profile in profiles),
+        ]
+        for name in PRICES
+    ]
     kept = [row for row in rows if any(row[1:])]
     lines = [_line(head), _line(["---"] * len(head)), *map(_line, kept)]
     return "\n".join(lines + [line for profile in profiles for line in _notes(profile)]) + "\n"
@@ -44,5 +49,10 @@ def _notes(profile: Profile) -> list[str]:
     for name, price in sorted(profile.prices.items(), key=lambda item: item[1].parameter):
         note = "; ".join(part for part in (price.why, f"from: {price.source}" if price.source else "") if part)
         texts.setdefault(("parameter: " if price.parameter else "") + note, []).append(f"`{name}`")
-    return ["", f"### {profile.name}", profile.about, "",
-            *(f"- {', '.join(names)}: {text}" for text, names in texts.items())]
+    return [
+        "",
+        f"### {profile.name}",
+        profile.about,
+        "",
+        *(f"- {', '.join(names)}: {text}" for text, names in texts.items()),
+    ]

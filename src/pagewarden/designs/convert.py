@@ -73,9 +73,7 @@ def _call(options: Options, steps: Steps) -> Steps:
 
 def take_up(policy: Policy) -> Steps:
     """The hypervisor makes pages shared and gives the host its entry."""
-    return _with_views(
-        policy, Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host")
-    )
+    return _with_views(policy, Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host"))
 
 
 def share(options: Options, policy: Policy) -> Steps:

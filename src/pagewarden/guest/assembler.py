@@ -85,8 +85,13 @@ class Assembler:
     def _operand(self, operand: Operand) -> Any:
         if isinstance(operand, Mem):
             index = self._register(operand.index) if operand.index else self._iced.Register.NONE
-            return self._iced.MemoryOperand(self._register(operand.base), index, operand.scale, operand.displacement,
-                                            8 if operand.displacement else 0)
+            return self._iced.MemoryOperand(
+                self._register(operand.base),
+                index,
+                operand.scale,
+                operand.displacement,
+                8 if operand.displacement else 0,
+            )
         return self._register(operand) if isinstance(operand, str) else operand
 
     def _register(self, name: str) -> Any:

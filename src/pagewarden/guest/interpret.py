@@ -50,7 +50,7 @@ class _Run:
         requests = self.program.requests
         self._make(PROLOGUE)
         while self.done < len(requests):
-            self.batch = [_plain(record) for record in requests[self.done:self.done + self.program.batch]]
+            self.batch = [_plain(record) for record in requests[self.done : self.done + self.program.batch]]
             self._make(self.program.steps)
             self.done += len(self.batch)
         self._make(EPILOGUE)
@@ -149,11 +149,24 @@ def _chain(run: _Run, request: dict[str, int]) -> None:
     kind = virtio_blk.VIRTIO_BLK_T_OUT if write else virtio_blk.VIRTIO_BLK_T_IN
     run.world.write(header, struct.pack("<IIQ", kind, 0, request["sector"]))
     run.world.write(status, bytes([_UNUSED]))
-    run.world.write(run.layout.shared + at.DESCRIPTOR * head, struct.pack(
-        "<QIHHQIHHQIHH",
-        header, at.HEADER, virtio.VIRTQ_DESC_F_NEXT, head + 1,
-        run.device_buffer(request), request["length"], flags, head + 2,
-        status, 1, virtio.VIRTQ_DESC_F_WRITE, 0))
+    run.world.write(
+        run.layout.shared + at.DESCRIPTOR * head,
+        struct.pack(
+            "<QIHHQIHHQIHH",
+            header,
+            at.HEADER,
+            virtio.VIRTQ_DESC_F_NEXT,
+            head + 1,
+            run.device_buffer(request),
+            request["length"],
+            flags,
+            head + 2,
+            status,
+            1,
+            virtio.VIRTQ_DESC_F_WRITE,
+            0,
+        ),
+    )
 
 
 def _kick(run: _Run) -> None:
@@ -181,7 +194,18 @@ def _finish(run: _Run) -> None:
 
 
 _DO: dict[Step, Callable[[_Run], None]] = {
-    Step.CLEAR: _clear, Step.EXPOSE: _expose, Step.FILL: _fill, Step.COPY_OUT: _copy_out, Step.COPY_IN: _copy_in,
-    Step.SHARE: _share, Step.UNSHARE: _unshare, Step.MAP: _map, Step.UNMAP: _unmap, Step.POST: _post,
-    Step.KICK: _kick, Step.WAIT: _wait, Step.CHECK: _check, Step.FINISH: _finish,
+    Step.CLEAR: _clear,
+    Step.EXPOSE: _expose,
+    Step.FILL: _fill,
+    Step.COPY_OUT: _copy_out,
+    Step.COPY_IN: _copy_in,
+    Step.SHARE: _share,
+    Step.UNSHARE: _unshare,
+    Step.MAP: _map,
+    Step.UNMAP: _unmap,
+    Step.POST: _post,
+    Step.KICK: _kick,
+    Step.WAIT: _wait,
+    Step.CHECK: _check,
+    Step.FINISH: _finish,
 }

@@ -57,9 +57,18 @@ def expect(disk: Words, write: NDArray[Any], sector: NDArray[Any], length: NDArr
     """
     result = np.empty(len(sector), dtype=np.uint64)
     firsts = (np.arange(len(sector), dtype=np.uint64) + np.uint64(1)) * np.uint64(FACTOR)
-    _compiled()(disk, write.astype(np.bool_), sector.astype(np.int64), (length // SECTOR).astype(np.int64),
-                firsts, result, np.uint64(_SLOPE), np.uint64(_BASE), np.uint64(_SHIFT),
-                np.uint64(STEP * WORDS & _MASK))
+    _compiled()(
+        disk,
+        write.astype(np.bool_),
+        sector.astype(np.int64),
+        (length // SECTOR).astype(np.int64),
+        firsts,
+        result,
+        np.uint64(_SLOPE),
+        np.uint64(_BASE),
+        np.uint64(_SHIFT),
+        np.uint64(STEP * WORDS & _MASK),
+    )
     return result
 
 
@@ -70,8 +79,18 @@ def _compiled() -> Any:
     return njit(cache=True)(_serve)
 
 
-def _serve(disk: Any, write: Any, sector: Any, count: Any, firsts: Any, result: Any,  # compiled: plain loops only
-           slope: Any, base: Any, shift: Any, stride: Any) -> None:
+def _serve(
+    disk: Any,
+    write: Any,
+    sector: Any,
+    count: Any,
+    firsts: Any,
+    result: Any,  # compiled: plain loops only
+    slope: Any,
+    base: Any,
+    shift: Any,
+    stride: Any,
+) -> None:
     for request in range(len(sector)):
         value = firsts[request] if write[request] else np.uint64(0)
         result[request] = value

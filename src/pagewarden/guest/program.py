@@ -53,15 +53,17 @@ BATCH: dict[str, tuple[Step, ...]] = {
 """The guest half of each design, for one batch. `dma-buffer` and `bounce` are the same to the guest's CPU: in the one
 the copy is what its user space asked for, in the other it is extra."""
 
-REQUEST = np.dtype([
-    ("sector", "<u8"),
-    ("word", "<u8"),  # a write: first word of its pattern; a read: hash of what it must find
-    ("length", "<u4"),  # bytes
-    ("page", "<u4"),  # first page of its buffer, from the start of data
-    ("pages", "<u4"),  # of its buffer
-    ("slot", "<u2"),  # place in its batch
-    ("write", "<u2"),  # 1: to the device
-])
+REQUEST = np.dtype(
+    [
+        ("sector", "<u8"),
+        ("word", "<u8"),  # a write: first word of its pattern; a read: hash of what it must find
+        ("length", "<u4"),  # bytes
+        ("page", "<u4"),  # first page of its buffer, from the start of data
+        ("pages", "<u4"),  # of its buffer
+        ("slot", "<u2"),  # place in its batch
+        ("write", "<u2"),  # 1: to the device
+    ]
+)
 """A request as it lies in the guest's table, 32 bytes."""
 
 IOPTE_VALID = 0b11
@@ -97,8 +99,17 @@ class Program:
         return self.batches * each + 2
 
 
-def program(design: str, write: ArrayLike, sector: ArrayLike, length: ArrayLike, disk: pattern.Words, *,
-            batch: int = 1, base: int = 0, queue: int = 0) -> Program:
+def program(
+    design: str,
+    write: ArrayLike,
+    sector: ArrayLike,
+    length: ArrayLike,
+    disk: pattern.Words,
+    *,
+    batch: int = 1,
+    base: int = 0,
+    queue: int = 0,
+) -> Program:
     """Describe a guest that makes these requests (arrays of one shape: bool, sectors, bytes), in this order.
 
     `disk` holds the hash of each sector as the guest will find it (pattern.sectors of the image); it is brought up to

@@ -25,7 +25,7 @@ class Stage2:
     def set(self, pages: PageRange, permissions: int) -> None:
         """Change the table alone. ValueError outside the memory."""
         pages.checked(len(self.permissions))
-        self.permissions[pages.start:pages.stop] = permissions
+        self.permissions[pages.start : pages.stop] = permissions
 
     def flush(self) -> None:
         """Forget every cached translation on every CPU (a TLB shootdown)."""

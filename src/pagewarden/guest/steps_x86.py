@@ -228,7 +228,18 @@ def give_up(to: Emitter) -> None:
 
 
 EMIT: dict[Step, Callable[[Emitter], None]] = {
-    Step.CLEAR: _clear, Step.EXPOSE: _expose, Step.FILL: _fill, Step.COPY_OUT: _copy_out, Step.COPY_IN: _copy_in,
-    Step.SHARE: _share, Step.UNSHARE: _unshare, Step.MAP: _map, Step.UNMAP: _unmap, Step.POST: _post,
-    Step.KICK: _kick, Step.WAIT: _wait, Step.CHECK: _check, Step.FINISH: _finish,
+    Step.CLEAR: _clear,
+    Step.EXPOSE: _expose,
+    Step.FILL: _fill,
+    Step.COPY_OUT: _copy_out,
+    Step.COPY_IN: _copy_in,
+    Step.SHARE: _share,
+    Step.UNSHARE: _unshare,
+    Step.MAP: _map,
+    Step.UNMAP: _unmap,
+    Step.POST: _post,
+    Step.KICK: _kick,
+    Step.WAIT: _wait,
+    Step.CHECK: _check,
+    Step.FINISH: _finish,
 }

@@ -90,8 +90,9 @@ class _RecentEntries:
         for index in listed:
             gfn, valid = divmod(table[index - first], PAGE_SIZE)
             if valid != IOPTE_VALID or gfn >= pages:
-                raise Refused(errno.EINVAL, f"I/O page-table entry {table[index - first]:#x}",
-                              self._layout.iopt + 8 * index)
+                raise Refused(
+                    errno.EINVAL, f"I/O page-table entry {table[index - first]:#x}", self._layout.iopt + 8 * index
+                )
             found.append(gfn)
         return found
 

@@ -54,6 +54,7 @@ def change(
 
     Where it stopped, some pages of the range may have been opened that `shared` still calls private.
     """
-    done: tuple[int, int, int] = _compiled(guard, window, zap, np.frombuffer(shared, np.uint8), ranges, to,
-                                           np.zeros(4, np.uint64))
+    done: tuple[int, int, int] = _compiled(
+        guard, window, zap, np.frombuffer(shared, np.uint8), ranges, to, np.zeros(4, np.uint64)
+    )
     return done

@@ -32,8 +32,12 @@ class Capability(NamedTuple):
 
 def capabilities() -> list[Capability]:
     """All of them, in a fixed order; every descriptor that was opened for the asking is closed again."""
-    return [*(_asked(name, question) for name, question in QUESTIONS.items()), *_userfault_features(), *_kvm(),
-            *(_asked(f"counter:{name}", partial(_count, name)) for name in NAMED)]
+    return [
+        *(_asked(name, question) for name, question in QUESTIONS.items()),
+        *_userfault_features(),
+        *_kvm(),
+        *(_asked(f"counter:{name}", partial(_count, name)) for name in NAMED),
+    ]
 
 
 def _asked(name: str, question: Callable[[], str]) -> Capability:

@@ -18,8 +18,13 @@ STRONGEST: dict[str, tuple[tuple[str, str], ...]] = {
         ("memfd-secret", "none of its pages is ever pinned or in the kernel's direct map; an emulated CPU can use it"),
         ("uffd-window", "memfd_secret is missing here; every page has its own guard"),
     ),
-    "kvm": (("uffd-window", "every page has its own guard and KVM can map it; memfd_secret refuses KVM's pins, and "
-                            "guest_memfd converts no single page"),),
+    "kvm": (
+        (
+            "uffd-window",
+            "every page has its own guard and KVM can map it; memfd_secret refuses KVM's pins, and "
+            "guest_memfd converts no single page",
+        ),
+    ),
     "any": (("uffd-window", "every page has its own guard, for KVM and emulated CPUs alike"),),
 }
 """Backing and reason, strongest first. `memfd` is never chosen: it protects nothing."""
@@ -44,8 +49,10 @@ def strongest(size: int, use: Use) -> tuple[Backing, str]:
             return build(name, size), why
         except Unavailable as lacking:
             reasons.append(f"{name}: {lacking}")
-    raise Unavailable(f"no backing protects memory here ({'; '.join(reasons)})",
-                      "backing='memfd' runs anywhere, without any protection")
+    raise Unavailable(
+        f"no backing protects memory here ({'; '.join(reasons)})",
+        "backing='memfd' runs anywhere, without any protection",
+    )
 
 
 def build(name: str, size: int, shared: bool = False, vm: int | None = None) -> Backing:

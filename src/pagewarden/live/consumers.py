@@ -62,7 +62,14 @@ class Consumers:
                 listener.invalidate_end(pages)
 
     def _refuse_held(self, pages: PageRange) -> None:
-        first = min((max(held.start, pages.start) for ranges in list(self.held.values()) for held in ranges
-                     if held.start < pages.stop and pages.start < held.stop), default=None)
+        first = min(
+            (
+                max(held.start, pages.start)
+                for ranges in list(self.held.values())
+                for held in ranges
+                if held.start < pages.stop and pages.start < held.stop
+            ),
+            default=None,
+        )
         if first is not None:
             raise Refused(errno.EAGAIN, "something holds the page: retry when it is released", first * PAGE_SIZE)

@@ -51,8 +51,9 @@ class Conversions:
         try:
             self._acts[to](first * PAGE_SIZE, pages * PAGE_SIZE)
         except OSError as error:
-            raise Refused(error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}",
-                          first * PAGE_SIZE) from error
+            raise Refused(
+                error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}", first * PAGE_SIZE
+            ) from error
         shared[first:stop] = _STATES[to] * pages
         tally = self._tallies[to]
         tally[0] += pages
@@ -72,7 +73,7 @@ class Conversions:
         before = bytes(self.shared)
         try:
             for to, ranges in vectors:
-                for start, stop in ranges[self._compiled(ranges, to):].tolist():
+                for start, stop in ranges[self._compiled(ranges, to) :].tolist():
                     self.convert(start, stop, to)
         except Refused:
             for to in (0, 1):
@@ -99,7 +100,7 @@ class Conversions:
         except OSError as error:
             raise Refused(error.errno or errno.EIO, f"punch: {error.strerror}", pages.start * PAGE_SIZE) from error
         if not self.backing.whole_file:
-            self.shared[pages.start:pages.stop] = bytes(pages.count)
+            self.shared[pages.start : pages.stop] = bytes(pages.count)
         self._tallies[2][0] += pages.count
         self._tallies[2][1] += 1
 

@@ -87,8 +87,9 @@ class Counters:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             ioctl(self._fds[0], perf.PERF_EVENT_IOC_DISABLE, perf.PERF_IOC_FLAG_GROUP)
-            self._final = [count - (name in COUNTS_OUR_IOCTL)
-                           for name, count in zip(self.names, self._read(), strict=True)]
+            self._final = [
+                count - (name in COUNTS_OUR_IOCTL) for name, count in zip(self.names, self._read(), strict=True)
+            ]
         finally:
             self._close()
 
@@ -96,8 +97,10 @@ class Counters:
         """The count; Unavailable for a zero of a counter that was never seen counting."""
         count = (self._read() if self._final is None else self._final)[self.names.index(name)]
         if count == 0 and not _proven.get(_family(name)):
-            raise Unavailable(f"{name} counted nothing, and was never seen counting on this kernel",
-                              "pass a stimulus that makes it count, or use the library's own ledger")
+            raise Unavailable(
+                f"{name} counted nothing, and was never seen counting on this kernel",
+                "pass a stimulus that makes it count, or use the library's own ledger",
+            )
         return count
 
     def as_dict(self) -> dict[str, int]:
@@ -165,14 +168,19 @@ def _open(name: str, leader: int) -> int:
         tracepoint, condition = "raw_syscalls/sys_enter", f"id == {number_of(name.removeprefix(SYSCALL))}"
     else:
         tracepoint, condition = NAMED.get(name, (name.replace(":", "/", 1), ""))
-    attr = perf.perf_event_attr(type=perf.PERF_TYPE_TRACEPOINT, size=ctypes.sizeof(perf.perf_event_attr),
-                                config=_identity(tracepoint), read_format=perf.PERF_FORMAT_GROUP,
-                                flags=perf.ATTR_DISABLED if leader < 0 else 0)
+    attr = perf.perf_event_attr(
+        type=perf.PERF_TYPE_TRACEPOINT,
+        size=ctypes.sizeof(perf.perf_event_attr),
+        config=_identity(tracepoint),
+        read_format=perf.PERF_FORMAT_GROUP,
+        flags=perf.ATTR_DISABLED if leader < 0 else 0,
+    )
     try:
         fd = syscall("perf_event_open", ctypes.addressof(attr), 0, -1, leader, perf.PERF_FLAG_FD_CLOEXEC)
     except OSError as error:
-        raise Unavailable(f"perf_event_open for {name}: {error.strerror}",
-                          "needs CAP_PERFMON or sysctl kernel.perf_event_paranoid=-1") from error
+        raise Unavailable(
+            f"perf_event_open for {name}: {error.strerror}", "needs CAP_PERFMON or sysctl kernel.perf_event_paranoid=-1"
+        ) from error
     try:
         if condition:
             text = condition.encode() + b"\0"
@@ -190,8 +198,11 @@ def _identity(tracepoint: str) -> int:
         with open(f"{TRACEFS}/events/{tracepoint}/id") as file:
             return int(file.read())
     except OSError as error:
-        advice = ("run as root, or give this user access to tracefs" if error.errno in (errno.EACCES, errno.EPERM)
-                  else "this kernel was built without it")
+        advice = (
+            "run as root, or give this user access to tracefs"
+            if error.errno in (errno.EACCES, errno.EPERM)
+            else "this kernel was built without it"
+        )
         raise Unavailable(f"tracepoint {tracepoint}: {error.strerror}", advice) from error
 
 
@@ -203,5 +214,6 @@ def _mount_tracefs() -> None:
     try:
         syscall("mount", bytes_address(kind), bytes_address(place), bytes_address(kind), 0, 0)
     except OSError as error:
-        raise Unavailable(f"tracefs is not mounted and cannot be: {error.strerror}",
-                          f"mount -t tracefs tracefs {TRACEFS}") from error
+        raise Unavailable(
+            f"tracefs is not mounted and cannot be: {error.strerror}", f"mount -t tracefs tracefs {TRACEFS}"
+        ) from error

@@ -44,8 +44,11 @@ class Done:
     @property
     def events(self) -> dict[Event, int]:
         """The host's part of the request in the words of the model."""
-        return {Event.ACCESS_SYSCALLS: self.access_syscalls, Event.HOST_COPIES: self.copies,
-                Event.HOST_COPY_BYTES: self.copies * self.moved}
+        return {
+            Event.ACCESS_SYSCALLS: self.access_syscalls,
+            Event.HOST_COPIES: self.copies,
+            Event.HOST_COPY_BYTES: self.copies * self.moved,
+        }
 
 
 class HostHalf:
@@ -65,15 +68,20 @@ class HostHalf:
             self._release = undo.pop_all()
         copying = self.copied
         self.paths: dict[str, Callable[[Request], Done]] = {
-            "dma-buffer": copying, "bounce": copying, "window": copying, "iommu": copying,
-            "remap": self.remapped, "pread": self.read, "splice": self.spliced,
+            "dma-buffer": copying,
+            "bounce": copying,
+            "window": copying,
+            "iommu": copying,
+            "remap": self.remapped,
+            "pread": self.read,
+            "splice": self.spliced,
         }
 
     def copied(self, request: Request) -> Done:
         """Between the mapping that is always there and the host's buffer by plain loads and stores."""
         with self.claim(request):
-            buffer = self._buffer[:request.length]
-            window = self.memory.window.memory[request.offset:request.offset + request.length]
+            buffer = self._buffer[: request.length]
+            window = self.memory.window.memory[request.offset : request.offset + request.length]
             if request.to_file:
                 buffer[:] = window
                 return Done(os.pwrite(self.disk, buffer, request.position), copies=1)
@@ -87,8 +95,13 @@ class HostHalf:
             size = pages.count * PAGE_SIZE
             address = map_anywhere(size, self.memory.file, pages.start * PAGE_SIZE)
             try:
-                moved = syscall("pwrite64" if request.to_file else "pread64", self.disk,
-                                address + request.offset % PAGE_SIZE, request.length, request.position)
+                moved = syscall(
+                    "pwrite64" if request.to_file else "pread64",
+                    self.disk,
+                    address + request.offset % PAGE_SIZE,
+                    request.length,
+                    request.position,
+                )
             finally:
                 unmap(address, size)
             return Done(moved, access_syscalls=2)
@@ -96,7 +109,7 @@ class HostHalf:
     def read(self, request: Request) -> Done:
         """pread or pwrite on the private fd, through the host's buffer."""
         with self.claim(request):
-            buffer = self._buffer[:request.length]
+            buffer = self._buffer[: request.length]
             if request.to_file:
                 os.preadv(self.memory.file, [buffer], request.offset)
                 return Done(os.pwrite(self.disk, buffer, request.position), 1, copies=1)

@@ -43,8 +43,14 @@ class HostSide(Window):
 
 
 def run(
-    size: int, file: int, channel: socket.socket, keeper: socket.socket, fds: tuple[int, ...], warden: int,
-    function: Callable[..., object], arguments: tuple[Any, ...],
+    size: int,
+    file: int,
+    channel: socket.socket,
+    keeper: socket.socket,
+    fds: tuple[int, ...],
+    warden: int,
+    function: Callable[..., object],
+    arguments: tuple[Any, ...],
 ) -> None:
     """Become the host side: window and guard, hand the guard over, give everything up, run. Does not return."""
     status = 1
@@ -56,15 +62,16 @@ def run(
     except BaseException:
         words = traceback.format_exc()
         print(words, file=sys.stderr, flush=True)
-        messages.send(channel, Kind.DONE, 1, words.encode()[-messages.DATA_MAX:])
+        messages.send(channel, Kind.DONE, 1, words.encode()[-messages.DATA_MAX :])
     finally:
         with suppress(OSError, ValueError):  # what is not to be had any more is not to be flushed
             sys.stdout.flush()
         os._exit(status)
 
 
-def _enter(size: int, file: int, channel: socket.socket, keeper: socket.socket, fds: tuple[int, ...],
-           warden: int) -> HostSide:
+def _enter(
+    size: int, file: int, channel: socket.socket, keeper: socket.socket, fds: tuple[int, ...], warden: int
+) -> HostSide:
     parent = os.getppid()
     region = Region(size)
     guard = Userfault(GUARD_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping would keep its guard

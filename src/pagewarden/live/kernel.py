@@ -19,8 +19,23 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory_syscalls import SYSCALLS
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
 
-__all__ = ["Region", "bytes_address", "ioctl", "ioctl_inplace", "map_anywhere", "memfd", "memfd_secret", "number_of",
-           "pages_of", "prctl", "readable", "symbol", "syscall", "twin", "unmap"]
+__all__ = [
+    "Region",
+    "bytes_address",
+    "ioctl",
+    "ioctl_inplace",
+    "map_anywhere",
+    "memfd",
+    "memfd_secret",
+    "number_of",
+    "pages_of",
+    "prctl",
+    "readable",
+    "symbol",
+    "syscall",
+    "twin",
+    "unmap",
+]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -95,8 +110,10 @@ def memfd_secret(size: int) -> int:
         fd = syscall("memfd_secret", os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENOSYS:
-            raise Unavailable("memfd_secret is not enabled (ENOSYS)",
-                              "needs CONFIG_SECRETMEM=y, and before Linux 6.5 secretmem.enable=1 at boot") from error
+            raise Unavailable(
+                "memfd_secret is not enabled (ENOSYS)",
+                "needs CONFIG_SECRETMEM=y, and before Linux 6.5 secretmem.enable=1 at boot",
+            ) from error
         raise
     return _sized(fd, size)
 
@@ -138,12 +155,16 @@ class Region:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._owner = mmap.mmap(-1, size + PAGE_SIZE, uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE,
-                                uapi.PROT_READ | uapi.PROT_WRITE)
+        self._owner = mmap.mmap(
+            -1,
+            size + PAGE_SIZE,
+            uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE,
+            uapi.PROT_READ | uapi.PROT_WRITE,
+        )
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._owner))
         self._skew = 0 if base % HUGE_PAGE else PAGE_SIZE
         self.address = base + self._skew
-        self.memory = memoryview(self._owner)[self._skew:self._skew + size]
+        self.memory = memoryview(self._owner)[self._skew : self._skew + size]
         """The mapping itself, a writable buffer of bytes."""
 
     def place(self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE) -> None:

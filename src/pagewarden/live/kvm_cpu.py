@@ -137,8 +137,11 @@ class KvmCpu:
     def _denied(self, error: OSError) -> Exit:
         run = self._vcpu.kvm_run
         if run.exit_reason != uapi.KVM_EXIT_MEMORY_FAULT:
-            return Exit(ExitKind.CRASH, f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}: KVM cannot take the "
-                                        "memory from this host mapping (GUP is refused, or nothing is mapped there)")
+            return Exit(
+                ExitKind.CRASH,
+                f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}: KVM cannot take the "
+                "memory from this host mapping (GUP is refused, or nothing is mapped there)",
+            )
         fault = run.exit.memory_fault
         side = "private" if fault.flags & uapi.KVM_MEMORY_EXIT_FLAG_PRIVATE else "shared"
         return Exit(ExitKind.FAULT, f"KVM_EXIT_MEMORY_FAULT, {side}, {fault.size} bytes", fault.gpa)
@@ -201,14 +204,19 @@ class KvmCpu:
 
 
 def _crashed(vcpu: Vcpu) -> Exit:
-    return Exit(ExitKind.CRASH, "KVM_EXIT_SHUTDOWN: an exception without a handler (triple fault)",
-                vcpu.get_sregs().cr2 or None)
+    return Exit(
+        ExitKind.CRASH, "KVM_EXIT_SHUTDOWN: an exception without a handler (triple fault)", vcpu.get_sregs().cr2 or None
+    )
 
 
 def _mmio(vcpu: Vcpu) -> Exit:
     mmio = vcpu.kvm_run.exit.mmio
-    return Exit(ExitKind.FAULT, f"KVM_EXIT_MMIO, {'store' if mmio.is_write else 'load'} of {mmio.len} bytes outside "
-                                "the memslots, or in memory that this KVM cannot emulate on", mmio.phys_addr)
+    return Exit(
+        ExitKind.FAULT,
+        f"KVM_EXIT_MMIO, {'store' if mmio.is_write else 'load'} of {mmio.len} bytes outside "
+        "the memslots, or in memory that this KVM cannot emulate on",
+        mmio.phys_addr,
+    )
 
 
 def _internal(vcpu: Vcpu) -> Exit:

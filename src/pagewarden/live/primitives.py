@@ -66,7 +66,7 @@ class Script:
         self.rows = tuple(rows)
         self._code = np.zeros((len(rows), 9), np.int64)
         for i, row in enumerate(rows):
-            self._code[i, :3 + len(row.arguments)] = row.kind, row.number, row.mapped, *row.arguments
+            self._code[i, : 3 + len(row.arguments)] = row.kind, row.number, row.mapped, *row.arguments
         self._mmap = number_of("mmap")
 
     def time(self, rounds: int) -> list[float]:
@@ -159,4 +159,3 @@ def spin(stop: Any, limit: int, scratch: Any) -> int:
     while stop[0] == 0 and _now(scratch) < end:
         rounds += 1
     return rounds
-

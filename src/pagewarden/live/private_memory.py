@@ -35,7 +35,13 @@ class PrivateMemory:
     """
 
     def __init__(
-        self, size: int, backing: str = "auto", *, isolated: bool = False, use: Use = "any", shared: bool = False,
+        self,
+        size: int,
+        backing: str = "auto",
+        *,
+        isolated: bool = False,
+        use: Use = "any",
+        shared: bool = False,
         vm: int | None = None,
     ) -> None:
         self._closed = True  # until there is something to close
@@ -74,14 +80,14 @@ class PrivateMemory:
         """Bytes as the guest sees them, whoever may see the page; Refused(EOPNOTSUPP) where only a guest may."""
         with self._lock:
             self._covering(offset, length)
-            return self._guest_view()[offset:offset + length].tobytes()
+            return self._guest_view()[offset : offset + length].tobytes()
 
     def private_write(self, offset: int, data: Buffer) -> None:
         """Write as the guest would; Refused(EOPNOTSUPP) where only a guest may."""
         source = memoryview(data).cast("B")
         with self._lock:
             self._covering(offset, len(source))
-            self._guest_view()[offset:offset + len(source)] = source
+            self._guest_view()[offset : offset + len(source)] = source
 
     def _guest_view(self) -> memoryview:
         if self._backing.whole_file and not self._state.shared[0]:

@@ -40,8 +40,16 @@ DENIED = {
 }
 """System calls that fail with EPERM, and why."""
 
-HARMLESS_ADVICE = (uapi.MADV_NORMAL, uapi.MADV_DONTNEED, uapi.MADV_FREE, uapi.MADV_NOHUGEPAGE, uapi.MADV_DONTFORK,
-                   uapi.MADV_DONTDUMP, uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE)
+HARMLESS_ADVICE = (
+    uapi.MADV_NORMAL,
+    uapi.MADV_DONTNEED,
+    uapi.MADV_FREE,
+    uapi.MADV_NOHUGEPAGE,
+    uapi.MADV_DONTFORK,
+    uapi.MADV_DONTDUMP,
+    uapi.MADV_GUARD_INSTALL,
+    uapi.MADV_GUARD_REMOVE,
+)
 """The advice that madvise still takes, what allocators use. REMOVE would destroy private pages, DOFORK would hand the
 window to a child without its guard, COLLAPSE and HUGEPAGE would map whole huge pages past it."""
 

@@ -45,7 +45,8 @@ class TimedHost:
             self.signal = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, self.signal)
             self.buffer, self.pool, self.source, self.target = (
-                self._region(undo, bytes_) for bytes_ in (size, size, span, span))
+                self._region(undo, bytes_) for bytes_ in (size, size, span, span)
+            )
             self.span = span
             self.memory.guest.memory[:] = bytes(size)
             os.pwrite(self.disk, bytes(size), 0)

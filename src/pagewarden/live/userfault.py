@@ -22,8 +22,11 @@ def _open(flags: int) -> int:
     try:
         return syscall("userfaultfd", os.O_CLOEXEC | os.O_NONBLOCK | flags)
     except OSError as error:
-        advice = ("sysctl vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE" if error.errno == errno.EPERM
-                  else "needs a kernel with CONFIG_USERFAULTFD=y")
+        advice = (
+            "sysctl vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE"
+            if error.errno == errno.EPERM
+            else "needs a kernel with CONFIG_USERFAULTFD=y"
+        )
         raise Unavailable(f"userfaultfd: {os.strerror(error.errno or 0)}", advice) from error
 
 

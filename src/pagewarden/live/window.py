@@ -100,7 +100,7 @@ class Window:
             for start in range(0, len(into), CHUNK):
                 count = min(CHUNK, len(into) - start)
                 self._copy(os.pwrite, scratch, offset + start, count)
-                into[start:start + count] = scratch.region.memory[:count]
+                into[start : start + count] = scratch.region.memory[:count]
 
     def write(self, offset: int, data: Buffer) -> None:
         source = memoryview(data).cast("B")
@@ -108,7 +108,7 @@ class Window:
         with _Borrowed(self._scratches) as scratch:
             for start in range(0, len(source), CHUNK):
                 count = min(CHUNK, len(source) - start)
-                scratch.region.memory[:count] = source[start:start + count]
+                scratch.region.memory[:count] = source[start : start + count]
                 self._copy(_pread, scratch, offset + start, count)
 
     def _copy(self, move: Callable[[int, memoryview, int], int], scratch: Scratch, offset: int, length: int) -> None:
@@ -128,7 +128,7 @@ class Window:
         try:
             if not vectored.gather(places, count, target):
                 data = b"".join([self.read(*place) for place in places[:2, :count].T.tolist()])
-                target.data[:len(data)] = memoryview(data)[:len(target)]
+                target.data[: len(data)] = memoryview(data)[: len(target)]
         finally:
             self._vectors.append(vectored)
 
@@ -180,7 +180,7 @@ class Window:
     def _part(self, offset: int, length: int) -> memoryview:
         if not 0 <= offset <= offset + length <= self.size:
             raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
-        return self._region.memory[offset:offset + length]
+        return self._region.memory[offset : offset + length]
 
     def _checked(
         self, move: Callable[[int, memoryview, int], int], fd: int, part: memoryview, position: int, offset: int
@@ -197,7 +197,10 @@ class Window:
         return done
 
     def _transfer(
-        self, move: Callable[[int, list[memoryview], int], int], fd: int, position: int,
+        self,
+        move: Callable[[int, list[memoryview], int], int],
+        fd: int,
+        position: int,
         segments: Sequence[tuple[int, int]],
     ) -> int:
         """move(fd, parts, position) until all is moved or the file ends; the pages are held meanwhile."""
@@ -225,7 +228,7 @@ class Window:
                 skip -= start - offset
                 end = offset + length
                 while start < end:
-                    self._checked(os.pwrite, scratch.file, self._region.memory[start:start + 1], 0, start)
+                    self._checked(os.pwrite, scratch.file, self._region.memory[start : start + 1], 0, start)
                     start = (start // PAGE_SIZE + 1) * PAGE_SIZE
 
 
@@ -268,4 +271,3 @@ def _after(parts: list[memoryview], skip: int) -> list[memoryview]:
             rest.append(part[skip:] if skip else part)
         skip = max(0, skip - len(part))
     return rest
-

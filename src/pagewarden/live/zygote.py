@@ -36,22 +36,38 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pagewarden.live.zygote", str(theirs.fileno())], pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL, start_new_session=True,
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                     **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ}})
+                [sys.executable, "-m", "pagewarden.live.zygote", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                },
+            )
 
-    def fork(self, size: int, file: int, channel: socket.socket, fds: tuple[int, ...],
-             function: Callable[..., object], arguments: tuple[Any, ...]) -> tuple[int, int]:
+    def fork(
+        self,
+        size: int,
+        file: int,
+        channel: socket.socket,
+        fds: tuple[int, ...],
+        function: Callable[..., object],
+        arguments: tuple[Any, ...],
+    ) -> tuple[int, int]:
         """Start a host side; its pid and a pidfd. The function must be importable by name, it and its arguments small:
         UserMistake. The caller sees to it that none runs."""
         if "<" in function.__qualname__ or function.__module__ == "__main__":
-            raise UserMistake(f"{function.__qualname__} of {function.__module__} cannot be imported by a new process: "
-                              "define it at the top of a module")
+            raise UserMistake(
+                f"{function.__qualname__} of {function.__module__} cannot be imported by a new process: "
+                "define it at the top of a module"
+            )
         request = pickle.dumps((size, os.getpid(), function.__module__, function.__qualname__, arguments))
         if len(request) > REQUEST_MAX or len(fds) > FDS_MAX - 2:
-            raise UserMistake(f"{len(request)} bytes of arguments and {len(fds)} descriptors are too many to pass "
-                              f"(at most {REQUEST_MAX} and {FDS_MAX - 2}): put the data into a file and keep that")
+            raise UserMistake(
+                f"{len(request)} bytes of arguments and {len(fds)} descriptors are too many to pass "
+                f"(at most {REQUEST_MAX} and {FDS_MAX - 2}): put the data into a file and keep that"
+            )
         socket.send_fds(self._control, [request], [file, channel.fileno(), *fds])
         pid, pidfds = self._answer(None)
         return pid, pidfds[0]

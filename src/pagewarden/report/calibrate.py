@@ -37,18 +37,36 @@ def print_place(path: Path, profile: str, replaced: bool, out: Console) -> None:
 
 def calibrations_json(made: Sequence[Calibration], places: Sequence[tuple[Path, bool]]) -> dict[str, Any]:
     """schema 1: as docs/json.md says."""
-    return {"schema": 1, "verb": "calibrate", "profiles": [
-        {"name": c.profile.name, "about": c.profile.about, "busy": c.busy, "cpu": c.cpu, "file": str(path),
-         "replaced": replaced, "prices": [_price_json(c, name) for name in c.profile.prices]}
-        for c, (path, replaced) in zip(made, places, strict=True)]}
+    return {
+        "schema": 1,
+        "verb": "calibrate",
+        "profiles": [
+            {
+                "name": c.profile.name,
+                "about": c.profile.about,
+                "busy": c.busy,
+                "cpu": c.cpu,
+                "file": str(path),
+                "replaced": replaced,
+                "prices": [_price_json(c, name) for name in c.profile.prices],
+            }
+            for c, (path, replaced) in zip(made, places, strict=True)
+        ],
+    }
 
 
 def _price_json(made: Calibration, name: str) -> dict[str, Any]:
     price, found = made.profile.prices[name], made.found.get(name)
     spread = None if found is None else found.spread
     return {
-        "name": name, "unit": unit(name), "range": [price.value.low, price.value.high], "parameter": price.parameter,
-        "median": spread and spread.median, "quartiles": spread and [spread.low, spread.high],
-        "samples": spread.samples if spread else 0, "bend": found.bend if found else None,
-        "source": price.source, "why": price.why,
+        "name": name,
+        "unit": unit(name),
+        "range": [price.value.low, price.value.high],
+        "parameter": price.parameter,
+        "median": spread and spread.median,
+        "quartiles": spread and [spread.low, spread.high],
+        "samples": spread.samples if spread else 0,
+        "bend": found.bend if found else None,
+        "source": price.source,
+        "why": price.why,
     }

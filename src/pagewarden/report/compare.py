@@ -139,5 +139,3 @@ def _break_even_json(sizes: BreakEven, page: int) -> dict[str, Any]:
     ends = [None if crossing.units is None else crossing.units * page for crossing in (sizes.best, sizes.worst)]
     kinds = [sizes.best.kind, sizes.worst.kind]
     return {"bytes": ends[0] if sizes.exact else None, "kinds": kinds, "bytes_range": ends}
-
-

@@ -22,9 +22,7 @@ def document() -> str:
 
 def _policies() -> list[str]:
     lines = ["## Policies", "", "| policy | guard | states | stands for |", "|---|---|---|---|"]
-    lines += [
-        f"| `{p.name}` | {p.guard} | {len(tabulate(p).pages):,} | {p.stands_for} |" for p in POLICIES.values()
-    ]
+    lines += [f"| `{p.name}` | {p.guard} | {len(tabulate(p).pages):,} | {p.stands_for} |" for p in POLICIES.values()]
     lines += ["", "| mechanism | what it does | who has it |", "|---|---|---|"]
     for name, meaning in MECHANISMS.items():
         owners = ", ".join(policy.name for policy in POLICIES.values() if policy.has(name))

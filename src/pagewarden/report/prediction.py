@@ -12,25 +12,42 @@ def print_prediction(found: Prediction, out: Console) -> None:
     """A table a size, and how the aims were met."""
     out.print(f"{found.where}; profile {found.profile.name}; us a request, a guest's write")
     for size in found.sizes:
-        made = table("design", "predicted", "measured", "quartiles", "error", "shared by all", "error without",
-                     title=f"\n{size // 1024:,} KiB")
+        made = table(
+            "design",
+            "predicted",
+            "measured",
+            "quartiles",
+            "error",
+            "shared by all",
+            "error without",
+            title=f"\n{size // 1024:,} KiB",
+        )
         for row in found.of_size(size):
             made.add_row(*_cells(row))
         out.print(made)
         for cheaper, dearer in found.swapped(size):
             out.print(f"order: {cheaper} was predicted to be cheaper than {dearer}, and is not")
     worst = found.worst
-    out.print(f"\nmedian error {found.median_error:.1%} (aim: under {MEDIAN_AIM:.0%}), worst {worst.error:+.1%}, "
-              f"{worst.design} at {worst.bytes // 1024:,} KiB (aim: {WORST_AIM:.0%} at most), "
-              f"pairs in the wrong order: {sum(len(found.swapped(size)) for size in found.sizes)}")
+    out.print(
+        f"\nmedian error {found.median_error:.1%} (aim: under {MEDIAN_AIM:.0%}), worst {worst.error:+.1%}, "
+        f"{worst.design} at {worst.bytes // 1024:,} KiB (aim: {WORST_AIM:.0%} at most), "
+        f"pairs in the wrong order: {sum(len(found.swapped(size)) for size in found.sizes)}"
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     low, high = row.predicted
     predicted = _us(low) if low == high else f"{_us(low)}..{_us(high)}"
     without = f"{row.access_error:+.1%}" if row.access_error == row.access_error else "-"
-    return (row.design, predicted, _us(row.measured.median), f"{_us(row.measured.low)}..{_us(row.measured.high)}",
-            f"{row.error:+.1%}", _us(row.io), without)
+    return (
+        row.design,
+        predicted,
+        _us(row.measured.median),
+        f"{_us(row.measured.low)}..{_us(row.measured.high)}",
+        f"{row.error:+.1%}",
+        _us(row.io),
+        without,
+    )
 
 
 def _us(ns: float) -> str:
@@ -40,13 +57,26 @@ def _us(ns: float) -> str:
 def prediction_json(found: Prediction) -> dict[str, Any]:
     """schema 1: as docs/json.md says."""
     return {
-        "schema": 1, "verb": "predict", "where": found.where, "profile": found.profile.name,
-        "rows": [{
-            "design": row.design, "bytes": row.bytes, "predicted_ns_range": list(row.predicted),
-            "measured_ns": row.measured.median, "measured_ns_quartiles": [row.measured.low, row.measured.high],
-            "samples": row.measured.samples, "error": row.error, "shared_ns": row.io, "access_error": row.access_error,
-        } for row in found.rows],
-        "median_error": found.median_error, "worst_error": found.worst.error,
+        "schema": 1,
+        "verb": "predict",
+        "where": found.where,
+        "profile": found.profile.name,
+        "rows": [
+            {
+                "design": row.design,
+                "bytes": row.bytes,
+                "predicted_ns_range": list(row.predicted),
+                "measured_ns": row.measured.median,
+                "measured_ns_quartiles": [row.measured.low, row.measured.high],
+                "samples": row.measured.samples,
+                "error": row.error,
+                "shared_ns": row.io,
+                "access_error": row.access_error,
+            }
+            for row in found.rows
+        ],
+        "median_error": found.median_error,
+        "worst_error": found.worst.error,
         "wrong_order": [{"bytes": size, "designs": list(pair)} for size in found.sizes for pair in found.swapped(size)],
         "good": found.good,
     }

@@ -24,8 +24,10 @@ def print_run(found: Run, out: Console) -> None:
         made.add_row(key, f"{count:,}", f"{count / found.requests:.4g}", f"{found.overhead[key]:,}")
     out.print(made)
     mib = found.bytes / found.seconds / (1 << 20)
-    out.print(f"\n{found.requests:,} requests, {found.bytes:,} bytes in {found.seconds:.3f} s: {found.per_second:,.0f} "
-              f"requests/s, {mib:,.1f} MiB/s on {labels.cpu} ({labels.level})")
+    out.print(
+        f"\n{found.requests:,} requests, {found.bytes:,} bytes in {found.seconds:.3f} s: {found.per_second:,.0f} "
+        f"requests/s, {mib:,.1f} MiB/s on {labels.cpu} ({labels.level})"
+    )
     if found.restarts:
         out.print(f"The device process died and was started again {found.restarts} time(s); the I/O went on.")
     out.print(_checked(found))
@@ -35,26 +37,36 @@ def print_run(found: Run, out: Console) -> None:
 
 def _checked(found: Run) -> str:
     bad = found.outcome.failures
-    guest = (f"The guest found {bad:,} of its requests wrong, number {found.outcome.first_failure:,} first."
-             if bad else "The guest checked every byte that it read through its private side: all right.")
+    guest = (
+        f"The guest found {bad:,} of its requests wrong, number {found.outcome.first_failure:,} first."
+        if bad
+        else "The guest checked every byte that it read through its private side: all right."
+    )
     if found.differs is None:
         return guest
-    disk = (f"{found.differs:,} sectors of the disk, or buffers, are not as the requests must have left them."
-            if found.differs else "What it wrote is on the disk, byte by byte, and the last buffers are right.")
+    disk = (
+        f"{found.differs:,} sectors of the disk, or buffers, are not as the requests must have left them."
+        if found.differs
+        else "What it wrote is on the disk, byte by byte, and the last buffers are right."
+    )
     return f"{guest}\n{disk}"
 
 
 def print_sight(sight: Sight, out: Console) -> None:
     """What a search of the host found of the guest's secret."""
-    out.print(f"\nThe host ({sight.whose}): {sight.bytes:,} bytes in {sight.mappings} mappings searched for a secret "
-              f"of the guest, {sum(sight.hits.values()):,} found.")
+    out.print(
+        f"\nThe host ({sight.whose}): {sight.bytes:,} bytes in {sight.mappings} mappings searched for a secret "
+        f"of the guest, {sum(sight.hits.values()):,} found."
+    )
     for name, hits in sight.hits.items():
         out.print(f"  LEAK: {hits:,} in {name}")
     if sight.core is None:
         out.print(f"Its core dump: none ({sight.core_why}).")
     else:
-        out.print(f"{'LEAK: its' if sight.core_hits else 'Its'} core dump: {sight.core:,} bytes searched, "
-                  f"{sight.core_hits:,} found.")
+        out.print(
+            f"{'LEAK: its' if sight.core_hits else 'Its'} core dump: {sight.core:,} bytes searched, "
+            f"{sight.core_hits:,} found."
+        )
 
 
 def run_json(found: Run) -> dict[str, Any]:
@@ -79,9 +91,17 @@ def run_body(found: Run) -> dict[str, Any]:
 
 
 def _sight_json(sight: Sight) -> dict[str, Any]:
-    return {"whose": sight.whose, "mappings": sight.mappings, "bytes": sight.bytes, "unreadable": sight.unreadable,
-            "hits": dict(sight.hits), "core_bytes": sight.core, "core_hits": sight.core_hits,
-            "core_why": sight.core_why or None, "leaks": sight.leaks}
+    return {
+        "whose": sight.whose,
+        "mappings": sight.mappings,
+        "bytes": sight.bytes,
+        "unreadable": sight.unreadable,
+        "hits": dict(sight.hits),
+        "core_bytes": sight.core,
+        "core_hits": sight.core_hits,
+        "core_why": sight.core_why or None,
+        "leaks": sight.leaks,
+    }
 
 
 ALL_KEYS = ("exits", "hypercalls", "access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
@@ -92,9 +112,11 @@ def print_all(rows: list[Row], out: Console) -> None:
     runs = [row.run for row in rows if row.run]
     if runs:
         first = runs[0]
-        out.print(f"{first.requests:,} requests, {first.bytes:,} bytes, one a doorbell; live {first.labels.cpu} "
-                  f"({first.labels.level}) on {first.labels.backing}, model {first.labels.policy}; a request: live | "
-                  f"model\n")
+        out.print(
+            f"{first.requests:,} requests, {first.bytes:,} bytes, one a doorbell; live {first.labels.cpu} "
+            f"({first.labels.level}) on {first.labels.backing}, model {first.labels.policy}; a request: live | "
+            f"model\n"
+        )
     made = table("design", *ALL_KEYS, "live us", "requests/s", f"model us ({PROFILE})")
     for row in rows:
         made.add_row(row.design, *_pairs(row))
@@ -106,8 +128,10 @@ def print_all(rows: list[Row], out: Console) -> None:
             out.print(f"{row.design}: FAILED. {row.why or (row.run and _checked(row.run))}")
         if row.run and row.run.sight and row.run.sight.leaks:
             out.print(f"{row.design}: LEAK: {row.run.sight.leaks:,} of the guest's secret found in the host.")
-    out.print("The model's time is that of the profile's machine, not of this one. Ledgers count here; --check-counts "
-              "asks the kernel.")
+    out.print(
+        "The model's time is that of the profile's machine, not of this one. Ledgers count here; --check-counts "
+        "asks the kernel."
+    )
 
 
 def _pairs(row: Row) -> list[str]:
@@ -118,16 +142,33 @@ def _pairs(row: Row) -> list[str]:
     wanted: dict[str, Any] = {**model, "exits": hops["guest>hyp"]}
     cells = [f"{live.counts[key] / live.requests:.4g} | {wanted[key]:.4g}" for key in ALL_KEYS]
     ns = row.model.ns
-    return [*cells, f"{1e6 / live.per_second:,.1f}", f"{live.per_second:,.0f}",
-            "-" if ns is None else f"{(ns.low + ns.high) / 2000:,.2f}"]
+    return [
+        *cells,
+        f"{1e6 / live.per_second:,.1f}",
+        f"{live.per_second:,.0f}",
+        "-" if ns is None else f"{(ns.low + ns.high) / 2000:,.2f}",
+    ]
 
 
 def all_json(rows: list[Row]) -> dict[str, Any]:
     """schema 1: as docs/json.md says."""
-    return {"schema": 1, "verb": "run", "mode": "all-designs", "profile": PROFILE, "good": all(r.good for r in rows),
-            "designs": [{"name": row.design, "refused": row.refused, "why": row.why or None,
-                         "live": run_body(row.run) if row.run else None,
-                         "model": design_json(row.model) if row.model else None} for row in rows]}
+    return {
+        "schema": 1,
+        "verb": "run",
+        "mode": "all-designs",
+        "profile": PROFILE,
+        "good": all(r.good for r in rows),
+        "designs": [
+            {
+                "name": row.design,
+                "refused": row.refused,
+                "why": row.why or None,
+                "live": run_body(row.run) if row.run else None,
+                "model": design_json(row.model) if row.model else None,
+            }
+            for row in rows
+        ],
+    }
 
 
 def print_check(found: Check, requests: str, out: Console) -> None:
@@ -152,14 +193,18 @@ def _checked_cells(result: Checked) -> list[str]:
     if not result.lines:
         words = ["taken" if not refused else "refused" for refused in result.refused]
         return [*["-"] * len(KEYS), f"model: {words[0]}, live: {words[1]}"]
-    cells = [f"{line.measured:,}" if line.equal else f"{line.predicted:,} != {line.measured:,}"
-             for line in result.lines]
+    cells = [
+        f"{line.measured:,}" if line.equal else f"{line.predicted:,} != {line.measured:,}" for line in result.lines
+    ]
     return [*cells, "" if result.good else "DIFFERS"]
 
 
 def _by_kernel(found: Check) -> dict[str, list[str]]:
-    return {result.cpu: [line.key for line in result.lines if line.source == "kernel"]
-            for result in found.results if any(line.source == "kernel" for line in result.lines)}
+    return {
+        result.cpu: [line.key for line in result.lines if line.source == "kernel"]
+        for result in found.results
+        if any(line.source == "kernel" for line in result.lines)
+    }
 
 
 def _print_added(found: Check, out: Console) -> None:
@@ -178,14 +223,30 @@ def _print_added(found: Check, out: Console) -> None:
 
 def check_json(found: Check) -> dict[str, Any]:
     """schema 1: as docs/json.md says."""
-    return {"schema": 1, "verb": "run", "mode": "check-counts", "good": found.good, "missing": dict(found.missing),
-            "no_kernel": found.no_kernel or None,
-            "results": [_checked_json(result) for result in found.results]}
+    return {
+        "schema": 1,
+        "verb": "run",
+        "mode": "check-counts",
+        "good": found.good,
+        "missing": dict(found.missing),
+        "no_kernel": found.no_kernel or None,
+        "results": [_checked_json(result) for result in found.results],
+    }
 
 
 def _checked_json(found: Checked) -> dict[str, Any]:
-    counts = [{"key": line.key, "predicted": line.predicted, "measured": line.measured, "source": line.source}
-              for line in found.lines]
-    return {"design": found.design, "cpu": found.cpu, "level": found.level, "backing": found.backing,
-            "requests": found.requests, "good": found.good, "counts": counts, "added": dict(found.added),
-            "refused": {"model": found.refused[0], "live": found.refused[1]}}
+    counts = [
+        {"key": line.key, "predicted": line.predicted, "measured": line.measured, "source": line.source}
+        for line in found.lines
+    ]
+    return {
+        "design": found.design,
+        "cpu": found.cpu,
+        "level": found.level,
+        "backing": found.backing,
+        "requests": found.requests,
+        "good": found.good,
+        "counts": counts,
+        "added": dict(found.added),
+        "refused": {"model": found.refused[0], "live": found.refused[1]},
+    }

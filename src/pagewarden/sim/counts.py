@@ -53,8 +53,12 @@ class Counts:
         )  # fmt: skip
 
     def __sub__(self, other: "Counts") -> "Counts":
-        return Counts(self.events - other.events, self.hops - other.hops, self.syscalls - other.syscalls,
-                      self.ranges - other.ranges)
+        return Counts(
+            self.events - other.events,
+            self.hops - other.hops,
+            self.syscalls - other.syscalls,
+            self.ranges - other.ranges,
+        )
 
     def __getitem__(self, event: Event) -> int:
         return int(self.events[event])

@@ -91,7 +91,7 @@ class Machine:
         lines = []
         for row in np.flatnonzero(tally.ran):
             found = Counts(events=events[row])
-            found.add_ranges(events[row:row + 1], tally.ran[row:row + 1])
+            found.add_ranges(events[row : row + 1], tally.ran[row : row + 1])
             if rows[row, 0] == Kind.COUNT:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
             if rows[row, 0] not in (Kind.JUMP, Kind.NEXT):

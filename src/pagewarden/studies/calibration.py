@@ -28,8 +28,12 @@ from pagewarden.vocab import Unavailable, UserMistake
 NAME = "this-host"
 PARAMETERS = {
     "injections": (100, 50_000, "nothing injects an abort here: from a fast exception to a slow signal; not measured"),
-    "guest_pte_set": (50, 50_000, "an entry of the guest's second stage: the emulated or software CPU hides it in the "
-                                  "fault that it takes on first touch; not measured apart"),
+    "guest_pte_set": (
+        50,
+        50_000,
+        "an entry of the guest's second stage: the emulated or software CPU hides it in the "
+        "fault that it takes on first touch; not measured apart",
+    ),
     "guest_pte_clear": (50, 50_000, "as guest_pte_set"),
 }
 """Prices that this host does not show: low, high (ns), why."""
@@ -87,7 +91,12 @@ class Timings:
 
 
 def calibrate(
-    name: str = NAME, seconds: float = 5.0, *, busy: bool = False, cpu: str = "auto", calls: str = "compiled",
+    name: str = NAME,
+    seconds: float = 5.0,
+    *,
+    busy: bool = False,
+    cpu: str = "auto",
+    calls: str = "compiled",
     progress: Progress = lambda what, done, total: None,
 ) -> Calibration:
     """Time everything for about so many seconds. busy: beside a thread of this process that keeps another CPU busy, so
@@ -138,16 +147,25 @@ def profile_of(name: str, prices: Mapping[str, Found], cpu: str, calls: str, bes
     where = f"{platform.system()} {platform.release()}, {_processor()}"
     when = datetime.now(UTC).strftime("%Y-%m-%d")
     how = "those of compiled code" if calls == "compiled" else "made through this library"
-    about = (f"Measured by pagewarden calibrate on {when}: {where}; {beside}; hops on {cpu or 'no CPU'}. Calls are "
-             f"{how}. The warden's memory is a userfaultfd window: hyp PTEs are its entries, host "
-             "PTEs those of mmap.")
-    made: dict[str, Price] = {"hypercalls": _exact("hypercalls", LEAST_NS, "part of the exit that the hops are taken "
-                                                   "from; what the call does to entries is priced apart")}
+    about = (
+        f"Measured by pagewarden calibrate on {when}: {where}; {beside}; hops on {cpu or 'no CPU'}. Calls are "
+        f"{how}. The warden's memory is a userfaultfd window: hyp PTEs are its entries, host "
+        "PTEs those of mmap."
+    )
+    made: dict[str, Price] = {
+        "hypercalls": _exact(
+            "hypercalls",
+            LEAST_NS,
+            "part of the exit that the hops are taken from; what the call does to entries is priced apart",
+        )
+    }
     for key, price in prices.items():
         spread = price.spread
         bend = f"; off a straight line by up to {price.bend:.0%}" if price.bend >= 0.1 else ""
-        source = (f"measured {when}: {price.what}; median of {spread.samples:,} samples, quartiles {spread.low:.4g} to "
-                  f"{spread.high:.4g}{bend}; {where}; {beside}")
+        source = (
+            f"measured {when}: {price.what}; median of {spread.samples:,} samples, quartiles {spread.low:.4g} to "
+            f"{spread.high:.4g}{bend}; {where}; {beside}"
+        )
         made[key] = _exact(key, spread.median, source)
     unknown = dict(PARAMETERS) | ({} if cpu else dict.fromkeys(_HOPS, NO_CPU))
     for key, (low, high, why) in unknown.items():
@@ -195,8 +213,10 @@ def save(profile: Profile, path: Path) -> bool:
         try:
             load_profile(path)
         except UserMistake as mistake:
-            raise UserMistake(f"{path} exists and is no price profile ({mistake}); it was left alone: remove it, or "
-                              "choose another --out") from mistake
+            raise UserMistake(
+                f"{path} exists and is no price profile ({mistake}); it was left alone: remove it, or "
+                "choose another --out"
+            ) from mistake
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, text)

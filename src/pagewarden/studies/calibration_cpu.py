@@ -84,8 +84,12 @@ def hops(exits: Array, calls: Array, label: str) -> dict[str, Found]:
     call = Spread.of(calls).times(0.5)
     way = f"half of an OUT to this process and back, on {label}"
     handed = "half of a call of a Python function: warden and host share a process here"
-    return {"hop_guest_hyp": Found(exit_, way), "hop_hyp_guest": Found(exit_, way),
-            "hop_hyp_host": Found(call, handed), "hop_host_hyp": Found(call, handed)}
+    return {
+        "hop_guest_hyp": Found(exit_, way),
+        "hop_hyp_guest": Found(exit_, way),
+        "hop_hyp_host": Found(call, handed),
+        "hop_host_hyp": Found(call, handed),
+    }
 
 
 LENGTHS = (4 * PAGE_SIZE, 64 * PAGE_SIZE)
@@ -122,7 +126,16 @@ def guest_prices(taken: Mapping[str, Array], label: str) -> dict[str, Found]:
 
 def copying(source: int, target: int, length: int) -> bytes:
     """Machine code: copy words with REP MOVSQ, write the port, again."""
-    body = (b"\x48\xbe" + source.to_bytes(8, "little") + b"\x48\xbf" + target.to_bytes(8, "little")
-            + b"\xb9" + (length // 8).to_bytes(4, "little") + bytes.fromhex("f348a5")
-            + b"\xba" + HYPERCALL.to_bytes(4, "little") + bytes.fromhex("31c0 ef"))
+    body = (
+        b"\x48\xbe"
+        + source.to_bytes(8, "little")
+        + b"\x48\xbf"
+        + target.to_bytes(8, "little")
+        + b"\xb9"
+        + (length // 8).to_bytes(4, "little")
+        + bytes.fromhex("f348a5")
+        + b"\xba"
+        + HYPERCALL.to_bytes(4, "little")
+        + bytes.fromhex("31c0 ef")
+    )
     return body + b"\xeb" + (-len(body) - 2).to_bytes(1, "little", signed=True)

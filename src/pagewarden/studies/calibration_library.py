@@ -75,11 +75,15 @@ class TimedLibrary:
 
     def scripts(self) -> dict[str, Timed]:
         """By name, LIBRARY/what/pages."""
-        share, unshare = (lambda call=call: self.warden.hypercall(call, (self._data, 1, 0))
-                          for call in (Number.SHARE, Number.UNSHARE))
+        share, unshare = (
+            lambda call=call: self.warden.hypercall(call, (self._data, 1, 0)) for call in (Number.SHARE, Number.UNSHARE)
+        )
         made: dict[str, Timed] = {
-            "library/clock": Calls(nothing), "library/convert": Calls(share, unshare),
-            "library/map": self._mapping(), "library/file": self._file(), "library/copy": self._copy(),
+            "library/clock": Calls(nothing),
+            "library/convert": Calls(share, unshare),
+            "library/map": self._mapping(),
+            "library/file": self._file(),
+            "library/copy": self._copy(),
         }
         for pages in SIZES:
             made[f"library/take-up/{pages}"] = self._taking_up(pages)
@@ -87,8 +91,11 @@ class TimedLibrary:
 
     def _taking_up(self, pages: int) -> Calls:
         """The guest lists entries (row 0), rings (row 1), and takes its pages back (row 2)."""
-        return Calls(lambda: self._list(pages), lambda: self.warden.doorbell(self.program.queue),
-                     lambda: self.warden.hypercall(Number.UNSHARE, (self._data, pages, 0)))
+        return Calls(
+            lambda: self._list(pages),
+            lambda: self.warden.doorbell(self.program.queue),
+            lambda: self.warden.hypercall(Number.UNSHARE, (self._data, pages, 0)),
+        )
 
     def _list(self, pages: int) -> None:
         """As the guest does: so many more entries in the ring of recent I/O page-table entries."""
@@ -122,7 +129,7 @@ class TimedLibrary:
         into, source, first = self._buffer, self.memory.window.memory, self.at.shared
 
         def copy() -> None:
-            into[:PAGE_SIZE] = source[first:first + PAGE_SIZE]
+            into[:PAGE_SIZE] = source[first : first + PAGE_SIZE]
 
         return Calls(copy)
 
@@ -161,15 +168,20 @@ class Overheads:
         """The warden reads the ring and the table at a doorbell: without opening the pages."""
         opening = self.of("convert", 0, "convert/1", 0)
         clock = self._clocks[True] - self._clocks[False]
-        times = [self._taken[f"library/take-up/{pages}"][1] - self._taken[f"convert/{pages}"][0] - opening - clock
-                 for pages in SIZES]
+        times = [
+            self._taken[f"library/take-up/{pages}"][1] - self._taken[f"convert/{pages}"][0] - opening - clock
+            for pages in SIZES
+        ]
         return Line.through(SIZES, np.stack(times))
 
 
 _ADDED = {
-    "hyp_pte_set_range": ("convert", 0, "convert/1", 0), "hyp_pte_clear_range": ("convert", 1, "convert/1", 1),
-    "syscall_mmap": ("map", 0, "map", 0), "syscall_munmap": ("map", 1, "map", 1),
-    "syscall_pread": ("file", 0, "file/1", 0), "syscall_splice": ("file", 1, "splice/1", 1),
+    "hyp_pte_set_range": ("convert", 0, "convert/1", 0),
+    "hyp_pte_clear_range": ("convert", 1, "convert/1", 1),
+    "syscall_mmap": ("map", 0, "map", 0),
+    "syscall_munmap": ("map", 1, "map", 1),
+    "syscall_pread": ("file", 0, "file/1", 0),
+    "syscall_splice": ("file", 1, "splice/1", 1),
     "host_copies": ("copy", 0, "copy/1", 0),
 }
 """Price -> the call of the library that is behind it, and the compiled one."""
@@ -180,13 +192,16 @@ def library_prices(prices: Mapping[str, Found], taken: Mapping[str, Array]) -> d
     overheads, made = Overheads(taken), dict(prices)
     for name, calls in _ADDED.items():
         added, found = overheads.of(*calls), prices[name]
-        spread = Spread(found.spread.median + added, found.spread.low + added, found.spread.high + added,
-                        found.spread.samples)
-        made[name] = Found(spread, f"{found.what}, and {added:,.0f} ns that the same call takes longer through this "
-                                   "library", found.bend)
+        spread = Spread(
+            found.spread.median + added, found.spread.low + added, found.spread.high + added, found.spread.samples
+        )
+        made[name] = Found(
+            spread,
+            f"{found.what}, and {added:,.0f} ns that the same call takes longer through this library",
+            found.bend,
+        )
     line = overheads.take_up()
     what = "the warden's reading of I/O page-table entries at a doorbell, beside opening the pages"
     made["io_pte_set"] = Found(positive(line.unit), f"{what}, its rise a page", line.bend)
     made["io_pte_set_range"] = Found(positive(line.fixed), f"{what}, its fixed part", line.bend)
     return made
-

@@ -39,8 +39,12 @@ def scripts(host: TimedHost) -> dict[str, Script]:
     }
     for pages in SIZES:
         rows[f"convert/{pages}"] = [host.share(pages), host.unshare(pages), host.unshare(pages)]
-        rows[f"mapping/{pages}"] = [host.map(pages), host.write_mapping(pages), host.write_mapping(pages),
-                                    host.unmap(pages)]
+        rows[f"mapping/{pages}"] = [
+            host.map(pages),
+            host.write_mapping(pages),
+            host.write_mapping(pages),
+            host.unmap(pages),
+        ]
         rows[f"file/{pages}"] = [host.read_file(pages), host.write_file(pages)]
         rows[f"copy/{pages}"] = [host.guest_copy(pages * PAGE_SIZE)]
         rows[f"splice/{pages}"] = [*host.splice_in(pages), *host.splice_out(pages)]
@@ -125,8 +129,11 @@ def _mappings(samples: Samples, tlbi: float) -> dict[str, Found]:
         "host_pte_set_range": _price(using.fixed, f"{first}, the fixed part: a fault and a page table", using.bend),
         "host_pte_clear": _price(ending.unit, f"{last}, its rise a page", ending.bend),
         "host_pte_clear_range": _price(ending.fixed, f"{last}, the fixed part", ending.bend),
-        "syscall_mmap": _price(mapping.fixed, "mmap(2) of the memory's file, after one that was used and unmapped, its "
-                                              "fixed part", mapping.bend),
+        "syscall_mmap": _price(
+            mapping.fixed,
+            "mmap(2) of the memory's file, after one that was used and unmapped, its fixed part",
+            mapping.bend,
+        ),
         "syscall_munmap": _price(Spread.of(samples.row("map", 1)), "munmap(2) of a mapping that nobody used"),
     }
 
@@ -149,6 +156,9 @@ def _copies(samples: Samples) -> dict[str, Found]:
     cold = Spread.of(samples.row("cold") / PAGE_SIZE)
     rate = Found(line.unit, "memcpy between buffers that were just used, its rise a byte", line.bend)
     return {
-        "guest_copies": each, "host_copies": each, "hyp_copies": each, "copy_warm": rate,
+        "guest_copies": each,
+        "host_copies": each,
+        "hyp_copies": each,
+        "copy_warm": rate,
         "copy_cold": Found(cold, "memcpy of 4 KiB pieces out of and into 64 MiB"),
     }

@@ -36,7 +36,9 @@ class Memory:
 
 
 MEMORIES = tuple(
-    Memory(backing, isolated) for backing in BACKINGS for isolated in (False, True)
+    Memory(backing, isolated)
+    for backing in BACKINGS
+    for isolated in (False, True)
     if not isolated or backing in ISOLATED
 )
 
@@ -103,10 +105,15 @@ def isolation(
         verdicts[key] = verdict
         if progress is not None:
             progress("trials", len(verdicts), total)
-    return Isolation(os.uname().release, tuple(
-        Row(memory, path, state, verdicts[memory, path, state], law_of(memory, path, state))
-        for path in paths for memory in memories for state in State
-    ))
+    return Isolation(
+        os.uname().release,
+        tuple(
+            Row(memory, path, state, verdicts[memory, path, state], law_of(memory, path, state))
+            for path in paths
+            for memory in memories
+            for state in State
+        ),
+    )
 
 
 def law_of(memory: Memory, path: Path, state: State) -> Expected:
@@ -148,4 +155,4 @@ def _jobs(memory: Memory, paths: Sequence[Path]) -> Iterator[_Job]:
         alike = [case for case in cases if case.path.size == size]
         together = TOGETHER * 2 * PAGE_SIZE // size or 1
         for first in range(0, len(alike), max(together, 3)):
-            yield Job(partial(Isolated, memory.backing), alike[first:first + max(together, 3)])
+            yield Job(partial(Isolated, memory.backing), alike[first : first + max(together, 3)])

@@ -187,8 +187,13 @@ def _fault_in_the_kernel() -> None:
 def workload() -> Workload:
     """Writes and reads of one page and of sixteen, in turns, on a disk of 1 MiB."""
     lengths = np.array([4096, 4096, 65536, 65536] * 5, np.uint32)
-    return Workload(name="one page and sixteen, in turns", format="drawn", length=lengths,
-                    write=np.array([True, False] * 10), offset=(np.arange(20) % 10 * 65536).astype(np.uint64))
+    return Workload(
+        name="one page and sixteen, in turns",
+        format="drawn",
+        length=lengths,
+        write=np.array([True, False] * 10),
+        offset=(np.arange(20) % 10 * 65536).astype(np.uint64),
+    )
 
 
 def predict(found_policy: str, design: str, requests: Workload) -> Counts | None:
@@ -200,8 +205,14 @@ def predict(found_policy: str, design: str, requests: Workload) -> Counts | None
     return None if counts.failed else counts
 
 
-def check_counts(cpus: tuple[str, ...], backing: str, disk: DiskFile, requests: Workload,
-                 designs: tuple[str, ...] = tuple(DESIGNS), progress: Progress | None = None) -> Check:
+def check_counts(
+    cpus: tuple[str, ...],
+    backing: str,
+    disk: DiskFile,
+    requests: Workload,
+    designs: tuple[str, ...] = tuple(DESIGNS),
+    progress: Progress | None = None,
+) -> Check:
     """Run each design on each CPU, a request a doorbell, and compare. What this host lacks is in `missing`."""
     check = Check(no_kernel=_no_kernel())
     for number, cpu in enumerate(cpus):
@@ -236,8 +247,9 @@ def _checked(plan: Plan, disk: DiskFile, requests: Workload, kernel: bool) -> Ch
     refused = predicted is None, found.outcome.failures == found.requests
     lines = [] if any(refused) or predicted is None else _lines(found, predicted, meter if kernel and live else None)
     added = _added(meter, rings) if kernel and live and not any(refused) else {}
-    return Checked(plan.design, found.labels.cpu, found.labels.level, found.labels.backing, found.requests, lines,
-                   added, refused)
+    return Checked(
+        plan.design, found.labels.cpu, found.labels.level, found.labels.backing, found.requests, lines, added, refused
+    )
 
 
 def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[Line]:
@@ -246,8 +258,7 @@ def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[Lin
     source = dict.fromkeys(KEYS, "ledger" if found.labels.cpu != "interpreted" else "law")
     if meter is not None:
         io = found.requests  # one system call each that does the I/O: see host_half.Done
-        kernel = {Event.ACCESS_SYSCALLS.key: meter.found["path", "syscalls"] - io,
-                  Event.TLBI.key: meter.flushes}
+        kernel = {Event.ACCESS_SYSCALLS.key: meter.found["path", "syscalls"] - io, Event.TLBI.key: meter.flushes}
         if meter.exits is not None:
             kernel["exits"] = meter.exits - found.overhead["exits"]
         measured |= kernel

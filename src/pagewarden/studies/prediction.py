@@ -77,14 +77,21 @@ class Prediction:
         """Pairs of designs that come in the other order when measured, and whose quartiles do not overlap: the first
         is predicted to be the cheaper one, and is not."""
         rows = sorted(self.of_size(size), key=lambda row: sum(row.predicted))
-        return [(a.design, b.design) for i, a in enumerate(rows) for b in rows[i + 1:]
-                if a.measured.low > b.measured.high and sum(a.predicted) < sum(b.predicted)]
+        return [
+            (a.design, b.design)
+            for i, a in enumerate(rows)
+            for b in rows[i + 1 :]
+            if a.measured.low > b.measured.high and sum(a.predicted) < sum(b.predicted)
+        ]
 
     @property
     def good(self) -> bool:
         """All aims are met."""
-        return (self.median_error < MEDIAN_AIM and abs(self.worst.error) <= WORST_AIM
-                and not any(map(self.swapped, self.sizes)))
+        return (
+            self.median_error < MEDIAN_AIM
+            and abs(self.worst.error) <= WORST_AIM
+            and not any(map(self.swapped, self.sizes))
+        )
 
 
 def host_only(counts: Mapping[str, Any]) -> Counts:
@@ -121,7 +128,9 @@ def requests(host: TimedHost, designs: Sequence[str]) -> dict[str, Timed]:
 
 
 def predict(
-    profile: Profile | None = None, seconds: float = 10.0, designs: Sequence[str] = tuple(DESIGNS),
+    profile: Profile | None = None,
+    seconds: float = 10.0,
+    designs: Sequence[str] = tuple(DESIGNS),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prediction:
     """Compiled requests of each design, 4 KiB to 1 MiB, and what the profile says of them; without one, the primitives
@@ -145,6 +154,13 @@ def rows(taken: Mapping[str, Array], profile: Profile, designs: Sequence[str]) -
             last = taken[f"splice/{pages}"][3] if design == "splice" else taken[f"io/{pages}"][0]
             io = float(Spread.of(last).median)
             cost = price(host_only(counted(profile, design, pages)), profile)
-            made.append(Row(design, pages * PAGE_SIZE, cost.plus(Interval(io, io)),
-                            Spread.of(taken[f"request/{design}/{pages}"][0]), io))
+            made.append(
+                Row(
+                    design,
+                    pages * PAGE_SIZE,
+                    cost.plus(Interval(io, io)),
+                    Spread.of(taken[f"request/{design}/{pages}"][0]),
+                    io,
+                )
+            )
     return made

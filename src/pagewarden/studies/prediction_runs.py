@@ -135,8 +135,11 @@ def periods(plan: Plan, described: Program, length: int) -> list[float]:
 
 
 def predict_runs(
-    cpu: str = "auto", profile: Profile | None = None, seconds: float = 15.0,
-    designs: Sequence[str] = tuple(DESIGNS), progress: Callable[[int, int], None] = lambda done, total: None,
+    cpu: str = "auto",
+    profile: Profile | None = None,
+    seconds: float = 15.0,
+    designs: Sequence[str] = tuple(DESIGNS),
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prediction:
     """Whole requests of each design, 4 KiB to 1 MiB, on this CPU, and what the profile says of them; without one, the
     primitives are timed by turns with the runs. Takes some two times as long as `seconds`."""
@@ -156,15 +159,18 @@ def predict_runs(
                     whole.setdefault((design, pages), []).extend(_run(design, kind, pages))
         together = {name: np.concatenate([part[name] for part in taken], axis=1) for name in timed}
         chosen = profile or profile_of(NAME, timings.prices(together), timings.label, "library", BY_TURNS)
-    return Prediction(chosen, f"whole requests on {timings.label}, uffd-window, one at a time",
-                      [_row(design, pages, whole, together, chosen) for pages in SIZES for design in designs])
+    return Prediction(
+        chosen,
+        f"whole requests on {timings.label}, uffd-window, one at a time",
+        [_row(design, pages, whole, together, chosen) for pages in SIZES for design in designs],
+    )
 
 
 def _order(designs: Sequence[str], turn: int) -> list[str]:
     """The designs, and the bare guest ("") twice, in other places every turn: who comes first meets cold caches."""
     half = len(designs) // 2
     names = ["", *designs[:half], "", *designs[half:]]
-    return names[turn % len(names):] + names[:turn % len(names)]
+    return names[turn % len(names) :] + names[: turn % len(names)]
 
 
 def _run(design: str, kind: str, pages: int) -> list[float]:
@@ -173,14 +179,20 @@ def _run(design: str, kind: str, pages: int) -> list[float]:
     return periods(Plan(design or "window", "uffd-window", kind), described, length)
 
 
-def _row(design: str, pages: int, whole: Mapping[tuple[str, int], list[float]], taken: Mapping[str, Array],
-         profile: Profile) -> Row:
+def _row(
+    design: str, pages: int, whole: Mapping[tuple[str, int], list[float]], taken: Mapping[str, Array], profile: Profile
+) -> Row:
     common = float(np.median(whole["", pages])) + _io_beside(design, pages, taken)
     counts = counted(profile, design, pages)
     counts["hops_by_edge"] = {edge: n - 1 for edge, n in counts["hops_by_edge"].items()}  # the doorbell is in common
     cost = price({key: value for key, value in counts.items() if key != "hops"}, profile)
-    return Row(design, pages * PAGE_SIZE, cost.plus(Interval(common, common)),
-               Spread.of(np.array(whole[design, pages])), common)
+    return Row(
+        design,
+        pages * PAGE_SIZE,
+        cost.plus(Interval(common, common)),
+        Spread.of(np.array(whole[design, pages])),
+        common,
+    )
 
 
 def _io_beside(design: str, pages: int, taken: Mapping[str, Array]) -> float:

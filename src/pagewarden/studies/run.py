@@ -17,8 +17,15 @@ from pagewarden.studies.run_warm import warm
 from pagewarden.vocab import Event
 from pagewarden.workload import Workload
 
-COUNTED = (Event.HYPERCALLS, Event.ACCESS_SYSCALLS, Event.HOST_COPIES, Event.HOST_COPY_BYTES, Event.HYP_PTE_SET,
-           Event.HYP_PTE_CLEAR, Event.TLBI)
+COUNTED = (
+    Event.HYPERCALLS,
+    Event.ACCESS_SYSCALLS,
+    Event.HOST_COPIES,
+    Event.HOST_COPY_BYTES,
+    Event.HYP_PTE_SET,
+    Event.HYP_PTE_CLEAR,
+    Event.TLBI,
+)
 """Events that a run counts, beside the guest's exits. What only a model can know (guest copies, hops inside the
 hypervisor) is not among them."""
 Counts = dict[str, int]
@@ -82,13 +89,26 @@ def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter
         counts, overhead = _counts(described, machine, before)
         sight = machine.look() if look else None
         differs = _differs(described, machine, disk, replayed(described, disk, content)) if plan.verify else None
-        return Run(plan, _labels(plan, machine, disk), len(described.requests), int(described.requests["length"].sum()),
-                   described.batches, outcome, seconds, counts, overhead, sight, machine.device.restarts, differs)
+        return Run(
+            plan,
+            _labels(plan, machine, disk),
+            len(described.requests),
+            int(described.requests["length"].sum()),
+            described.batches,
+            outcome,
+            seconds,
+            counts,
+            overhead,
+            sight,
+            machine.device.restarts,
+            differs,
+        )
 
 
 def _labels(plan: Plan, machine: Machine, disk: DiskFile) -> Labels:
-    return Labels(machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy,
-                  disk.why)
+    return Labels(
+        machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why
+    )
 
 
 def _counts(described: Program, machine: Machine, before: Counts) -> tuple[Counts, Counts]:
@@ -109,13 +129,13 @@ def _differs(described: Program, machine: Machine, disk: DiskFile, wanted: Bytes
     """Sectors that differ on the disk, and of the private buffers of the last batch."""
     found = disk.read()
     wrong = int((found.reshape(-1, 512) != wanted.reshape(-1, 512)).any(1).sum())
-    last = described.requests[(described.batches - 1) * described.batch:]
+    last = described.requests[(described.batches - 1) * described.batch :]
     for request in last:
         length, page = int(request["length"]), int(request["page"])
         private = machine.private_read(described.layout.data + page * 4096, length)
         at = int(disk.extents.packed(np.array([int(request["sector"]) * 512]))[0])
         # A later write of the same batch may have changed the disk since: the guest's own check covers those.
-        wrong += private != wanted[at:at + length].tobytes() and not _overwritten(last, request)
+        wrong += private != wanted[at : at + length].tobytes() and not _overwritten(last, request)
     return wrong
 
 

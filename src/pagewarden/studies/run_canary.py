@@ -183,7 +183,7 @@ def _search_range(canary: Canary, memory: int, start: int, stop: int, buffer: ND
     found, keep = 0, 0
     while start < stop:
         try:
-            got = os.preadv(memory, [buffer[keep:keep + min(stop - start, CHUNK - keep)].data], start)
+            got = os.preadv(memory, [buffer[keep : keep + min(stop - start, CHUNK - keep)].data], start)
         except OSError:
             got = 0
         if not got:
@@ -194,6 +194,5 @@ def _search_range(canary: Canary, memory: int, start: int, stop: int, buffer: ND
         end = keep + got
         found += canary.count(buffer[:end])
         keep = min(8 * WORDS - 1, end)
-        buffer[:keep] = buffer[end - keep:end].copy()
+        buffer[:keep] = buffer[end - keep : end].copy()
     return found
-

@@ -80,8 +80,8 @@ def _count(canary: Canary, core: Path) -> tuple[int, int]:
             keep = keep if data == at else 0
             hole = file.seek(data, os.SEEK_HOLE)
             file.seek(data)
-            got = file.readinto(buffer[keep:keep + min(hole - data, CHUNK - keep)].data)
-            found, searched, at = found + canary.count(buffer[:keep + got]), searched + got, data + got
+            got = file.readinto(buffer[keep : keep + min(hole - data, CHUNK - keep)].data)
+            found, searched, at = found + canary.count(buffer[: keep + got]), searched + got, data + got
             last, keep = keep + got, min(8 * WORDS - 1, keep + got)
-            buffer[:keep] = buffer[last - keep:last].copy()
+            buffer[:keep] = buffer[last - keep : last].copy()
     return found, searched

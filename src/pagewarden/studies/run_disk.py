@@ -71,7 +71,7 @@ class DiskFile:
         at = 0
         for start, end in zip(self.extents.starts.tolist(), self.extents.ends.tolist(), strict=True):
             while start < end:
-                done = os.pwrite(self.fd, content[at:at + end - start].data, start)
+                done = os.pwrite(self.fd, content[at : at + end - start].data, start)
                 start, at = start + done, at + done
 
 
@@ -79,7 +79,7 @@ def _read(fd: int, extents: Extents) -> Bytes:
     content, at = np.empty(extents.bytes, np.uint8), 0
     for start, end in zip(extents.starts.tolist(), extents.ends.tolist(), strict=True):
         while start < end:
-            done = os.preadv(fd, [content[at:at + end - start].data], start)
+            done = os.preadv(fd, [content[at : at + end - start].data], start)
             if not done:
                 raise UserMistake(f"the disk became shorter than {end:,} bytes while it was read")
             start, at = start + done, at + done
@@ -94,11 +94,15 @@ def columns(workload: Workload) -> tuple[Numbers, Numbers]:
     odd = np.flatnonzero((offset % SECTOR != 0) | (length % SECTOR != 0))
     if len(odd):
         at = odd[0]
-        raise UserMistake(f"{workload.name}: request {at} is {length[at]:,} bytes at byte {offset[at]:,}; a block "
-                          f"device moves whole sectors of {SECTOR} bytes")
+        raise UserMistake(
+            f"{workload.name}: request {at} is {length[at]:,} bytes at byte {offset[at]:,}; a block "
+            f"device moves whole sectors of {SECTOR} bytes"
+        )
     if length.max() > LONGEST:
-        raise UserMistake(f"{workload.name}: request {length.argmax()} has {length.max():,} bytes; the device takes "
-                          f"{LONGEST:,} at most")
+        raise UserMistake(
+            f"{workload.name}: request {length.argmax()} has {length.max():,} bytes; the device takes "
+            f"{LONGEST:,} at most"
+        )
     return offset, length
 
 
@@ -112,8 +116,10 @@ def open_disk(workload: Workload, path: Path | None, overwrite: bool, seed: int 
     offset, length = columns(workload)
     extents = Extents.of(offset, length)
     if extents.bytes > MOST:
-        raise UserMistake(f"{workload.name} touches {extents.bytes:,} bytes of disk, over {MOST:,}; --requests N takes "
-                          "only its first N requests")
+        raise UserMistake(
+            f"{workload.name} touches {extents.bytes:,} bytes of disk, over {MOST:,}; --requests N takes "
+            "only its first N requests"
+        )
     if path is None:
         with tempfile.TemporaryFile(prefix="pagewarden-disk-") as file:
             disk = DiskFile(file.fileno(), extents, False, f"a temporary file in {tempfile.gettempdir()}")
@@ -146,8 +152,12 @@ def _open(path: Path, read_only: bool) -> int:
 def _check(fd: int, path: Path, extents: Extents, written: Extents, overwrite: bool) -> None:
     size = os.lseek(fd, 0, os.SEEK_END)
     if size < extents.end:
-        raise UserMistake(f"{path} has {size:,} bytes and the workload reaches byte {extents.end:,}: use a larger file "
-                          f"(truncate -s {extents.end} {path} grows it), or no --disk for a temporary one")
+        raise UserMistake(
+            f"{path} has {size:,} bytes and the workload reaches byte {extents.end:,}: use a larger file "
+            f"(truncate -s {extents.end} {path} grows it), or no --disk for a temporary one"
+        )
     if written.bytes and not overwrite and _read(fd, written).any():
-        raise UserMistake(f"{path} is not empty where the workload would write {written.bytes:,} bytes: they would be "
-                          "lost; give --overwrite if they may be, or no --disk for a temporary file")
+        raise UserMistake(
+            f"{path} is not empty where the workload would write {written.bytes:,} bytes: they would be "
+            "lost; give --overwrite if they may be, or no --disk for a temporary file"
+        )

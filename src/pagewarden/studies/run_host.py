@@ -93,11 +93,14 @@ class LocalDevice:
 
     restarts = 0
 
-    def __init__(self, described: Program, view: HostView, disk: DiskFile, path: Path,
-                 tally: Tally) -> None:
+    def __init__(self, described: Program, view: HostView, disk: DiskFile, path: Path, tally: Tally) -> None:
         self.tally = tally
-        self._device = BlockDevice(DesignView(view, disk.fd, path, self.tally), Disk(disk.fd, disk.read_only),
-                                   described.queue + 1, described.layout.queue)
+        self._device = BlockDevice(
+            DesignView(view, disk.fd, path, self.tally),
+            Disk(disk.fd, disk.read_only),
+            described.queue + 1,
+            described.layout.queue,
+        )
         self._device.accept(FEATURES)
         self._device.write_status(virtio.ACKNOWLEDGE | virtio.DRIVER | virtio.FEATURES_OK)
         self._device.set_queue(described.queue, ring_of(described))
@@ -129,8 +132,11 @@ class ModelHalf:
                 data = self._do(step, request, data)
         if request.to_file:
             os.pwrite(self._disk, data, request.position)
-        return Done(len(data), sum(isinstance(step, Syscall) and step.access for step in steps),
-                    copies=sum(isinstance(step, Copy) for step in steps))
+        return Done(
+            len(data),
+            sum(isinstance(step, Syscall) and step.access for step in steps),
+            copies=sum(isinstance(step, Copy) for step in steps),
+        )
 
     def _do(self, step: Do, request: Request, data: bytes) -> bytes:
         try:
@@ -156,4 +162,4 @@ def _host_part(steps: Steps) -> Steps:
     edges = [step.edge if isinstance(step, Hop) else "" for step in flat]
     if "hyp>host" not in edges:
         raise InternalError("a design without an exit to the host")
-    return tuple(flat[edges.index("hyp>host") + 1:edges.index("host>hyp")])
+    return tuple(flat[edges.index("hyp>host") + 1 : edges.index("host>hyp")])

@@ -65,8 +65,9 @@ class IsolatedDevice:
             raise Refused(errno.EIO, f"the device process gave up: {words}")
 
     def _spawn(self, resume: bool) -> HostProcess:
-        host = self._memory.spawn(serve_block, self._queue, astuple(self._ring), resume, self._disk.read_only,
-                                  fds=(self._disk.fd,))
+        host = self._memory.spawn(
+            serve_block, self._queue, astuple(self._ring), resume, self._disk.read_only, fds=(self._disk.fd,)
+        )
         first = host.receive(self._patience)
         if first is not None and (first.kind is not Kind.REPORT or first.value != READY):
             words = first.data.decode(errors="replace")

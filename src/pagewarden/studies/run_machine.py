@@ -44,8 +44,9 @@ class Meter(Protocol):
 class LiveMachine:
     """On real private memory, on an emulated CPU or on KVM."""
 
-    def __init__(self, plan: Plan, kind: str, described: Program, disk: DiskFile, opened: ExitStack,
-                 meter: Meter | None = None) -> None:
+    def __init__(
+        self, plan: Plan, kind: str, described: Program, disk: DiskFile, opened: ExitStack, meter: Meter | None = None
+    ) -> None:
         self._plan, self._described = plan, described
         self._canary, at = Canary.random(), described.layout.end
         self.memory = memory = opened.enter_context(memory_for(plan, kind, at + self._canary.size))
@@ -58,8 +59,11 @@ class LiveMachine:
         opened.callback(self.device.close)
         self._meter = meter
         known: Memory = WardensMemory(memory) if plan.isolated else memory
-        self.warden = Warden(meter.memory(known) if meter else known, [described],
-                             meter.device(self.device.notify) if meter else self.device.notify)
+        self.warden = Warden(
+            meter.memory(known) if meter else known,
+            [described],
+            meter.device(self.device.notify) if meter else self.device.notify,
+        )
         self._cpu = opened.enter_context(cpu_for(kind, memory))
         self.backend, self.level = self._cpu.backend, self._cpu.level
         secret = self._canary.code(at)
@@ -83,6 +87,7 @@ class LiveMachine:
 
     def run(self) -> Outcome:
         """To its end; GuestStopped for any other."""
+
         def go() -> Outcome:
             with stopped_by_ctrl_c(self._cpu.kick):
                 return serve(self._guest, self._plan.patience)
@@ -97,8 +102,11 @@ class LiveMachine:
             sight.core_why = "its memory was read from outside instead, as a debugger would"
             return sight
         size, window = self.memory.size, self.memory.window.address
-        own = () if self.memory.guest_address == window else ((self.memory.guest_address,
-                                                               self.memory.guest_address + size),)
+        own = (
+            ()
+            if self.memory.guest_address == window
+            else ((self.memory.guest_address, self.memory.guest_address + size),)
+        )
         sight = search_process(self._canary, "self", "this process, without the warden's own view", own)
         if self._plan.core:
             search_core(self._canary, sight)
@@ -114,11 +122,15 @@ def memory_for(plan: Plan, kind: str, size: int) -> PrivateMemory:
     """Private memory of the plan's backing."""
     use: Use = "kvm" if kind == "kvm" else "any" if plan.every or plan.design in BY_FILE_CALLS else "emulated"
     if plan.backing == "guest-memfd":
-        raise UserMistake("this kernel's guest_memfd converts no page, and every design shares pages as it runs; "
-                          "uffd-window and memfd-secret do it")
+        raise UserMistake(
+            "this kernel's guest_memfd converts no page, and every design shares pages as it runs; "
+            "uffd-window and memfd-secret do it"
+        )
     if plan.backing == "memfd-secret" and kind == "kvm":
-        raise Unavailable("KVM cannot run a guest in memfd_secret: it takes pages by GUP, which that refuses",
-                          "use --backing uffd-window, or --cpu unicorn")
+        raise Unavailable(
+            "KVM cannot run a guest in memfd_secret: it takes pages by GUP, which that refuses",
+            "use --backing uffd-window, or --cpu unicorn",
+        )
     return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use)
 
 

@@ -45,8 +45,10 @@ class Plan:
         if self.cpu not in CPUS:
             raise UserMistake(f"no CPU is called {self.cpu!r}; there are {', '.join(CPUS)}")
         if self.isolated and self.design in BY_FD:
-            raise UserMistake(f"{self.design} needs the fd of the memory, which an isolated host side does not have; "
-                              "window, iommu, bounce and dma-buffer do without")
+            raise UserMistake(
+                f"{self.design} needs the fd of the memory, which an isolated host side does not have; "
+                "window, iommu, bounce and dma-buffer do without"
+            )
 
 
 def default_mix(requests: int = REQUESTS, seed: int = 1) -> Workload:
@@ -54,8 +56,14 @@ def default_mix(requests: int = REQUESTS, seed: int = 1) -> Workload:
     draw = np.random.default_rng(seed)
     length = draw.choice(SIZES, requests).astype(np.uint32)
     offset = draw.integers(0, (DISK - length) // SIZES[0] + 1) * SIZES[0]
-    return Workload(name="default mix", format="drawn", write=draw.integers(0, 2, requests).astype(bool),
-                    offset=offset.astype(np.uint64), length=length, depth=8)
+    return Workload(
+        name="default mix",
+        format="drawn",
+        write=draw.integers(0, 2, requests).astype(bool),
+        offset=offset.astype(np.uint64),
+        length=length,
+        depth=8,
+    )
 
 
 def first(workload: Workload, requests: int | None) -> Workload:
@@ -64,8 +72,9 @@ def first(workload: Workload, requests: int | None) -> Workload:
         return workload
     part = slice(requests)
     time = None if workload.time_ns is None else workload.time_ns[part]
-    return replace(workload, write=workload.write[part], offset=workload.offset[part], length=workload.length[part],
-                   time_ns=time)
+    return replace(
+        workload, write=workload.write[part], offset=workload.offset[part], length=workload.length[part], time_ns=time
+    )
 
 
 def describe(plan: Plan, workload: Workload, disk: DiskFile, content: Bytes) -> Program:
@@ -84,5 +93,5 @@ def replayed(described: Program, disk: DiskFile, content: Bytes) -> Bytes:
     places = disk.extents.packed(writes["sector"].astype(np.int64) * SECTOR)
     for at, request in zip(places.tolist(), writes, strict=True):
         length = int(request["length"])
-        after[at:at + length] = np.frombuffer(pattern.fill(int(request["word"]), length), np.uint8)
+        after[at : at + length] = np.frombuffer(pattern.fill(int(request["word"]), length), np.uint8)
     return after

@@ -69,12 +69,17 @@ def _fit(units: Array, times: Array, medians: Array) -> tuple[Array, Array]:
     fixed, slope = np.linalg.lstsq(design, weights[:, None] * times, rcond=None)[0]
     through_zero = (weights**2 * units) @ times / (weights**2 @ units**2)
     level = weights**2 @ times / (weights**2).sum()
-    return (np.where(slope < 0, np.maximum(level, 0), np.maximum(fixed, 0)),
-            np.where(fixed < 0, np.maximum(through_zero, 0), np.maximum(slope, 0)))
+    return (
+        np.where(slope < 0, np.maximum(level, 0), np.maximum(fixed, 0)),
+        np.where(fixed < 0, np.maximum(through_zero, 0), np.maximum(slope, 0)),
+    )
 
 
 def sample(
-    scripts: Mapping[str, Timed], seconds: float, *, clock: Callable[[], float] = time.monotonic,
+    scripts: Mapping[str, Timed],
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Array]:
     """Samples of every script, float64[rows, samples] in ns, the same number for all: the scripts take turns.

@@ -46,23 +46,38 @@ class Batch:
         """
         self.count = 0
         self._flatten(waiting)
-        pieces = self._judged(requests.frame(self._flat, self._bounds, self.count, self.segments, self.rows,
-                                             self._pieces))
-        self._memory.gather(self._pieces, pieces, self._header_bytes[:requests.HEADER * self.count])
+        pieces = self._judged(
+            requests.frame(self._flat, self._bounds, self.count, self.segments, self.rows, self._pieces)
+        )
+        self._memory.gather(self._pieces, pieces, self._header_bytes[: requests.HEADER * self.count])
 
     def _flatten(self, waiting: int) -> None:
         """Chains into a flat list of descriptors, those of indirect tables in their place."""
         self._turn += 1
         self._flat, self._bounds = self._narrow, self._starts
         queue = self._queue
-        tables = self._judged(chains.flatten(
-            queue.words, queue.entries, queue.done, waiting, self._size, self._longest, self._seen, self._turn,
-            self._flat, self._bounds, self.heads, self._tables))
+        tables = self._judged(
+            chains.flatten(
+                queue.words,
+                queue.entries,
+                queue.done,
+                waiting,
+                self._size,
+                self._longest,
+                self._seen,
+                self._turn,
+                self._flat,
+                self._bounds,
+                self.heads,
+                self._tables,
+            )
+        )
         if not tables:
             return
         self._memory.gather(self._tables, tables, self._word_bytes)
-        self._judged(chains.expand(self._flat, self._bounds, self.count, self._words, self._size, self._wide,
-                                   self._begins))
+        self._judged(
+            chains.expand(self._flat, self._bounds, self.count, self._words, self._size, self._wide, self._begins)
+        )
         self._flat, self._bounds = self._wide, self._begins
 
     def _judged(self, verdict: tuple[int, int, int, int, int]) -> int:
@@ -73,8 +88,19 @@ class Batch:
 
     def plan(self, capacity: int, kinds: int, sealed: bool) -> Any:
         """Judge the headers, as for a disk of so many sectors: what is to be done, as runs of segments."""
-        runs, self.marked = requests.classify(self._headers, self.rows, self.heads, self.count, capacity, kinds, sealed,
-                                              self._runs, self.statuses, self.used, self.marks)
+        runs, self.marked = requests.classify(
+            self._headers,
+            self.rows,
+            self.heads,
+            self.count,
+            capacity,
+            kinds,
+            sealed,
+            self._runs,
+            self.statuses,
+            self.used,
+            self.marks,
+        )
         return self._runs[:runs]
 
     def fail(self, request: int, status: int) -> None:
@@ -87,7 +113,7 @@ class Batch:
         if offset is None:
             return None
         for chain in range(self.count):
-            part = self._flat[:, self._bounds[chain]:self._bounds[chain + 1]]
+            part = self._flat[:, self._bounds[chain] : self._bounds[chain + 1]]
             if ((part[chains.ADDR] <= offset) & (offset < part[chains.ADDR] + part[chains.LEN])).any():
                 return int(self.heads[chain])
         return None

@@ -28,7 +28,8 @@ from pagewarden.vocab import PrivateAccess
 
 Result = TypeVar("Result")
 _OPTIONAL = (
-    (blk.VIRTIO_BLK_T_FLUSH, blk.VIRTIO_BLK_F_FLUSH), (blk.VIRTIO_BLK_T_DISCARD, blk.VIRTIO_BLK_F_DISCARD),
+    (blk.VIRTIO_BLK_T_FLUSH, blk.VIRTIO_BLK_F_FLUSH),
+    (blk.VIRTIO_BLK_T_DISCARD, blk.VIRTIO_BLK_F_DISCARD),
     (blk.VIRTIO_BLK_T_WRITE_ZEROES, blk.VIRTIO_BLK_F_WRITE_ZEROES),
 )
 
@@ -66,8 +67,9 @@ class BlockQueue:
         try:
             return act()
         except PrivateAccess as error:
-            raise DeviceNeedsReset(self._queue.index, self._batch.culprit(error.offset),
-                                   f"gpa {error.offset or 0:#x} is private") from error
+            raise DeviceNeedsReset(
+                self._queue.index, self._batch.culprit(error.offset), f"gpa {error.offset or 0:#x} is private"
+            ) from error
 
     def close(self) -> None:
         self._memory.close()

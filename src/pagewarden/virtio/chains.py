@@ -54,8 +54,9 @@ def _table_fault(flags: int, length: int, longest: int) -> int:
 table_fault: Any = njit(cache=True)(_table_fault)
 
 
-def _follow(words: Any, head: int, memory: int, longest: int, seen: Any, turn: int, flat: Any,
-            n: int) -> tuple[int, int, int, int]:
+def _follow(
+    words: Any, head: int, memory: int, longest: int, seen: Any, turn: int, flat: Any, n: int
+) -> tuple[int, int, int, int]:
     """One chain into `flat` from n on: fault, its detail, the new n, and the descriptors that it will have at last."""
     size, i, weight = len(seen), head, 0
     while True:
@@ -89,8 +90,20 @@ def _follow(words: Any, head: int, memory: int, longest: int, seen: Any, turn: i
 follow: Any = njit(cache=True)(_follow)
 
 
-def _flatten(words: Any, ring: Any, first: int, count: int, memory: int, longest: int, seen: Any, turn: int,
-             flat: Any, starts: Any, heads: Any, tables: Any) -> tuple[int, int, int, int, int]:
+def _flatten(
+    words: Any,
+    ring: Any,
+    first: int,
+    count: int,
+    memory: int,
+    longest: int,
+    seen: Any,
+    turn: int,
+    flat: Any,
+    starts: Any,
+    heads: Any,
+    tables: Any,
+) -> tuple[int, int, int, int, int]:
     """Chains first .. first + count - 1 of the avail ring, direct descriptors only; items: indirect tables met.
 
     words: int64 (2 * size), the descriptor table; ring: uint16 (size); seen: int64 (size), where `turn` marks the
@@ -118,8 +131,9 @@ def _flatten(words: Any, ring: Any, first: int, count: int, memory: int, longest
     return min(count, BATCH), faults.NONE, 0, 0, met
 
 
-def _expand(flat: Any, starts: Any, chains: int, words: Any, memory: int, wide: Any,
-            begins: Any) -> tuple[int, int, int, int, int]:
+def _expand(
+    flat: Any, starts: Any, chains: int, words: Any, memory: int, wide: Any, begins: Any
+) -> tuple[int, int, int, int, int]:
     """The same chains with each indirect table in its place, from flat, starts into wide, begins; items: descriptors.
 
     words: int64, the tables one after the other as `_flatten` listed them.
@@ -159,6 +173,7 @@ LIST, PLACES = "i8[::1]", "i8[:,::1]"
 VERDICT = "UniTuple(i8,5)"
 """Types of compiled functions are given, so that they are ready when the module is imported: a device may have lost its
 right to open files by the time that it needs them."""
-flatten: Any = njit(
-    f"{VERDICT}({LIST},u2[::1],i8,i8,i8,i8,{LIST},i8,{PLACES},{LIST},{LIST},{PLACES})", cache=True)(_flatten)
+flatten: Any = njit(f"{VERDICT}({LIST},u2[::1],i8,i8,i8,i8,{LIST},i8,{PLACES},{LIST},{LIST},{PLACES})", cache=True)(
+    _flatten
+)
 expand: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{LIST},i8,{PLACES},{LIST})", cache=True)(_expand)

@@ -23,9 +23,16 @@ from pagewarden.vocab import Refused
 
 Result = TypeVar("Result")
 _ALWAYS = (
-    abi.VIRTIO_F_VERSION_1, abi.VIRTIO_F_ACCESS_PLATFORM, abi.VIRTIO_F_INDIRECT_DESC, abi.VIRTIO_F_EVENT_IDX,
-    abi.VIRTIO_F_IN_ORDER, blk.VIRTIO_BLK_F_SIZE_MAX, blk.VIRTIO_BLK_F_SEG_MAX, blk.VIRTIO_BLK_F_BLK_SIZE,
-    blk.VIRTIO_BLK_F_FLUSH, blk.VIRTIO_BLK_F_MQ,
+    abi.VIRTIO_F_VERSION_1,
+    abi.VIRTIO_F_ACCESS_PLATFORM,
+    abi.VIRTIO_F_INDIRECT_DESC,
+    abi.VIRTIO_F_EVENT_IDX,
+    abi.VIRTIO_F_IN_ORDER,
+    blk.VIRTIO_BLK_F_SIZE_MAX,
+    blk.VIRTIO_BLK_F_SEG_MAX,
+    blk.VIRTIO_BLK_F_BLK_SIZE,
+    blk.VIRTIO_BLK_F_FLUSH,
+    blk.VIRTIO_BLK_F_MQ,
 )
 
 
@@ -102,7 +109,7 @@ class BlockDevice:
 
     def read_config(self, offset: int, length: int) -> bytes:
         """Bytes of struct virtio_blk_config; beyond it, zeroes."""
-        return self._config()[offset:offset + length].ljust(length, b"\0")
+        return self._config()[offset : offset + length].ljust(length, b"\0")
 
     def _config(self) -> bytes:
         config = np.zeros((), blk.virtio_blk_config)

@@ -14,8 +14,13 @@ class Disk:
     capacity: sectors, fixed when opened; a last part of less than a sector is out of reach.
     """
 
-    def __init__(self, fd: int, read_only: bool = False, serial: str = "pagewarden",
-                 punch: Callable[[int, int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        read_only: bool = False,
+        serial: str = "pagewarden",
+        punch: Callable[[int, int, int], None] | None = None,
+    ) -> None:
         """punch(fd, offset, length) makes a hole that reads as zeroes (fallocate(2)); without it a discard does nothing
         and zeroes are written."""
         self.fd, self.read_only, self._punch = fd, read_only, punch
@@ -37,4 +42,4 @@ class Disk:
             return
         end = offset + length
         while offset < end:
-            offset += os.pwrite(self.fd, memoryview(_ZEROES)[:end - offset], offset)
+            offset += os.pwrite(self.fd, memoryview(_ZEROES)[: end - offset], offset)

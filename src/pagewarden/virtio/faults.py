@@ -2,8 +2,23 @@
 
 from pagewarden.vocab import PagewardenError
 
-(NONE, HEAD_RANGE, NEXT_RANGE, TWICE, CHAIN_LONG, EMPTY, OUTSIDE, INDIRECT_OFF, INDIRECT_NEXT, INDIRECT_SIZE, NESTED,
- ORDER, SHORT_HEADER, NO_STATUS, TOO_BIG) = range(15)
+(
+    NONE,
+    HEAD_RANGE,
+    NEXT_RANGE,
+    TWICE,
+    CHAIN_LONG,
+    EMPTY,
+    OUTSIDE,
+    INDIRECT_OFF,
+    INDIRECT_NEXT,
+    INDIRECT_SIZE,
+    NESTED,
+    ORDER,
+    SHORT_HEADER,
+    NO_STATUS,
+    TOO_BIG,
+) = range(15)
 
 _WHAT = {
     HEAD_RANGE: "the avail ring names descriptor {}, which the table does not have",
@@ -36,6 +51,8 @@ class DeviceNeedsReset(PagewardenError):
 
     def __init__(self, queue: int, head: int | None, what: str) -> None:
         where = f"queue {queue}" if head is None else f"queue {queue}, head {head}"
-        super().__init__(f"{where}: {what}; the driver broke the virtio rules or took back memory in use; nothing "
-                         f"of this batch was completed: reset the device")
+        super().__init__(
+            f"{where}: {what}; the driver broke the virtio rules or took back memory in use; nothing "
+            f"of this batch was completed: reset the device"
+        )
         self.queue, self.head, self.what = queue, head, what

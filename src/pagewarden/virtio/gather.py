@@ -38,14 +38,14 @@ class Vectored:
     def _gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
         at, segments = 0, pairs(places, count)
         for first in range(0, count, PARTS_MAX):
-            at += self._view.pwrite_to(self._file, at, segments[first:first + PARTS_MAX])
+            at += self._view.pwrite_to(self._file, at, segments[first : first + PARTS_MAX])
         os.preadv(self._file, [target.data], 0)
 
     def _scatter(self, places: NDArray[np.int64], count: int, data: NDArray[np.uint8]) -> None:
         at, segments = 0, pairs(places, count)
         os.pwrite(self._file, data.data, 0)
         for first in range(0, count, PARTS_MAX):
-            at += self._view.pread_from(self._file, at, segments[first:first + PARTS_MAX])
+            at += self._view.pread_from(self._file, at, segments[first : first + PARTS_MAX])
 
     def _transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
         calls = {0: self._view.pread_from, 1: self._view.pwrite_to}

@@ -45,8 +45,9 @@ def _append(places: Any, n: int, floor: int, addr: int, length: int) -> int:
 append: Any = njit(cache=True)(_append)
 
 
-def _frame(flat: Any, starts: Any, chains: int, segments: Any, requests: Any,
-           pieces: Any) -> tuple[int, int, int, int, int]:
+def _frame(
+    flat: Any, starts: Any, chains: int, segments: Any, requests: Any, pieces: Any
+) -> tuple[int, int, int, int, int]:
     """Fill segments (int64 (2, DESCRIPTORS)), requests (BATCH, FIELDS) and pieces (2, PIECES): first the header parts
     of all chains in order, then one byte of each page that the batch touches; items: pieces. Verdict as in chains."""
     n = parts = 0
@@ -134,8 +135,19 @@ def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int, sealed: 
 judge: Any = njit(cache=True)(_judge)
 
 
-def _classify(headers: Any, requests: Any, heads: Any, chains: int, capacity: int, kinds: int, sealed: bool,
-              runs: Any, statuses: Any, used: Any, marks: Any) -> tuple[int, int]:
+def _classify(
+    headers: Any,
+    requests: Any,
+    heads: Any,
+    chains: int,
+    capacity: int,
+    kinds: int,
+    sealed: bool,
+    runs: Any,
+    statuses: Any,
+    used: Any,
+    marks: Any,
+) -> tuple[int, int]:
     """Judge each header and put what is to be done into runs; how many runs and marks there are.
 
     headers: int64 (2 * chains); runs: int64 (BATCH, RUN_FIELDS); statuses: uint8 (BATCH); used: uint32 (2 * BATCH),
@@ -182,4 +194,5 @@ def _extends(run: Any, kind: int, chain: int, file_at: int, begin: int, stop: in
 extends: Any = njit(cache=True)(_extends)
 frame: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{PLACES},{PLACES},{PLACES})", cache=True)(_frame)
 classify: Any = njit(
-    f"UniTuple(i8,2)({LIST},{PLACES},{LIST},i8,i8,i8,b1,{PLACES},u1[::1],u4[::1],{PLACES})", cache=True)(_classify)
+    f"UniTuple(i8,2)({LIST},{PLACES},{LIST},i8,i8,i8,b1,{PLACES},u1[::1],u4[::1],{PLACES})", cache=True
+)(_classify)

@@ -24,8 +24,7 @@ class Transfers:
     """What one queue does to its disk. PrivateAccess passes through; an OSError becomes VIRTIO_BLK_S_IOERR."""
 
     def __init__(self, view: HostView, disk: Disk, vectored: Vectored, write_back: bool) -> None:
-        """write_back: the driver flushes; else what it wrote is stable before it is handed back (virtio 1.2, 5.2.6.2).
-        """
+        """write_back: the driver flushes; else what it wrote is stable before it is handed back (virtio 1.2, 5.2.6.2)."""
         self._view, self._disk, self._vectored, self._write_back = view, disk, vectored, write_back
         self._calls = {blk.VIRTIO_BLK_T_IN: view.pread_from, blk.VIRTIO_BLK_T_OUT: view.pwrite_to}
 
@@ -39,14 +38,19 @@ class Transfers:
                 failures += self._one_by_one(op, range(first, first + count), segments, rows)
             elif status := self._special(op, pairs(segments[:, begin:stop], stop - begin)):
                 failures += [(request, status) for request in range(first, first + count)]
-            at += 1 + self._vectored.transfer(self._disk.fd, runs[at + 1:], segments)
+            at += 1 + self._vectored.transfer(self._disk.fd, runs[at + 1 :], segments)
         if not self._write_back and not self._stable(runs):
-            failures += [(request, blk.VIRTIO_BLK_S_IOERR) for op, *_, first, count, _ in runs.tolist() if op in _WRITES
-                         for request in range(first, first + count)]
+            failures += [
+                (request, blk.VIRTIO_BLK_S_IOERR)
+                for op, *_, first, count, _ in runs.tolist()
+                if op in _WRITES
+                for request in range(first, first + count)
+            ]
         return failures
 
-    def _one_by_one(self, op: int, wanted: Iterable[int], segments: NDArray[np.int64],
-                    rows: NDArray[np.int64]) -> Failures:
+    def _one_by_one(
+        self, op: int, wanted: Iterable[int], segments: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Failures:
         """A run that did not go through, request by request. A part of a write that failed may be on the disk, as
         on any disk."""
         failures: Failures = []

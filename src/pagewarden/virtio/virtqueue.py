@@ -41,14 +41,16 @@ class Virtqueue:
         table = start + -(-2 * size // 8) * 8
         self._copy = np.zeros(table + virtq_desc.itemsize * size, np.uint8)
         self._indices = self._copy[:_LOOK].data.cast("H")
-        self.entries: NDArray[Any] = self._copy[start:start + 2 * size].view("<u2")
+        self.entries: NDArray[Any] = self._copy[start : start + 2 * size].view("<u2")
         self.words: NDArray[Any] = self._copy[table:].view("<i8")
         # The kernel copies byte by byte: an index is good when two copies in a row agree. What it counts is copied
         # after it, in the same call. The used ring is only touched.
         twice = [(ring.avail, RING), (ring.avail, RING)]
         fill = [(ring.avail, table - start - 2 * size)]  # so that the table is aligned
-        touched = [(max(ring.used, page), 1)
-                   for page in range(ring.used // PAGE_SIZE * PAGE_SIZE, ring.avail_event + 2, PAGE_SIZE)]
+        touched = [
+            (max(ring.used, page), 1)
+            for page in range(ring.used // PAGE_SIZE * PAGE_SIZE, ring.avail_event + 2, PAGE_SIZE)
+        ]
         entries, words = (ring.avail + RING, 2 * size), (ring.desc, self.words.nbytes)
         self._whole = places_of([*twice, entries, *fill, words, *touched])
         self._look = places_of([*twice, (ring.used_event, 2)])
@@ -90,8 +92,12 @@ class Virtqueue:
             raise DeviceNeedsReset(self.index, None, "the avail index does not hold still")
         waiting = indices[3] - self.done & _MODULO
         if waiting > self.ring.size:
-            raise DeviceNeedsReset(self.index, None, f"the avail index jumped to {indices[3]}, {waiting} ahead of "
-                                                     f"{self.done} in a queue of {self.ring.size} entries")
+            raise DeviceNeedsReset(
+                self.index,
+                None,
+                f"the avail index jumped to {indices[3]}, {waiting} ahead of "
+                f"{self.done} in a queue of {self.ring.size} entries",
+            )
         return waiting
 
     def hold(self) -> None:
@@ -103,8 +109,9 @@ class Virtqueue:
         data = np.array([value & 0xFF, value >> 8], np.uint8)
         self._memory.scatter(places_of([(self._event_at, 2)]), 1, data)
 
-    def publish(self, used: NDArray[np.uint8], statuses: NDArray[np.uint8], count: int, marks: NDArray[np.int64],
-                marked: int) -> None:
+    def publish(
+        self, used: NDArray[np.uint8], statuses: NDArray[np.uint8], count: int, marks: NDArray[np.int64], marked: int
+    ) -> None:
         """Write `count` statuses to their `marked` places and hand the chains back, and ask for a kick at the next one.
 
         used: bytes of virtq_used_elem in avail order. The used index goes last, in one piece. The kick is asked
@@ -113,18 +120,41 @@ class Virtqueue:
         done = self.done + count & _MODULO
         ring = self.ring
         event = done if self._event_idx else 0
-        places = lay_out(marks, marked, statuses, used, count, self.done & ring.size - 1, ring.used + RING, ring.size,
-                         self._event_at, event, self._places, self._data)
-        self._memory.scatter(self._places, places, self._data[:(_ELEM + 1) * count + 2])
+        places = lay_out(
+            marks,
+            marked,
+            statuses,
+            used,
+            count,
+            self.done & ring.size - 1,
+            ring.used + RING,
+            ring.size,
+            self._event_at,
+            event,
+            self._places,
+            self._data,
+        )
+        self._memory.scatter(self._places, places, self._data[: (_ELEM + 1) * count + 2])
         self._memory.add16(ring.used + 2, count)
         self.done = done
         barrier()
 
 
-def _lay_out(marks: Any, marked: int, statuses: Any, used: Any, count: int, at: int, base: int, size: int,
-             event_at: int, event: int, places: Any, data: Any) -> int:
-    """Statuses, used elements from entry `at` on, wrapped, and the event: their bytes and places, and how many places.
-    """
+def _lay_out(
+    marks: Any,
+    marked: int,
+    statuses: Any,
+    used: Any,
+    count: int,
+    at: int,
+    base: int,
+    size: int,
+    event_at: int,
+    event: int,
+    places: Any,
+    data: Any,
+) -> int:
+    """Statuses, used elements from entry `at` on, wrapped, and the event: their bytes and places, and how many places."""
     for k in range(marked):
         places[0, k], places[1, k] = marks[0, k], marks[1, k]
     for k in range(count):

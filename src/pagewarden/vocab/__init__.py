@@ -6,6 +6,22 @@ from pagewarden.vocab.events import EDGES, Event
 from pagewarden.vocab.exits import Exit, ExitKind, GuestStopped
 
 __all__ = [
-    "EDGES", "HUGE_PAGE", "PAGE_SIZE", "Event", "Exit", "ExitKind", "Gfn", "Gpa", "GuestStopped", "Hva",
-    "InternalError", "PageRange", "PagewardenError", "Pfn", "PrivateAccess", "Refused", "Unavailable", "UserMistake",
+    "EDGES",
+    "HUGE_PAGE",
+    "PAGE_SIZE",
+    "Event",
+    "Exit",
+    "ExitKind",
+    "Gfn",
+    "Gpa",
+    "GuestStopped",
+    "Hva",
+    "InternalError",
+    "PageRange",
+    "PagewardenError",
+    "Pfn",
+    "PrivateAccess",
+    "Refused",
+    "Unavailable",
+    "UserMistake",
 ]

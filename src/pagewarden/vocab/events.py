@@ -41,8 +41,16 @@ class Event(IntEnum):
 RANGED = frozenset({Event.TLBI, Event.NOTIFICATIONS})
 """Counted once for a call on a range."""
 
-ENTRIES = (Event.HYP_PTE_SET, Event.HYP_PTE_CLEAR, Event.HOST_PTE_SET, Event.HOST_PTE_CLEAR, Event.GUEST_PTE_SET,
-           Event.GUEST_PTE_CLEAR, Event.IO_PTE_SET, Event.IO_PTE_CLEAR)
+ENTRIES = (
+    Event.HYP_PTE_SET,
+    Event.HYP_PTE_CLEAR,
+    Event.HOST_PTE_SET,
+    Event.HOST_PTE_CLEAR,
+    Event.GUEST_PTE_SET,
+    Event.GUEST_PTE_CLEAR,
+    Event.IO_PTE_SET,
+    Event.IO_PTE_CLEAR,
+)
 """Counted a page, but an operation on a range of pages also has a part that it pays once."""
 
 EDGES = ("guest>hyp", "hyp>host", "host>hyp", "hyp>guest")

@@ -92,8 +92,16 @@ class _Reader:
             notes.append("no queued requests (Q) in the trace: those issued to the driver (D) are taken, after merges")
         if len(self.devices) > 1:
             notes.append(f"{len(self.devices)} devices; if one lies on another, the same request is counted for each")
-        return Workload(name=path.name, format="blkparse", write=write, offset=offset, length=length.astype(np.uint32),
-                        time_ns=stamp, skipped=dict(self.skipped), notes=tuple(notes))
+        return Workload(
+            name=path.name,
+            format="blkparse",
+            write=write,
+            offset=offset,
+            length=length.astype(np.uint32),
+            time_ns=stamp,
+            skipped=dict(self.skipped),
+            notes=tuple(notes),
+        )
 
 
 def _kind(chunk: Chunk, lines: Ints) -> Ints:
@@ -132,8 +140,12 @@ def _extents(chunk: Chunk, lines: Ints) -> tuple[Words, Words, list[Problem]]:
     sector, sector_fine = chunk.decimal(chunk.field(7, lines))
     blocks, blocks_fine = chunk.decimal(chunk.field(9, lines))
     plus = chunk.equals(chunk.field(8, lines), b"+")
-    return sector, blocks, [
-        (lines[~(sector_fine & blocks_fine & plus)], "SECTOR + BLOCKS after RWBS, whole numbers"),
-        (lines[blocks > MAX_BLOCKS], f"at most {MAX_BLOCKS} blocks of {SECTOR} bytes in a request"),
-        (lines[sector > MAX_END // SECTOR - MAX_BLOCKS], f"a sector of at most {MAX_END // SECTOR - MAX_BLOCKS}"),
-    ]
+    return (
+        sector,
+        blocks,
+        [
+            (lines[~(sector_fine & blocks_fine & plus)], "SECTOR + BLOCKS after RWBS, whole numbers"),
+            (lines[blocks > MAX_BLOCKS], f"at most {MAX_BLOCKS} blocks of {SECTOR} bytes in a request"),
+            (lines[sector > MAX_END // SECTOR - MAX_BLOCKS], f"a sector of at most {MAX_END // SECTOR - MAX_BLOCKS}"),
+        ],
+    )

@@ -106,8 +106,9 @@ def _mapped(job: Job, rng: np.random.Generator) -> tuple[Mask, Ints, Ints]:
     found: list[tuple[bool, int, int]] = []
     while left:
         write, length = _batch(job, rng, min(BATCH, left))
-        for mine, wanted, drawn in zip(write.tolist(), length.tolist(), rng.integers(blocks, size=len(write)).tolist(),
-                                       strict=True):
+        for mine, wanted, drawn in zip(
+            write.tolist(), length.tolist(), rng.integers(blocks, size=len(write)).tolist(), strict=True
+        ):
             if not free:
                 used, free = bytearray(blocks), blocks
             if moved >= job.limit or (moved and free == blocks and job.limit - moved < _largest(job)):

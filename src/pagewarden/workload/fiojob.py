@@ -14,8 +14,13 @@ from pagewarden.workload.sizes import Sizes, Span, Split
 from pagewarden.workload.units import MAX, by_direction, span, switch, whole
 
 MODES = {  # rw -> (random, percentage of reads; None: rwmixread decides)
-    "read": (False, 100), "write": (False, 0), "rw": (False, None), "readwrite": (False, None),
-    "randread": (True, 100), "randwrite": (True, 0), "randrw": (True, None),
+    "read": (False, 100),
+    "write": (False, 0),
+    "rw": (False, None),
+    "readwrite": (False, None),
+    "randread": (True, 100),
+    "randwrite": (True, 0),
+    "randrw": (True, None),
 }
 MAX_MAP = 1 << 22
 """Blocks that are remembered as used; in a larger region few are drawn twice anyway."""
@@ -76,12 +81,21 @@ def read_job(path: Path, section: Section, notes: dict[str, None]) -> Job:
     read_sizes, write_sizes = _sizes(options, reads)
     region = options.number("size", 0, max(read_sizes.largest, write_sizes.largest))
     return Job(
-        name=section.name, random=random, reads=reads, read_sizes=read_sizes, write_sizes=write_sizes,
+        name=section.name,
+        random=random,
+        reads=reads,
+        read_sizes=read_sizes,
+        write_sizes=write_sizes,
         mapped=random and not again and _mapped(region, read_sizes, write_sizes, notes),
-        offset=options.number("offset", 0), step=options.number("offset_increment", 0), region=region,
+        offset=options.number("offset", 0),
+        step=options.number("offset_increment", 0),
+        region=region,
         limit=_limit(options, region),
-        number=options.number("number_ios", 0) or None, copies=options.number("numjobs", 1, 1, MAX_COPIES),
-        seed=options.number("randseed", 0), depth=_depth(options, notes), wait=switch(section.options.get("stonewall")),
+        number=options.number("number_ios", 0) or None,
+        copies=options.number("numjobs", 1, 1, MAX_COPIES),
+        seed=options.number("randseed", 0),
+        depth=_depth(options, notes),
+        wait=switch(section.options.get("stonewall")),
     )
 
 
@@ -92,8 +106,9 @@ def _sort_out(section: Section, notes: dict[str, None]) -> None:
         if key in TOLERATED and option.value != "0":
             notes[f"{key}: {TOLERATED[key]}"] = None
         elif key in CHANGES and option.value not in NEUTRAL.get(key, ()):
-            option.refuse(f"no {key}: it would change the requests and is not supported "
-                          f"(supported are {', '.join(sorted(USED))})")
+            option.refuse(
+                f"no {key}: it would change the requests and is not supported (supported are {', '.join(sorted(USED))})"
+            )
         elif key not in KNOWN:
             near = difflib.get_close_matches(key, KNOWN, n=1)
             option.refuse(f"an option of fio{f' (did you mean {near[0]}?)' if near else ''}")
@@ -186,5 +201,7 @@ def check_total(path: Path, jobs: list[Job], most: int) -> None:
         smallest = min(job.read_sizes.smallest, job.write_sizes.smallest)
         total += job.copies * min(job.number or MAX, -(-job.limit // smallest))
     if total > most:
-        raise UserMistake(f"{path}: the jobs make up to {total} requests, more than the {most} that are drawn at once; "
-                          "set number_ios or io_size")
+        raise UserMistake(
+            f"{path}: the jobs make up to {total} requests, more than the {most} that are drawn at once; "
+            "set number_ios or io_size"
+        )

@@ -132,20 +132,29 @@ class _Reader:
         """Offsets and lengths of all I/O lines, and what is wrong with them."""
         offset, offset_fine = chunk.decimal(chunk.field(2 + self.stamped, io))
         length, length_fine = chunk.decimal(chunk.field(3 + self.stamped, io))
-        return offset, length, [
-            (io[~offset_fine | (offset > MAX_END)], f"an offset in bytes, 0 to {MAX_END}"),
-            (io[~length_fine | (length > MAX_LENGTH)], f"a length in bytes, 0 to {MAX_LENGTH}"),
-            (io[data & (length == 0)], f"a length of 1 to {MAX_LENGTH} bytes to read or write"),
-            (io[offset + length > MAX_END], f"a request that ends at or before byte {MAX_END}"),
-        ]
+        return (
+            offset,
+            length,
+            [
+                (io[~offset_fine | (offset > MAX_END)], f"an offset in bytes, 0 to {MAX_END}"),
+                (io[~length_fine | (length > MAX_LENGTH)], f"a length in bytes, 0 to {MAX_LENGTH}"),
+                (io[data & (length == 0)], f"a length of 1 to {MAX_LENGTH} bytes to read or write"),
+                (io[offset + length > MAX_END], f"a request that ends at or before byte {MAX_END}"),
+            ],
+        )
 
     def workload(self) -> Workload:
         write, offset, length, stamp = (np.concatenate(column) for column in zip(*self.parts, strict=True))
         if not len(write):
             raise UserMistake(f"{self.path}: the log has no read or write, only {dict(self.skipped) or 'file actions'}")
         return Workload(
-            name=self.path.name, format=f"fio iolog v{self.version}", write=write, offset=offset,
-            length=length.astype(np.uint32), time_ns=stamp if self.stamped else None, skipped=dict(self.skipped),
+            name=self.path.name,
+            format=f"fio iolog v{self.version}",
+            write=write,
+            offset=offset,
+            length=length.astype(np.uint32),
+            time_ns=stamp if self.stamped else None,
+            skipped=dict(self.skipped),
             notes=tuple(self._notes()),
         )
 

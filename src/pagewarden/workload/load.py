@@ -89,8 +89,13 @@ def load_fio_job(path: Path) -> Workload:
     write, offset, length = (np.concatenate(column) for column in zip(*parts, strict=True))
     notes["fio's sizes, mix and limits, but not its own random sequence"] = None
     return Workload(
-        name=path.name, format="fio job", write=write, offset=offset.astype(np.uint64), length=length.astype(np.uint32),
-        depth=max(sum(jobs[i].copies * jobs[i].depth for i in group) for group in groups), notes=tuple(notes),
+        name=path.name,
+        format="fio job",
+        write=write,
+        offset=offset.astype(np.uint64),
+        length=length.astype(np.uint32),
+        depth=max(sum(jobs[i].copies * jobs[i].depth for i in group) for group in groups),
+        notes=tuple(notes),
     )
 
 

@@ -52,6 +52,9 @@ def single(length: int = 4096, write: bool = True) -> Workload:
     if not 1 <= length <= MAX_LENGTH:
         raise ValueError(f"a request has 1 to {MAX_LENGTH} bytes, not {length}")
     return Workload(
-        name=f"one {length}-byte {'write' if write else 'read'}", format="single", write=np.array([write]),
-        offset=np.zeros(1, np.uint64), length=np.array([length], np.uint32),
+        name=f"one {length}-byte {'write' if write else 'read'}",
+        format="single",
+        write=np.array([write]),
+        offset=np.zeros(1, np.uint64),
+        length=np.array([length], np.uint32),
     )

@@ -6,8 +6,12 @@ def _names(text: str) -> frozenset[str]:
 
 
 ALIASES = {
-    "readwrite": "rw", "blocksize": "bs", "blocksize_range": "bsrange", "blocksize_unaligned": "bs_unaligned",
-    "io_limit": "io_size", "wait_for_previous": "stonewall",
+    "readwrite": "rw",
+    "blocksize": "bs",
+    "blocksize_range": "bsrange",
+    "blocksize_unaligned": "bs_unaligned",
+    "io_limit": "io_size",
+    "wait_for_previous": "stonewall",
 }
 USED = _names("""
 bs bs_unaligned bsrange bssplit io_size iodepth ioengine kb_base loops norandommap number_ios numjobs offset
@@ -26,10 +30,18 @@ TOLERATED = {
 """Options worth a note of their own when they are set."""
 
 NEUTRAL: dict[str, frozenset[str]] = {
-    "verify": frozenset({"0", "null"}), "random_distribution": frozenset({"random"}), "nrfiles": frozenset({"1"}),
-    "percentage_random": frozenset({"100"}), "zonemode": frozenset({"none"}), "rw_sequencer": frozenset({"sequential"}),
-    "file_append": frozenset({"0"}), "fill_device": frozenset({"0"}), "bs_is_seq_rand": frozenset({"0"}),
-    "trim_percentage": frozenset({"0"}), "create_only": frozenset({"0"}), "verify_only": frozenset({"0"}),
+    "verify": frozenset({"0", "null"}),
+    "random_distribution": frozenset({"random"}),
+    "nrfiles": frozenset({"1"}),
+    "percentage_random": frozenset({"100"}),
+    "zonemode": frozenset({"none"}),
+    "rw_sequencer": frozenset({"sequential"}),
+    "file_append": frozenset({"0"}),
+    "fill_device": frozenset({"0"}),
+    "bs_is_seq_rand": frozenset({"0"}),
+    "trim_percentage": frozenset({"0"}),
+    "create_only": frozenset({"0"}),
+    "verify_only": frozenset({"0"}),
 }
 """Values with which an option of CHANGES does nothing."""
 CHANGES = frozenset(NEUTRAL) | _names("""

@@ -75,6 +75,4 @@ def lend_guest(policy: Policy, page: Page) -> Step:
 def unlend_guest(policy: Policy, page: Page) -> Step:
     """The host takes it back; the guest's entry goes with it."""
     events = () if page.guest is View.NONE else (Event.GUEST_PTE_CLEAR, Event.TLBI)
-    return _move(
-        policy, page, Owner.LENT, Owner.HOST, *events, otherwise=Outcome.ENOENT, guest=View.NONE, kvm=False
-    )
+    return _move(policy, page, Owner.LENT, Owner.HOST, *events, otherwise=Outcome.ENOENT, guest=View.NONE, kvm=False)

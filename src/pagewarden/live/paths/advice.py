@@ -11,8 +11,17 @@ from pagewarden.vocab import HUGE_PAGE
 READ, WRITE = Direction.READ, Direction.WRITE
 
 MADV = {
-    "dontneed": 4, "free": 8, "willneed": 3, "cold": 20, "pageout": 21, "populate-read": 22,
-    "populate-write": 23, "dontfork": 10, "mergeable": 12, "hugepage": 14, "guard-remove": 103,
+    "dontneed": 4,
+    "free": 8,
+    "willneed": 3,
+    "cold": 20,
+    "pageout": 21,
+    "populate-read": 22,
+    "populate-write": 23,
+    "dontfork": 10,
+    "mergeable": 12,
+    "hugepage": 14,
+    "guard-remove": 103,
 }
 """madvise advice by name (include/uapi/asm-generic/mman-common.h). HWPOISON is left out: it would lose the page."""
 MADV_REMOVE, MADV_DOFORK, MADV_COLLAPSE = 9, 11, 25

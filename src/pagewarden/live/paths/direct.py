@@ -80,8 +80,10 @@ def stalls() -> None:
     try:
         Stall().release()
     except OSError as error:
-        raise Unavailable(f"no userfaultfd for kernel faults ({error})",
-                          "set vm.unprivileged_userfaultfd=1 or run with CAP_SYS_PTRACE") from error
+        raise Unavailable(
+            f"no userfaultfd for kernel faults ({error})",
+            "set vm.unprivileged_userfaultfd=1 or run with CAP_SYS_PTRACE",
+        ) from error
 
 
 class InFlight(threading.Thread):

@@ -113,8 +113,10 @@ def peers() -> None:
     try:
         raw.elsewhere(_look_into_me)
     except OSError as error:
-        raise Unavailable(f"a process may not look into another of its user ({error.strerror})",
-                          "set kernel.yama.ptrace_scope to 0 or 1") from error
+        raise Unavailable(
+            f"a process may not look into another of its user ({error.strerror})",
+            "set kernel.yama.ptrace_scope to 0 or 1",
+        ) from error
 
 
 @path("process_vm_readv-self", READ, calls=("process_vm_readv",))

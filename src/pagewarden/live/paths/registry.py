@@ -87,8 +87,13 @@ Function = TypeVar("Function", bound=Callable[[Target], bytes | Attempt])
 
 
 def path(
-    name: str, direction: Direction, *,
-    requires: Callable[[], None] = anywhere, about: str = "", calls: tuple[str, ...] = (), advice: int | None = None,
+    name: str,
+    direction: Direction,
+    *,
+    requires: Callable[[], None] = anywhere,
+    about: str = "",
+    calls: tuple[str, ...] = (),
+    advice: int | None = None,
     size: int = 2 * PAGE_SIZE,
 ) -> Callable[[Function], Function]:
     """Enter a function into the registry: a plain one acts at once, a generator arms itself before its `yield`."""

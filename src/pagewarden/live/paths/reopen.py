@@ -58,12 +58,17 @@ def map_files() -> None:
     try:
         os.close(os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDONLY))
     except OSError as error:
-        raise Unavailable(f"/proc/self/map_files cannot be followed ({error.strerror})",
-                          "needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN") from error
+        raise Unavailable(
+            f"/proc/self/map_files cannot be followed ({error.strerror})",
+            "needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN",
+        ) from error
 
 
 def register(
-    name: str, about: str, find: Callable[[Target], int], calls: tuple[str, ...] = (),
+    name: str,
+    about: str,
+    find: Callable[[Target], int],
+    calls: tuple[str, ...] = (),
     requires: Callable[[], None] = anywhere,
 ) -> None:
     """The file found again, mapped, and used."""

@@ -97,7 +97,7 @@ def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[
                 child = running.pop(watch)
                 verdicts = child.verdicts()
                 yield from zip((case.key for case in child.job.cases), verdicts, strict=False)
-                if rest := child.job.cases[len(verdicts):]:
+                if rest := child.job.cases[len(verdicts) :]:
                     waiting.append(Job(child.job.open, rest))
     finally:
         for child in running.values():

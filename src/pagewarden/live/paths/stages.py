@@ -110,8 +110,15 @@ class Isolated:
 
     def _spawn(self, path: Path) -> HostProcess:
         return self.memory.spawn(
-            outpost.act, outpost.Family(path.module), path.name, path.direction, self._place, tuple(self._fds),
-            self.memory.guest_address + self._place, fds=tuple(self._fds.values()))
+            outpost.act,
+            outpost.Family(path.module),
+            path.name,
+            path.direction,
+            self._place,
+            tuple(self._fds),
+            self.memory.guest_address + self._place,
+            fds=tuple(self._fds.values()),
+        )
 
     def use(self, hint: bytes) -> Evidence:
         assert self._host is not None

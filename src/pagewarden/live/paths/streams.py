@@ -48,7 +48,9 @@ def socket_channel() -> Iterator[tuple[int, int]]:
 
 
 CHANNELS: dict[str, Callable[[], contextlib.AbstractContextManager[tuple[int, int]]]] = {
-    "file": file_channel, "pipe": raw.pipe, "socket": socket_channel,
+    "file": file_channel,
+    "pipe": raw.pipe,
+    "socket": socket_channel,
 }
 
 

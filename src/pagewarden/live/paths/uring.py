@@ -21,8 +21,9 @@ class Ring:
         self.fd = syscall("io_uring_setup", 1, ctypes.addressof(self.params))
         sq, cq = self.params.sq_off, self.params.cq_off
         self._sq = mmap.mmap(self.fd, sq.array + self.params.sq_entries * 4, offset=abi.IORING_OFF_SQ_RING)
-        self._cq = mmap.mmap(self.fd, cq.cqes + self.params.cq_entries * ctypes.sizeof(abi.io_uring_cqe),
-                             offset=abi.IORING_OFF_CQ_RING)
+        self._cq = mmap.mmap(
+            self.fd, cq.cqes + self.params.cq_entries * ctypes.sizeof(abi.io_uring_cqe), offset=abi.IORING_OFF_CQ_RING
+        )
         self._sqes = mmap.mmap(self.fd, ctypes.sizeof(abi.io_uring_sqe), offset=abi.IORING_OFF_SQES)
 
     def register(self, target: Target) -> None:
