@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pagewarden.check.explorer import explore
-from pagewarden.check.export import export
-from pagewarden.check.strangers import stranger_named
-from pagewarden.check.system import Setting, build
+from pagewarden.check.export.languages import export
+from pagewarden.check.page.strangers import stranger_named
+from pagewarden.check.page.system import Setting, build
+from pagewarden.check.search.explorer import explore
 from pagewarden.law import POLICIES
 
 ROUNDS = 3

@@ -17,8 +17,8 @@ from pagewarden.guest.program import Program, image, program
 from pagewarden.guest.serve import Guest, serve
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
-from pagewarden.live.kvm import Kvm
-from pagewarden.live.kvm_cpu import KvmMachine, Slot
+from pagewarden.kernel.kvm import Kvm
+from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.memory import PrivateMemory
 from pagewarden.port import Cpu
 from pagewarden.vocab import PAGE_SIZE, Unavailable

@@ -20,10 +20,10 @@ from numba import njit, types
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.uffd import UFFDIO_CONTINUE
-from pagewarden.live.kernel import Region, map_anywhere, memfd, unmap
-from pagewarden.live.uffd_window import UffdWindow
-from pagewarden.live.userfault import CONTINUE_MODE_DONTWAKE
+from pagewarden.kernel.door import Region, map_anywhere, memfd, unmap
+from pagewarden.kernel.uffd import CONTINUE_MODE_DONTWAKE
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+from pagewarden.memory.uffd_window import UffdWindow
 
 ROUNDS = 9
 MANY = 64

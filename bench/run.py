@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from pagewarden.guest.hypercalls import Outcome
-from pagewarden.live.kvm import Kvm
+from pagewarden.kernel.kvm import Kvm
 from pagewarden.port import Memory
-from pagewarden.studies.run import run
-from pagewarden.studies.run_disk import open_disk
-from pagewarden.studies.run_host import Path as Way
-from pagewarden.studies.run_plan import Plan
+from pagewarden.studies.run.disk import open_disk
+from pagewarden.studies.run.host import Path as Way
+from pagewarden.studies.run.one import run
+from pagewarden.studies.run.plan import Plan
 from pagewarden.vocab import Unavailable
 from pagewarden.workload import Workload
 

@@ -17,7 +17,7 @@ from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS, Copy, Do, Give, Hop, Procedure, Stop, Syscall, Take
 from pagewarden.law import POLICIES, tabulate
 from pagewarden.sim import Counts
-from pagewarden.studies.compare import Setup, simulate
+from pagewarden.studies.compare.comparison import Setup, simulate
 from pagewarden.vocab import Event, PageRange
 from pagewarden.vocab.events import ENTRIES, RANGED
 from pagewarden.workload import Workload

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
 from live import require
+
 from pagewarden.cost import Profile, load_profile
-from pagewarden.live.kvm import Kvm, Vm
+from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.vocab import Unavailable
 
 # No deadline: the first call of a compiled loop compiles it, and machines are shared.
@@ -31,4 +31,4 @@ def vm() -> Iterator[Vm]:
 @pytest.fixture(scope="session")
 def recorded() -> Profile:
     """A profile that `pagewarden calibrate` wrote once, on a virtual machine with Linux 6.18: it is data, not a bar."""
-    return load_profile(Path(__file__).parent / "calibration" / "recorded.toml")
+    return load_profile(Path(__file__).parent / "studies" / "calibrate" / "recorded.toml")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagewarden.check.automaton import FIELD, Automaton, System
-from pagewarden.check.explorer import Limits, explore
+from pagewarden.check.search.automaton import FIELD, Automaton, System
+from pagewarden.check.search.explorer import Limits, explore
 from pagewarden.vocab import UserMistake
 
 UNITS = 2

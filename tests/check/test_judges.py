@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from live import require
-from pagewarden.check.explorer import explore
-from pagewarden.check.export import export
-from pagewarden.check.strangers import stranger_named
-from pagewarden.check.system import Setting, build
+from pagewarden.check.export.languages import export
+from pagewarden.check.page.strangers import stranger_named
+from pagewarden.check.page.system import Setting, build
+from pagewarden.check.search.explorer import explore
 from pagewarden.check.verdict import check
 from pagewarden.law import POLICIES
 from pagewarden.law.properties import ALWAYS

@@ -9,8 +9,8 @@ import pytest
 
 from pagewarden.check.many import Workers, matrix, workers
 from pagewarden.check.minimal import Answer, judge, minimal_sets, rests_on, works
-from pagewarden.check.strangers import stranger_named
-from pagewarden.check.system import Setting
+from pagewarden.check.page.strangers import stranger_named
+from pagewarden.check.page.system import Setting
 from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES, Policy

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from pagewarden.check.actors import guest_procedures
-from pagewarden.check.flow import TAKES, Exit, Flow, Node, flow
-from pagewarden.check.moves import FRAME_OPS, LAW, NEEDS_HOLD
-from pagewarden.check.strangers import STRANGERS, stranger_named
-from pagewarden.check.system import PROPERTIES, Setting, build
+from pagewarden.check.page.actors import guest_procedures
+from pagewarden.check.page.flow import TAKES, Exit, Flow, Node, flow
+from pagewarden.check.page.moves import FRAME_OPS, LAW, NEEDS_HOLD
+from pagewarden.check.page.strangers import STRANGERS, stranger_named
+from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import check
 from pagewarden.designs import PROCEDURES
 from pagewarden.law import POLICIES, Home, Op, Outcome, Owner, Page, Reach, Step, apply, start

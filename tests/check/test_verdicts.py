@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 
 from pagewarden.check.explain import as_json, listing, tell
-from pagewarden.check.strangers import STRANGERS, stranger_named
-from pagewarden.check.system import PROPERTIES, Setting, build
+from pagewarden.check.page.strangers import STRANGERS, stranger_named
+from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES, Op, Outcome, Policy
@@ -114,7 +114,7 @@ def test_symmetry_changes_no_verdict(name: str) -> None:
 
 
 def test_limits_never_hold() -> None:
-    from pagewarden.check.explorer import Limits
+    from pagewarden.check.search.explorer import Limits
 
     report = check(Setting(POLICIES["hybrid"]), limits=Limits(states=1000), search="together")
     assert not report.exhausted and report.exit_code == 2

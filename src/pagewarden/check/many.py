@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
-from pagewarden.check.system import Setting
+from pagewarden.check.page.system import Setting
 from pagewarden.check.verdict import check
 from pagewarden.law import POLICIES
 from pagewarden.vocab import Unavailable, UserMistake

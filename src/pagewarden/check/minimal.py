@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.check.actors import guest_procedures
-from pagewarden.check.flow import Exit, flow
 from pagewarden.check.many import Workers
+from pagewarden.check.page.actors import guest_procedures
+from pagewarden.check.page.flow import Exit, flow
+from pagewarden.check.page.system import Setting
 from pagewarden.check.replay import replay
-from pagewarden.check.system import Setting
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES
 from pagewarden.law import MECHANISMS, Outcome, Page, Policy, apply, start

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from pagewarden.check.explorer import Taken
-from pagewarden.check.flow import Exit, Flow
-from pagewarden.check.local import Local
-from pagewarden.check.moves import KERNEL, LAW, VCPU, Move
-from pagewarden.check.system import Checked
+from pagewarden.check.page.flow import Exit, Flow
+from pagewarden.check.page.local import Local
+from pagewarden.check.page.moves import KERNEL, LAW, VCPU, Move
+from pagewarden.check.page.system import Checked
+from pagewarden.check.search.explorer import Taken
 from pagewarden.designs.steps import Step as Listed
 from pagewarden.law import Op, Outcome, Page, Step, apply
 from pagewarden.vocab import InternalError

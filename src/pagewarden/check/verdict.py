@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pagewarden.check.automaton import System
-from pagewarden.check.explorer import Exploration, Limits, Progress, Taken, explore
-from pagewarden.check.system import PROPERTIES, Checked, Setting, build, offered
+from pagewarden.check.page.system import PROPERTIES, Checked, Setting, build, offered
+from pagewarden.check.search.automaton import System
+from pagewarden.check.search.explorer import Exploration, Limits, Progress, Taken, explore
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
 

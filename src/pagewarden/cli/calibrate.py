@@ -31,8 +31,8 @@ def calibrate(
     from pagewarden.cli.progress import Progress
     from pagewarden.report.calibrate import calibrations_json, print_calibrations, print_place
     from pagewarden.report.console import console, print_json
-    from pagewarden.studies.calibration import calibrate as study
-    from pagewarden.studies.calibration import check_name, place_of, save
+    from pagewarden.studies.calibrate.calibration import calibrate as study
+    from pagewarden.studies.calibrate.calibration import check_name, place_of, save
 
     check_name(name)
     with Progress() as progress:

@@ -56,8 +56,8 @@ def check(
     pagewarden check --minimal --property host-never-reads-private
     pagewarden check --pages 1 --vcpus 1 --stranger strace --export murphi model.m
     """
-    from pagewarden.check.strangers import stranger_named
-    from pagewarden.check.system import Setting
+    from pagewarden.check.page.strangers import stranger_named
+    from pagewarden.check.page.system import Setting
     from pagewarden.law import policy_named
 
     chosen = policy_named(policy).with_(*(with_ or ())).without(*(without or ()))
@@ -97,7 +97,7 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
 
 
 def _limits(memory: str, seconds: float) -> Any:
-    from pagewarden.check.explorer import Limits
+    from pagewarden.check.search.explorer import Limits
 
     return Limits(memory=_bytes(memory), seconds=seconds)
 
@@ -147,7 +147,7 @@ def _minimal(setting: Any, names: tuple[str, ...], executor: str, json: bool) ->
 
 
 def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) -> None:
-    from pagewarden.check.export import export
+    from pagewarden.check.export.languages import export
 
     text = export(setting, kind, names)
     if file is None:

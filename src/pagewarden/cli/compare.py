@@ -38,13 +38,13 @@ def compare(
     from pagewarden.law import policy_named
     from pagewarden.report.compare import comparison_json, print_comparison
     from pagewarden.report.console import console, print_json
-    from pagewarden.studies.compare import compare as study
+    from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.workload import load, single
 
     made = setup(policy_named(policy), load_profile(profile), set_ or [])
     if explain is not None:
         from pagewarden.report.explain import listing_json, print_listing
-        from pagewarden.studies.explain import explain as steps
+        from pagewarden.studies.compare.explain import explain as steps
 
         lines = steps(made, explain, size)
         if json:

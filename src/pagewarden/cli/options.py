@@ -7,7 +7,7 @@ from typing import Any
 from pagewarden.cost import Profile
 from pagewarden.designs import Options
 from pagewarden.law import Policy
-from pagewarden.studies.compare import Setup
+from pagewarden.studies.compare.comparison import Setup
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, UserMistake
 
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -26,10 +26,10 @@ def probe(
     pagewarden probe --json | jq '.matrix[] | select(.result == "LEAK")'
     """
     from pagewarden.cli.progress import Progress
-    from pagewarden.live.capabilities import capabilities
+    from pagewarden.probe.capabilities import capabilities
     from pagewarden.report.console import console, print_json
     from pagewarden.report.probe import print_probe, probe_json
-    from pagewarden.studies.isolation import isolation
+    from pagewarden.studies.probe.isolation import isolation
 
     with Progress() as progress:
         found = isolation(backing or (), path or (), progress)

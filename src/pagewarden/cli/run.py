@@ -50,8 +50,8 @@ def run(
     from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import Progress
     from pagewarden.report.console import console, print_json
-    from pagewarden.studies.run_disk import open_disk
-    from pagewarden.studies.run_plan import Plan
+    from pagewarden.studies.run.disk import open_disk
+    from pagewarden.studies.run.plan import Plan
     from pagewarden.vocab import GuestStopped, UserMistake
 
     if all_designs + check_counts + predict > 1:

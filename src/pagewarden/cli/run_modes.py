@@ -9,11 +9,11 @@ from rich.console import Console
 
 from pagewarden.cli.progress import Progress
 from pagewarden.report import run as report
-from pagewarden.studies import measure
-from pagewarden.studies.run import run
-from pagewarden.studies.run_all import run_all
-from pagewarden.studies.run_disk import DiskFile
-from pagewarden.studies.run_plan import CPUS, DEEPEST, REQUESTS, Plan, default_mix, first
+from pagewarden.studies.run import measure
+from pagewarden.studies.run.all_designs import run_all
+from pagewarden.studies.run.disk import DiskFile
+from pagewarden.studies.run.one import run
+from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, Plan, default_mix, first
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load
 
@@ -58,7 +58,7 @@ def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progr
 def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
     """Every design at its own sizes, whatever the workload: what this host's prices say of a request, and the clock."""
     from pagewarden.report.prediction import prediction_json, print_prediction
-    from pagewarden.studies.prediction_runs import predict_runs
+    from pagewarden.studies.calibrate.prediction_runs import predict_runs
 
     if plan.isolated or plan.backing not in ("auto", "uffd-window"):
         raise UserMistake("--predict is for a device in this process on uffd-window memory: that is what is priced")

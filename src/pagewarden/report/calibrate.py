@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pagewarden.cost.names import unit
 from pagewarden.report.console import table
-from pagewarden.studies.calibration import Calibration
+from pagewarden.studies.calibrate.calibration import Calibration
 
 
 def print_calibrations(made: Sequence[Calibration], out: Console) -> None:

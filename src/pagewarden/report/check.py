@@ -5,11 +5,11 @@ from typing import Any
 
 from rich.console import Console
 
-from pagewarden.check.automaton import System
 from pagewarden.check.explain import as_json, listing
-from pagewarden.check.explorer import FILL, ORDER, PARENT, SLOT, Progress
 from pagewarden.check.many import Line
-from pagewarden.check.system import PROPERTIES, Checked, Setting
+from pagewarden.check.page.system import PROPERTIES, Checked, Setting
+from pagewarden.check.search.automaton import System
+from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, Progress
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.report.console import table
 

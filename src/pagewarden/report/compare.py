@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pagewarden.cost import BreakEven, Crossing, Interval
 from pagewarden.report.console import table
-from pagewarden.studies.compare import Comparison, Result
+from pagewarden.studies.compare.comparison import Comparison, Result
 
 COLUMNS = {
     "hops": "hops", "access_syscalls": "syscalls", "guest_copies": "guest copies", "host_copies": "host copies",

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.studies.explain import Line, summary
+from pagewarden.studies.compare.explain import Line, summary
 
 
 def print_listing(lines: list[Line], out: Console) -> None:

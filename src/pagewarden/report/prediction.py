@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.studies.prediction import MEDIAN_AIM, WORST_AIM, Prediction, Row
+from pagewarden.studies.calibrate.prediction import MEDIAN_AIM, WORST_AIM, Prediction, Row
 
 
 def print_prediction(found: Prediction, out: Console) -> None:

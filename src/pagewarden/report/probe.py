@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
-from pagewarden.live.capabilities import Capability
-from pagewarden.live.paths.trial import Result, State
+from pagewarden.probe.capabilities import Capability
+from pagewarden.probe.trial import Result, State
 from pagewarden.report.console import table
-from pagewarden.studies.isolation import Isolation, Memory, Row
+from pagewarden.studies.probe.isolation import Isolation, Memory, Row
 
 SYMBOLS = {
     Result.REFUSED: ".", Result.ALLOWED: "+", Result.LEAK: "L", Result.TORN: "T", Result.UNAVAILABLE: "-",

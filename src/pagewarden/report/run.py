@@ -6,10 +6,10 @@ from rich.console import Console
 
 from pagewarden.report.compare import design_json
 from pagewarden.report.console import table
-from pagewarden.studies.measure import KEYS, Check, Checked
-from pagewarden.studies.run import Run
-from pagewarden.studies.run_all import PROFILE, Row
-from pagewarden.studies.run_canary import Sight
+from pagewarden.studies.run.all_designs import PROFILE, Row
+from pagewarden.studies.run.canary import Sight
+from pagewarden.studies.run.measure import KEYS, Check, Checked
+from pagewarden.studies.run.one import Run
 
 
 def print_run(found: Run, out: Console) -> None:

@@ -24,7 +24,7 @@ class Transfers:
     """What one queue does to its disk. PrivateAccess passes through; an OSError becomes VIRTIO_BLK_S_IOERR."""
 
     def __init__(self, view: HostView, disk: Disk, vectored: Vectored, write_back: bool) -> None:
-        """write_back: the driver flushes; else what it wrote is stable before it is handed back (virtio 1.2, 5.2.6.2)."""
+        """write_back: the driver flushes; else what it wrote is stable before it is returned (virtio 1.2, 5.2.6.2)."""
         self._view, self._disk, self._vectored, self._write_back = view, disk, vectored, write_back
         self._calls = {blk.VIRTIO_BLK_T_IN: view.pread_from, blk.VIRTIO_BLK_T_OUT: view.pwrite_to}
 

@@ -154,7 +154,7 @@ def _lay_out(
     places: Any,
     data: Any,
 ) -> int:
-    """Statuses, used elements from entry `at` on, wrapped, and the event: their bytes and places, and how many places."""
+    """Statuses, used elements from entry `at` on, wrapped, and the event: their bytes and places; how many places."""
     for k in range(marked):
         places[0, k], places[1, k] = marks[0, k], marks[1, k]
     for k in range(count):

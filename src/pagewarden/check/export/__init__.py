@@ -1,0 +1,1 @@
+"""The explored system written out for independent checkers (Murphi, Promela, TLA+)."""

@@ -1,0 +1,98 @@
+"""The system in TLA+, for TLC."""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from pagewarden.check.export.model import Model, adrift_pairs
+from pagewarden.check.export.rules import Rule
+
+
+def tla(model: Model) -> str:
+    """The text of a module named `model`: an action for each rule, on a page and, of a vCPU, by one of them."""
+    setting = model.setting
+    lines = [
+        "---- MODULE model ----",
+        "EXTENDS Naturals, TLC",
+        f"\\* {setting.policy.name}, {setting.design}: {setting.pages} pages, {setting.vcpus} vCPUs",
+        f"\\* strangers: {', '.join(setting.strangers) or 'none'}",
+        f"\\* asserted: {', '.join(model.asserts) or 'nothing'}",
+        f"Pages == 0..{setting.pages - 1}",
+        f"VCPUs == 0..{setting.vcpus - 1}",
+        "VARIABLES page, vcpu, kernel",
+        *_init(model),
+    ]
+    for number, rule in enumerate(model.rules):
+        lines += _action(model, number, rule)
+    lines += [*_next(model), "===="]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).upper()
+    return f'"{value.name}"' if isinstance(value, Enum) else str(value)
+
+
+def _init(model: Model) -> Iterator[str]:
+    fields = [f"{name} |-> {_value(value)}" for name, value in model.start.items()]
+    fields += ["held |-> FALSE"] if model.holds else []
+    yield f"Init == /\\ page = [p \\in Pages |-> [{', '.join(fields)}]]"
+    yield '        /\\ vcpu = [v \\in VCPUs |-> [at |-> "idle", page |-> 0]]'
+    yield '        /\\ kernel = [at |-> "idle", page |-> 0]'
+    for actor, seats, names in (("vcpu", model.local.moves.vcpu, model.vcpu_seats),
+                                ("kernel", model.local.moves.kernel, model.kernel_seats)):  # fmt: skip
+        cases = [f'at = "{names[seat]}" -> "{names[after]}"' for seat, after in adrift_pairs(seats)]
+        yield f"Adrift_{actor}(at) == " + (f"CASE {' [] '.join(cases)} [] OTHER -> at" if cases else "at")
+    yield "Left(actor, p, at) == IF actor.page = p THEN [actor EXCEPT !.at = at] ELSE actor"
+    ends = ", ".join(f'"{model.kernel_seats[seat]}"' for seat in model.teardown_seats())
+    yield f"Dying(p) == kernel.page = p /\\ kernel.at \\in {{{ends}}}"
+    yield 'Idle(p) == \\A v \\in VCPUs: ~(vcpu[v].at # "idle" /\\ vcpu[v].page = p)'  # an `or` would count twice
+
+
+def _action(model: Model, number: int, rule: Rule) -> Iterator[str]:
+    yield f"\\* {model.title(rule)}"
+    terms = [*_guard(model, rule), *([f'Assert(FALSE, "{model.error(rule)}")'] if model.error(rule) else [])]
+    changed = [f"![p].{name} = {_value(value)}" for name, value in rule.changes.items()]
+    if model.holds and rule.leaves:
+        changed.append("![p].held = FALSE")
+    elif rule.actor == "stranger" and rule.to != rule.at:
+        changed.append(f"![p].held = {_value(bool(rule.to))}")
+    terms.append(f"page' = [page EXCEPT {', '.join(changed)}]" if changed else "UNCHANGED page")
+    vcpus, kernel = ("vcpu", "kernel")
+    if rule.leaves:
+        vcpus = "[w \\in VCPUs |-> Left(vcpu[w], p, Adrift_vcpu(vcpu[w].at))]"
+        kernel = "Left(kernel, p, Adrift_kernel(kernel.at))"
+    names = model.vcpu_seats if rule.actor == "vcpu" else model.kernel_seats
+    if rule.actor != "stranger" and rule.to is not None:
+        seat = f'[at |-> "{names[rule.to]}", page |-> {"p" if rule.to else "0"}]'
+        if rule.actor == "vcpu":
+            vcpus = f"[{vcpus} EXCEPT ![v] = {seat}]"
+        else:
+            kernel = seat
+    terms += [f"vcpu' = {vcpus}", f"kernel' = {kernel}"]
+    yield f"R{number}(p{', v' if rule.actor == 'vcpu' else ''}) == /\\ " + " /\\ ".join(terms)
+
+
+def _guard(model: Model, rule: Rule) -> Iterator[str]:
+    if rule.actor == "stranger":
+        if rule.at is not None:
+            yield f"page[p].held = {_value(bool(rule.at))}"
+    else:
+        actor, names = ("vcpu[v]", model.vcpu_seats) if rule.actor == "vcpu" else ("kernel", model.kernel_seats)
+        yield f'{actor}.at = "{names[rule.at or 0]}"'
+        if rule.at:
+            yield f"{actor}.page = p"
+    if rule.actor == "vcpu":
+        yield "~Dying(p)"
+    if rule.alone:
+        yield "Idle(p)"
+    for name, values in rule.when.items():
+        if name in model.fields and len(values) < len(model.fields[name]):
+            yield f"page[p].{name} \\in {{{', '.join(map(_value, values))}}}"
+
+
+def _next(model: Model) -> Iterator[str]:
+    yield "Next == \\E p \\in Pages:"
+    for number, rule in enumerate(model.rules):
+        yield f"  \\/ \\E v \\in VCPUs: R{number}(p, v)" if rule.actor == "vcpu" else f"  \\/ R{number}(p)"

@@ -1,0 +1,112 @@
+"""The system that is checked: pages of one policy, a guest with one I/O design, and a stranger on the host."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from pagewarden.check.page.actors import Cast, cast, converts, guest_procedures
+from pagewarden.check.page.flow import flow
+from pagewarden.check.page.local import Local, Properties, enumerate_page
+from pagewarden.check.page.moves import moves
+from pagewarden.check.page.strangers import STRANGERS
+from pagewarden.check.search.automaton import MOST, System
+from pagewarden.designs import Options, design_named
+from pagewarden.law import Op, Policy, Table, tabulate
+from pagewarden.law.properties import ALWAYS, SOMETIMES
+from pagewarden.vocab import UserMistake
+
+COMPLETES = "io-completes"
+PROPERTIES = (*ALWAYS, *SOMETIMES, COMPLETES)
+"""In the order of their marks' bits."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is checked. strangers: names of `STRANGERS`, in their order. symmetric: pages of a kind, and vCPUs, are
+    interchangeable."""
+
+    policy: Policy
+    design: str = "window"
+    pages: int = 2
+    vcpus: int = 2
+    strangers: tuple[str, ...] = tuple(STRANGERS)
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        design_named(self.design)
+        if not 1 <= self.pages <= 8:
+            raise UserMistake(f"1 to 8 pages can be checked, not {self.pages}")
+        if not 1 <= self.vcpus < MOST:
+            raise UserMistake(f"1 to {MOST - 1} vCPUs can be checked, not {self.vcpus}")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A setting as a system for the explorer. casts, locals: by kind of page, the guest's own, then the pool's."""
+
+    setting: Setting
+    table: Table
+    casts: list[Cast]
+    locals: list[Local]
+    system: System
+
+
+def offered(setting: Setting) -> dict[str, str]:
+    """The properties that cannot be asked of a setting, and why: it has no such mechanism."""
+    without = {}
+    needs = {"swap-round-trips": "swaps", "migration-completes": "migrates"}
+    for name, mechanism in {**needs, "unshare-refused-while-pinned": "refs-checked"}.items():
+        if not setting.policy.has(mechanism):
+            without[name] = f"{setting.policy.name} has no mechanism `{mechanism}`"
+    if not _holders(setting):
+        without.setdefault("unshare-refused-while-pinned", "nobody there takes a reference")
+    abilities = {"swap-round-trips": "swap", "migration-completes": "migrate"}
+    for name, ability in abilities.items():
+        if ability not in setting.strangers:
+            without.setdefault(name, f"no stranger that can `{ability}`")
+    if not converts(setting.design, setting.policy):
+        for name in ("unshare-succeeds", "unshare-refused-while-pinned"):
+            without[name] = f"{setting.design} never takes a page back"
+    return without
+
+
+def _holders(setting: Setting) -> bool:
+    """Whether somebody but the vCPU that unshares may hold a page."""
+    ops = {op for name in setting.strangers for op in STRANGERS[name].ops}
+    if "strace" in setting.strangers:
+        ops.add(Op.GUP_PIN)
+    if setting.vcpus > 1:
+        request = guest_procedures(setting.design, setting.policy)["write"]()
+        ops |= {node.step.op for node in flow("write", request).nodes()}
+    by_fd = Op.FD_GET in ops and setting.policy.has("file-io")
+    return by_fd or (Op.GUP_PIN in ops and not setting.policy.has("gup-blocked"))
+
+
+def build(setting: Setting) -> Checked:
+    """The system of a setting; it is enumerated page by page, and nothing is explored yet."""
+    table, marks = tabulate(setting.policy), properties(setting.policy)
+    casts = [cast(setting.design, table, setting.strangers, pool) for pool in (False, True)[: 1 + _has_pool(setting)]]
+    found = [
+        enumerate_page(table, moves(everybody, table, setting.vcpus), marks, setting.vcpus, setting.symmetric)
+        for everybody in casts
+    ]
+    capacity = (setting.vcpus, 1) if setting.symmetric else (*(1,) * setting.vcpus, 1)
+    kinds = [(local.automaton, count) for local, count in zip(found, (setting.pages, 1), strict=False)]
+    return Checked(setting, table, casts, found, System(kinds, capacity, setting.symmetric))
+
+
+def _has_pool(setting: Setting) -> bool:
+    return bool(design_named(setting.design)(Options(), setting.policy, True).pool_setup)
+
+
+@cache
+def properties(policy: Policy) -> Properties:
+    """The marks of every step of the law. A page that is given to the guest ends with the step of an unshare, which
+    shows nothing of conversion."""
+    where = tabulate(policy).where({**ALWAYS, **SOMETIMES})
+    marks = np.zeros((len(tabulate(policy).pages), len(Op)), np.uint32)
+    for bit, name in enumerate(where):
+        marks |= where[name].astype(np.uint32) << np.uint32(bit)
+    hidden = 1 << PROPERTIES.index("unshare-succeeds")
+    return Properties(PROPERTIES, marks, 1 << PROPERTIES.index(COMPLETES), hidden)

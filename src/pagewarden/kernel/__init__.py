@@ -1,0 +1,10 @@
+"""The one door to the kernel: system calls, regions, userfaultfd, KVM and event counters of the kernel that runs.
+
+Only here are ctypes.CDLL, fcntl and mmap used; errno becomes an exception in one place (`door`). Nothing here knows the
+law. May be imported: door, uffd, kvm, kvm_x86, counters.
+
+    from pagewarden.kernel.door import Region, memfd
+
+    region = Region(1 << 20)
+    region.place(memfd("name", 1 << 20))
+"""

@@ -1,0 +1,178 @@
+"""Handles on KVM (Documentation/virt/kvm/api.rst): a class for each kind of file descriptor, a method for each ioctl.
+
+Every handle is a context manager and closes once. A failed ioctl is OSError, a missing feature Unavailable.
+"""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pagewarden.abi import kvm as uapi
+from pagewarden.kernel import door
+from pagewarden.vocab import Unavailable
+
+DEVICE = "/dev/kvm"
+PATIENCE = 100
+"""Times that KVM_CREATE_VM is tried when it is interrupted."""
+
+
+def backend() -> str:
+    """Name of the module that does KVM's work here (kvm_intel, kvm_amd, a software one), "kvm" when it is built in."""
+    modules = sorted(path.name for path in Path("/sys/module").glob("kvm_*"))
+    return "+".join(modules) or "kvm"
+
+
+class _Handle:
+    """Owner of one file descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close the descriptor. Twice is once."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _ioctl(self, request: int, argument: object = None) -> int:
+        return door.ioctl(self.fd, request, argument)
+
+
+class Kvm(_Handle):
+    """/dev/kvm."""
+
+    def __init__(self) -> None:
+        try:
+            super().__init__(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            raise Unavailable(f"{DEVICE}: {error.strerror}", _device_advice(error.errno)) from error
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        version = self._ioctl(uapi.KVM_GET_API_VERSION)
+        if version != uapi.KVM_API_VERSION:
+            raise Unavailable(f"KVM API version {version}, not {uapi.KVM_API_VERSION}", "use a kernel since 2.6.22")
+        if not self.check_extension(uapi.KVM_CAP_SYNC_REGS) & uapi.KVM_SYNC_X86_REGS:
+            raise Unavailable("KVM lacks KVM_CAP_SYNC_REGS", "use a kernel since 4.17, on x86")
+
+    def check_extension(self, capability: int) -> int:
+        """What the kernel answers for a KVM_CAP_*: 0 when it lacks it."""
+        return self._ioctl(uapi.KVM_CHECK_EXTENSION, capability)
+
+    def get_vcpu_mmap_size(self) -> int:
+        """Bytes of a vCPU's mapping, which starts with struct kvm_run."""
+        return self._ioctl(uapi.KVM_GET_VCPU_MMAP_SIZE)
+
+    def create_vm(self) -> "Vm":
+        """A VM of the default type."""
+        return Vm(self.create_vm_fd(), self.get_vcpu_mmap_size())
+
+    def create_vm_fd(self) -> int:
+        """The bare descriptor of one. Work that is pending for this task, of a closed io_uring say, interrupts the call
+        (seen on Linux 6.18): it is tried again."""
+        for _ in range(PATIENCE):
+            try:
+                return self._ioctl(uapi.KVM_CREATE_VM)
+            except InterruptedError:
+                continue
+        return self._ioctl(uapi.KVM_CREATE_VM)
+
+
+def _device_advice(code: int | None) -> str:
+    if code in (errno.EACCES, errno.EPERM):
+        return "join the group that owns it (usually kvm), or run as root"
+    return "load a KVM module (modprobe kvm_intel or kvm_amd), or use the unicorn CPU"
+
+
+class Vm(_Handle):
+    """A virtual machine."""
+
+    def __init__(self, fd: int, vcpu_mmap_size: int) -> None:
+        super().__init__(fd)
+        self._vcpu_mmap_size = vcpu_mmap_size
+
+    def set_user_memory_region(self, slot: int, gpa: int, size: int, hva: int, flags: int = 0) -> None:
+        """A memslot: gpas [gpa, gpa + size) are the bytes at hva; size 0 deletes it."""
+        region = uapi.kvm_userspace_memory_region(slot, flags, gpa, size, hva)
+        self._ioctl(uapi.KVM_SET_USER_MEMORY_REGION, ctypes.byref(region))
+
+    def set_user_memory_region2(self, slot: int, gpa: int, size: int, hva: int, guest_memfd: int, offset: int) -> None:
+        """A memslot over guest_memfd pages from this offset of the file. It cannot be changed, only deleted."""
+        region = uapi.kvm_userspace_memory_region2(slot, uapi.KVM_MEM_GUEST_MEMFD, gpa, size, hva, offset, guest_memfd)
+        self._ioctl(uapi.KVM_SET_USER_MEMORY_REGION2, ctypes.byref(region))
+
+    def create_vcpu(self, number: int = 0) -> "Vcpu":
+        """The vCPU of this number; from now on it belongs to the thread that runs it."""
+        return Vcpu(self._ioctl(uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
+
+    def ioeventfd(self, fd: int, port: int, value: int, flags: int = 0) -> None:
+        """A 4-byte OUT of this value to the port signals the eventfd and does not exit to user space."""
+        flags |= uapi.KVM_IOEVENTFD_FLAG_PIO | uapi.KVM_IOEVENTFD_FLAG_DATAMATCH
+        argument = uapi.kvm_ioeventfd(datamatch=value, addr=port, len=4, fd=fd, flags=flags)
+        self._ioctl(uapi.KVM_IOEVENTFD, ctypes.byref(argument))
+
+
+class Vcpu(_Handle):
+    """A virtual CPU and the kvm_run page it shares with us."""
+
+    def __init__(self, fd: int, mmap_size: int) -> None:
+        super().__init__(fd)
+        self._mmap_size = mmap_size
+        try:
+            self._address = door.map_anywhere(mmap_size, fd, 0)
+        except BaseException:
+            super().close()
+            raise
+        self.kvm_run = uapi.kvm_run.from_address(self._address)
+        self.kvm_run.kvm_valid_regs = uapi.KVM_SYNC_X86_REGS  # each exit brings the registers: no ioctl to read them
+
+    def run(self) -> None:
+        """Enter the guest until its next exit. OSError EINTR for a signal, EFAULT for memory KVM cannot give it."""
+        self._ioctl(uapi.KVM_RUN)
+
+    def io_value(self) -> int:
+        """The number that an OUT of 1, 2 or 4 bytes wrote."""
+        io = self.kvm_run.exit.io
+        if io.data_offset + io.size > self._mmap_size:
+            raise OSError(errno.EPROTO, f"KVM_EXIT_IO data at {io.data_offset:#x}, past the vCPU's mapping")
+        return int.from_bytes(ctypes.string_at(self._address + io.data_offset, io.size), "little")
+
+    def get_regs(self) -> uapi.kvm_regs:
+        regs = uapi.kvm_regs()
+        self._ioctl(uapi.KVM_GET_REGS, ctypes.byref(regs))
+        return regs
+
+    def set_regs(self, regs: uapi.kvm_regs) -> None:
+        self._ioctl(uapi.KVM_SET_REGS, ctypes.byref(regs))
+
+    def get_sregs(self) -> uapi.kvm_sregs:
+        sregs = uapi.kvm_sregs()
+        self._ioctl(uapi.KVM_GET_SREGS, ctypes.byref(sregs))
+        return sregs
+
+    def set_sregs(self, sregs: uapi.kvm_sregs) -> None:
+        self._ioctl(uapi.KVM_SET_SREGS, ctypes.byref(sregs))
+
+    def set_signal_mask(self, blocked: int) -> None:
+        """The signals blocked while the guest runs, as a bit set: bit n - 1 is signal n."""
+        mask = uapi.kvm_signal_mask(8, blocked)
+        self._ioctl(uapi.KVM_SET_SIGNAL_MASK, ctypes.byref(mask))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            door.unmap(self._address, self._mmap_size)
+            del self.kvm_run
+        super().close()

@@ -1,0 +1,243 @@
+"""A KVM virtual machine as CPUs that run a guest's code: 64-bit long mode, CPL 3, gva = gpa, ports by an I/O bitmap.
+
+Page tables and TSS live in a memslot of their own behind the guest's memory, so the guest's bytes are the same under
+every CPU. A real exit is told apart from a kick by the flag that `kick` sets.
+"""
+
+import contextlib
+import errno
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pagewarden.abi import kvm as uapi
+from pagewarden.abi import kvm_x86
+from pagewarden.kernel import door
+from pagewarden.kernel.kvm import Vcpu, Vm, backend
+from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind
+
+KICK = signal.SIGURG
+"""Sent to a vCPU's thread: blocked there except inside KVM_RUN, ignored by default, so a late one harms nobody."""
+_KICK_BIT = 1 << (KICK - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A memslot: bytes of this process at hva, or pages of a guest_memfd from `offset` of the file."""
+
+    gpa: int
+    size: int
+    hva: int
+    guest_memfd: int = -1  # its fd
+    offset: int = 0
+
+
+class KvmMachine:
+    """Memslots and CPUs of a VM. Closes everything that it opened, in order; VM and memory are the caller's.
+
+    `ports` are those that the guest may write. OSError when KVM refuses a memslot.
+    """
+
+    def __init__(self, vm: Vm, slots: Sequence[Slot], ports: Sequence[int], vcpus: int = 1) -> None:
+        with contextlib.ExitStack() as opened:
+            for number, slot in enumerate(slots):
+                _add(vm, number, slot)
+                opened.callback(vm.set_user_memory_region, number, slot.gpa, 0, 0)
+            system = _SystemPages(max(slot.gpa + slot.size for slot in slots), ports)
+            opened.callback(system.region.close)
+            vm.set_user_memory_region(len(slots), system.gpa, system.region.size, system.region.address)
+            opened.callback(vm.set_user_memory_region, len(slots), system.gpa, 0, 0)
+            self.cpus = [KvmCpu(opened.enter_context(vm.create_vcpu(number)), system) for number in range(vcpus)]
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Release vCPUs and page tables. Not while a CPU runs. Twice is once."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+
+def _add(vm: Vm, number: int, slot: Slot) -> None:
+    if slot.guest_memfd < 0:
+        vm.set_user_memory_region(number, slot.gpa, slot.size, slot.hva)
+    else:
+        vm.set_user_memory_region2(number, slot.gpa, slot.size, slot.hva, slot.guest_memfd, slot.offset)
+
+
+class _SystemPages:
+    """Page tables and TSS, at the first 2 MiB boundary behind the guest's memory."""
+
+    def __init__(self, end: int, ports: Sequence[int]) -> None:
+        self.gpa = -(-end // HUGE_PAGE) * HUGE_PAGE
+        content, self.tss, self.tss_limit = kvm_x86.system_pages(end, self.gpa, ports)
+        self.region = door.Region(len(content))
+        self.region.memory[:] = content
+
+
+class KvmCpu:
+    """One vCPU; port.Cpu. Run it from one thread at a time."""
+
+    level = "CPL3"
+
+    def __init__(self, vcpu: Vcpu, system: _SystemPages) -> None:
+        self.backend = backend()
+        self._vcpu = vcpu
+        self._stopping = self._kicked = False
+        self._thread: int | None = None
+        self._door = threading.Lock()  # between kick and the end of run: the thread must still be there
+        self._sregs = vcpu.get_sregs()
+        kvm_x86.user_mode(self._sregs, system.gpa, system.tss, system.tss_limit)
+
+    def start(self, rip: int) -> None:
+        """See port.Cpu; whatever the last run left behind (half an MMIO load, a shutdown) is dropped."""
+        self._vcpu.kvm_run.kvm_dirty_regs = 0
+        self._vcpu.kvm_run.immediate_exit = 1  # KVM_RUN completes the pending access and returns
+        with contextlib.suppress(OSError):
+            self._vcpu.run()
+        self._vcpu.kvm_run.immediate_exit = int(self._kicked)
+        self._vcpu.set_sregs(self._sregs)
+        self._vcpu.set_regs(uapi.kvm_regs(rip=rip, rflags=kvm_x86.RFLAGS_FIXED))
+
+    def run(self, out: Callable[[int, int], None]) -> Exit:
+        """See port.Cpu. The process's signals reach this thread as usual meanwhile."""
+        self._stopping = False
+        with self._interruptible():
+            while True:
+                end = self._enter() or self._handle(out)
+                if end is not None:
+                    return end
+
+    def _enter(self) -> Exit | None:
+        """One KVM_RUN; an Exit if it failed, or was kicked."""
+        self._vcpu.kvm_run.exit_reason = uapi.KVM_EXIT_UNKNOWN  # KVM leaves the old one when it fails
+        try:
+            self._vcpu.run()
+            return None
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                return self._interrupted()
+            if error.errno in (errno.EFAULT, uapi.EHWPOISON):
+                return self._denied(error)
+            raise
+
+    def _interrupted(self) -> Exit | None:
+        while signal.sigtimedwait({KICK}, 0) is not None:
+            pass
+        self._vcpu.kvm_run.immediate_exit = 0
+        kicked, self._kicked = self._kicked, False
+        return Exit(ExitKind.KICKED) if kicked else None
+
+    def _denied(self, error: OSError) -> Exit:
+        run = self._vcpu.kvm_run
+        if run.exit_reason != uapi.KVM_EXIT_MEMORY_FAULT:
+            return Exit(
+                ExitKind.CRASH,
+                f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}: KVM cannot take the "
+                "memory from this host mapping (GUP is refused, or nothing is mapped there)",
+            )
+        fault = run.exit.memory_fault
+        side = "private" if fault.flags & uapi.KVM_MEMORY_EXIT_FLAG_PRIVATE else "shared"
+        return Exit(ExitKind.FAULT, f"KVM_EXIT_MEMORY_FAULT, {side}, {fault.size} bytes", fault.gpa)
+
+    def _handle(self, out: Callable[[int, int], None]) -> Exit | None:
+        """Serve the exit that KVM_RUN returned with; an Exit if the guest cannot go on."""
+        run = self._vcpu.kvm_run
+        if run.exit_reason == uapi.KVM_EXIT_INTR:
+            return None
+        if run.exit_reason != uapi.KVM_EXIT_IO or run.exit.io.direction != uapi.KVM_EXIT_IO_OUT:
+            return _END.get(run.exit_reason, _unknown)(self._vcpu)
+        if run.exit.io.size != 4 or run.exit.io.count != 1:
+            return Exit(ExitKind.CRASH, f"{run.exit.io.count} OUTs of {run.exit.io.size} bytes, not one of 4")
+        out(run.exit.io.port, self._vcpu.io_value())
+        return Exit(ExitKind.ENDED) if self._stopping else None
+
+    def arguments(self) -> tuple[int, int, int]:
+        """rdi, rsi, r10, as the exit brought them."""
+        regs = self._vcpu.kvm_run.s.regs
+        return regs.rdi, regs.rsi, regs.r10
+
+    def reply(self, value: int) -> None:
+        """Put the answer into rax, from inside `out`."""
+        self._vcpu.kvm_run.s.regs.rax = value & (1 << 64) - 1
+        self._vcpu.kvm_run.kvm_dirty_regs = uapi.KVM_SYNC_X86_REGS
+
+    def stop(self) -> None:
+        """From inside `out`: let run return ENDED."""
+        self._stopping = True
+
+    def rip(self) -> int:
+        return int(self._vcpu.get_regs().rip)
+
+    def kick(self) -> None:
+        """See port.Cpu."""
+        with self._door:
+            self._kicked = True
+            if self._vcpu.fd >= 0:
+                self._vcpu.kvm_run.immediate_exit = 1
+            if self._thread is not None:
+                signal.pthread_kill(self._thread, KICK)
+
+    def close(self) -> None:
+        """Release the vCPU; its machine may do it as well."""
+        with self._door:
+            self._vcpu.close()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Block the kick on this thread and let KVM_RUN alone receive it."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {KICK})
+        self._vcpu.set_signal_mask(sum(1 << (number - 1) for number in before if number != KICK))
+        self._thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._door:
+                self._thread = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _crashed(vcpu: Vcpu) -> Exit:
+    return Exit(
+        ExitKind.CRASH, "KVM_EXIT_SHUTDOWN: an exception without a handler (triple fault)", vcpu.get_sregs().cr2 or None
+    )
+
+
+def _mmio(vcpu: Vcpu) -> Exit:
+    mmio = vcpu.kvm_run.exit.mmio
+    return Exit(
+        ExitKind.FAULT,
+        f"KVM_EXIT_MMIO, {'store' if mmio.is_write else 'load'} of {mmio.len} bytes outside "
+        "the memslots, or in memory that this KVM cannot emulate on",
+        mmio.phys_addr,
+    )
+
+
+def _internal(vcpu: Vcpu) -> Exit:
+    return Exit(ExitKind.CRASH, f"KVM_EXIT_INTERNAL_ERROR, suberror {vcpu.kvm_run.exit.internal.suberror}")
+
+
+def _refused_entry(vcpu: Vcpu) -> Exit:
+    reason = vcpu.kvm_run.exit.fail_entry.hardware_entry_failure_reason
+    return Exit(ExitKind.CRASH, f"KVM_EXIT_FAIL_ENTRY, hardware reason {reason:#x}")
+
+
+def _unknown(vcpu: Vcpu) -> Exit:
+    return Exit(ExitKind.CRASH, f"KVM exit reason {vcpu.kvm_run.exit_reason}, which no guest program causes")
+
+
+_END: dict[int, Callable[[Vcpu], Exit]] = {
+    uapi.KVM_EXIT_IO: lambda vcpu: Exit(ExitKind.CRASH, f"IN from port {vcpu.kvm_run.exit.io.port:#x}"),
+    uapi.KVM_EXIT_HLT: lambda vcpu: Exit(ExitKind.HALT, "HLT"),
+    uapi.KVM_EXIT_MMIO: _mmio,
+    uapi.KVM_EXIT_SHUTDOWN: _crashed,
+    uapi.KVM_EXIT_INTERNAL_ERROR: _internal,
+    uapi.KVM_EXIT_FAIL_ENTRY: _refused_entry,
+}
+"""Exits that end a guest program, by reason."""

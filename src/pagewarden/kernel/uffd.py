@@ -1,0 +1,104 @@
+"""A userfaultfd: one method for each ioctl, all lengths and addresses in bytes."""
+
+import ctypes
+import errno
+import os
+from functools import cache
+from struct import Struct
+
+from pagewarden.abi import uffd
+from pagewarden.kernel.door import ioctl, ioctl_inplace, syscall
+from pagewarden.vocab import Unavailable
+
+CONTINUE = Struct("QQQq")
+"""uffdio_continue: start, len, mode, mapped."""
+CONTINUE_MODE_DONTWAKE = 1
+GUARD = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
+"""Both modes: with MINOR alone holes would answer, with MISSING alone the page cache would."""
+GUARD_FEATURES = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MINOR_SHMEM | uffd.UFFD_FEATURE_MISSING_SHMEM
+
+
+def _open(flags: int) -> int:
+    try:
+        return syscall("userfaultfd", os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    except OSError as error:
+        advice = (
+            "sysctl vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE"
+            if error.errno == errno.EPERM
+            else "needs a kernel with CONFIG_USERFAULTFD=y"
+        )
+        raise Unavailable(f"userfaultfd: {os.strerror(error.errno or 0)}", advice) from error
+
+
+@cache
+def offered() -> int:
+    """The UFFD_FEATURE bits that this kernel has; Unavailable without userfaultfd."""
+    fd = _open(uffd.UFFD_USER_MODE_ONLY)
+    try:
+        api = uffd.uffdio_api(uffd.UFFD_API, 0, 0)
+        ioctl(fd, uffd.UFFDIO_API, ctypes.byref(api))
+        return int(api.features)
+    finally:
+        os.close(fd)
+
+
+class Userfault:
+    """One userfaultfd. With user_mode_only, a touch by the kernel on behalf of a syscall fails instead of waiting."""
+
+    def __init__(self, features: int, *, user_mode_only: bool = True) -> None:
+        missing = [name for name, bit in uffd.FEATURES.items() if features & bit & ~offered()]
+        if missing:
+            raise Unavailable(f"userfaultfd lacks {', '.join(missing)}", "needs a newer kernel, or its configuration")
+        self.fd = _open(uffd.UFFD_USER_MODE_ONLY if user_mode_only else 0)
+        try:
+            api = uffd.uffdio_api(uffd.UFFD_API, features, 0)
+            ioctl(self.fd, uffd.UFFDIO_API, ctypes.byref(api))
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def adopt(cls, fd: int) -> "Userfault":
+        """A userfaultfd that another process made and passed on: its ioctls act on that process's mappings."""
+        self = cls.__new__(cls)
+        self.fd = fd
+        return self
+
+    def register(self, address: int, length: int, mode: int) -> None:
+        """UFFDIO_REGISTER; OSError."""
+        argument = uffd.uffdio_register(uffd.uffdio_range(address, length), mode, 0)
+        ioctl(self.fd, uffd.UFFDIO_REGISTER, ctypes.byref(argument))
+
+    def unregister(self, address: int, length: int) -> None:
+        """UFFDIO_UNREGISTER; whoever waits on the range is woken. OSError."""
+        ioctl(self.fd, uffd.UFFDIO_UNREGISTER, ctypes.byref(uffd.uffdio_range(address, length)))
+
+    def write_protect(self, address: int, length: int) -> None:
+        """UFFDIO_WRITEPROTECT: from now on a writer waits. OSError."""
+        argument = uffd.uffdio_writeprotect(uffd.uffdio_range(address, length), uffd.UFFDIO_WRITEPROTECT_MODE_WP)
+        ioctl(self.fd, uffd.UFFDIO_WRITEPROTECT, ctypes.byref(argument))
+
+    def copy(self, target: int, source: int, length: int) -> int:
+        """UFFDIO_COPY: whole new pages with these bytes, put in place at once; the bytes done, which may be fewer."""
+        argument = uffd.uffdio_copy(target, source, length, 0, 0)
+        try:
+            ioctl(self.fd, uffd.UFFDIO_COPY, ctypes.byref(argument))
+        except OSError:
+            if argument.copy <= 0:
+                raise
+        return int(argument.copy)
+
+    def map_present(self, address: int, length: int) -> tuple[int, int]:
+        """UFFDIO_CONTINUE: map pages that the file holds; the bytes done and the errno that stopped it, or 0."""
+        argument = bytearray(CONTINUE.pack(address, length, CONTINUE_MODE_DONTWAKE, 0))
+        try:
+            ioctl_inplace(self.fd, uffd.UFFDIO_CONTINUE, argument)
+        except OSError as error:
+            return max(0, CONTINUE.unpack(argument)[3]), error.errno or errno.EIO
+        return length, 0
+
+    def close(self) -> None:
+        """Give the fd back: ranges still registered lose their guard. Twice is once."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,77 @@
+"""KVM's guest_memfd (virt/kvm/guest_memfd.c): whole file private or whole file shared, as flags at creation say."""
+
+import ctypes
+import errno
+import os
+from contextlib import ExitStack
+
+from pagewarden.abi import kvm
+from pagewarden.kernel.door import Region, ioctl
+from pagewarden.kernel.kvm import Kvm
+from pagewarden.memory.backing import Price, keep_to_this_process, punch_hole
+from pagewarden.vocab import Event, Unavailable
+
+
+def create_vm() -> int:
+    """The fd of a new virtual machine; Unavailable without KVM."""
+    with Kvm() as device:
+        return device.create_vm_fd()
+
+
+def flags_offered(vm: int) -> int:
+    """The GUEST_MEMFD_FLAG bits that this VM takes; Unavailable without guest_memfd."""
+    if not ioctl(vm, kvm.KVM_CHECK_EXTENSION, kvm.KVM_CAP_GUEST_MEMFD):
+        raise Unavailable("this KVM has no guest_memfd", "needs Linux 6.8 with CONFIG_KVM_GUEST_MEMFD")
+    return ioctl(vm, kvm.KVM_CHECK_EXTENSION, kvm.KVM_CAP_GUEST_MEMFD_FLAGS)
+
+
+def create(vm: int, size: int, flags: int) -> int:
+    """KVM_CREATE_GUEST_MEMFD: the fd of the memory; OSError."""
+    return ioctl(vm, kvm.KVM_CREATE_GUEST_MEMFD, ctypes.byref(kvm.kvm_create_guest_memfd(size, flags)))
+
+
+class GuestMemfd:
+    """A guest_memfd with its VM (its own one unless `vm` is given, which then stays the caller's).
+
+    Private: nobody but a guest reaches it, so it cannot be populated, and the window, mapped where the kernel allows
+    that, answers no touch (SIGBUS). Shared: it is ordinary memory. This kernel converts no page of it.
+    """
+
+    name = "guest-memfd"
+    whole_file = True
+    opening = shutting = Price()
+    punching = Price({}, {Event.TLBI: 1})
+
+    def __init__(self, size: int, shared: bool, vm: int | None = None) -> None:
+        with ExitStack() as undo:
+            self.vm = create_vm() if vm is None else vm
+            if vm is None:
+                undo.callback(os.close, self.vm)
+            offered = flags_offered(self.vm)
+            wanted = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
+            if shared and wanted & ~offered:
+                raise Unavailable("guest_memfd cannot be shared on this kernel", "needs Linux 6.18 (INIT_SHARED)")
+            self.file = create(self.vm, size, wanted & offered)
+            undo.callback(os.close, self.file)
+            self.window = Region(size)
+            undo.callback(self.window.close)
+            self.guest = self.window if shared else Region(size)
+            undo.callback(self.guest.close)
+            self.guest.bar()
+            if offered & kvm.GUEST_MEMFD_FLAG_MMAP:
+                self.window.place(self.file)
+                keep_to_this_process(self.window)
+            else:
+                self.window.bar()
+            self._release = undo.pop_all()
+
+    def open(self, offset: int, length: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "this kernel's guest_memfd is private or shared as a whole file")
+
+    shut = open
+
+    def punch(self, offset: int, length: int) -> None:
+        punch_hole(self.file, offset, length)
+
+    def close(self) -> None:
+        self._release.close()

@@ -1,0 +1,270 @@
+"""Private memory on this host's own MMU: who may see which page, checked first, then changed, all or nothing."""
+
+import errno
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from pagewarden.kernel.door import pages_of
+from pagewarden.memory.choose import Use, choose
+from pagewarden.memory.consumers import Consumers, Hold
+from pagewarden.memory.conversions import Conversions, runs_of
+from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.window import IsolatedWindow
+from pagewarden.memory.window import Window
+from pagewarden.port import Buffer, Listener
+from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
+
+
+class PrivateMemory:
+    """A guest's memory of `size` bytes, as its warden holds it (pagewarden.port.Memory). Page numbers count from 0.
+
+    backing: one of pagewarden.memory.choose.BACKINGS, or "auto", the strongest that this host has for `use`; `.backing`
+    and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process that
+    `spawn` starts, and unshare replaces the page. shared: the state that all pages start in. vm: the KVM VM that a
+    guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait
+    for each other; accessors of the window wait for a conversion of the page they touch.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        backing: str = "auto",
+        *,
+        isolated: bool = False,
+        use: Use = "any",
+        shared: bool = False,
+        vm: int | None = None,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self._pages = pages_of(size)
+        self.size = size
+        self._backing, self.why = choose(size, backing, isolated, use, shared, vm)
+        self.backing = self._backing.name
+        self.isolated = isolated
+        self._state = Conversions(self._backing, self._pages, shared and self._backing.whole_file)
+        self._lock = threading.RLock()
+        self._consumers = Consumers()
+        self._closed = False
+        view = self._backing.window
+        self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold)
+        if shared:
+            try:
+                self.share(PageRange(0, self._pages))
+            except BaseException:
+                self.close()
+                raise
+
+    # -- the guest's and the warden's side -----------------------------------------------------------------------------
+
+    def populate(self, offset: int, data: Buffer) -> None:
+        """Put bytes into private pages (a payload, before a guest runs). Refused(EINVAL) where a page is shared,
+        Refused(EOPNOTSUPP) where only a guest may write; ValueError outside the memory."""
+        length = memoryview(data).nbytes
+        with self._lock:
+            pages = self._covering(offset, length)
+            first = self._state.shared.find(1, pages.start, pages.stop)
+            if first >= 0:
+                raise Refused(errno.EINVAL, "populate is for private pages, this one is shared", first * PAGE_SIZE)
+            self.private_write(offset, data)
+
+    def private_read(self, offset: int, length: int) -> bytes:
+        """Bytes as the guest sees them, whoever may see the page; Refused(EOPNOTSUPP) where only a guest may."""
+        with self._lock:
+            self._covering(offset, length)
+            return self._guest_view()[offset : offset + length].tobytes()
+
+    def private_write(self, offset: int, data: Buffer) -> None:
+        """Write as the guest would; Refused(EOPNOTSUPP) where only a guest may."""
+        source = memoryview(data).cast("B")
+        with self._lock:
+            self._covering(offset, len(source))
+            self._guest_view()[offset : offset + len(source)] = source
+
+    def _guest_view(self) -> memoryview:
+        if self._backing.whole_file and not self._state.shared[0]:
+            raise Refused(errno.EOPNOTSUPP, "only a guest reaches a private guest_memfd")
+        return self._backing.guest.memory
+
+    @property
+    def guest_address(self) -> int:
+        """Host virtual address of the guest's view, for a KVM memslot or an emulated CPU: it is open to its holder."""
+        self._alive()
+        return self._backing.guest.address
+
+    @property
+    def file(self) -> int:
+        """The fd of the memory. It belongs to the warden: whoever has it can reach every page of a memfd."""
+        self._alive()
+        return self._backing.file
+
+    # -- conversions ---------------------------------------------------------------------------------------------------
+
+    def share(self, pages: PageRange) -> None:
+        """Let the host see the pages; those it sees already stay so. Refused(EAGAIN, offset) while one is held,
+        Refused with the kernel's errno where it says no; then everything is as before. ValueError outside."""
+        self._convert(pages, 1)
+
+    def unshare(self, pages: PageRange) -> None:
+        """Take the pages back, contents kept; raises as share does."""
+        self._convert(pages, 0)
+
+    def _convert(self, pages: PageRange, to: int) -> None:
+        start, stop = pages.start, pages.stop
+        with self._lock:
+            if self._closed or not 0 <= start <= stop <= self._pages:
+                self._range(pages)
+            consumers = self._consumers
+            if (consumers.held or consumers.listeners) and self._state.shared.find(1 - to, start, stop) >= 0:
+                with consumers.told([pages]):
+                    self._state.convert(start, stop, to)
+            else:
+                self._state.convert(start, stop, to)
+
+    def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
+        """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
+
+        Ranges: PageRange objects, or an int64 array of shape (n, 2), start and stop. Compiled for a uffd-window of a
+        cooperating host; the first call loads the compiler.
+        """
+        vectors = (0, self._vector(to_private)), (1, self._vector(to_shared))
+        with self._lock:
+            self._alive()
+            pages = [PageRange(*run) for _, ranges in vectors for run in ranges.tolist()] if self._consumers.any else []
+            with self._consumers.told(pages):
+                self._state.convert_all(vectors)
+
+    def _vector(self, ranges: "Ranges") -> "NDArray[np.int64]":
+        import numpy as np
+
+        if not isinstance(ranges, np.ndarray):
+            ranges = np.array([(pages.start, pages.stop) for pages in ranges], np.int64).reshape(-1, 2)
+        if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1] != 2:
+            raise ValueError(f"ranges are int64 of shape (n, 2), not {ranges.dtype} of shape {ranges.shape}")
+        starts, stops = ranges[:, 0], ranges[:, 1]
+        wrong = (starts < 0) | (starts > stops) | (stops > self._pages)
+        if wrong.any():
+            PageRange(*ranges[wrong][0].tolist()).checked(self._pages)
+        return ranges
+
+    def punch(self, pages: PageRange) -> None:
+        """Give the pages back to the host: their bytes are gone, they are private and read as zeroes. Refused(EAGAIN)
+        while one is held, Refused(EOPNOTSUPP) where the backing cannot; ValueError outside."""
+        with self._lock:
+            if not self._range(pages).count:
+                return
+            with self._consumers.told([pages]):
+                self._state.punch(pages)
+
+    # -- who else has the pages ----------------------------------------------------------------------------------------
+
+    def hold(self, *ranges: PageRange) -> Hold:
+        """Take references on the pages, as a consumer that uses them now; waits for a conversion under way."""
+        with self._lock:
+            for pages in ranges:
+                self._range(pages)
+            return self._consumers.hold(ranges)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell the listener around each conversion and punch. It may refuse by raising Refused in invalidate_begin.
+        There it must not wait for a thread that is inside an accessor of the window: that waits for the conversion."""
+        with self._lock:
+            self._alive()
+            self._consumers.listeners.append(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Tell it nothing more; ValueError when it was not subscribed."""
+        with self._lock:
+            self._consumers.listeners.remove(listener)
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> Window:
+        """The host's view: mapped all the time, it answers only for shared pages; Unavailable when it is isolated."""
+        self._alive()
+        if self._window is None:
+            raise Unavailable("an isolated memory's window is in the host side's process only", "use mem.spawn")
+        return self._window
+
+    def spawn(self, function: Callable[..., object], *arguments: object, fds: Sequence[int] = ()) -> HostProcess:
+        """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
+        memory; of this process's descriptors it keeps `fds`. The function's module is imported before the process
+        gives up its rights. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY), Unavailable."""
+        if not isinstance(self._backing, IsolatedWindow):
+            raise UserMistake("spawn needs PrivateMemory(..., isolated=True)")
+        with self._lock:
+            self._alive()
+            host = self._backing.spawn(function, arguments, tuple(fds))
+            try:
+                for run in self.shared_runs():
+                    self._backing.open(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
+                host.go()
+            except BaseException:
+                host.kill()
+                raise
+            return host
+
+    def is_shared(self, page: int) -> bool:
+        """May the host see the page? ValueError outside the memory."""
+        self._range(PageRange(page, page + 1))
+        return bool(self._state.shared[page])
+
+    def shared_runs(self) -> Iterator[PageRange]:
+        """The pages that the host may see, as contiguous ranges in order."""
+        with self._lock:
+            return iter([PageRange(*run) for run in runs_of(self._state.shared, 0, self._pages, 1)])
+
+    def statistics(self) -> dict[str, int]:
+        """Counts by event kind since the start, by this library's own ledger: what it asked of the kernel."""
+        counts = self._state.events()
+        counts[Event.NOTIFICATIONS] += self._consumers.notifications
+        counts[Event.PINS] += self._consumers.pins
+        return {event.key: counts[event] for event in Event}
+
+    def _reopen(self, offset: int) -> bool:
+        return self._state.reopen(offset // PAGE_SIZE)
+
+    def _covering(self, offset: int, length: int) -> PageRange:
+        if not 0 <= offset <= offset + length <= self.size:
+            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
+        self._alive()
+        return PageRange.covering(offset, length)
+
+    def _range(self, pages: PageRange) -> PageRange:
+        self._alive()
+        return pages.checked(self._pages)
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise ValueError("the memory is closed")
+
+    # -- lifetime ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give everything back; arrays that still refer to the window lead to nothing (SIGSEGV). Twice is once."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                if self._window is not None:
+                    self._window.close()
+                self._backing.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {self.backing} memory", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

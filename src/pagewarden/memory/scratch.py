@@ -1,0 +1,46 @@
+"""Small files that guarded copies pass through."""
+
+import os
+
+from pagewarden.abi import memory as uapi
+from pagewarden.kernel.door import Region, memfd
+
+CHUNK = 256 << 10
+"""Bytes of a guarded copy's scratch file: it should stay in the second-level cache."""
+IOV_MAX = 1024
+"""Segments of one preadv (include/uapi/linux/uio.h, UIO_MAXIOV)."""
+
+
+class Scratch:
+    """A small file that guarded copies pass through."""
+
+    def __init__(self) -> None:
+        self.file = memfd("pagewarden-scratch", CHUNK)
+        try:
+            self.region = Region(CHUNK)
+            self.region.place(self.file)
+            self.region.advise_all(uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP)
+        except BaseException:
+            os.close(self.file)
+            raise
+
+    def close(self) -> None:
+        self.region.close()
+        os.close(self.file)
+
+
+class Borrowed:
+    """A scratch file out of the pool, one for each accessor at work."""
+
+    def __init__(self, pool: list[Scratch]) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> Scratch:
+        try:
+            self._scratch = self._pool.pop()
+        except IndexError:
+            self._scratch = Scratch()
+        return self._scratch
+
+    def __exit__(self, *failure: object) -> None:
+        self._pool.append(self._scratch)

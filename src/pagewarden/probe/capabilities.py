@@ -1,0 +1,199 @@
+"""What this kernel lets this user do: each thing is asked for, none is concluded from a version."""
+
+import ctypes
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
+
+from pagewarden.abi import io_uring, kvm, uffd
+from pagewarden.abi import memory as uapi
+from pagewarden.kernel import door
+from pagewarden.kernel import uffd as userfault
+from pagewarden.kernel.counters import NAMED, Counters
+from pagewarden.kernel.door import Region, ioctl, syscall
+from pagewarden.memory import guest_memfd
+from pagewarden.memory.isolated import sandbox
+from pagewarden.memory.isolated.window import WAIT_FEATURES
+from pagewarden.memory.uffd_window import UffdWindow
+from pagewarden.vocab import PAGE_SIZE, Unavailable
+
+MSG_ZEROCOPY = 0x4000000
+SO_ZEROCOPY = 60
+
+
+class Capability(NamedTuple):
+    """One thing, whether it is to be had here, and why not, or what was found."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+def capabilities() -> list[Capability]:
+    """All of them, in a fixed order; every descriptor that was opened for the asking is closed again."""
+    return [
+        *(_asked(name, question) for name, question in QUESTIONS.items()),
+        *_userfault_features(),
+        *_kvm(),
+        *(_asked(f"counter:{name}", partial(_count, name)) for name in NAMED),
+    ]
+
+
+def _asked(name: str, question: Callable[[], str]) -> Capability:
+    try:
+        return Capability(name, True, question())
+    except Unavailable as lacking:
+        return Capability(name, False, str(lacking))
+    except OSError as error:
+        return Capability(name, False, f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror}")
+
+
+def _memfd() -> str:
+    os.close(door.memfd("pagewarden-probe", PAGE_SIZE))
+    return "created"
+
+
+def _memfd_secret() -> str:
+    with ExitStack() as undo:
+        fd = door.memfd_secret(PAGE_SIZE)
+        undo.callback(os.close, fd)
+        region = Region(PAGE_SIZE)
+        undo.callback(region.close)
+        region.place(fd)
+        region.memory[0] = 1
+    return "created, mapped and touched"
+
+
+def _userfaultfd() -> str:
+    userfault.Userfault(0).close()
+    return "user-mode faults"
+
+
+def _userfaultfd_kernel() -> str:
+    userfault.Userfault(0, user_mode_only=False).close()
+    return "faults inside system calls and KVM wait too"
+
+
+def _window() -> str:
+    UffdWindow(PAGE_SIZE).close()
+    return "memfd guarded by userfaultfd"
+
+
+def _replacement() -> str:
+    userfault.Userfault(WAIT_FEATURES, user_mode_only=False).close()
+    return "pages are replaced while their users wait"
+
+
+def _io_uring() -> str:
+    params = io_uring.io_uring_params()
+    os.close(syscall("io_uring_setup", 1, ctypes.addressof(params)))
+    return "a ring was set up"
+
+
+def _process_vm() -> str:
+    source, target = ctypes.create_string_buffer(b"x"), ctypes.create_string_buffer(1)
+    local, remote = (uapi.iovec(ctypes.addressof(buffer), 1) for buffer in (target, source))
+    syscall("process_vm_readv", os.getpid(), ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0)
+    return "read from this process"
+
+
+def _seccomp() -> str:
+    """Install the host side's filter in a child, and see that it bites."""
+    lines = sandbox.filter_lines()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sandbox.install(lines)
+            syscall("mremap", 0, 0, 0, 0)
+        except OSError as error:
+            os._exit(error.errno or 255)
+        finally:
+            os._exit(255)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code != errno.EPERM:
+        raise Unavailable(f"the filter did not hold (result {code})", "needs CONFIG_SECCOMP_FILTER=y")
+    return f"{len(lines)} instructions, tried in a child"
+
+
+def _zerocopy() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as end:
+        end.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    return "SO_ZEROCOPY accepted on TCP"
+
+
+def _mlock() -> str:
+    region = Region(PAGE_SIZE)
+    try:
+        syscall("mlock2", region.address, PAGE_SIZE, uapi.MLOCK_ONFAULT)
+    finally:
+        region.close()
+    return f"RLIMIT_MEMLOCK {_limit()}"
+
+
+def _limit() -> str:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return "unlimited" if soft == resource.RLIM_INFINITY else f"{soft >> 10} KiB"
+
+
+def _count(name: str) -> str:
+    with Counters(name) as counted:
+        pass
+    counted.as_dict()  # says so when the counter was never seen counting
+    return "seen counting"
+
+
+QUESTIONS: dict[str, Callable[[], str]] = {
+    "memfd": _memfd,
+    "memfd_secret": _memfd_secret,
+    "userfaultfd": _userfaultfd,
+    "userfaultfd:kernel-faults": _userfaultfd_kernel,
+    "uffd-window": _window,
+    "page-replacement": _replacement,
+    "mlock": _mlock,
+    "seccomp": _seccomp,
+    "process_vm_readv": _process_vm,
+    "io_uring": _io_uring,
+    "MSG_ZEROCOPY": _zerocopy,
+}
+
+
+def _userfault_features() -> Iterator[Capability]:
+    try:
+        offered = userfault.offered()
+    except Unavailable as lacking:
+        yield from (Capability(name, False, str(lacking)) for name in uffd.FEATURES)
+        return
+    for name, bit in uffd.FEATURES.items():
+        yield Capability(name, bool(offered & bit), "offered" if offered & bit else "not among the features offered")
+
+
+def _kvm() -> Iterator[Capability]:
+    names = sorted(name for name in vars(kvm) if name.startswith("KVM_CAP_"))
+    try:
+        vm = guest_memfd.create_vm()
+    except (Unavailable, OSError) as lacking:
+        yield from (Capability(name, False, str(lacking)) for name in ["kvm", *names, "guest_memfd"])
+        return
+    try:
+        yield Capability("kvm", True, "a VM was created")
+        for name in names:
+            value = ioctl(vm, kvm.KVM_CHECK_EXTENSION, getattr(kvm, name))
+            yield Capability(name, value > 0, f"value {value}")
+        yield _asked("guest_memfd", partial(_guest_memfd, vm))
+    finally:
+        os.close(vm)
+
+
+def _guest_memfd(vm: int) -> str:
+    """Every flag that is advertised must be accepted, and the next one turned down."""
+    offered = guest_memfd.flags_offered(vm)
+    for flags in range(offered + 1):
+        if not flags & ~offered:
+            os.close(guest_memfd.create(vm, PAGE_SIZE, flags))
+    return f"flags {offered:#x}, each combination created"

@@ -1,0 +1,188 @@
+"""I/O that pins the page (GUP) and leaves the copying to a device: O_DIRECT and AIO, also in flight during unshare."""
+
+import contextlib
+import ctypes
+import os
+import select
+import threading
+from collections.abc import Iterator
+
+from pagewarden.abi import aio, uffd
+from pagewarden.kernel import door
+from pagewarden.kernel.door import syscall
+from pagewarden.probe import raw
+from pagewarden.probe.registry import MARK, Attempt, Direction, Target, path
+from pagewarden.vocab import PAGE_SIZE, Unavailable
+
+READ, WRITE = Direction.READ, Direction.WRITE
+PAGE_OF_MARKS = MARK * (PAGE_SIZE // len(MARK))
+
+
+def direct_io() -> None:
+    """Unavailable where TMPDIR has no O_DIRECT."""
+    try:
+        with raw.scratch(flags=os.O_DIRECT):
+            pass
+    except OSError as error:
+        raise Unavailable(f"no O_DIRECT in the temporary directory ({error})", "set TMPDIR to a disk") from error
+
+
+@path("o_direct-write", READ, requires=direct_io)
+def direct_write(target: Target) -> bytes:
+    """O_DIRECT write(2) from the window."""
+    with raw.scratch(flags=os.O_DIRECT) as fd:
+        syscall("write", fd, target.address, PAGE_SIZE)
+        return content_of(fd)
+
+
+@path("o_direct-read", WRITE, requires=direct_io)
+def direct_read(target: Target) -> bytes:
+    """O_DIRECT read(2) into the window."""
+    with raw.scratch(PAGE_OF_MARKS, os.O_DIRECT) as fd:
+        syscall("read", fd, target.address, PAGE_SIZE)
+        return b""
+
+
+def content_of(fd: int) -> bytes:
+    """The first page of a file, whatever flags the descriptor has."""
+    with open(f"/proc/self/fd/{fd}", "rb") as stream:
+        return stream.read(PAGE_SIZE)
+
+
+class Stall:
+    """A page whose first touch waits until `release`: it keeps a vectored I/O in flight, its other pages pinned."""
+
+    def __init__(self) -> None:
+        self.page = raw.own_memory(PAGE_SIZE)
+        self._fd = syscall("userfaultfd", os.O_CLOEXEC | os.O_NONBLOCK)
+        door.ioctl(self._fd, uffd.UFFDIO_API, ctypes.byref(uffd.uffdio_api(uffd.UFFD_API, 0, 0)))
+        request = uffd.uffdio_register(self._range, uffd.UFFDIO_REGISTER_MODE_MISSING, 0)
+        door.ioctl(self._fd, uffd.UFFDIO_REGISTER, ctypes.byref(request))
+
+    @property
+    def _range(self) -> uffd.uffdio_range:
+        return uffd.uffdio_range(self.page, PAGE_SIZE)
+
+    def reached(self, milliseconds: int) -> bool:
+        """Whether somebody waits at the page within that time."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(milliseconds))
+
+    def release(self) -> None:
+        """Let the page be touched like any other."""
+        os.close(self._fd)
+
+
+def stalls() -> None:
+    """Unavailable where a kernel access cannot be made to wait by userfaultfd."""
+    direct_io()
+    try:
+        Stall().release()
+    except OSError as error:
+        raise Unavailable(
+            f"no userfaultfd for kernel faults ({error})",
+            "set vm.unprivileged_userfaultfd=1 or run with CAP_SYS_PTRACE",
+        ) from error
+
+
+class InFlight(threading.Thread):
+    """A vectored O_DIRECT call on the window's page and then a stalling one, in a thread of its own."""
+
+    def __init__(self, call: str, fd: int, target: Target) -> None:
+        super().__init__(daemon=True)
+        self.stall = Stall()
+        self._call, self._fd = call, fd
+        self._pieces = (target.address, PAGE_SIZE), (self.stall.page, PAGE_SIZE)
+        self._error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            raw.vectored(self._call, self._fd, *self._pieces, offset=0)
+        except OSError as error:
+            self._error = error
+
+    def begin(self) -> None:
+        """Returns once the window's page is pinned; OSError if that was refused."""
+        self.start()
+        while not self.stall.reached(1):
+            if not self.is_alive():
+                self.end()
+                return
+
+    def end(self) -> None:
+        """Let the I/O finish; OSError if it failed."""
+        self.stall.release()
+        self.join()
+        if self._error:
+            raise self._error
+
+
+@path("o_direct-write-in-flight", READ, requires=stalls, calls=("userfaultfd",))
+def direct_write_in_flight(target: Target) -> Attempt:
+    """An O_DIRECT pwritev that has pinned the window's page and waits, finished after the conversion."""
+    with raw.scratch(flags=os.O_DIRECT) as fd:
+        flight = InFlight("pwritev", fd, target)
+        flight.begin()
+        yield
+        flight.end()
+        return content_of(fd)
+
+
+@path("o_direct-read-in-flight", WRITE, requires=stalls, calls=("userfaultfd",))
+def direct_read_in_flight(target: Target) -> Attempt:
+    """An O_DIRECT preadv that has pinned the window's page and waits, finished after the conversion."""
+    with raw.scratch(PAGE_OF_MARKS * 2, os.O_DIRECT) as fd:
+        flight = InFlight("preadv", fd, target)
+        flight.begin()
+        yield
+        flight.end()
+        return b""
+
+
+@contextlib.contextmanager
+def context() -> Iterator[int]:
+    """An AIO context for one request."""
+    handle = ctypes.c_uint64()
+    syscall("io_setup", 1, ctypes.addressof(handle))
+    try:
+        yield handle.value
+    finally:
+        syscall("io_destroy", handle.value)
+
+
+def asynchronous() -> None:
+    """Unavailable without AIO or O_DIRECT."""
+    direct_io()
+    try:
+        with context():
+            pass
+    except OSError as error:
+        raise Unavailable(f"no AIO ({error})", "needs CONFIG_AIO=y and room in fs.aio-max-nr") from error
+
+
+def submit(opcode: int, fd: int, target: Target) -> None:
+    """One AIO request on the window's page, waited for; OSError when it was refused or failed."""
+    request = aio.iocb(aio_lio_opcode=opcode, aio_fildes=fd, aio_buf=target.address, aio_nbytes=PAGE_SIZE)
+    pointers, event = (ctypes.c_uint64 * 1)(ctypes.addressof(request)), aio.io_event()
+    with context() as handle:
+        syscall("io_submit", handle, 1, ctypes.addressof(pointers))
+        syscall("io_getevents", handle, 1, 1, ctypes.addressof(event), 0)
+    if event.res < 0:
+        raise OSError(-event.res, os.strerror(-event.res))
+
+
+@path("aio-pwrite", READ, requires=asynchronous)
+def aio_pwrite(target: Target) -> bytes:
+    """io_submit of a PWRITE from the window to an O_DIRECT file."""
+    with raw.scratch(flags=os.O_DIRECT) as fd:
+        submit(aio.IOCB_CMD_PWRITE, fd, target)
+        return content_of(fd)
+
+
+@path("aio-pread", WRITE, requires=asynchronous)
+def aio_pread(target: Target) -> bytes:
+    """io_submit of a PREAD from an O_DIRECT file into the window."""
+    with raw.scratch(PAGE_OF_MARKS, os.O_DIRECT) as fd:
+        submit(aio.IOCB_CMD_PREAD, fd, target)
+        return b""

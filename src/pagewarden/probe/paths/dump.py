@@ -1,0 +1,85 @@
+"""A core dump of the host process: the kernel reads every mapping by GUP and writes it to a file."""
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from pagewarden.kernel import door
+from pagewarden.kernel.door import syscall
+from pagewarden.probe import raw
+from pagewarden.probe.registry import SAMPLE, Direction, Target, path
+from pagewarden.vocab import Unavailable
+
+CLONE_VM = 0x100  # include/uapi/linux/sched.h
+NOWHERE = 8  # an address that is never mapped
+MADV_DODUMP = 17
+SHARED_MAPPINGS = "0xa"
+"""/proc/PID/coredump_filter: anonymous and file-backed shared memory, nothing else (core(5))."""
+STACK = 64 << 10  # bytes
+PT_LOAD = 1
+PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")  # type, flags, offset, vaddr, paddr, filesz, memsz, align (elf(5))
+
+
+def plain_core_files() -> None:
+    """Unavailable where a core does not go to a file in the working directory."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if not pattern or pattern.startswith(("|", "/", "@")):
+        raise Unavailable(f"core dumps go to {pattern!r}", "sysctl kernel.core_pattern=core")
+
+
+@contextlib.contextmanager
+def dump_directory() -> Iterator[Path]:
+    """An empty working directory, with cores allowed."""
+    before, limit = os.getcwd(), resource.getrlimit(resource.RLIMIT_CORE)
+    directory = Path(os.environ.get("TMPDIR", "/tmp")) / f"pagewarden-core-{os.getpid()}"
+    directory.mkdir(0o700)
+    os.chdir(directory)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
+    try:
+        yield directory
+    finally:
+        for core in directory.iterdir():
+            core.unlink()
+        os.chdir(before)
+        directory.rmdir()
+        resource.setrlimit(resource.RLIMIT_CORE, limit)
+
+
+def crash_a_twin() -> None:
+    """Dump this process's memory without ending it: a process that shares it (CLONE_VM) jumps to nowhere."""
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    pid = door.twin(NOWHERE, raw.own_memory(STACK) + STACK, CLONE_VM | signal.SIGCHLD)
+    os.waitpid(pid, 0)
+
+
+def from_core(core: bytes, address: int) -> bytes:
+    """The bytes that a core file holds for an address; FileNotFoundError if it does not cover it, OSError EFAULT for
+    the hole that the kernel leaves where it could not get the page (fs/coredump.c, dump_user_range)."""
+    offset, size, count = (*struct.unpack_from("<Q", core, 32), *struct.unpack_from("<HH", core, 54))
+    for index in range(count):
+        kind, _, at, start, _, stored, _, _ = PROGRAM_HEADER.unpack_from(core, offset + index * size)
+        if kind == PT_LOAD and start <= address < start + stored:
+            stored_bytes = core[at + address - start :][:SAMPLE]
+            if not any(stored_bytes):
+                raise OSError(errno.EFAULT, "the core has a hole where the window is")
+            return stored_bytes
+    raise FileNotFoundError(2, "the core does not hold the window")
+
+
+@path("core-dump", Direction.READ, requires=plain_core_files, advice=MADV_DODUMP)
+def core_dump(target: Target) -> bytes:
+    """A core dump of the host process, which does all it can to have the window in it."""
+    raw.make_dumpable()
+    Path("/proc/self/coredump_filter").write_text(SHARED_MAPPINGS)
+    with contextlib.suppress(OSError):
+        syscall("madvise", target.address, target.length, MADV_DODUMP)
+    with dump_directory() as directory:
+        crash_a_twin()
+        for core in directory.iterdir():
+            return from_core(core.read_bytes(), target.address)
+    raise FileNotFoundError(2, "no core was written")

@@ -1,0 +1,130 @@
+"""Other mappings of the window's page: inherited by fork, moved, doubled, made again, or opened by mprotect."""
+
+from collections.abc import Callable
+
+from pagewarden.kernel.door import syscall
+from pagewarden.probe import raw
+from pagewarden.probe.paths.streams import load, store
+from pagewarden.probe.registry import Attempt, Direction, Target, path
+
+READ, WRITE = Direction.READ, Direction.WRITE
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4  # include/uapi/linux/mman.h
+READABLE_AND_WRITABLE = 3
+
+
+def register(name: str, about: str, hold: Callable[[Target], int]) -> None:
+    """A path that makes itself an address of the page and uses it."""
+
+    @path(name, READ, about=f"{about}, then a look", calls=(name.split("-")[0],))
+    def read(target: Target) -> bytes:
+        return raw.look(hold(target))
+
+    @path(name, WRITE, about=f"{about}, then a write", calls=(name.split("-")[0],))
+    def write(target: Target) -> bytes:
+        return raw.poke(hold(target))
+
+
+def register_before(name: str, about: str, hold: Callable[[Target], int]) -> None:
+    """The same with the conversion in between."""
+
+    @path(f"{name}-before", READ, about=f"{about} before the conversion, a look after it", calls=("mremap",))
+    def read(target: Target) -> Attempt:
+        address = hold(target)
+        yield
+        return raw.look(address)
+
+    @path(f"{name}-before", WRITE, about=f"{about} before the conversion, a write after it", calls=("mremap",))
+    def write(target: Target) -> Attempt:
+        address = hold(target)
+        yield
+        return raw.poke(address)
+
+
+def moved(target: Target) -> int:
+    """The page at another address, gone from the window."""
+    flags = MREMAP_MAYMOVE | MREMAP_FIXED
+    return syscall("mremap", target.address, target.length, target.length, flags, raw.own_memory(target.length))
+
+
+def emptied(target: Target) -> int:
+    """The page at another address, the window mapped as before but empty: so the warden's calls on it still work."""
+    flags = MREMAP_MAYMOVE | MREMAP_DONTUNMAP
+    return syscall("mremap", target.address, target.length, target.length, flags, 0)
+
+
+def doubled(target: Target) -> int:
+    """The page at another address as well: mremap from nothing duplicates a shared mapping."""
+    return syscall("mremap", target.address, 0, target.length, MREMAP_MAYMOVE, 0)
+
+
+def opened(target: Target) -> int:
+    """The page where it is, with every permission."""
+    syscall("mprotect", target.address, target.length, READABLE_AND_WRITABLE)
+    return target.address
+
+
+def replaced(target: Target) -> int:
+    """The page where it is, mapped afresh by remap_file_pages(2), which needs no descriptor."""
+    syscall("remap_file_pages", target.address, target.length, 0, page_offset(target), 0)
+    return target.address
+
+
+def page_offset(target: Target) -> int:
+    """The page's place in its file, counted in pages."""
+    start, offset, _ = file_of(target)
+    return (offset + target.address - start) // target.length
+
+
+def file_of(target: Target) -> tuple[int, int, tuple[str, int]]:
+    """(start of the mapping, its file offset, the file's (device, inode)) from /proc/PID/maps."""
+    for start, stop, offset, file in mappings(target.host):
+        if start <= target.address < stop:
+            return start, offset, file
+    raise FileNotFoundError(2, "the window is not mapped here")
+
+
+def mappings(pid: int) -> list[tuple[int, int, int, tuple[str, int]]]:
+    """(start, stop, file offset, (device, inode)) of each mapping of a process."""
+    rows = []
+    with open(f"/proc/{pid}/maps") as stream:
+        for line in stream:
+            span, _, offset, device, inode = line.split(maxsplit=5)[:5]
+            start, stop = (int(part, 16) for part in span.split("-"))
+            rows.append((start, stop, int(offset, 16), (device, int(inode))))
+    return rows
+
+
+register("mremap", "mremap(2) to another address", moved)
+for _register in register, register_before:
+    _register("mremap-dontunmap", "mremap(2) to another address, leaving the window mapped", emptied)
+    _register("mremap-dup", "mremap(2) with size 0, which doubles a shared mapping", doubled)
+register("mprotect", "mprotect(READ | WRITE)", opened)
+register("remap_file_pages", "remap_file_pages(2) over the page", replaced)
+
+
+@path("fork", READ)
+def fork_read(target: Target) -> bytes:
+    """A forked process loads from the window."""
+    return raw.elsewhere(lambda: load(target))
+
+
+@path("fork", WRITE)
+def fork_write(target: Target) -> bytes:
+    """A forked process stores to the window."""
+    return raw.elsewhere(lambda: store(target))
+
+
+@path("fork-before", READ)
+def fork_read_later(target: Target) -> Attempt:
+    """A process forked before the conversion, which has touched the page then, loads after it."""
+    helper = raw.Helper(lambda: load(target), before=lambda: load(target))
+    yield
+    return helper.result()
+
+
+@path("fork-before", WRITE)
+def fork_write_later(target: Target) -> Attempt:
+    """A process forked before the conversion, which has touched the page then, stores after it."""
+    helper = raw.Helper(lambda: store(target), before=lambda: load(target))
+    yield
+    return helper.result()

@@ -1,0 +1,156 @@
+"""The memory behind the window, got at again: through /proc, kept descriptors, or the process that holds it."""
+
+import os
+from collections.abc import Callable, Iterator
+
+from pagewarden.kernel import door
+from pagewarden.kernel.door import syscall
+from pagewarden.probe import raw
+from pagewarden.probe.paths import peers
+from pagewarden.probe.paths.mappings import file_of, mappings
+from pagewarden.probe.registry import SAMPLE, Direction, Target, anywhere, path
+from pagewarden.vocab import Unavailable
+
+READ, WRITE = Direction.READ, Direction.WRITE
+
+
+def place_of(target: Target) -> int:
+    """The page's offset in its file, bytes."""
+    start, offset, _ = file_of(target)
+    return offset + target.address - start
+
+
+def by_map_files(target: Target) -> int:
+    """The window's file, opened through /proc/self/map_files."""
+    for start, stop, _, _ in mappings(target.host):
+        if start <= target.address < stop:
+            return os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDWR)
+    raise FileNotFoundError(2, "the window is not mapped here")
+
+
+def descriptors(pid: int, target: Target) -> Iterator[int]:
+    """Numbers of a process's descriptors of the window's file."""
+    inode = file_of(target)[2][1]
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.stat(f"/proc/{pid}/fd/{name}").st_ino == inode:
+                yield int(name)
+        except FileNotFoundError:
+            continue  # the listing's own descriptor
+
+
+def by_proc_fd(target: Target) -> int:
+    """The window's file, opened through /proc/PID/fd of the warden."""
+    for number in descriptors(target.warden, target):
+        return os.open(f"/proc/{target.warden}/fd/{number}", os.O_RDWR)
+    raise FileNotFoundError(2, "no descriptor of the memory")
+
+
+def by_pidfd(target: Target) -> int:
+    """The window's file, taken from the warden by pidfd_getfd(2)."""
+    for number in descriptors(target.warden, target):
+        return syscall("pidfd_getfd", os.pidfd_open(target.warden), number, 0)
+    raise FileNotFoundError(2, "no descriptor of the memory")
+
+
+def map_files() -> None:
+    """Unavailable where a process may not follow its own map_files links."""
+    start, stop, *_ = next(row for row in mappings(os.getpid()) if row[3][1])
+    try:
+        os.close(os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDONLY))
+    except OSError as error:
+        raise Unavailable(
+            f"/proc/self/map_files cannot be followed ({error.strerror})",
+            "needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN",
+        ) from error
+
+
+def register(
+    name: str,
+    about: str,
+    find: Callable[[Target], int],
+    calls: tuple[str, ...] = (),
+    requires: Callable[[], None] = anywhere,
+) -> None:
+    """The file found again, mapped, and used."""
+
+    def mapped(target: Target) -> int:
+        return door.map_anywhere(target.length, find(target), place_of(target))
+
+    @path(name, READ, about=f"{about}, mapped again, then a look", calls=calls, requires=requires)
+    def read(target: Target) -> bytes:
+        return raw.look(mapped(target))
+
+    @path(name, WRITE, about=f"{about}, mapped again, then a write", calls=calls, requires=requires)
+    def write(target: Target) -> bytes:
+        return raw.poke(mapped(target))
+
+
+register("map_files", "/proc/self/map_files", by_map_files, requires=map_files)
+register("proc-fd", "/proc/PID/fd of the warden", by_proc_fd)
+register("pidfd_getfd", "the warden's descriptor by pidfd_getfd(2)", by_pidfd, ("pidfd_getfd",))
+
+
+@path("sendfile", READ)
+def sendfile(target: Target) -> bytes:
+    """sendfile(2) to a socket from the file, opened again through /proc."""
+    with raw.pair() as (left, right):
+        os.sendfile(right.fileno(), by_proc_fd(target), place_of(target), SAMPLE)
+        return left.recv(SAMPLE)
+
+
+@path("splice-fd", READ)
+def splice_fd(target: Target) -> bytes:
+    """splice(2) to a pipe from the file, opened again through /proc."""
+    with raw.pipe() as (receive, transmit):
+        os.splice(by_proc_fd(target), transmit, SAMPLE, offset_src=place_of(target))
+        return os.read(receive, SAMPLE)
+
+
+def open_mapping(target: Target) -> int:
+    """The page's address in the warden, not by the window; Unavailable where the memory is mapped once only."""
+    if target.warden != target.host:
+        return target.open_mapping
+    _, _, file = file_of(target)
+    place = place_of(target)
+    for start, stop, offset, other in mappings(target.warden):
+        address = start + place - offset
+        if other == file and start <= address < stop and address != target.address:
+            return address
+    raise Unavailable("this memory is mapped once only", "nothing is missing")
+
+
+@path("warden-mapping", READ, requires=peers.peers)
+def warden_mapping(target: Target) -> bytes:
+    """The warden's open mapping: a look in its own process, process_vm_readv(2) from another one."""
+    address = open_mapping(target)
+    if target.warden == target.host:
+        return raw.look(address)
+    return peers.from_outside(target, peers.vm_read, target.warden, address)
+
+
+@path("warden-mapping", WRITE, requires=peers.peers)
+def warden_mapping_write(target: Target) -> bytes:
+    """The warden's open mapping: a write in its own process, process_vm_writev(2) from another one."""
+    address = open_mapping(target)
+    if target.warden == target.host:
+        return raw.poke(address)
+    return peers.from_outside(target, peers.vm_write, target.warden, address)
+
+
+@path("warden-mem", READ, requires=peers.peers)
+def warden_mem(target: Target) -> bytes:
+    """Another process of the same user reads the warden's open mapping through /proc/PID/mem."""
+    return peers.from_outside(target, peers.mem_read, target.warden, open_mapping(target))
+
+
+@path("warden-mem", WRITE, requires=peers.peers)
+def warden_mem_write(target: Target) -> bytes:
+    """Another process of the same user writes the warden's open mapping through /proc/PID/mem."""
+    return peers.from_outside(target, peers.mem_write, target.warden, open_mapping(target))
+
+
+@path("ptrace-attach", READ, requires=peers.peers)
+def ptrace_attach(target: Target) -> bytes:
+    """Another process of the same user attaches to the warden and reads its open mapping."""
+    return peers.from_outside(target, peers.attach_and_peek, target.warden, open_mapping(target))

@@ -1,0 +1,214 @@
+"""Many trials, each in a child process of its own: a child that crashes or hangs is a result, never an accident."""
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
+
+import msgspec
+
+from pagewarden.kernel import door
+from pagewarden.probe import raw
+from pagewarden.probe.registry import Path
+from pagewarden.probe.trial import TIMEOUT, Evidence, Result, Stage, State, Trial, Verdict
+from pagewarden.vocab import InternalError, Unavailable
+
+PR_SET_PDEATHSIG = 1
+FAULTS = (signal.SIGBUS, signal.SIGSEGV)
+_signal = ctypes.CDLL(None).signal
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Generic[Key]):
+    """What to try on a memory; key is the caller's."""
+
+    key: Key
+    path: Path
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Key]):
+    """Trials for one child, one after the other on one memory: `open` makes it there, of so many bytes (as the first
+    case asks). Several cases are for a stage that outlives the host side on it."""
+
+    open: Callable[[int], Stage]
+    cases: Sequence[Case[Key]]
+
+
+class Answer(msgspec.Struct):
+    """A child's word on one case; failed: the words of an error of the trial itself."""
+
+    verdict: Verdict | None = None
+    failed: str = ""
+
+
+def run_all(jobs: Sequence[Job[Key]], at_once: int = 6, seconds: float = 5.0) -> Iterator[tuple[Key, Verdict]]:
+    """Every case's verdict, in the order of completion. at_once: children at a time (they sleep more than they work);
+    seconds: how long one case may take until its child is killed.
+
+    What a child leaves undone when it dies another one does. What a path requires is asked once, here. Raises
+    InternalError when a trial itself failed, rather than its path.
+    """
+    lacks = {requires: lack_of(requires) for requires in {case.path.requires for job in jobs for case in job.cases}}
+    for job in jobs:
+        yield from ((case.key, lack) for case in job.cases if (lack := lacks[case.path.requires]) is not None)
+    possible = [Job(job.open, [case for case in job.cases if lacks[case.path.requires] is None]) for job in jobs]
+    yield from _run_all([job for job in reversed(possible) if job.cases], at_once, seconds)
+
+
+def lack_of(requires: Callable[[], None]) -> Verdict | None:
+    """What every trial of a path comes to whose requirement is not met; None when it is. Asked in a child, for asking
+    may leave traces: soon after an io_uring is closed KVM_CREATE_VM may be interrupted (seen on Linux 6.18)."""
+
+    def reason() -> bytes:
+        try:
+            requires()
+        except Unavailable as lack:
+            return str(lack).encode()
+        return b""
+
+    lack = raw.elsewhere(reason).decode()
+    return Verdict(Result.UNAVAILABLE, reason=lack) if lack else None
+
+
+def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[tuple[Key, Verdict]]:
+    running = dict[int, _Child[Key]]()
+    poll = select.poll()
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                child = _Child(waiting.pop(), seconds)
+                running[child.watch] = child
+                poll.register(child.watch, select.POLLIN)
+            first = min(running.values(), key=lambda child: child.deadline)
+            patience = max(0.0, first.deadline - time.monotonic())
+            for watch, _ in poll.poll(patience * 1000) or [(first.watch, 0)]:
+                poll.unregister(watch)
+                child = running.pop(watch)
+                verdicts = child.verdicts()
+                yield from zip((case.key for case in child.job.cases), verdicts, strict=False)
+                if rest := child.job.cases[len(verdicts) :]:
+                    waiting.append(Job(child.job.open, rest))
+    finally:
+        for child in running.values():
+            child.verdicts()
+
+
+class _Child(Generic[Key]):
+    """A forked process, the leader of its own group, at work on one job."""
+
+    def __init__(self, job: Job[Key], seconds: float) -> None:
+        self.job = job
+        self.deadline = time.monotonic() + seconds * len(job.cases)
+        self._answers, answers = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _serve(job, answers)
+        os.close(answers)
+        self.watch = os.pidfd_open(self._pid)
+
+    def verdicts(self) -> list[Verdict]:
+        """End the child with all of its helpers and say what it found, for its first cases at least one."""
+        ended = bool(select.select([self.watch], [], [], 0)[0])
+        for kill in (os.killpg, os.kill):
+            try:
+                kill(self._pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        _, status = os.waitpid(self._pid, 0)
+        os.set_blocking(self._answers, False)
+        lines = _drain(self._answers).splitlines()
+        os.close(self._answers)
+        os.close(self.watch)
+        found = [self._read(case, line) for case, line in zip(self.job.cases, lines, strict=False)]
+        if len(found) < len(self.job.cases):
+            found.append(Verdict(Result.REFUSED, _how_it_ended(status) if ended else TIMEOUT))
+        return found
+
+    def _read(self, case: Case[Key], line: bytes) -> Verdict:
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.verdict is None:
+            raise InternalError(f"the trial of {case.path.name} ({case.state}) failed:\n{answer.failed}")
+        return answer.verdict
+
+
+def _drain(fd: int) -> bytes:
+    """What is in a pipe, whoever may still hold its other end."""
+    content = b""
+    try:
+        while part := os.read(fd, 1 << 16):
+            content += part
+    except BlockingIOError:
+        pass
+    return content
+
+
+def _how_it_ended(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"EXIT {os.waitstatus_to_exitcode(status)}"
+
+
+def _serve(job: Job[Any], answers: int) -> NoReturn:
+    """The child's whole life."""
+    try:
+        os.setpgid(0, 0)
+        door.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        stage: Stage | Unavailable
+        try:
+            stage = job.open(job.cases[0].path.size)
+        except Unavailable as lack:
+            stage = lack
+        for case in job.cases:
+            _send(answers, Answer(_run(stage, case, answers)))
+    except BaseException:
+        _send(answers, Answer(failed=traceback.format_exc()))
+    finally:
+        os._exit(0)
+
+
+def _run(stage: Stage | Unavailable, case: Case[Any], answers: int) -> Verdict:
+    try:
+        if isinstance(stage, Unavailable):
+            raise stage
+        trial = Trial(stage, case.path, case.state)
+        with_handler(lambda number: _send(answers, Answer(trial.judge(Evidence(error=signal.Signals(number).name)))))
+        return trial.run()
+    except Unavailable as lack:
+        return Verdict(Result.UNAVAILABLE, reason=str(lack))
+
+
+def with_handler(report: Callable[[int], None]) -> None:
+    """Report a fault of this process and end it: the warden may live here too, and must still look at its page.
+
+    A C handler, for Python's own would return to the faulting load. Faults happen inside foreign calls, so the
+    interpreter is at rest when the handler enters it again.
+    """
+
+    def on_fault(number: int) -> None:
+        report(number)
+        os._exit(0)
+
+    handler = _Handler(on_fault)
+    _KEPT.append(handler)
+    for number in FAULTS:
+        _signal(number, handler)
+
+
+_KEPT: list[object] = []
+"""Handlers that C still points to."""
+
+
+def _send(answers: int, answer: Answer) -> None:
+    os.write(answers, msgspec.json.encode(answer) + b"\n")

@@ -1,0 +1,165 @@
+"""Stages: the library's own memories, put on trial."""
+
+import ctypes
+import os
+from signal import Signals
+
+from pagewarden.kernel import door
+from pagewarden.kernel.kvm import DEVICE, Kvm
+from pagewarden.memory.isolated.messages import Kind
+from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.private import PrivateMemory
+from pagewarden.probe import outpost
+from pagewarden.probe.outsider import Outsider
+from pagewarden.probe.paths import peers
+from pagewarden.probe.paths.machine import Copier
+from pagewarden.probe.registry import Path
+from pagewarden.probe.trial import BEFORE, TIMEOUT, Cooperating, Evidence, Stage, State
+from pagewarden.vocab import PAGE_SIZE, InternalError, PageRange, Refused, Unavailable
+
+
+class Here(Cooperating):
+    """A memory whose host side is the warden's own process. The warden looks through a mapping of its own: what the
+    host does to the window must not blind it."""
+
+    def __init__(self, backing: str, size: int) -> None:
+        self.memory = PrivateMemory(size, backing)
+        self.memory.populate(0, BEFORE * (size // PAGE_SIZE))
+        page = size // PAGE_SIZE // 2
+        self._pages, self._own = PageRange(page, page + 1), page * PAGE_SIZE
+        self._own += door.map_anywhere(size, self.memory.file, 0) if backing == "memfd" else self.memory.guest_address
+        super().__init__(self.memory.window.address + page * PAGE_SIZE)
+
+    def share(self) -> None:
+        self.memory.share(self._pages)
+
+    def unshare(self) -> None:
+        self.memory.unshare(self._pages)
+
+    def put(self, data: bytes) -> None:
+        ctypes.memmove(self._own, data, PAGE_SIZE)
+
+    def page(self) -> bytes:
+        return ctypes.string_at(self._own, PAGE_SIZE)
+
+
+class InGuestMemfd(Cooperating):
+    """A guest_memfd, whole file private or shared: the bytes go in and come out by a guest on KVM that copies them."""
+
+    def __init__(self, state: State, size: int) -> None:
+        if state is State.AGAIN:
+            raise Unavailable("guest_memfd converts no page", "needs a kernel with in-place conversion of guest_memfd")
+        vm = Kvm().create_vm()
+        self.memory = PrivateMemory(size, "guest-memfd", shared=state is State.SHARED, vm=vm.fd)
+        self._place = size // PAGE_SIZE // 2 * PAGE_SIZE
+        self._guest = Copier(vm, size, self.memory.window.address, self.memory.file)
+        super().__init__(self.memory.window.address + self._place)
+        for place in range(0, size, PAGE_SIZE):
+            self._guest.write(place, BEFORE)
+
+    def share(self) -> None:
+        """The file was made so."""
+
+    def unshare(self) -> None:
+        raise AssertionError("not reached: the constructor said so")
+
+    def put(self, data: bytes) -> None:
+        self._guest.write(self._place, data)
+
+    def page(self) -> bytes:
+        return self._guest.read(self._place, PAGE_SIZE)
+
+
+class Isolated:
+    """A memory whose host side is a process that is not trusted, a new one for each attempt."""
+
+    def __init__(self, backing: str, size: int) -> None:
+        self._outsider = Outsider(peers.ACCESSES)
+        self.memory = PrivateMemory(size, backing, isolated=True)
+        self.memory.private_write(0, BEFORE * (size // PAGE_SIZE))
+        page = size // PAGE_SIZE // 2
+        self._pages, self._place = PageRange(page, page + 1), page * PAGE_SIZE
+        self._host: HostProcess | None = None
+        self._lack: Unavailable | None = None
+        self._fds = {"outsider": self._outsider.fd, **_open_kvm()}
+
+    def reset(self) -> None:
+        self.memory.unshare(self._pages)
+        self.put(BEFORE)
+
+    def share(self) -> None:
+        self.memory.share(self._pages)
+
+    def unshare(self) -> None:
+        self.memory.unshare(self._pages)
+
+    def put(self, data: bytes) -> None:
+        self.memory.private_write(self._place, data)
+
+    def page(self) -> bytes:
+        return self.memory.private_read(self._place, PAGE_SIZE)
+
+    def arm(self, path: Path) -> Evidence | None:
+        if self._lack is not None:
+            raise self._lack
+        try:
+            self._host = self._spawn(path)
+        except Unavailable as lack:
+            self._lack = lack
+            raise
+        return self._heard()
+
+    def _spawn(self, path: Path) -> HostProcess:
+        return self.memory.spawn(
+            outpost.act,
+            outpost.Family(path.module),
+            path.name,
+            path.direction,
+            self._place,
+            tuple(self._fds),
+            self.memory.guest_address + self._place,
+            fds=tuple(self._fds.values()),
+        )
+
+    def use(self, hint: bytes) -> Evidence:
+        assert self._host is not None
+        self._host.tell(int.from_bytes(hint, "little"))
+        return self._heard() or Evidence(error="EPROTO")
+
+    def _heard(self) -> Evidence | None:
+        """The host side's next word; evidence ends it, and so do silence and death."""
+        host = self._host
+        assert host is not None
+        try:
+            message = host.receive(PATIENCE)
+        except Refused:
+            host.kill()
+            return Evidence(error=TIMEOUT)
+        if message is not None and message.kind is Kind.REPORT and message.value == outpost.ARMED:
+            return None
+        status = host.wait(PATIENCE) if message is None else host.kill()
+        if message is None:
+            return Evidence(error=Signals(-status).name if status < 0 else f"EXIT {status}")
+        if message.kind is not Kind.REPORT:
+            raise InternalError(f"the host side failed: {message.data.decode(errors='replace')}")
+        return outpost.read(message.data)
+
+
+def _open_kvm() -> dict[str, int]:
+    """A descriptor for the host side, as a VMM has one: it may not be allowed to open the device. None without KVM."""
+    try:
+        return {"kvm": os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)}
+    except OSError:
+        return {}
+
+
+PATIENCE = 5.0
+"""Seconds for a host side's next word."""
+BACKINGS = ("memfd", "uffd-window", "memfd-secret", "guest-memfd")
+ISOLATED = ("uffd-window",)
+"""Backings that have an untrusted host side."""
+
+
+def cooperating(backing: str, state: State, size: int) -> Stage:
+    """A fresh memory of so many bytes, ready for a trial in that state; Unavailable."""
+    return InGuestMemfd(state, size) if backing == "guest-memfd" else Here(backing, size)

@@ -1,0 +1,154 @@
+"""One trial: a fresh memory, one page of it in one state, one path; and the judgement of what came of it."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from errno import errorcode
+from signal import Signals
+from typing import Protocol
+
+from pagewarden.probe.registry import SAMPLE, Attempt, Died, Direction, Path, Target
+from pagewarden.vocab import PAGE_SIZE, Refused
+
+CANARY_BYTES = 32
+TIMEOUT = "TIMEOUT"
+"""In place of an errno: no answer in time."""
+BEFORE = b"\x5a" * PAGE_SIZE
+"""What every page of a stage holds at first, and the page on trial until its last conversion: no secret."""
+
+
+class State(StrEnum):
+    """How the page came to be as it is when the path is used; an armed path takes hold before the last step."""
+
+    PRIVATE = "private"  # never shared
+    SHARED = "shared"
+    AGAIN = "again-private"  # shared, touched by the host, then unshared
+
+
+class Result(StrEnum):
+    REFUSED = "refused"
+    ALLOWED = "allowed"
+    LEAK = "LEAK"  # the canary was seen while private
+    TORN = "TORN"  # bytes were changed or lost that the host had no business with
+    UNAVAILABLE = "unavailable"  # this machine cannot run the path or the backing
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the host side got: bytes, or the errno or signal name of the refusal."""
+
+    seen: bytes = b""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of a trial; error: errno or signal name, reason: why unavailable; touched: the page was reached."""
+
+    result: Result
+    error: str | None = None
+    touched: bool = False
+    reason: str | None = None
+
+
+class Stage(Protocol):
+    """A memory full of BEFORE, its middle page on trial: the warden's side, with the host side at its command."""
+
+    def reset(self) -> None:
+        """As it was at first: the page on trial private, all of them BEFORE."""
+
+    def share(self) -> None: ...
+    def unshare(self) -> None: ...
+    def put(self, data: bytes) -> None:
+        """The guest writes the whole page (by the private side)."""
+
+    def page(self) -> bytes:
+        """The page as the guest sees it."""
+
+    def arm(self, path: Path) -> Evidence | None:
+        """The host side begins the attempt; evidence when that was refused already."""
+
+    def use(self, hint: bytes) -> Evidence:
+        """The host side goes on with it."""
+
+
+class Hand:
+    """The host side at work on one attempt, in the process that holds the window."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._attempt: Attempt | None = None
+
+    def arm(self, path: Path) -> Evidence | None:
+        self._attempt = path.start(self.target)
+        return self._advance(None)
+
+    def use(self, hint: bytes) -> Evidence:
+        return self._advance(hint) or Evidence(error="EPROTO")
+
+    def _advance(self, hint: bytes | None) -> Evidence | None:
+        assert self._attempt is not None
+        try:
+            next(self._attempt) if hint is None else self._attempt.send(hint)
+        except StopIteration as end:
+            return Evidence(seen=end.value[:SAMPLE])
+        except OSError as error:
+            return Evidence(error=errorcode.get(error.errno or 0, str(error.errno)))
+        except Died as death:
+            return Evidence(error=Signals(death.signal).name)
+        return None
+
+
+@dataclass(slots=True)
+class Trial:
+    """A path tried on a stage; `evidence` may also come from outside, when the host side is killed on the way."""
+
+    stage: Stage
+    path: Path
+    state: State
+    canary: bytes = b""
+
+    def run(self) -> Verdict:
+        """Set the page up, let the host side try, judge. Raises what the stage raises, except a refused unshare."""
+        self.stage.reset()
+        if self.state is not State.PRIVATE:
+            self.stage.share()
+        refused = self.stage.arm(self.path)
+        if refused is None and self.state is State.AGAIN:
+            try:
+                self.stage.unshare()
+            except (Refused, OSError) as refusal:  # the page stays shared: the guest is told, nothing leaks
+                refused = Evidence(error=errorcode.get(refusal.errno or 0))
+        if refused is not None:
+            return Verdict(Result.REFUSED, refused.error)
+        self.canary = os.urandom(CANARY_BYTES)
+        self.stage.put(self.canary * (PAGE_SIZE // CANARY_BYTES))
+        return self.judge(self.stage.use(self.canary[:4]))
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """What the evidence and the page's bytes amount to."""
+        seen = shows(evidence.seen, self.canary)
+        intact = self.stage.page() == self.canary * (PAGE_SIZE // CANARY_BYTES)
+        private = self.state is not State.SHARED
+        if not intact and (private or self.path.direction is Direction.READ):
+            return Verdict(Result.TORN, evidence.error, True)
+        if seen and private:
+            return Verdict(Result.LEAK, evidence.error, True)
+        result = Result.ALLOWED if evidence.error is None else Result.REFUSED
+        return Verdict(result, evidence.error, seen or not intact)
+
+
+def shows(seen: bytes, canary: bytes) -> bool:
+    """Whether bytes that the host got hold the canary, or the first word of it."""
+    return bool(canary) and (canary in seen or (len(seen) >= 4 and canary.startswith(seen)))
+
+
+class Cooperating:
+    """The host side of a stage whose warden is the same process: a path acts right here."""
+
+    def __init__(self, address: int) -> None:
+        self.hand = Hand(Target(address, os.getpid(), os.getpid()))
+        self.arm, self.use = self.hand.arm, self.hand.use
+
+    def reset(self) -> None:
+        """It is for one trial, and new."""

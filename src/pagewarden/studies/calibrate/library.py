@@ -1,0 +1,207 @@
+"""The same prices as this library pays them: the warden in Python, calls through the interpreter.
+
+`run` executes this code, so a prediction of its requests needs these prices; a VMM in C pays those of compiled calls.
+What the kernel and the processor do (flushes, the rise of a call a page) is timed by compiled code in both cases.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from pagewarden.guest.hypercalls import Number
+from pagewarden.guest.layout import Layout
+from pagewarden.guest.program import IOPTE_VALID, Program, program
+from pagewarden.guest.warden import Warden
+from pagewarden.kernel.door import map_anywhere, syscall, unmap
+from pagewarden.memory import PrivateMemory
+from pagewarden.studies.calibrate.sampling import Array, Line, Spread, Timed
+from pagewarden.studies.calibrate.scripts import SIZES, Found, positive
+from pagewarden.studies.run.host_half import HostHalf
+from pagewarden.vocab import PAGE_SIZE
+
+LONGEST = SIZES[-1] * PAGE_SIZE
+
+
+class Calls:
+    """sampling.Timed: Python calls in order, each timed on its own; the clock is in it."""
+
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        self._calls = calls
+
+    def time(self, rounds: int) -> list[float]:
+        now, spent = time.perf_counter_ns, [0] * len(self._calls)
+        for _ in range(rounds):
+            for i, call in enumerate(self._calls):
+                before = now()
+                call()
+                spent[i] += now() - before
+        return [ns / rounds for ns in spent]
+
+
+def nothing() -> None:
+    """What is timed to know the clock."""
+
+
+class TimedLibrary:
+    """A warden, a memory with the layout of an iommu guest, and a host half."""
+
+    def __init__(self) -> None:
+        with ExitStack() as undo:
+            self.program = _iommu_program()
+            self.at: Layout = self.program.layout
+            self.memory = undo.enter_context(PrivateMemory(self.at.size, "uffd-window"))
+            self.memory.populate(0, bytes(self.at.size))
+            self.memory.share(self.at.shared_pages)
+            self.disk = os.memfd_create("pagewarden-disk", os.MFD_CLOEXEC)
+            undo.callback(os.close, self.disk)
+            os.truncate(self.disk, LONGEST)
+            self.half = undo.enter_context(HostHalf(self.memory, self.disk, LONGEST))
+            self.receive, self.transmit = os.pipe()
+            undo.callback(os.close, self.receive)
+            undo.callback(os.close, self.transmit)
+            self._release = undo.pop_all()
+        self.warden = Warden(self.memory, [self.program], lambda queue: None)
+        self._buffer = memoryview(bytearray(LONGEST))
+        self._data = self.at.data // PAGE_SIZE
+        self._added = 0
+        entries = [(self._data + i) * PAGE_SIZE | IOPTE_VALID for i in range(self.at.data_pages)]
+        self.memory.private_write(self.at.iopt, struct.pack(f"<{len(entries)}Q", *entries))
+
+    def scripts(self) -> dict[str, Timed]:
+        """By name, LIBRARY/what/pages."""
+        share, unshare = (
+            lambda call=call: self.warden.hypercall(call, (self._data, 1, 0)) for call in (Number.SHARE, Number.UNSHARE)
+        )
+        made: dict[str, Timed] = {
+            "library/clock": Calls(nothing),
+            "library/convert": Calls(share, unshare),
+            "library/map": self._mapping(),
+            "library/file": self._file(),
+            "library/copy": self._copy(),
+        }
+        for pages in SIZES:
+            made[f"library/take-up/{pages}"] = self._taking_up(pages)
+        return made
+
+    def _taking_up(self, pages: int) -> Calls:
+        """The guest lists entries (row 0), rings (row 1), and takes its pages back (row 2)."""
+        return Calls(
+            lambda: self._list(pages),
+            lambda: self.warden.doorbell(self.program.queue),
+            lambda: self.warden.hypercall(Number.UNSHARE, (self._data, pages, 0)),
+        )
+
+    def _list(self, pages: int) -> None:
+        """As the guest does: so many more entries in the ring of recent I/O page-table entries."""
+        self._added += pages
+        room = self.at.recent_entries
+        ring = [position % pages for position in range(room)]
+        self.memory.private_write(self.at.recent, struct.pack(f"<{room + 1}Q", self._added, *ring))
+
+    def _mapping(self) -> Calls:
+        mapped = [0]
+
+        def make() -> None:
+            mapped[0] = map_anywhere(PAGE_SIZE, self.memory.file, 0)
+
+        return Calls(make, lambda: unmap(mapped[0], PAGE_SIZE))
+
+    def _file(self) -> Calls:
+        """A page: pread of the memory's file, splice into a pipe and out of it, the I/O in two ways."""
+        file, disk, at = self.memory.file, self.disk, self.at.data
+        buffer, address = self._buffer[:PAGE_SIZE], self.memory.guest_address + at
+        return Calls(
+            lambda: os.preadv(file, [buffer], at),
+            lambda: os.splice(file, self.transmit, PAGE_SIZE, at),
+            lambda: os.splice(self.receive, disk, PAGE_SIZE, None, 0),
+            lambda: os.pwrite(disk, buffer, 0),
+            lambda: syscall("pwrite64", disk, address, PAGE_SIZE, 0),
+        )
+
+    def _copy(self) -> Calls:
+        """A page, as the host half copies it."""
+        into, source, first = self._buffer, self.memory.window.memory, self.at.shared
+
+        def copy() -> None:
+            into[:PAGE_SIZE] = source[first : first + PAGE_SIZE]
+
+        return Calls(copy)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._release.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _iommu_program() -> Program:
+    """One request as long as the longest."""
+    one = np.ones(1, np.int64)
+    return program("iommu", one.astype(bool), 0 * one, LONGEST * one, np.zeros(LONGEST // 512, np.uint64))
+
+
+class Overheads:
+    """What the interpreter and this library add to each call: the same page by both, and the difference of medians."""
+
+    def __init__(self, taken: Mapping[str, Array]) -> None:
+        self._taken = taken
+        self._clocks = {True: float(np.median(taken["library/clock"][0])), False: float(np.median(taken["clock"][0]))}
+
+    def median(self, name: str, row: int = 0) -> float:
+        return float(np.median(self._taken[name][row])) - self._clocks[name.startswith("library/")]
+
+    def of(self, name: str, row: int, compiled: str, its_row: int) -> float:
+        """ns that a call of the library takes longer than the compiled one."""
+        return max(0.0, self.median(f"library/{name}", row) - self.median(compiled, its_row))
+
+    def take_up(self) -> Line:
+        """The warden reads the ring and the table at a doorbell: without opening the pages."""
+        opening = self.of("convert", 0, "convert/1", 0)
+        clock = self._clocks[True] - self._clocks[False]
+        times = [
+            self._taken[f"library/take-up/{pages}"][1] - self._taken[f"convert/{pages}"][0] - opening - clock
+            for pages in SIZES
+        ]
+        return Line.through(SIZES, np.stack(times))
+
+
+_ADDED = {
+    "hyp_pte_set_range": ("convert", 0, "convert/1", 0),
+    "hyp_pte_clear_range": ("convert", 1, "convert/1", 1),
+    "syscall_mmap": ("map", 0, "map", 0),
+    "syscall_munmap": ("map", 1, "map", 1),
+    "syscall_pread": ("file", 0, "file/1", 0),
+    "syscall_splice": ("file", 1, "splice/1", 1),
+    "host_copies": ("copy", 0, "copy/1", 0),
+}
+"""Price -> the call of the library that is behind it, and the compiled one."""
+
+
+def library_prices(prices: Mapping[str, Found], taken: Mapping[str, Array]) -> dict[str, Found]:
+    """The compiled prices with what this library adds, and the warden's reading of a guest's I/O page table."""
+    overheads, made = Overheads(taken), dict(prices)
+    for name, calls in _ADDED.items():
+        added, found = overheads.of(*calls), prices[name]
+        spread = Spread(
+            found.spread.median + added, found.spread.low + added, found.spread.high + added, found.spread.samples
+        )
+        made[name] = Found(
+            spread,
+            f"{found.what}, and {added:,.0f} ns that the same call takes longer through this library",
+            found.bend,
+        )
+    line = overheads.take_up()
+    what = "the warden's reading of I/O page-table entries at a doorbell, beside opening the pages"
+    made["io_pte_set"] = Found(positive(line.unit), f"{what}, its rise a page", line.bend)
+    made["io_pte_set_range"] = Found(positive(line.fixed), f"{what}, its fixed part", line.bend)
+    return made

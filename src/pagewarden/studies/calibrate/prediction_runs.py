@@ -1,0 +1,206 @@
+"""Prediction against whole requests: a guest on a CPU, the virtio device, the host half of the design.
+
+All requests share what has nothing to do with the design: the guest fills its buffer and posts a descriptor, the device
+reads rings, takes the pages of the request and does the I/O. That part is timed by itself, with a guest that neither
+copies nor shares and a host that writes its own bytes to the disk, and is added to what the prices say.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from resource import RUSAGE_THREAD, getrusage
+
+import numpy as np
+
+from pagewarden.abi.virtio_blk import SECTOR
+from pagewarden.cost import Interval, Profile, price
+from pagewarden.designs import DESIGNS
+from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.layout import Layout
+from pagewarden.guest.program import Program, Step, program
+from pagewarden.port import Memory
+from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
+from pagewarden.studies.calibrate.library import Overheads
+from pagewarden.studies.calibrate.prediction import BY_TURNS, Prediction, Row, Whole, counted
+from pagewarden.studies.calibrate.primitives import Script
+from pagewarden.studies.calibrate.sampling import Array, Spread, sample
+from pagewarden.studies.calibrate.scripts import SIZES
+from pagewarden.studies.run.disk import DiskFile, Extents
+from pagewarden.studies.run.host import Path
+from pagewarden.studies.run.host_half import Done, HostHalf, Request
+from pagewarden.studies.run.machine import chosen_cpu, machine_for
+from pagewarden.studies.run.plan import Plan
+from pagewarden.studies.run.warm import warm
+from pagewarden.vocab import PAGE_SIZE, PageRange, UserMistake
+
+ROUNDS = 6
+"""Times that primitives and runs take turns."""
+SKIPPED = 4
+"""Requests at the start of a run that are not counted: first touches of pages, the emulator's translations."""
+ENOUGH = 2
+"""Undisturbed requests of a run that count alone."""
+
+
+class Open(Layout):
+    """A guest whose buffers are shared from the start, with its rings."""
+
+    @property
+    def shared_pages(self) -> PageRange:
+        return PageRange(self.shared // PAGE_SIZE, self.end // PAGE_SIZE)
+
+
+class Bare(Program):
+    """A guest that neither copies nor shares as it goes: what all designs have in common."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return Step.FILL, Step.POST, Step.KICK, Step.WAIT, Step.CHECK
+
+
+def writes(design: str, length: int, count: int) -> Program:
+    """A guest that writes `count` times so many bytes to the start of the disk, one request a doorbell."""
+    disk = np.zeros(length // SECTOR, np.uint64)
+    return program(design, np.ones(count, bool), np.zeros(count, np.int64), np.full(count, length), disk)
+
+
+def bare(length: int, count: int) -> Program:
+    made = writes("window", length, count)
+    return Bare(made.design, made.requests, made.batch, Open(*astuple(made.layout)), made.queue)
+
+
+@contextmanager
+def disk_for(length: int) -> Iterator[DiskFile]:
+    """A memory file."""
+    fd = os.memfd_create("pagewarden-disk", os.MFD_CLOEXEC)
+    try:
+        os.pwrite(fd, bytes(length), 0)
+        yield DiskFile(fd, Extents.of(np.zeros(1, np.int64), np.full(1, length)), False, "a memory file")
+    finally:
+        os.close(fd)
+
+
+class Stamps:
+    """run_machine.Meter: notes when each request comes to the host, and changes nothing else.
+
+    own: bytes that the host writes to the disk instead of the guest's; none leaves it its own way.
+    """
+
+    def __init__(self, own: int = 0) -> None:
+        self._own = own
+        self.times: list[tuple[int, int]] = []  # ns, and how often the kernel had taken the CPU from this thread
+
+    def memory(self, memory: Memory) -> Memory:
+        return memory
+
+    def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
+        return notify
+
+    def run(self, go: Callable[[], Outcome]) -> Outcome:
+        return go()
+
+    def path(self, path: Path) -> Path:
+        if self._own:
+            half = getattr(path, "__self__", None)
+            assert isinstance(half, HostHalf), "the path of a live machine belongs to its host half"
+            path = own_bytes(half, self._own)
+
+        def stamped(request: Request) -> Done:
+            self.times.append((time.perf_counter_ns(), getrusage(RUSAGE_THREAD).ru_nivcsw))
+            return path(request)
+
+        return stamped
+
+
+def own_bytes(half: HostHalf, length: int) -> Path:
+    """A host that holds the request's pages and does the I/O, but with bytes of its own."""
+    buffer = bytes(length)
+
+    def path(request: Request) -> Done:
+        with half.claim(request):
+            return Done(os.pwrite(half.disk, buffer, request.position))
+
+    return path
+
+
+def periods(plan: Plan, described: Program, length: int) -> list[float]:
+    """ns from each request to the next, without those in which somebody else had the CPU, if enough are left."""
+    stamps = Stamps(length if isinstance(described, Bare) else 0)
+    with disk_for(length) as disk, machine_for(plan, described, disk, stamps) as machine:
+        machine.run()
+    times, taken_away = np.diff(np.array(stamps.times), axis=0)[SKIPPED:].T
+    undisturbed = times[taken_away == 0]
+    return [float(ns) for ns in (undisturbed if len(undisturbed) >= ENOUGH else times)]
+
+
+def predict_runs(
+    cpu: str = "auto",
+    profile: Profile | None = None,
+    seconds: float = 15.0,
+    designs: Sequence[str] = tuple(DESIGNS),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prediction:
+    """Whole requests of each design, 4 KiB to 1 MiB, on this CPU, and what the profile says of them; without one, the
+    primitives are timed by turns with the runs. Takes some two times as long as `seconds`."""
+    kind, _ = chosen_cpu(cpu)
+    if kind == "interpreted":
+        raise UserMistake("the interpreted CPU has no times to predict; choose unicorn or kvm")
+    warm()
+    taken: list[dict[str, Array]] = []
+    whole: dict[tuple[str, int], list[float]] = {}
+    with Timings("library", kind) as timings:
+        timed = timings.timed | {f"io/{n}": Whole(Script([timings.host.write(n)])) for n in SIZES}
+        for turn in range(ROUNDS):
+            taken.append(sample(timed, seconds / ROUNDS))
+            for at, pages in enumerate(SIZES):
+                progress(turn * len(SIZES) + at, ROUNDS * len(SIZES))
+                for design in _order(designs, turn + at):
+                    whole.setdefault((design, pages), []).extend(_run(design, kind, pages))
+        together = {name: np.concatenate([part[name] for part in taken], axis=1) for name in timed}
+        chosen = profile or profile_of(NAME, timings.prices(together), timings.label, "library", BY_TURNS)
+    return Prediction(
+        chosen,
+        f"whole requests on {timings.label}, uffd-window, one at a time",
+        [_row(design, pages, whole, together, chosen) for pages in SIZES for design in designs],
+    )
+
+
+def _order(designs: Sequence[str], turn: int) -> list[str]:
+    """The designs, and the bare guest ("") twice, in other places every turn: who comes first meets cold caches."""
+    half = len(designs) // 2
+    names = ["", *designs[:half], "", *designs[half:]]
+    return names[turn % len(names) :] + names[: turn % len(names)]
+
+
+def _run(design: str, kind: str, pages: int) -> list[float]:
+    length, count = pages * PAGE_SIZE, int(8 + 24 / pages**0.5)
+    described = writes(design, length, count) if design else bare(length, count)
+    return periods(Plan(design or "window", "uffd-window", kind), described, length)
+
+
+def _row(
+    design: str, pages: int, whole: Mapping[tuple[str, int], list[float]], taken: Mapping[str, Array], profile: Profile
+) -> Row:
+    common = float(np.median(whole["", pages])) + _io_beside(design, pages, taken)
+    counts = counted(profile, design, pages)
+    counts["hops_by_edge"] = {edge: n - 1 for edge, n in counts["hops_by_edge"].items()}  # the doorbell is in common
+    cost = price({key: value for key, value in counts.items() if key != "hops"}, profile)
+    return Row(
+        design,
+        pages * PAGE_SIZE,
+        cost.plus(Interval(common, common)),
+        Spread.of(np.array(whole[design, pages])),
+        common,
+    )
+
+
+def _io_beside(design: str, pages: int, taken: Mapping[str, Array]) -> float:
+    """How much longer than a pwrite(2) by the interpreter the I/O of this design takes, ns."""
+    calls = Overheads(taken)
+    if design == "splice":
+        added = calls.of("file", 2, "splice/1", 3) - calls.of("file", 3, "io/1", 0)
+        return calls.median(f"splice/{pages}", 3) - calls.median(f"io/{pages}") + added
+    if design == "remap":
+        return calls.median("library/file", 4) - calls.median("library/file", 3)
+    return 0.0

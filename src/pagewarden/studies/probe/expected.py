@@ -1,0 +1,234 @@
+"""What the law expects of each path: its operations, folded over the law from the page's state."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TypeAlias
+
+from pagewarden.law import Op, Outcome, Owner, Page, Policy, apply, policy_named, start
+from pagewarden.law.ops import HOST_READS, HOST_WRITES
+from pagewarden.memory.isolated.sandbox import DENIED, HARMLESS_ADVICE
+from pagewarden.probe.registry import Direction, Path
+from pagewarden.probe.trial import Result, State
+from pagewarden.vocab import InternalError
+
+
+class Turn(Enum):
+    """Where in a script the last conversion lies, when it is not the first thing."""
+
+    TURN = auto()
+
+
+TURN = Turn.TURN
+Script: TypeAlias = tuple[Op | Turn, ...]
+
+READ, WRITE = Direction.READ, Direction.WRITE
+LOOK, CHANGE = (Op.UACCESS_READ,), (Op.UACCESS_WRITE,)
+PINNED_LOOK, PINNED_CHANGE = (Op.GUP_PIN, Op.KMAP_READ), (Op.GUP_PIN, Op.KMAP_WRITE)
+HELD_LOOK, HELD_CHANGE = (Op.GUP_PIN, TURN, Op.KMAP_READ), (Op.GUP_PIN, TURN, Op.KMAP_WRITE)
+ALIAS = {READ: Op.ALIAS_LOAD, WRITE: Op.ALIAS_STORE}
+TOUCHED = Op.GUP_PIN, Op.UNPIN  # taken by GUP and let go again
+
+SCRIPTS: dict[tuple[str, Direction], Script] = {
+    ("load", READ): (Op.HOST_LOAD,),
+    ("store", WRITE): (Op.HOST_STORE,),
+    ("futex-wait", READ): (*TOUCHED, *LOOK),  # a shared futex's key is found by GUP (kernel/futex/core.c)
+    ("futex-wake-op", WRITE): (*TOUCHED, *CHANGE),
+    ("mlock", READ): (*TOUCHED, *LOOK),
+    ("mlock-before", READ): (*TOUCHED, TURN, *LOOK),
+    ("mincore", READ): (),
+    ("pagemap", READ): (),
+    ("vmsplice-into", WRITE): CHANGE,
+    ("splice", READ): PINNED_LOOK,
+    ("splice-to-file", READ): PINNED_LOOK,
+    ("sendfile", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),  # no mapping where the host has no file at all
+    ("splice-fd", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),
+    # the warden's own mapping, by GUP
+    ("ptrace-attach", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),
+    ("warden-mem", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),
+    ("warden-mem", WRITE): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_WRITE),
+    ("core-dump", READ): PINNED_LOOK,
+    ("madvise-dontneed", READ): (Op.HOST_DROP, *LOOK),
+    ("madvise-dontneed", WRITE): (),
+    ("madvise-pageout", WRITE): (),
+    ("madvise-remove", READ): (Op.HOST_DISCARD, *LOOK),
+    ("madvise-remove", WRITE): (Op.HOST_DISCARD,),
+    # a child's copy of the window, made on purpose, is one more mapping outside the guard, as a moved one is
+    ("madvise-dofork", READ): (Op.MREMAP, Op.ALIAS_LOAD),
+    ("madvise-dofork-before", READ): (Op.MREMAP, TURN, Op.ALIAS_LOAD),
+    ("kvm-memslot", READ): PINNED_LOOK,
+    ("kvm-memslot", WRITE): PINNED_CHANGE,
+    ("kvm-memslot-before", READ): (*TOUCHED, TURN, *PINNED_LOOK),
+    ("kvm-memslot-before", WRITE): (*TOUCHED, TURN, *PINNED_CHANGE),
+    ("mprotect", READ): (Op.MPROTECT, Op.ALIAS_LOAD),
+    ("mprotect", WRITE): (Op.MPROTECT, Op.ALIAS_STORE),
+}
+"""The operations of each path, the only knowledge of it on this floor; families follow."""
+
+
+def _family(script: Script, direction: Direction, *names: str) -> None:
+    for name in names:
+        SCRIPTS[name, direction] = script
+
+
+_family(
+    LOOK,
+    READ,
+    "write-file",
+    "write-pipe",
+    "write-socket",
+    "writev",
+    "pwritev",
+    "io_uring-write",
+    "userfaultfd-on-top",
+    *(
+        f"madvise-{name}"
+        for name in (
+            "free",
+            "willneed",
+            "cold",
+            "pageout",
+            "populate-read",
+            "populate-write",
+            "dontfork",
+            "mergeable",
+            "hugepage",
+            "guard-remove",
+            "collapse",
+        )
+    ),
+)
+_family(
+    CHANGE, WRITE, "read-file", "read-pipe", "read-socket", "readv", "preadv", "io_uring-read", "userfaultfd-on-top"
+)
+_family(
+    PINNED_LOOK,
+    READ,
+    "o_direct-write",
+    "aio-pwrite",
+    "process_vm_readv-self",
+    "process_vm_readv-peer",
+    "proc-self-mem",
+    "proc-pid-mem",
+    "ptrace-peek",
+    "vmsplice",
+    "tee",
+    "msg_zerocopy",
+    "io_uring-write-fixed",
+)
+_family(
+    PINNED_CHANGE,
+    WRITE,
+    "o_direct-read",
+    "aio-pread",
+    "process_vm_writev-self",
+    "process_vm_writev-peer",
+    "proc-self-mem",
+    "proc-pid-mem",
+    "ptrace-poke",
+    "io_uring-read-fixed",
+)
+_family(
+    HELD_LOOK,
+    READ,
+    "o_direct-write-in-flight",
+    "vmsplice-before",
+    "tee-before",
+    "msg_zerocopy-before",
+    "io_uring-write-registered-before",
+)
+_family(HELD_CHANGE, WRITE, "o_direct-read-in-flight", "io_uring-read-registered-before")
+for _direction, _use in ALIAS.items():
+    _family((Op.FORK, _use), _direction, "fork")
+    _family((Op.FORK, TURN, _use), _direction, "fork-before")
+    _family((Op.MREMAP, _use), _direction, "mremap", "mremap-dontunmap", "mremap-dup", "remap_file_pages")
+    _family((Op.MREMAP, TURN, _use), _direction, "mremap-dontunmap-before", "mremap-dup-before")
+    _family((Op.FD_GET, Op.UNPIN, Op.HOST_MMAP, _use), _direction, "map_files", "proc-fd")
+    _family(
+        (Op.HOST_MMAP, _use), _direction, "pidfd_getfd", "warden-mapping", "userfaultfd-kept", "userfaultfd-unregister"
+    )
+
+TAKE = (Op.ALLOCATE, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT)
+SHARE = (Op.SHARE, Op.HOST_MAP)
+UNSHARE = (Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The law's answer; error: the outcome's name where an operation was refused or trapped, last: that operation."""
+
+    result: Result
+    error: str | None = None
+    last: Op | None = None
+
+
+def policy_of(backing: str, isolated: bool) -> Policy:
+    """The law's policy for a live memory."""
+    return policy_named(f"{backing}-isolated" if isolated else backing)
+
+
+def forbidden(path: Path) -> bool:
+    """Whether the untrusted host side's filter forbids a call that the path cannot do without."""
+    denied = any(call in DENIED for call in path.calls)
+    return denied or (path.advice is not None and path.advice not in HARMLESS_ADVICE)
+
+
+def expected(policy: Policy, script: Script, direction: Direction, state: State) -> Expected:
+    """Fold a path's script over the law, the page in that state when it is used."""
+    if TURN not in script:
+        script = (TURN, *script)
+    turn = script.index(TURN)
+    page = _warden(policy, start(policy), TAKE if state is State.PRIVATE else TAKE + SHARE)
+    page, before = _attack(policy, page, script[:turn], direction)
+    if before.error is not None:
+        return before
+    if state is State.AGAIN:
+        page, refused = _unshare(policy, page)
+        if refused is not None:
+            return refused
+    return _attack(policy, page, script[turn + 1 :], direction)[1]
+
+
+def _warden(policy: Policy, page: Page, ops: tuple[Op, ...]) -> Page:
+    """The page after the warden's own operations, which nothing hinders yet."""
+    for op in ops:
+        step = apply(policy, page, op)
+        if step.outcome is not Outcome.DONE:
+            raise InternalError(f"{policy.name}: {op.name} is refused ({step.outcome.name}) on a page nobody holds")
+        page = step.page
+    return page
+
+
+def _unshare(policy: Policy, page: Page) -> tuple[Page, Expected | None]:
+    for op in UNSHARE:
+        step = apply(policy, page, op)
+        if step.outcome is not Outcome.DONE:
+            return page, Expected(Result.REFUSED, step.outcome.name, op)
+        page = step.page
+    return page, None
+
+
+def _attack(policy: Policy, page: Page, ops: Script, direction: Direction) -> tuple[Page, Expected]:
+    """The worst that the host's operations come to, up to the first that is refused."""
+    worst = Result.ALLOWED
+    for op in ops:
+        if op is TURN:
+            raise InternalError("a script turns once")
+        step = apply(policy, page, op)
+        worst = max(worst, _harm(page, op, step.reached, direction), key=SEVERITY.index)
+        if step.outcome is not Outcome.DONE:
+            result = Result.REFUSED if worst is Result.ALLOWED else worst
+            return page, Expected(result, step.outcome.name, op)
+        page = step.page
+    return page, Expected(worst)
+
+
+SEVERITY = [Result.ALLOWED, Result.LEAK, Result.TORN]
+
+
+def _harm(page: Page, op: Op, reached: bool, direction: Direction) -> Result:
+    private = page.owner is not Owner.SHARED
+    if reached and op in HOST_WRITES and (private or direction is READ):
+        return Result.TORN
+    if reached and op in HOST_READS and private:
+        return Result.LEAK
+    return Result.ALLOWED

@@ -1,0 +1,158 @@
+"""The host-access matrix: every path on every memory for real, beside what the law says of it."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+
+from pagewarden.law import Op
+from pagewarden.probe.catalogue import PATHS
+from pagewarden.probe.registry import Path
+from pagewarden.probe.runner import Case, Job, run_all
+from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
+from pagewarden.probe.trial import TIMEOUT, Result, State, Verdict
+from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden, policy_of
+from pagewarden.vocab import PAGE_SIZE, UserMistake
+
+Progress = Callable[[str, int, int], None]
+"""progress(what, done, total), called after each trial."""
+TOGETHER = 24
+"""Trials that share one isolated memory: starting its zygote costs as much as some ten of them."""
+SECONDS = 10.0
+"""Until a trial that hangs is killed."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Memory:
+    """A column of the matrix."""
+
+    backing: str
+    isolated: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.backing}, isolated" if self.isolated else self.backing
+
+
+MEMORIES = tuple(
+    Memory(backing, isolated)
+    for backing in BACKINGS
+    for isolated in (False, True)
+    if not isolated or backing in ISOLATED
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One trial, and what the law expects of it."""
+
+    memory: Memory
+    path: Path
+    state: State
+    verdict: Verdict
+    law: Expected
+
+    @property
+    def agrees(self) -> bool:
+        """The same result, and for a bare touch the same signal too. What could not be tried disagrees with nothing,
+        what had no answer in time with everything."""
+        if self.verdict.result is Result.UNAVAILABLE:
+            return True
+        if self.verdict.error == TIMEOUT:
+            return False
+        if self.law.last in (Op.HOST_LOAD, Op.HOST_STORE) and self.law.error != self.verdict.error:
+            return False
+        return self.verdict.result is self.law.result
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """The whole matrix, ordered by path, memory and state."""
+
+    kernel: str
+    rows: tuple[Row, ...]
+
+    @property
+    def leaks(self) -> list[Row]:
+        """Trials in which the canary of a private page was seen."""
+        return [row for row in self.rows if row.verdict.result is Result.LEAK]
+
+    @property
+    def disagreements(self) -> list[Row]:
+        return [row for row in self.rows if not row.agrees]
+
+    @property
+    def lacks(self) -> dict[str, list[Row]]:
+        """What could not be tried, by the reason."""
+        reasons: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row.verdict.reason:
+                reasons.setdefault(row.verdict.reason, []).append(row)
+        return reasons
+
+
+def isolation(
+    backings: Iterable[str] = (), patterns: Iterable[str] = (), progress: Progress | None = None
+) -> Isolation:
+    """Try every path, both directions, all states, on every memory; or only on those backings, only the paths with
+    those names (shell patterns). UserMistake for a name that nothing bears."""
+    memories, paths = chosen_memories(backings), chosen_paths(patterns)
+    jobs = [job for memory in memories for job in _jobs(memory, paths)]
+    total = sum(len(job.cases) for job in jobs)
+    verdicts: dict[tuple[Memory, Path, State], Verdict] = {}
+    for key, verdict in run_all(jobs, seconds=SECONDS):
+        verdicts[key] = verdict
+        if progress is not None:
+            progress("trials", len(verdicts), total)
+    return Isolation(
+        os.uname().release,
+        tuple(
+            Row(memory, path, state, verdicts[memory, path, state], law_of(memory, path, state))
+            for path in paths
+            for memory in memories
+            for state in State
+        ),
+    )
+
+
+def law_of(memory: Memory, path: Path, state: State) -> Expected:
+    """What the law expects of a trial, the host side's filter before it."""
+    if memory.isolated and forbidden(path):
+        return Expected(Result.REFUSED, "EPERM")
+    script = SCRIPTS[path.name, path.direction]
+    return expected(policy_of(memory.backing, memory.isolated), script, path.direction, state)
+
+
+def chosen_memories(backings: Iterable[str]) -> list[Memory]:
+    """Those of the backings, or all; UserMistake."""
+    names = list(backings) or BACKINGS
+    for name in names:
+        if name not in BACKINGS:
+            raise UserMistake(f"no backing is called {name!r}; there are {', '.join(BACKINGS)}")
+    return [memory for memory in MEMORIES if memory.backing in names]
+
+
+def chosen_paths(patterns: Iterable[str]) -> list[Path]:
+    """Those whose name matches one of the shell patterns, or all; UserMistake."""
+    wanted, names = list(patterns) or ["*"], dict.fromkeys(name for name, _ in PATHS)
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserMistake(f"no path is called {pattern!r}; there are {', '.join(names)}")
+    return [path for path in PATHS.values() if any(fnmatchcase(path.name, pattern) for pattern in wanted)]
+
+
+_Job = Job[tuple[Memory, Path, State]]
+
+
+def _jobs(memory: Memory, paths: Sequence[Path]) -> Iterator[_Job]:
+    cases = [Case((memory, path, state), path, state) for path in paths for state in State]
+    if not memory.isolated:
+        for case in cases:
+            yield Job(partial(cooperating, memory.backing, case.state), [case])
+        return
+    for size in sorted({case.path.size for case in cases}):
+        alike = [case for case in cases if case.path.size == size]
+        together = TOGETHER * 2 * PAGE_SIZE // size or 1
+        for first in range(0, len(alike), max(together, 3)):
+            yield Job(partial(Isolated, memory.backing), alike[first : first + max(together, 3)])

@@ -1,0 +1,61 @@
+"""Every design live, beside what the model says of it: the same requests, one a doorbell, as in the listings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pagewarden.cost import load_profile
+from pagewarden.designs import DESIGNS, Options
+from pagewarden.law import policy_named
+from pagewarden.studies.compare.comparison import Result, Setup, compare
+from pagewarden.studies.run.disk import DiskFile
+from pagewarden.studies.run.one import Run, run
+from pagewarden.studies.run.plan import Plan
+from pagewarden.vocab import GuestStopped, UserMistake
+from pagewarden.workload import Workload
+
+PROFILE = "vmx-skylake"
+"""Prices of the model's column, unless others are asked for: those of `pagewarden compare`."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A design: its run, or why there is none, and the model's result under the policy of the run's backing."""
+
+    design: str
+    run: Run | None
+    why: str
+    model: Result | None
+
+    @property
+    def refused(self) -> bool:
+        """No request went through, as the model says, too: this backing does not have the design."""
+        nothing = self.run is None or self.run.outcome.failures == self.run.requests
+        return nothing and (self.model is None or self.model.failed > 0)
+
+    @property
+    def good(self) -> bool:
+        return self.refused or (self.run is not None and self.run.good)
+
+
+def run_all(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress | None = None) -> list[Row]:
+    """One row a design. The host is searched after each, without a core dump. Raises Unavailable."""
+    rows = []
+    for number, design in enumerate(DESIGNS):
+        if progress:
+            progress("designs", number, len(DESIGNS))
+        rows.append(_row(plan, design, workload, disk))
+    return rows
+
+
+def _row(plan: Plan, design: str, workload: Workload, disk: DiskFile) -> Row:
+    try:
+        made = replace(plan, design=design, batch=1, every=True, core=False)
+    except UserMistake as mistake:
+        return Row(design, None, str(mistake), None)
+    try:
+        found = run(made, workload, disk)
+    except GuestStopped as stopped:
+        return Row(design, None, str(stopped), None)
+    setup = Setup(policy_named(found.labels.policy), load_profile(PROFILE), Options(in_place=plan.isolated))
+    return Row(design, found, "", compare(setup, workload, [design]).results[0])

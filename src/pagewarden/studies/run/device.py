@@ -1,0 +1,54 @@
+"""The block device as the untrusted host side of an isolated memory runs it.
+
+Importing this module loads the compiled code: in the host side that happens before it gives up its rights, after which
+it may not be able to read the files that hold it.
+"""
+
+from contextlib import suppress
+
+from pagewarden.abi import virtio
+from pagewarden.memory.isolated.messages import DATA_MAX
+from pagewarden.memory.isolated.side import HostSide
+from pagewarden.studies.run.host import FEATURES
+from pagewarden.studies.run.warm import warm
+from pagewarden.virtio.device import BlockDevice
+from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.ring import Ring
+from pagewarden.vocab import PagewardenError
+
+READY, BROKEN = -1, -2
+"""What it reports beside the number of requests that a doorbell led to."""
+
+
+def serve_block(host: HostSide, queue: int, ring: tuple[int, int, int, int], resume: bool, read_only: bool) -> None:
+    """Serve doorbells until the warden is gone. ring: size, desc, avail, used. resume: another device was at work."""
+    device = BlockDevice(host, Disk(host.fds[0], read_only), queue + 1, ring[0])
+    try:
+        _set_up(device, queue, Ring(*ring), resume)
+        host.report(READY)
+        with suppress(EOFError):
+            while True:
+                host.report(_serve(device, host.listen()))
+    except PagewardenError as error:
+        host.report(BROKEN, str(error).encode()[:DATA_MAX])
+
+
+def _set_up(device: BlockDevice, queue: int, ring: Ring, resume: bool) -> None:
+    if resume:
+        device.resume(FEATURES, {queue: ring})
+        return
+    device.accept(FEATURES)
+    device.write_status(virtio.ACKNOWLEDGE | virtio.DRIVER | virtio.FEATURES_OK)
+    device.set_queue(queue, ring)
+    device.write_status(virtio.DRIVER_OK)
+
+
+def _serve(device: BlockDevice, queue: int) -> int:
+    completed, more = 0, True
+    while more:
+        done = device.process(queue)
+        completed, more = completed + done.completed, done.more
+    return completed
+
+
+warm()

@@ -1,0 +1,165 @@
+"""The host's half of a run: a virtio block device, and the way of the design to the bytes of each request.
+
+Rings and headers are read by guarded copies whatever the design; what the design says is how the data goes.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pagewarden.abi import virtio, virtio_blk
+from pagewarden.designs import Copy, Do, Hop, Options, Steps, Syscall, design_named
+from pagewarden.guest.program import Program
+from pagewarden.law import Op
+from pagewarden.port import Buffer, HostView
+from pagewarden.sim.memory import ModelMemory
+from pagewarden.studies.run.disk import DiskFile
+from pagewarden.studies.run.host_half import Done, Request
+from pagewarden.virtio.device import BlockDevice
+from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.ring import Ring
+from pagewarden.vocab import Event, InternalError, PageRange, PrivateAccess, Refused
+
+FEATURES = 1 << virtio.VIRTIO_F_VERSION_1 | 1 << virtio_blk.VIRTIO_BLK_F_FLUSH
+"""What the guest's driver takes: with FLUSH a write is not on stable storage at once, as on any disk with a cache."""
+Segments = Sequence[tuple[int, int]]
+
+
+Path = Callable[[Request], Done]
+"""How one request's bytes go between the guest's memory and the disk."""
+
+
+@dataclass
+class Tally:
+    """What the host did for the requests so far, by its own account. each: what every request adds to that."""
+
+    each: dict[Event, int] = field(default_factory=dict)
+    events: Counter[Event] = field(default_factory=Counter)
+
+    def add(self, done: Done) -> None:
+        self.events.update(done.events)
+        self.events.update(self.each)
+
+
+class DesignView:
+    """port.HostView for a device of one design: what goes to or from the disk takes the design's path."""
+
+    def __init__(self, view: HostView, disk: int, path: Path, tally: Tally) -> None:
+        self._view, self._disk, self._path, self._tally = view, disk, path, tally
+        self.size = view.size
+        for name in ("gather", "scatter", "add16"):  # a port.VectoredView, if the view is one
+            if hasattr(view, name):
+                setattr(self, name, getattr(view, name))
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._view.read(offset, length)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self._view.write(offset, data)
+
+    def read_into(self, offset: int, target: Buffer) -> None:
+        self._view.read_into(offset, target)
+
+    def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
+        if fd != self._disk:
+            return self._view.pread_from(fd, file_offset, segments)
+        return self._move(file_offset, segments, False)
+
+    def pwrite_to(self, fd: int, file_offset: int, segments: Segments) -> int:
+        if fd != self._disk:
+            return self._view.pwrite_to(fd, file_offset, segments)
+        return self._move(file_offset, segments, True)
+
+    def _move(self, position: int, segments: Segments, to_file: bool) -> int:
+        moved = 0
+        for offset, length in segments:
+            done = self._path(Request(offset, length, position + moved, to_file))
+            self._tally.add(done)
+            moved += done.moved
+            if done.moved < length:
+                break
+        return moved
+
+
+def ring_of(described: Program) -> Ring:
+    """Where the guest program has its queue."""
+    at = described.layout
+    return Ring(at.queue, at.shared, at.avail, at.used)
+
+
+class LocalDevice:
+    """The device in this process: a host that cooperates."""
+
+    restarts = 0
+
+    def __init__(self, described: Program, view: HostView, disk: DiskFile, path: Path, tally: Tally) -> None:
+        self.tally = tally
+        self._device = BlockDevice(
+            DesignView(view, disk.fd, path, self.tally),
+            Disk(disk.fd, disk.read_only),
+            described.queue + 1,
+            described.layout.queue,
+        )
+        self._device.accept(FEATURES)
+        self._device.write_status(virtio.ACKNOWLEDGE | virtio.DRIVER | virtio.FEATURES_OK)
+        self._device.set_queue(described.queue, ring_of(described))
+        self._device.write_status(virtio.DRIVER_OK)
+
+    def notify(self, queue: int) -> None:
+        """The doorbell: all that waits is served before this returns."""
+        while self._device.process(queue).more:
+            pass
+
+    def close(self) -> None:
+        self._device.close()
+
+
+class ModelHalf:
+    """The host's half of the procedures, on the model's memory, with bytes: what HostHalf is to live memory."""
+
+    def __init__(self, memory: ModelMemory, design: str, disk: int) -> None:
+        self._memory, self._disk = memory, disk
+        design_of = design_named(design)
+        self._steps = {write: _host_part(design_of(Options(), memory.policy, write).steps) for write in (True, False)}
+
+    def __call__(self, request: Request) -> Done:
+        """As HostHalf's paths: raises PrivateAccess, OSError where the law refuses otherwise."""
+        steps = self._steps[request.to_file]
+        data = b"" if request.to_file else os.pread(self._disk, request.length, request.position)
+        for step in steps:
+            if isinstance(step, Do):
+                data = self._do(step, request, data)
+        if request.to_file:
+            os.pwrite(self._disk, data, request.position)
+        return Done(
+            len(data),
+            sum(isinstance(step, Syscall) and step.access for step in steps),
+            copies=sum(isinstance(step, Copy) for step in steps),
+        )
+
+    def _do(self, step: Do, request: Request, data: bytes) -> bytes:
+        try:
+            self._memory.perform((step,), PageRange.covering(request.offset, request.length))
+        except PrivateAccess:
+            raise
+        except Refused as refused:
+            raise OSError(refused.errno, refused.why) from refused
+        if step.op in _LOADS:
+            return self._memory.contents.read(step.op, request.offset, request.length)
+        if step.op in _STORES:
+            self._memory.contents.write(step.op, request.offset, data)
+        return data
+
+
+_LOADS = (Op.HOST_LOAD, Op.UACCESS_READ, Op.KMAP_READ)
+_STORES = (Op.HOST_STORE, Op.UACCESS_WRITE, Op.KMAP_WRITE)
+
+
+def _host_part(steps: Steps) -> Steps:
+    """From the exit to the host until the guest is resumed."""
+    flat = [inner for step in steps for inner in (getattr(step, "then", None) or (step,))]
+    edges = [step.edge if isinstance(step, Hop) else "" for step in flat]
+    if "hyp>host" not in edges:
+        raise InternalError("a design without an exit to the host")
+    return tuple(flat[edges.index("hyp>host") + 1 : edges.index("host>hyp")])

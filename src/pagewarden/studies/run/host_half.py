@@ -1,0 +1,169 @@
+"""The host's half of one request, executed for real: the guest has shared the pages and rung, a file is the disk.
+
+The paths are those of the LKML thread "[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private
+memory" (5 April 2022). A plain memfd lets its holder read every page, so where a path goes through the file, its
+shareability is asked of the memory first, as the private fd of the thread would do in the kernel.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pagewarden.kernel.door import map_anywhere, syscall, unmap
+from pagewarden.memory.private import PrivateMemory
+from pagewarden.vocab import PAGE_SIZE, Event, PageRange, PrivateAccess
+
+PIPE_SIZE = 1 << 20
+"""Bytes of the pipe that splice goes through; what an unprivileged user may ask for (fs.pipe-max-size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as the host takes it off the ring; all in bytes."""
+
+    offset: int  # of the buffer in the guest's memory
+    length: int
+    position: int  # in the file
+    to_file: bool  # a guest's write; else its read
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one request took: bytes moved, calls that only gave access to them, calls that did the I/O."""
+
+    moved: int
+    access_syscalls: int = 0
+    io_syscalls: int = 1
+    copies: int = 0
+
+    @property
+    def events(self) -> dict[Event, int]:
+        """The host's part of the request in the words of the model."""
+        return {
+            Event.ACCESS_SYSCALLS: self.access_syscalls,
+            Event.HOST_COPIES: self.copies,
+            Event.HOST_COPY_BYTES: self.copies * self.moved,
+        }
+
+
+class HostHalf:
+    """A host that serves requests of a cooperating memory against a file. `paths` has the designs by name; each takes
+    a Request and returns Done, or raises PrivateAccess (a page is not shared), ValueError (outside), OSError."""
+
+    def __init__(self, memory: PrivateMemory, disk: int, longest: int) -> None:
+        """longest: bytes of the longest request, the size of the host's own buffer."""
+        self.memory = memory
+        self.disk = disk
+        self._buffer = memoryview(bytearray(longest))
+        with ExitStack() as undo:
+            self._receive, self._transmit = os.pipe()
+            undo.callback(os.close, self._receive)
+            undo.callback(os.close, self._transmit)
+            self._pipe_size = fcntl.fcntl(self._transmit, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+            self._release = undo.pop_all()
+        copying = self.copied
+        self.paths: dict[str, Callable[[Request], Done]] = {
+            "dma-buffer": copying,
+            "bounce": copying,
+            "window": copying,
+            "iommu": copying,
+            "remap": self.remapped,
+            "pread": self.read,
+            "splice": self.spliced,
+        }
+
+    def copied(self, request: Request) -> Done:
+        """Between the mapping that is always there and the host's buffer by plain loads and stores."""
+        with self.claim(request):
+            buffer = self._buffer[: request.length]
+            window = self.memory.window.memory[request.offset : request.offset + request.length]
+            if request.to_file:
+                buffer[:] = window
+                return Done(os.pwrite(self.disk, buffer, request.position), copies=1)
+            moved = os.preadv(self.disk, [buffer], request.position)
+            window[:moved] = buffer[:moved]
+            return Done(moved, copies=1)
+
+    def remapped(self, request: Request) -> Done:
+        """mmap, the I/O straight from the mapping, munmap."""
+        with self.claim(request) as pages:
+            size = pages.count * PAGE_SIZE
+            address = map_anywhere(size, self.memory.file, pages.start * PAGE_SIZE)
+            try:
+                moved = syscall(
+                    "pwrite64" if request.to_file else "pread64",
+                    self.disk,
+                    address + request.offset % PAGE_SIZE,
+                    request.length,
+                    request.position,
+                )
+            finally:
+                unmap(address, size)
+            return Done(moved, access_syscalls=2)
+
+    def read(self, request: Request) -> Done:
+        """pread or pwrite on the private fd, through the host's buffer."""
+        with self.claim(request):
+            buffer = self._buffer[: request.length]
+            if request.to_file:
+                os.preadv(self.memory.file, [buffer], request.offset)
+                return Done(os.pwrite(self.disk, buffer, request.position), 1, copies=1)
+            moved = os.preadv(self.disk, [buffer], request.position)
+            os.pwrite(self.memory.file, buffer[:moved], request.offset)
+            return Done(moved, 1, copies=1)
+
+    def spliced(self, request: Request) -> Done:
+        """splice between the private fd and the file, through a pipe; a long request takes a turn a pipeful."""
+        ends = (self.memory.file, request.offset), (self.disk, request.position)
+        (source, at), (target, to) = ends if request.to_file else ends[::-1]
+        moved = turns = 0
+        with self.claim(request):
+            while moved < request.length:
+                count = os.splice(source, self._transmit, min(self._pipe_size, request.length - moved), at + moved)
+                if count == 0:
+                    break
+                turns += 1
+                end = moved + count
+                while moved < end:
+                    moved += os.splice(self._receive, target, end - moved, None, to + moved)
+        return Done(moved, turns, turns)
+
+    def claim(self, request: Request) -> "Claim":
+        """What every path begins with: see Claim."""
+        return Claim(self.memory, request)
+
+    def close(self) -> None:
+        """Give the pipe back; memory and file are the caller's."""
+        self._release.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Claim:
+    """The pages of a request, shared and held for the time of the block; PrivateAccess when one is not."""
+
+    def __init__(self, memory: PrivateMemory, request: Request) -> None:
+        self._memory = memory
+        self._first = request.offset
+        self._pages = PageRange.covering(request.offset, request.length)
+
+    def __enter__(self) -> PageRange:
+        self._hold = self._memory.hold(self._pages)
+        for page in range(self._pages.start, self._pages.stop):
+            if not self._memory.is_shared(page):
+                self._hold.release()
+                first = max(self._first, page * PAGE_SIZE)
+                raise PrivateAccess(errno.EFAULT, "the request names a private page", first)
+        return self._pages
+
+    def __exit__(self, *failure: object) -> None:
+        self._hold.release()

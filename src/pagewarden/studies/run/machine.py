@@ -1,0 +1,236 @@
+"""A guest, its memory, its CPU and its host, put together for one run and taken apart however it ends."""
+
+import gc
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+from pagewarden.guest.hypercalls import PORTS, Outcome
+from pagewarden.guest.interpret import interpret
+from pagewarden.guest.listing import assemble
+from pagewarden.guest.program import Program, image
+from pagewarden.guest.serve import Guest, serve
+from pagewarden.guest.unicorn_cpu import UnicornCpu
+from pagewarden.guest.warden import Warden
+from pagewarden.kernel.kvm import Kvm
+from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
+from pagewarden.law import policy_named
+from pagewarden.memory import PrivateMemory
+from pagewarden.memory.choose import Use
+from pagewarden.port import Cpu, Memory
+from pagewarden.sim.memory import ModelMemory
+from pagewarden.studies.run.canary import PAGES, Canary, Sight, search_process
+from pagewarden.studies.run.core import search_core
+from pagewarden.studies.run.disk import LONGEST, DiskFile
+from pagewarden.studies.run.host import LocalDevice, ModelHalf, Path, Tally
+from pagewarden.studies.run.host_half import HostHalf
+from pagewarden.studies.run.interrupt import stopped_by_ctrl_c
+from pagewarden.studies.run.isolated import IsolatedDevice, WardensMemory
+from pagewarden.studies.run.plan import BY_FILE_CALLS, Plan
+from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
+
+
+class Meter(Protocol):
+    """Somebody who counts what a run makes the kernel do. Each method gives back what it was given, watched."""
+
+    def memory(self, memory: Memory) -> Memory: ...
+    def path(self, path: Path) -> Path: ...
+    def device(self, notify: Callable[[int], None]) -> Callable[[int], None]: ...
+    def run(self, go: Callable[[], Outcome]) -> Outcome:
+        """Call it, counting."""
+
+
+class LiveMachine:
+    """On real private memory, on an emulated CPU or on KVM."""
+
+    def __init__(
+        self, plan: Plan, kind: str, described: Program, disk: DiskFile, opened: ExitStack, meter: Meter | None = None
+    ) -> None:
+        self._plan, self._described = plan, described
+        self._canary, at = Canary.random(), described.layout.end
+        self.memory = memory = opened.enter_context(memory_for(plan, kind, at + self._canary.size))
+        self.backing, self.why = memory.backing, memory.why
+        self.policy = memory.backing + "-isolated" * plan.isolated
+        self._code = assemble(described)
+        for gpa, content in image(described, self._code.content):
+            memory.populate(gpa, content)
+        self.device = self._device(disk, opened, meter)
+        opened.callback(self.device.close)
+        self._meter = meter
+        known: Memory = WardensMemory(memory) if plan.isolated else memory
+        self.warden = Warden(
+            meter.memory(known) if meter else known,
+            [described],
+            meter.device(self.device.notify) if meter else self.device.notify,
+        )
+        self._cpu = opened.enter_context(cpu_for(kind, memory))
+        self.backend, self.level = self._cpu.backend, self._cpu.level
+        secret = self._canary.code(at)
+        memory.populate(at, secret.content)
+        serve(Guest(self._cpu, secret, self.warden, 1))
+        self.warden.calls.clear()
+        self._guest = Guest(self._cpu, self._code, self.warden, described.outs)
+
+    @property
+    def outs(self) -> int:
+        """Exits: times that the guest has written a port."""
+        return self._guest.outs
+
+    def _device(self, disk: DiskFile, opened: ExitStack, meter: Meter | None) -> LocalDevice | IsolatedDevice:
+        if self._plan.isolated:
+            return IsolatedDevice(self._described, self.memory, disk, self._plan.patience)
+        half = opened.enter_context(HostHalf(self.memory, disk.fd, LONGEST))
+        path = half.paths[self._plan.design]
+        tally = Tally({Event.TLBI: 1} if self._plan.design == "remap" else {})  # munmap's, which no memory counts
+        return LocalDevice(self._described, self.memory.window, disk, meter.path(path) if meter else path, tally)
+
+    def run(self) -> Outcome:
+        """To its end; GuestStopped for any other."""
+
+        def go() -> Outcome:
+            with stopped_by_ctrl_c(self._cpu.kick):
+                return serve(self._guest, self._plan.patience)
+
+        return self._meter.run(go) if self._meter else go()
+
+    def look(self) -> Sight:
+        """What the host can see of the guest's secret: everything mapped here but the warden's own view, or all that
+        the device's process has."""
+        if isinstance(self.device, IsolatedDevice):
+            sight = search_process(self._canary, self.device.pid, f"process {self.device.pid} of the device")
+            sight.core_why = "its memory was read from outside instead, as a debugger would"
+            return sight
+        size, window = self.memory.size, self.memory.window.address
+        own = (
+            ()
+            if self.memory.guest_address == window
+            else ((self.memory.guest_address, self.memory.guest_address + size),)
+        )
+        sight = search_process(self._canary, "self", "this process, without the warden's own view", own)
+        if self._plan.core:
+            search_core(self._canary, sight)
+        else:
+            sight.core_why = "not asked for"
+        return sight
+
+    def private_read(self, gpa: int, length: int) -> bytes:
+        return self.memory.private_read(gpa, length)
+
+
+def memory_for(plan: Plan, kind: str, size: int) -> PrivateMemory:
+    """Private memory of the plan's backing."""
+    use: Use = "kvm" if kind == "kvm" else "any" if plan.every or plan.design in BY_FILE_CALLS else "emulated"
+    if plan.backing == "guest-memfd":
+        raise UserMistake(
+            "this kernel's guest_memfd converts no page, and every design shares pages as it runs; "
+            "uffd-window and memfd-secret do it"
+        )
+    if plan.backing == "memfd-secret" and kind == "kvm":
+        raise Unavailable(
+            "KVM cannot run a guest in memfd_secret: it takes pages by GUP, which that refuses",
+            "use --backing uffd-window, or --cpu unicorn",
+        )
+    return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use)
+
+
+@contextmanager
+def cpu_for(kind: str, memory: PrivateMemory) -> Iterator[Cpu]:
+    """A CPU of that kind over the memory, gpa 0 at its start."""
+    with ExitStack() as opened:
+        if kind == "unicorn":
+            emulated = UnicornCpu(memory.guest_address, memory.size)
+            opened.callback(gc.collect)  # its hooks and it refer to each other, and it maps a GiB
+            opened.callback(emulated.close)
+            yield emulated
+        else:
+            vm = opened.enter_context(opened.enter_context(Kvm()).create_vm())
+            slots = [Slot(0, memory.size, memory.guest_address)]
+            yield opened.enter_context(KvmMachine(vm, slots, PORTS)).cpus[0]
+
+
+class ModelMachine:
+    """On the model's memory under a policy, the guest's steps interpreted."""
+
+    backend, level = "interpreted", "no CPU: steps, not instructions"
+
+    def __init__(self, plan: Plan, described: Program, disk: DiskFile) -> None:
+        name = "uffd-window" if plan.backing == "auto" else plan.backing
+        self.policy = name + "-isolated" * (plan.isolated and name == "uffd-window")
+        self._described, self._canary = described, Canary.random()
+        self._secret = described.layout.end
+        self.memory = ModelMemory(self._secret + self._canary.size, policy_named(self.policy))
+        self.backing, self.why = self.memory.backing, "the law of that backing, no kernel involved"
+        self.memory.private_write(self._secret + PAGE_SIZE, self._canary.whole() * (PAGES * PAGE_SIZE // 32))
+        for gpa, content in image(described, b""):
+            self.memory.populate(gpa, content)
+        half: Path = ModelHalf(self.memory, plan.design, disk.fd)
+        self.device = LocalDevice(described, self.memory.window, disk, half, Tally())
+        self.warden = Warden(self.memory, [described], self.device.notify)
+        self.outs = 0
+
+    def read(self, gpa: int, length: int) -> bytes:
+        return self.memory.private_read(gpa, length)
+
+    private_read = read
+
+    def write(self, gpa: int, data: bytes) -> None:
+        self.memory.private_write(gpa, data)
+
+    def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int:
+        self.outs += 1
+        return self.warden.hypercall(number, arguments)
+
+    def doorbell(self, queue: int) -> None:
+        self.outs += 1
+        self.warden.doorbell(queue)
+
+    def run(self) -> Outcome:
+        """To its end; GuestStopped for any other."""
+        try:
+            return interpret(self._described, self)
+        except GuestStopped:
+            raise
+        except PagewardenError as error:
+            raise GuestStopped(str(error), 0) from error
+
+    def look(self) -> Sight:
+        """The host's view, page by page, as the law lets it."""
+        sight = Sight("the model's host view", mappings=1, core_why="the model has no process")
+        for gpa in range(0, self.memory.size, PAGE_SIZE):
+            try:
+                found = self.memory.window.read(gpa, PAGE_SIZE).count(self._canary.whole())
+            except PrivateAccess:
+                sight.unreadable += PAGE_SIZE
+                continue
+            sight.bytes += PAGE_SIZE
+            if found:
+                sight.hits["window"] = sight.hits.get("window", 0) + found
+        return sight
+
+
+Machine = LiveMachine | ModelMachine
+
+
+def chosen_cpu(name: str) -> tuple[str, str]:
+    """The CPU that is meant, and why."""
+    if name != "auto":
+        return name, "asked for"
+    if importlib.util.find_spec("unicorn") is not None:
+        return "unicorn", "needs no privileges and runs any backing"
+    try:
+        Kvm().close()
+    except Unavailable as lacking:
+        return "interpreted", f"unicorn is not installed, and {lacking}"
+    return "kvm", "unicorn is not installed"
+
+
+@contextmanager
+def machine_for(plan: Plan, described: Program, disk: DiskFile, meter: Meter | None = None) -> Iterator[Machine]:
+    """The plan's machine; Unavailable, UserMistake."""
+    kind, _ = chosen_cpu(plan.cpu)
+    with ExitStack() as opened:
+        if kind == "interpreted":
+            yield ModelMachine(plan, described, disk)
+        else:
+            yield LiveMachine(plan, kind, described, disk, opened, meter)

@@ -1,0 +1,280 @@
+"""Prediction against measurement, in counts: what the model says of a workload and what a run makes this kernel do.
+
+Counted by the kernel where it lets us (perf events on tracepoints), else by the library's own ledger, and each number
+says by whom. What the kernel adds to the model's listing is told apart by name and never taken for a match.
+"""
+
+import gc
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pagewarden.cost import load_profile
+from pagewarden.designs import DESIGNS
+from pagewarden.guest.hypercalls import Outcome
+from pagewarden.kernel.counters import Counters
+from pagewarden.kernel.door import Region
+from pagewarden.law import policy_named
+from pagewarden.port import Memory
+from pagewarden.sim import Counts
+from pagewarden.studies.compare.comparison import Setup, simulate
+from pagewarden.studies.run.disk import DiskFile
+from pagewarden.studies.run.host import Path
+from pagewarden.studies.run.host_half import Done, Request
+from pagewarden.studies.run.one import COUNTED, Run, run
+from pagewarden.studies.run.plan import Plan
+from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable
+from pagewarden.workload import Workload
+
+KEYS = ("exits", *(event.key for event in COUNTED))
+KERNEL_FAULT = "exceptions:page_fault_kernel"
+WATCHED = ("syscalls", "tlb_flush", "page_faults", KERNEL_FAULT)
+ANY_PROFILE = "vmx-skylake"
+"""Counts do not depend on prices."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One count of one run, without start and end. source: kernel, ledger or law."""
+
+    key: str
+    predicted: int
+    measured: int
+    source: str
+
+    @property
+    def equal(self) -> bool:
+        return self.predicted == self.measured
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One design on one CPU. added: what the kernel does beside the listing, by name. refused: by the model and by
+    the run, where the design is none for this backing; its counts are not compared."""
+
+    design: str
+    cpu: str
+    level: str
+    backing: str
+    requests: int
+    lines: list[Line]
+    added: dict[str, int]
+    refused: tuple[bool, bool]
+
+    @property
+    def good(self) -> bool:
+        return self.refused[0] == self.refused[1] and all(line.equal for line in self.lines)
+
+
+@dataclass
+class Check:
+    """All of them; why the ledger had to do, if it had to; what could not be tried, and why."""
+
+    results: list[Checked] = field(default_factory=list)
+    no_kernel: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        return bool(self.results) and all(result.good for result in self.results)
+
+
+class KernelMeter:
+    """Counts by perf events: what conversions, the host's half and the guest's exits make the kernel do.
+
+    rings: count the device's own work on rings and headers instead of the host's half, which lies inside it.
+    """
+
+    def __init__(self, rings: bool = False) -> None:
+        self.found: Counter[tuple[str, str]] = Counter()
+        self.exits: int | None = None
+        self._counted: Counters
+        self._flushes: dict[str, list[int]] = {}
+        self._rings, self._converted = rings, 0
+
+    def memory(self, memory: Memory) -> Memory:
+        return memory if self._rings else MeteredMemory(memory, self)
+
+    def path(self, path: Path) -> Path:
+        def watched(request: Request) -> Done:
+            with self.counting("path"):
+                return path(request)
+
+        return path if self._rings else watched
+
+    def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
+        def watched(queue: int) -> None:
+            with self.counting("device"):
+                notify(queue)
+
+        return watched if self._rings else notify
+
+    def run(self, go: Callable[[], Outcome]) -> Outcome:
+        """Without the garbage collector, which gives memory back to the kernel and flushes TLBs."""
+        gc.disable()
+        try:
+            with _counters("kvm_exits") as self._counted:
+                outcome = go()
+        finally:
+            gc.enable()
+        with suppress(Unavailable):  # without KVM it has no exits, and nothing shows that they would be counted
+            self.exits = self._counted["kvm_exits"]
+        return outcome
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[None]:
+        """Only differences are read: opening and closing counters takes the kernel milliseconds."""
+        others = WATCHED[1:]
+        before = [self._counted[name] for name in others]
+        calls = self._counted["syscalls"]
+        yield
+        self.found[what, "syscalls"] += self._counted["syscalls"] - calls - 1  # this look was one
+        for name, count in zip(others, before, strict=True):
+            self.found[what, name] += self._counted[name] - count
+        self._flushes.setdefault(what, []).append(self._counted["tlb_flush"] - before[0])
+
+    @property
+    def flushes(self) -> int:
+        """TLB flushes that belong to conversions and host halves: those that every call of a kind does."""
+        return sum(len(counts) * min(counts) for what, counts in self._flushes.items() if what != "start")
+
+    @property
+    def odd_flushes(self) -> int:
+        """Those that only some calls of a kind do: the kernel's own (seen: once in some 3000 munmaps of 16 pages)."""
+        return sum(sum(counts) - len(counts) * min(counts) for counts in self._flushes.values())
+
+    def converting(self, verb: str) -> str:
+        """What a conversion belongs to: the first one is the guest's start, which shares its rings."""
+        self._converted += 1
+        return "start" if self._converted == 1 else verb
+
+
+class MeteredMemory:
+    """port.Memory whose conversions are counted."""
+
+    def __init__(self, behind: Memory, meter: KernelMeter) -> None:
+        self._behind, self._meter = behind, meter
+        self.size, self.backing, self.window = behind.size, behind.backing, behind.window
+        self.populate, self.punch, self.is_shared = behind.populate, behind.punch, behind.is_shared
+        self.subscribe, self.statistics, self.close = behind.subscribe, behind.statistics, behind.close
+
+    def share(self, pages: PageRange) -> None:
+        with self._meter.counting(self._meter.converting("share")):
+            self._behind.share(pages)
+
+    def unshare(self, pages: PageRange) -> None:
+        with self._meter.counting(self._meter.converting("unshare")):
+            self._behind.unshare(pages)
+
+
+def _counters(*more: str) -> Counters:
+    return Counters(*WATCHED, *more, stimuli={KERNEL_FAULT: _fault_in_the_kernel})
+
+
+def _fault_in_the_kernel() -> None:
+    region, file = Region(PAGE_SIZE), os.memfd_create("pagewarden-stimulus", os.MFD_CLOEXEC)
+    os.truncate(file, PAGE_SIZE)
+    os.preadv(file, [region.memory], 0)
+    os.close(file)
+    region.close()
+
+
+def workload() -> Workload:
+    """Writes and reads of one page and of sixteen, in turns, on a disk of 1 MiB."""
+    lengths = np.array([4096, 4096, 65536, 65536] * 5, np.uint32)
+    return Workload(
+        name="one page and sixteen, in turns",
+        format="drawn",
+        length=lengths,
+        write=np.array([True, False] * 10),
+        offset=(np.arange(20) % 10 * 65536).astype(np.uint64),
+    )
+
+
+def predict(found_policy: str, design: str, requests: Workload) -> Counts | None:
+    """The model's counts; None where the policy refuses the design."""
+    try:
+        counts = simulate(Setup(policy_named(found_policy), load_profile(ANY_PROFILE)), requests, design)
+    except Refused:
+        return None
+    return None if counts.failed else counts
+
+
+def check_counts(
+    cpus: tuple[str, ...],
+    backing: str,
+    disk: DiskFile,
+    requests: Workload,
+    designs: tuple[str, ...] = tuple(DESIGNS),
+    progress: Progress | None = None,
+) -> Check:
+    """Run each design on each CPU, a request a doorbell, and compare. What this host lacks is in `missing`."""
+    check = Check(no_kernel=_no_kernel())
+    for number, cpu in enumerate(cpus):
+        for place, design in enumerate(designs):
+            if progress:
+                progress("designs and CPUs", number * len(designs) + place, len(cpus) * len(designs))
+            try:
+                check.results.append(_checked(Plan(design, backing, cpu), disk, requests, not check.no_kernel))
+            except Unavailable as missing:
+                check.missing[cpu] = str(missing)
+                break
+    return check
+
+
+def _no_kernel() -> str:
+    try:
+        with _counters() as counted:
+            pass
+        counted.as_dict()
+        return ""
+    except Unavailable as missing:
+        return str(missing)
+
+
+def _checked(plan: Plan, disk: DiskFile, requests: Workload, kernel: bool) -> Checked:
+    live = plan.cpu != "interpreted"
+    meter, rings = KernelMeter(), KernelMeter(rings=True)
+    found = run(plan, requests, disk, False, meter if kernel and live else None)
+    if kernel and live:
+        run(plan, requests, disk, False, rings)
+    predicted = predict(found.labels.policy, plan.design, requests)
+    refused = predicted is None, found.outcome.failures == found.requests
+    lines = [] if any(refused) or predicted is None else _lines(found, predicted, meter if kernel and live else None)
+    added = _added(meter, rings) if kernel and live and not any(refused) else {}
+    return Checked(
+        plan.design, found.labels.cpu, found.labels.level, found.labels.backing, found.requests, lines, added, refused
+    )
+
+
+def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[Line]:
+    model = {"exits": predicted.hops["guest>hyp"], **{event.key: predicted[event] for event in COUNTED}}
+    measured = dict(found.counts)
+    source = dict.fromkeys(KEYS, "ledger" if found.labels.cpu != "interpreted" else "law")
+    if meter is not None:
+        io = found.requests  # one system call each that does the I/O: see host_half.Done
+        kernel = {Event.ACCESS_SYSCALLS.key: meter.found["path", "syscalls"] - io, Event.TLBI.key: meter.flushes}
+        if meter.exits is not None:
+            kernel["exits"] = meter.exits - found.overhead["exits"]
+        measured |= kernel
+        source |= dict.fromkeys(kernel, "kernel")
+    return [Line(key, model[key], measured[key], source[key]) for key in KEYS]
+
+
+def _added(meter: KernelMeter, rings: KernelMeter) -> dict[str, int]:
+    """What the kernel does beside the listing, all requests together."""
+    access = meter.found["path", "syscalls"]
+    added = {
+        "system calls for rings and headers": rings.found["device", "syscalls"] - access,
+        "system calls that convert": meter.found["share", "syscalls"] + meter.found["unshare", "syscalls"],
+        "faults of the kernel on first touch": meter.found["path", KERNEL_FAULT],
+        "faults of the host on first touch": meter.found["path", "page_faults"],
+        "TLB flushes in some calls only": meter.odd_flushes,
+        "TLB flushes at the start": meter.found["start", "tlb_flush"],
+    }  # fmt: skip
+    return {what: count for what, count in added.items() if count}

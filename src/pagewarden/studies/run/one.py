@@ -1,0 +1,145 @@
+"""One guest run, whole: it does its I/O, every byte is checked, what it cost is counted, what the host saw is said."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagewarden.guest.hypercalls import Number, Outcome
+from pagewarden.guest.program import Program
+from pagewarden.studies.run.canary import Sight
+from pagewarden.studies.run.disk import Bytes, DiskFile
+from pagewarden.studies.run.machine import Machine, Meter, chosen_cpu, machine_for
+from pagewarden.studies.run.plan import Plan, describe, replayed
+from pagewarden.studies.run.warm import warm
+from pagewarden.vocab import Event
+from pagewarden.workload import Workload
+
+COUNTED = (
+    Event.HYPERCALLS,
+    Event.ACCESS_SYSCALLS,
+    Event.HOST_COPIES,
+    Event.HOST_COPY_BYTES,
+    Event.HYP_PTE_SET,
+    Event.HYP_PTE_CLEAR,
+    Event.TLBI,
+)
+"""Events that a run counts, beside the guest's exits. What only a model can know (guest copies, hops inside the
+hypervisor) is not among them."""
+Counts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What every number of a run has to be read with."""
+
+    cpu: str
+    level: str
+    cpu_why: str
+    backing: str
+    why: str
+    policy: str
+    disk: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """counts: of the requests alone. overhead: of the guest's start and end, which each run has once: rings, headers
+    and pool are shared, and it says that it is done. differs: sectors of the disk that are not as the requests must
+    have left them, and buffers of the last batch; None if that was not verified."""
+
+    plan: Plan
+    labels: Labels
+    requests: int
+    bytes: int
+    batches: int
+    outcome: Outcome
+    seconds: float
+    counts: Counts
+    overhead: Counts
+    sight: Sight | None
+    restarts: int = 0
+    differs: int | None = None
+
+    @property
+    def good(self) -> bool:
+        """The I/O was right and nothing leaked."""
+        return not self.outcome.failures and not self.differs and not (self.sight and self.sight.leaks)
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter: Meter | None = None) -> Run:
+    """Make a machine, run the workload's guest on it, look at what it left.
+
+    look: search for the guest's secret in the host afterwards. Raises GuestStopped, Unavailable, UserMistake.
+    """
+    warm()
+    content = disk.read()
+    described = describe(plan, workload, disk, content)
+    with machine_for(plan, described, disk, meter) as machine:
+        before = machine.memory.statistics()
+        start = time.perf_counter()
+        outcome = machine.run()
+        seconds = time.perf_counter() - start
+        counts, overhead = _counts(described, machine, before)
+        sight = machine.look() if look else None
+        differs = _differs(described, machine, disk, replayed(described, disk, content)) if plan.verify else None
+        return Run(
+            plan,
+            _labels(plan, machine, disk),
+            len(described.requests),
+            int(described.requests["length"].sum()),
+            described.batches,
+            outcome,
+            seconds,
+            counts,
+            overhead,
+            sight,
+            machine.device.restarts,
+            differs,
+        )
+
+
+def _labels(plan: Plan, machine: Machine, disk: DiskFile) -> Labels:
+    return Labels(
+        machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why
+    )
+
+
+def _counts(described: Program, machine: Machine, before: Counts) -> tuple[Counts, Counts]:
+    """What the requests cost, and what start and end did."""
+    total = {event.key: machine.memory.statistics().get(event.key, 0) - before.get(event.key, 0) for event in COUNTED}
+    for event, count in machine.device.tally.events.items():
+        total[event.key] += count
+    calls = machine.warden.calls
+    total[Event.HYPERCALLS.key] = calls[Number.SHARE] + calls[Number.UNSHARE] + calls[Number.DONE]
+    total = {"exits": machine.outs, "doorbells": machine.warden.doorbells, **total}
+    overhead = dict.fromkeys(total, 0) | {"exits": 2, "hypercalls": 2}
+    if machine.policy != "memfd":
+        overhead[Event.HYP_PTE_SET.key] = described.layout.shared_pages.count
+    return {key: total[key] - overhead[key] for key in total}, overhead
+
+
+def _differs(described: Program, machine: Machine, disk: DiskFile, wanted: Bytes) -> int:
+    """Sectors that differ on the disk, and of the private buffers of the last batch."""
+    found = disk.read()
+    wrong = int((found.reshape(-1, 512) != wanted.reshape(-1, 512)).any(1).sum())
+    last = described.requests[(described.batches - 1) * described.batch :]
+    for request in last:
+        length, page = int(request["length"]), int(request["page"])
+        private = machine.private_read(described.layout.data + page * 4096, length)
+        at = int(disk.extents.packed(np.array([int(request["sector"]) * 512]))[0])
+        # A later write of the same batch may have changed the disk since: the guest's own check covers those.
+        wrong += private != wanted[at : at + length].tobytes() and not _overwritten(last, request)
+    return wrong
+
+
+def _overwritten(batch: NDArray[Any], request: Any) -> bool:
+    later = batch[(batch["slot"] > request["slot"]) & (batch["write"] == 1)]
+    first, end = int(request["sector"]), int(request["sector"]) + int(request["length"]) // 512
+    return bool(((later["sector"] < end) & (later["sector"] + later["length"] // 512 > first)).any())

@@ -1,0 +1,183 @@
+"""`probe`: what the law expects of each path, the whole matrix for real, and that a difference is seen and told."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import typer
+from live import require
+from typer.testing import CliRunner
+from typer.testing import Result as Run
+
+from pagewarden.cli.probe import probe
+from pagewarden.law import POLICIES, Op
+from pagewarden.memory.isolated.window import IsolatedWindow
+from pagewarden.probe.capabilities import Capability
+from pagewarden.probe.catalogue import PATHS
+from pagewarden.probe.registry import Direction
+from pagewarden.probe.stages import Here
+from pagewarden.probe.trial import TIMEOUT, Result, State, Verdict
+from pagewarden.report.probe import probe_json
+from pagewarden.studies.probe.expected import SCRIPTS, TURN, Expected, expected
+from pagewarden.studies.probe.isolation import MEMORIES, Isolation, Memory, Row, chosen_paths, isolation, law_of
+from pagewarden.vocab import UserMistake
+
+READ, WRITE = Direction.READ, Direction.WRITE
+MEMFD, WINDOW, ISOLATED = Memory("memfd", False), Memory("uffd-window", False), Memory("uffd-window", True)
+HARM = (Result.LEAK, Result.TORN)
+
+
+def cli(*arguments: str) -> Run:
+    app = typer.Typer()
+    app.command()(probe)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_every_path_has_one_script_of_operations_and_nothing_else_has() -> None:
+    assert SCRIPTS.keys() == PATHS.keys()
+    for key, script in SCRIPTS.items():
+        assert (TURN in script) is key[0].endswith(("-before", "-in-flight"))
+        assert script.count(TURN) <= 1
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_law_answers_for_every_path(name: str) -> None:
+    results = {
+        (key, state): expected(POLICIES[name], script, key[1], state).result
+        for key, script in SCRIPTS.items()
+        for state in State
+    }
+    assert set(results.values()) <= {Result.REFUSED, Result.ALLOWED, *HARM}
+    harmed = {key[0] for (key, state), result in results.items() if result in HARM and state is not State.SHARED}
+    if name in ("hybrid", "uffd-window-isolated", "patch-v5"):
+        assert not harmed
+    if name.startswith("guest-memfd"):
+        assert harmed == {"madvise-remove"}
+    if name == "memfd":
+        assert harmed == {name for name, _ in SCRIPTS} - {"mincore", "pagemap"}
+
+
+def test_the_law_tells_refusals_by_their_last_operation() -> None:
+    window = POLICIES["uffd-window"]
+    assert expected(window, (Op.HOST_LOAD,), READ, State.PRIVATE) == Expected(Result.REFUSED, "SIGBUS", Op.HOST_LOAD)
+    assert expected(window, (Op.HOST_LOAD,), READ, State.SHARED) == Expected(Result.ALLOWED)
+    held = (Op.GUP_PIN, TURN, Op.KMAP_READ)
+    assert expected(window, held, READ, State.PRIVATE) == Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)
+    assert expected(window, held, READ, State.AGAIN) == Expected(Result.LEAK)
+    assert expected(POLICIES["uffd-window-isolated"], held, READ, State.AGAIN) == Expected(Result.ALLOWED)
+    assert expected(POLICIES["hybrid"].without("gup-blocked"), held, READ, State.AGAIN).error == "EAGAIN"
+
+
+def test_a_sandboxed_call_is_refused_before_the_law_is_asked() -> None:
+    mremap = PATHS["mremap", READ]
+    assert law_of(ISOLATED, mremap, State.SHARED) == Expected(Result.REFUSED, "EPERM")
+    assert law_of(WINDOW, mremap, State.PRIVATE).result is Result.LEAK
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Iterator[Isolation]:
+    yield isolation()
+
+
+def rows_of(matrix: Isolation, memory: Memory) -> list[Row]:
+    rows = [row for row in matrix.rows if row.memory == memory]
+    tried = [row for row in rows if row.verdict.result is not Result.UNAVAILABLE]
+    require(bool(tried), next((row.verdict.reason or "" for row in rows), "no rows"))
+    return tried
+
+
+def test_the_whole_matrix_agrees_with_the_law(matrix: Isolation) -> None:
+    assert len(matrix.rows) == len(PATHS) * len(MEMORIES) * len(State)
+    assert not [(row.memory.name, row.path.name, row.state, row.verdict, row.law) for row in matrix.disagreements]
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=lambda memory: memory.name)
+def test_paths_get_at_a_shared_page(matrix: Isolation, memory: Memory) -> None:
+    touched = {row.path.name for row in rows_of(matrix, memory) if row.verdict.touched and row.state is State.SHARED}
+    assert len(touched) >= (30 if memory.backing == "memfd-secret" else 40), "a refusal means little otherwise"
+
+
+def test_nothing_leaks_to_an_untrusted_host_side(matrix: Isolation) -> None:
+    rows = rows_of(matrix, ISOLATED)
+    assert len({row.path.name for row in rows}) >= 40
+    assert not [row for row in rows if row.verdict.result in HARM]
+    kept = {row.path.name for row in rows if row.verdict.result is Result.ALLOWED and row.state is State.AGAIN}
+    assert {"vmsplice-before", "tee-before", "msg_zerocopy-before"} <= kept  # they read what was shared then
+
+
+def test_a_plain_memfd_leaks_by_every_reading_path(matrix: Isolation) -> None:
+    silent = {"mincore", "pagemap", "madvise-remove"}
+    for row in rows_of(matrix, MEMFD):
+        if row.path.direction is READ and row.state is not State.SHARED and row.path.name not in silent:
+            assert row.verdict.result is Result.LEAK, row.path.name
+
+
+def test_the_json_document(matrix: Isolation) -> None:
+    document = json.loads(json.dumps(probe_json(matrix, [Capability("x", True, "")])))
+    assert list(document) == ["schema", "verb", "kernel", "capabilities", "matrix", "leaks", "disagreements"]
+    assert (document["schema"], document["verb"]) == (1, "probe") and document["kernel"]
+    keys = ["backing", "isolated", "path", "state", "direction", "result", "errno", "law", "agrees"]
+    assert all(list(row) == keys for row in document["matrix"])
+    assert len(document["matrix"]) == len(matrix.rows)
+    assert document["leaks"] == sum(row["result"] == "LEAK" for row in document["matrix"]) > 0
+    assert document["disagreements"] == sum(not row["agrees"] for row in document["matrix"])
+    assert all(list(row) == ["name", "available", "reason"] for row in document["capabilities"])
+
+
+def row(result: Result, error: str | None, law: Expected) -> Row:
+    return Row(WINDOW, PATHS["load", READ], State.PRIVATE, Verdict(result, error), law)
+
+
+def test_agreement() -> None:
+    sigbus = Expected(Result.REFUSED, "SIGBUS", Op.HOST_LOAD)
+    assert row(Result.REFUSED, "SIGBUS", sigbus).agrees
+    assert not row(Result.REFUSED, "SIGSEGV", sigbus).agrees, "the wrong signal"
+    assert not row(Result.LEAK, None, sigbus).agrees
+    assert row(Result.UNAVAILABLE, None, sigbus).agrees
+    assert not row(Result.REFUSED, TIMEOUT, Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees
+    assert row(Result.REFUSED, "EIO", Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees, "a caller's own errno"
+
+
+def test_the_verb_says_it_in_a_table_and_by_its_status() -> None:
+    run = cli("--backing", "memfd", "--path", "load")
+    assert run.exit_code == 0, run.output
+    assert "L + L" in run.output and "memfd leaks by load" in run.output
+    assert "3 trials, 2 leaks, 0 disagreements" in run.output
+
+
+def test_a_difference_from_the_law_makes_the_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCRIPTS, ("load", READ), (Op.GUP_PIN,))
+    run = cli("--backing", "memfd", "--path", "load")
+    assert run.exit_code == 1
+    assert "L! + L!" in run.output
+    assert "DISAGREES memfd, load, read, private: LEAK, the law says allowed" in run.output
+    document = json.loads(cli("--backing", "memfd", "--path", "load", "--json").output)
+    assert document["disagreements"] == 2
+
+
+def test_a_memory_that_forgets_to_close_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Here, "unshare", lambda self: None)
+    found = isolation(["uffd-window"], ["load", "store"])
+    cooperating = [row for row in found.disagreements if row.memory == WINDOW]
+    if all(row.verdict.result is Result.UNAVAILABLE for row in found.rows if row.memory == WINDOW):
+        require(False, str(found.lacks))
+    assert {(row.path.name, row.state, row.verdict.result) for row in cooperating} == {
+        ("load", State.AGAIN, Result.LEAK),
+        ("store", State.AGAIN, Result.TORN),
+    }
+
+
+def test_an_isolated_memory_that_does_not_replace_pages_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IsolatedWindow, "_replace", lambda self, offset, length: None)
+    found = isolation(["uffd-window"], ["load", "vmsplice-before"])
+    rows = [row for row in found.rows if row.memory == ISOLATED and row.state is State.AGAIN]
+    require(rows[0].verdict.result is not Result.UNAVAILABLE, rows[0].verdict.reason or "")
+    assert [(row.verdict.result, row.agrees) for row in rows] == [(Result.LEAK, False)] * 2
+
+
+def test_names_that_nothing_bears() -> None:
+    with pytest.raises(UserMistake, match="uffd-window"):
+        isolation(["uffd"])
+    with pytest.raises(UserMistake, match="no path is called 'lod'"):
+        isolation(patterns=["lod"])
+    assert {path.name for path in chosen_paths(["mremap*"])} >= {"mremap", "mremap-dup"}

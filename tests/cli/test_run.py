@@ -1,0 +1,153 @@
+"""`pagewarden run` as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagewarden.cli import main
+from pagewarden.designs import DESIGNS
+from pagewarden.studies.run import measure
+from pagewarden.studies.run.measure import predict
+
+COMMAND = [sys.executable, "-m", "pagewarden", "run"]
+KEYS = {
+    "exits",
+    "doorbells",
+    "hypercalls",
+    "access_syscalls",
+    "host_copies",
+    "host_copy_bytes",
+    "hyp_pte_set",
+    "hyp_pte_clear",
+    "tlbi",
+}
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if code == 2 else done.stdout
+
+
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    """The same in this process, which has everything imported: status, output, errors."""
+    monkeypatch.setattr(sys, "argv", ["pagewarden", "run", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return (int(ended.value.code or 0), *capsys.readouterr())
+
+
+def document(*arguments: str, code: int = 0) -> dict[str, Any]:
+    found = json.loads(run(*arguments, "--json", code=code))
+    assert isinstance(found, dict) and (found["schema"], found["verb"]) == (1, "run")
+    return found
+
+
+def test_a_run_says_what_it_was_and_what_it_cost() -> None:
+    printed = run("--backing", "uffd-window", "--requests", "16", "--verify")
+    for words in (
+        "window",
+        "unicorn",
+        "emulated",
+        "uffd-window",
+        "requests/s",
+        "hyp_pte_set",
+        "a temporary file",
+        "all right",
+        "last buffers are right",
+        "0 found",
+    ):
+        assert words in printed
+
+
+def test_json_has_the_documented_keys() -> None:
+    found = document("--backing", "uffd-window", "--requests", "16", "--design", "iommu")
+    assert set(found["total"]) == set(found["per_request"]) == set(found["start_and_end"]) == KEYS
+    assert found["requests"] == 16 and found["good"] and found["failures"] == 0 and found["differs"] is None
+    assert found["sight"]["leaks"] == 0 and found["sight"]["bytes"] > 0
+    assert found["cpu"] == "unicorn" and found["level"] and found["backing_why"]
+
+
+def test_no_protection_is_status_1() -> None:
+    assert "LEAK" in run("--backing", "memfd", "--requests", "4", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--design", "teleport"], "no design"),
+        (["--cpu", "z80"], "no CPU"),
+        (["--backing", "tape"], "no backing"),
+        (["--backing", "guest-memfd"], "converts no page"),
+        (["--disk", "/no/such/file"], "cannot be the disk"),
+        (["--isolated", "--design", "remap"], "needs the fd"),
+        (["--cpu", "kvm", "--backing", "memfd-secret"], "kvm|KVM"),
+        (["--all-designs", "--check-counts"], "ask for one of them"),
+        (["/no/such/workload"], "cannot be read"),
+    ],
+)
+def test_mistakes_are_one_message(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, printed, said = here(capsys, monkeypatch, *arguments)
+    assert status == 2 and not printed
+    assert any(word in said for word in why.split("|")) and said.count("\n") == 1
+
+
+def test_all_designs_live_and_modelled(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--all-designs", "--cpu", "interpreted", "--requests"]
+    status, printed, _ = here(capsys, monkeypatch, *arguments, "6", "--json")
+    found = json.loads(printed)
+    assert status == 0 and found["good"]
+    assert found["mode"] == "all-designs" and [row["name"] for row in found["designs"]] == list(DESIGNS)
+    for row in found["designs"]:
+        assert row["live"]["per_request"]["tlbi"] == row["model"]["per_request"]["tlbi"]
+        assert row["live"]["per_request"]["exits"] == row["model"]["per_request"]["hops_by_edge"]["guest>hyp"]
+    _, printed, _ = here(capsys, monkeypatch, *arguments, "4", "--backing", "memfd-secret")
+    assert "splice: not to be had on this backing" in printed
+
+
+def test_check_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = json.loads(here(capsys, monkeypatch, "--check-counts", "--cpu", "interpreted", "--json")[1])
+    assert found["mode"] == "check-counts" and found["good"] and len(found["results"]) == len(DESIGNS)
+    assert all(line["source"] == "law" for result in found["results"] for line in result["counts"])
+    status, printed, _ = here(capsys, monkeypatch, "--check-counts", "--cpu", "interpreted", "--requests", "4")
+    assert "All counts are as predicted" in printed and status == 0
+    monkeypatch.setattr(measure, "predict", lambda _, design, requests: predict("memfd", design, requests))
+    status, printed, _ = here(capsys, monkeypatch, "--check-counts", "--cpu", "unicorn", "--backing", "uffd-window")
+    assert "Counts DIFFER" in printed and status == 1
+
+
+def children(pid: int) -> set[int]:
+    return {
+        int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()
+    }
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_interrupted_it_leaves_nothing(isolated: bool, tmp_path: Path) -> None:
+    """Ctrl-C in the middle: status 130, no process, no file."""
+    arguments = ["--requests", "200000", "--backing", "uffd-window", *(["--isolated"] if isolated else [])]
+    started = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    deadline, family = time.monotonic() + 60, set[int]()
+    while isolated and time.monotonic() < deadline and not family:
+        family = {inner for child in children(started.pid) for inner in children(child)} or family
+        time.sleep(0.05)
+    time.sleep(3)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130 and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == [] and bool(family) is isolated
+    for pid in family:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -1,0 +1,136 @@
+"""Counters are exact, per thread, and a zero is believed only when it was earned."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from live import require
+
+from pagewarden.abi import perf
+from pagewarden.kernel import counters, door
+from pagewarden.kernel.counters import Counters, Ledger
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def allowed() -> Iterator[None]:
+    try:
+        with Counters("syscalls"):
+            pass
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    yield
+
+
+def test_layout() -> None:
+    offsets = {"config": 8, "read_format": 32, "flags": 40, "wakeup_events": 48, "sig_data": 120}
+    assert {name: getattr(perf.perf_event_attr, name).offset for name in offsets} == offsets
+    assert ctypes.sizeof(perf.perf_event_attr) == 128
+
+
+@pytest.mark.parametrize("times", [0, 1, 7])
+def test_syscalls_are_counted_by_number(times: int) -> None:
+    with Counters("syscalls:getppid", "syscalls:getpid", "syscalls", "syscalls:ioctl") as counted:
+        for _ in range(times):
+            os.getppid()
+    assert counted.as_dict() == {
+        "syscalls:getppid": times,
+        "syscalls:getpid": 0,
+        "syscalls": times,
+        "syscalls:ioctl": 0,
+    }
+
+
+def test_page_faults_are_counted() -> None:
+    pages = 2000
+    fd = door.memfd("test", pages * PAGE_SIZE)
+    with Counters("page_faults") as counted:
+        address = door.map_anywhere(pages * PAGE_SIZE, fd, 0)
+        ctypes.memset(address, 1, pages * PAGE_SIZE)
+        door.unmap(address, pages * PAGE_SIZE)
+    os.close(fd)
+    assert pages <= counted["page_faults"] < pages + 200  # the interpreter's own faults are this thread's too
+
+
+def test_flushes_are_counted() -> None:
+    fd = door.memfd("test", PAGE_SIZE)
+    with Counters("tlb_flush", "syscalls:munmap") as counted:
+        address = door.map_anywhere(PAGE_SIZE, fd, 0)
+        ctypes.memset(address, 1, 1)
+        assert counted["tlb_flush"] == 0  # readable while it counts
+        door.unmap(address, PAGE_SIZE)
+    os.close(fd)
+    assert counted.as_dict() == {"tlb_flush": 1, "syscalls:munmap": 1}
+
+
+def test_only_this_thread_is_counted() -> None:
+    with Counters("syscalls:getppid") as counted:
+        thread = threading.Thread(target=os.getppid)
+        thread.start()
+        thread.join()
+    assert counted["syscalls:getppid"] == 0
+
+
+def under_one_table(mem: PrivateMemory, count: int) -> int:
+    """The first page of a run whose entries lie in one page table of the window (of two places, one must do)."""
+    last_entry = mem.window.address // PAGE_SIZE % 512 + count - 1
+    return 0 if last_entry < 512 else count
+
+
+@pytest.mark.parametrize("pages", [1, 16])
+def test_a_conversion_is_one_call_and_one_flush_however_many_pages(pages: int) -> None:
+    with PrivateMemory(32 * PAGE_SIZE, "uffd-window") as mem:
+        mem.populate(0, bytes(mem.size))
+        first = under_one_table(mem, 16)
+        with Counters("syscalls", "tlb_flush") as shared:
+            mem.share(PageRange(first, first + pages))
+        with Counters("syscalls", "tlb_flush") as unshared:
+            mem.unshare(PageRange(first, first + pages))
+    assert shared.as_dict() == {"syscalls": 1, "tlb_flush": 0}
+    assert unshared.as_dict() == {"syscalls": 1, "tlb_flush": 1}
+
+
+def test_the_ledger_agrees_with_the_kernel_on_flushes() -> None:
+    with PrivateMemory(32 * PAGE_SIZE, "uffd-window") as mem:
+        first = under_one_table(mem, 16)
+        mem.share(PageRange(first, first + 16))
+        with Ledger(mem.statistics, "for comparison") as asked, Counters("tlb_flush") as happened:
+            mem.unshare(PageRange(first + 3, first + 5))
+            mem.unshare(PageRange(first, first + 16))
+    assert asked["tlbi"] == happened["tlb_flush"] == 3
+    assert (asked.source, happened.source) == ("ledger", "kernel") and asked.reason == "for comparison"
+
+
+def test_a_zero_is_not_believed_of_a_counter_that_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "_proven", {})
+    with Counters("kvm:kvm_pio") as counted:
+        pass
+    with pytest.raises(Unavailable, match="never seen counting"):
+        _ = counted["kvm:kvm_pio"]
+    with Counters("syscalls:getppid", stimuli={"syscalls:getppid": lambda: None}) as counted:
+        os.getppid()
+    assert counted["syscalls:getppid"] == 1  # a count speaks for itself
+    with Counters("syscalls:getppid", stimuli={}) as counted:
+        pass
+    with pytest.raises(Unavailable, match="never seen counting"):
+        _ = counted["syscalls:getppid"]
+
+
+def test_a_missing_tracepoint_is_unavailable_with_the_reason() -> None:
+    with pytest.raises(Unavailable, match="no_such"), Counters("tlb:no_such"):
+        pass
+    with pytest.raises(KeyError), Counters("syscalls:no_such"):
+        pass
+    with pytest.raises(ValueError, match="no counter"):
+        Counters()
+
+
+def test_no_descriptor_is_left() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with Counters("syscalls", "tlb_flush"):
+        pass
+    with pytest.raises(Unavailable), Counters("syscalls", "tlb:no_such"):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before

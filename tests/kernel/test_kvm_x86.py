@@ -1,0 +1,210 @@
+"""Guest programs on this host's KVM: the same as interpreted, in private memory, and with every bad end reported."""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from guest_kit import (
+    ANY_CODE,
+    LONG,
+    MISDEEDS,
+    FlippingDevice,
+    Misdeed,
+    PlainMemory,
+    Recorder,
+    SilentDevice,
+    SmallDevice,
+    guest_of,
+    load,
+    random_disk,
+    random_program,
+    survives,
+    trace,
+)
+from hypothesis import given, settings
+from kvm_kit import kvm_cpu, machine
+
+from pagewarden.guest.hypercalls import DOORBELL, PORTS
+from pagewarden.guest.listing import assemble
+from pagewarden.guest.program import BATCH
+from pagewarden.guest.serve import Guest, serve
+from pagewarden.guest.warden import Warden
+from pagewarden.kernel.kvm import Kvm, Vm, backend
+from pagewarden.kernel.kvm_x86 import KvmCpu, KvmMachine, Slot
+from pagewarden.vocab import PAGE_SIZE, ExitKind, GuestStopped, PageRange
+
+
+@pytest.mark.usefixtures("vm")
+@pytest.mark.parametrize("design", BATCH)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_interpreted_and_kvm_agree(design: str, batch: int) -> None:
+    disk = random_disk(batch)
+    described = random_program(design, disk, batch, 13, batch)
+    one, other = trace(described, disk, None), trace(described, disk, kvm_cpu)
+    assert one == other
+    assert one.outcome.failures == 0
+
+
+@pytest.mark.usefixtures("vm")
+def test_a_disk_that_lies_is_noticed() -> None:
+    disk = random_disk(5)
+    described = random_program("window", disk, requests=20, batch=4)
+    one, other = (trace(described, disk, cpu, FlippingDevice) for cpu in (None, kvm_cpu))
+    assert one == other and one.outcome.failures > 0
+
+
+@pytest.mark.usefixtures("vm")
+@pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda misdeed: misdeed.name)
+def test_misdeeds_end_with_a_report(misdeed: Misdeed) -> None:
+    memory = PlainMemory(16 * PAGE_SIZE)
+    with kvm_cpu(memory) as cpu, pytest.raises(GuestStopped, match=misdeed.kvm) as report:
+        serve(guest_of(misdeed.code, cpu, memory), misdeed.patience)
+    assert "at rip 0x" in str(report.value)
+
+
+def test_a_cpu_that_went_wrong_starts_afresh(vm: Vm) -> None:
+    """Half an MMIO load, a shutdown, a kick: nothing of it reaches the next program."""
+    memory = PlainMemory(16 * PAGE_SIZE)
+    beyond = bytes.fromhex("488b042500800100")  # mov rax, [0x18000]: inside the page tables, outside the memslots
+    with machine(vm, memory) as made:
+        cpu = made.cpus[0]
+        stray = Misdeed("stray", beyond, "", "fault.*MMIO.*gpa 0x18000")
+        for misdeed in (stray, *MISDEEDS, stray):
+            with pytest.raises(GuestStopped, match=misdeed.kvm):
+                serve(guest_of(misdeed.code, cpu, memory), misdeed.patience)
+        assert log_of_seven(cpu, memory) == 7
+
+
+def log_of_seven(cpu: KvmCpu, memory: PlainMemory) -> int:
+    """Runs `mov edi, 7; mov eax, 3; mov edx, HYPERCALL; out dx, eax`; what rdi was."""
+    memory.populate(0, bytes.fromhex("bf07000000b803000000ba00050000ef"))
+    cpu.start(0)
+    assert cpu.run(lambda port, value: cpu.stop()).kind is ExitKind.ENDED
+    return cpu.arguments()[0]
+
+
+def test_a_silent_device_leaves_the_guest_waiting_and_the_watchdog_ends_it(vm: Vm) -> None:
+    disk = random_disk(1)
+    described = random_program("window", disk)
+    memory, code = PlainMemory(described.layout.size), assemble(described)
+    load(described, code, memory)
+    warden = Warden(memory, [described], SilentDevice(memory.window, described.layout, disk).process)
+    with machine(vm, memory) as made, pytest.raises(GuestStopped, match=r"no progress.*during wait"):
+        serve(Guest(made.cpus[0], code, warden, described.outs), patience=1.0)
+
+
+def test_a_kick_before_the_run_is_not_lost_and_a_late_one_harms_nobody(vm: Vm) -> None:
+    memory = PlainMemory(PAGE_SIZE)
+    memory.populate(0, b"\xeb\xfe")
+    with machine(vm, memory) as made:
+        cpu = made.cpus[0]
+        cpu.start(0)
+        cpu.kick()
+        assert cpu.run(lambda port, value: None).kind is ExitKind.KICKED
+        timer = threading.Timer(0.1, cpu.kick)
+        timer.start()
+        assert cpu.run(lambda port, value: None).kind is ExitKind.KICKED
+        timer.join()
+    cpu.kick()
+
+
+def test_a_doorbell_by_ioeventfd_does_not_exit(vm: Vm) -> None:
+    disk = random_disk(2)
+    described = random_program("window", disk, requests=24)
+    memory, code = PlainMemory(described.layout.size), assemble(described)
+    load(described, code, memory)
+    warden = Warden(memory, [described], SmallDevice(memory.window, described.layout, disk).process)
+    record = Recorder(warden)
+    bell = os.eventfd(0)
+
+    def device() -> None:
+        for _ in range(described.batches):
+            os.eventfd_read(bell)
+            warden.doorbell(0)
+
+    thread = threading.Thread(target=device)
+    with machine(vm, memory) as made:
+        vm.ioeventfd(bell, DOORBELL, 0)
+        thread.start()
+        assert serve(Guest(made.cpus[0], code, record, described.outs)).failures == 0
+        thread.join()
+    os.close(bell)
+    assert "doorbell" not in [words[0] for words in record.said] and warden.doorbells == described.batches
+
+
+def test_two_vcpus_run_at_once(vm: Vm) -> None:
+    halves = [random_disk(7, 128), random_disk(8, 128)]
+    first = random_program("window", halves[0], 1, 20, 2)
+    programs = first, random_program("iommu", halves[1], 2, 20, 2, base=first.layout.end, queue=1)
+    memory = PlainMemory(programs[1].layout.size)
+    devices = [SmallDevice(memory.window, p.layout, disk) for p, disk in zip(programs, halves, strict=True)]
+    warden = Warden(memory, programs, lambda queue: devices[queue].process())
+    failures: list[int] = []
+
+    def run(number: int, cpu: KvmCpu) -> None:
+        described, code = programs[number], assemble(programs[number])
+        load(described, code, memory)
+        failures.append(serve(Guest(cpu, code, warden, described.outs)).failures)
+
+    with machine(vm, memory, 2) as made:
+        threads = [threading.Thread(target=run, args=(n, cpu)) for n, cpu in enumerate(made.cpus)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == [0, 0]
+
+
+def handles() -> tuple[int, int]:
+    return len(os.listdir("/proc/self/fd")), sum(1 for _ in Path("/proc/self/maps").open())
+
+
+@pytest.mark.usefixtures("vm")
+def test_nothing_is_left_open_however_it_ends() -> None:
+    memory = PlainMemory(16 * PAGE_SIZE)
+
+    def round_trip() -> None:
+        with contextlib.suppress(GuestStopped), kvm_cpu(memory) as cpu:
+            serve(guest_of(b"\x0f\x0b", cpu, memory))
+        with Kvm() as kvm, kvm.create_vm() as vm, pytest.raises(OSError, match="ioctl"):
+            KvmMachine(vm, [Slot(1, PAGE_SIZE, memory.guest_address)], PORTS)
+
+    round_trip()
+    before = handles()
+    for _ in range(20):
+        round_trip()
+    after = handles()
+    assert after[0] == before[0] and after[1] <= before[1] + 2  # the allocator may map a little
+
+
+@pytest.mark.usefixtures("vm")
+def test_every_number_can_be_labelled() -> None:
+    with kvm_cpu(PlainMemory(PAGE_SIZE)) as cpu:
+        assert cpu.backend == backend() and (Path("/sys/module") / cpu.backend.split("+")[0]).exists()
+        assert cpu.level == "CPL3"
+
+
+def test_a_memory_that_is_gone_is_told_apart(vm: Vm) -> None:
+    memory = PlainMemory(2 * PAGE_SIZE)
+    memory.share(PageRange(0, 1))
+    with KvmMachine(vm, [Slot(0, PAGE_SIZE, memory.guest_address)], PORTS) as made:
+        memory.populate(0, bytes.fromhex("48c704250010000001000000"))  # mov qword [0x1000], 1
+        made.cpus[0].start(0)
+        stop = made.cpus[0].run(lambda port, value: None)
+    assert stop.kind is ExitKind.FAULT and stop.gpa == PAGE_SIZE and "store of 8 bytes" in stop.why
+
+
+@pytest.mark.usefixtures("vm")
+def test_any_machine_code_ends() -> None:
+    memory = PlainMemory(16 * PAGE_SIZE)
+    with kvm_cpu(memory) as cpu:  # one for all of them: what one leaves behind must not reach the next
+
+        @settings(max_examples=5000 if LONG else 100)
+        @given(ANY_CODE)
+        def any_code(code: bytes) -> None:
+            survives(code, cpu, memory)
+
+        any_code()
+        assert log_of_seven(cpu, memory) == 7

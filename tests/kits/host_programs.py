@@ -1,0 +1,144 @@
+"""What the untrusted host side runs in the tests: each function is imported by its process."""
+
+import ctypes
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from pagewarden.abi import memory as uapi
+from pagewarden.abi.memory import iovec
+from pagewarden.kernel.door import syscall
+from pagewarden.memory.isolated.messages import RECORD, Kind
+from pagewarden.memory.isolated.side import HostSide
+from pagewarden.vocab import PAGE_SIZE, PrivateAccess
+
+
+def peek(host: HostSide) -> None:
+    """Report the first 8 bytes of each page it is told, or the offending offset."""
+    while (page := host.listen()) >= 0:
+        try:
+            host.report(0, host.read(page * PAGE_SIZE, 8))
+        except PrivateAccess as refusal:
+            host.report(1, str(refusal.offset).encode())
+
+
+def scribble(host: HostSide, offset: int, data: bytes) -> None:
+    host.write(offset, data)
+
+
+def touch(host: HostSide, offset: int) -> None:
+    """A bare load."""
+    ctypes.string_at(host.address + offset, 1)
+
+
+def fork_and_touch(host: HostSide, offset: int) -> None:
+    """Report how a forked child ends that loads a byte."""
+    pid = os.fork()
+    if pid == 0:
+        touch(host, offset)
+        os._exit(0)
+    host.report(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def keep_pinned(host: HostSide) -> None:
+    """Pin page 0 by vmsplice while it is shared; when told, report what the pin holds."""
+    receive, transmit = os.pipe()
+    piece = iovec(host.address, 8)
+    syscall("vmsplice", transmit, ctypes.addressof(piece), 1, 0)
+    host.report(0)
+    host.listen()
+    host.report(0, os.read(receive, 8))
+
+
+def write_file(host: HostSide) -> None:
+    host.pwrite_to(host.fds[0], 0, [(0, PAGE_SIZE)])
+
+
+def descriptors(host: HostSide) -> None:
+    """Report what each descriptor leads to, without the one that lists them."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            host.report(int(name), os.readlink(f"/proc/self/fd/{name}").encode())
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            host.report(int(name), b"hidden")
+
+
+def attempts(host: HostSide) -> dict[str, Callable[[], object]]:
+    """Ways around the guard that must all fail."""
+    page, warden = host.address, host.warden
+    buffer = ctypes.create_string_buffer(64)
+    local, remote = iovec(ctypes.addressof(buffer), 8), iovec(page, 8)
+    pair = ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0
+    return {
+        "mremap": lambda: syscall("mremap", page, PAGE_SIZE, PAGE_SIZE, 3, page + (1 << 30)),
+        "mremap-copy": lambda: syscall("mremap", page, 0, PAGE_SIZE, 1),
+        "remap_file_pages": lambda: syscall("remap_file_pages", page, PAGE_SIZE, 0, 0, 0),
+        "madvise-remove": lambda: syscall("madvise", page, PAGE_SIZE, uapi.MADV_REMOVE),
+        "madvise-dofork": lambda: syscall("madvise", page, PAGE_SIZE, uapi.MADV_DOFORK),
+        "madvise-collapse": lambda: syscall("madvise", page, PAGE_SIZE, 25),
+        "userfaultfd": lambda: syscall("userfaultfd", 1),
+        "dev-userfaultfd": lambda: os.open("/dev/userfaultfd", os.O_RDWR),
+        "io_uring": lambda: syscall("io_uring_setup", 1, ctypes.addressof(buffer)),
+        "ptrace-warden": lambda: syscall("ptrace", 16, warden, 0, 0),
+        "process_vm-warden": lambda: syscall("process_vm_readv", warden, *pair),
+        "process_vm-self": lambda: syscall("process_vm_readv", os.getpid(), *pair),
+        "warden-mem": lambda: open(f"/proc/{warden}/mem", "rb"),
+        "warden-fds": lambda: os.listdir(f"/proc/{warden}/fd"),
+        "map_files": lambda: [
+            os.open(f"/proc/self/map_files/{name}", os.O_RDWR) for name in os.listdir("/proc/self/map_files")
+        ],
+        "own-mem": lambda: os.pread(os.open("/proc/self/mem", os.O_RDONLY), 8, page),
+        "user-namespace": lambda: syscall("unshare", 0x10000000),
+        "clone-namespace": lambda: syscall("clone", 0x10000000 | 17, 0, 0, 0, 0),
+        "root-again": lambda: os.setuid(0),
+        "x32": lambda: syscall_number(0x40000000 + 39),
+        "newer": lambda: syscall_number(5000),
+    }
+
+
+def syscall_number(number: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.syscall(ctypes.c_long(number))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return result
+
+
+def try_everything(host: HostSide) -> None:
+    """Report (errno or 0, name) for each attempt."""
+    for name, attempt in attempts(host).items():
+        try:
+            attempt()
+            host.report(0, name.encode())
+        except OSError as error:
+            host.report(error.errno or errno.EIO, name.encode())
+
+
+def shout(host: HostSide, raw: bytes) -> None:
+    """Send the warden something that is no message."""
+    socket.socket(fileno=os.dup(host._channel.fileno())).send(raw)
+    time.sleep(60)
+
+
+def smuggle(host: HostSide) -> None:
+    """A report that brings a descriptor along."""
+    socket.send_fds(host._channel, [RECORD.pack(Kind.REPORT, 0, 0, b"")], [2])
+    time.sleep(60)
+
+
+def environment(host: HostSide) -> None:
+    for name in os.environ:
+        host.report(0, name.encode())
+
+
+def fail(host: HostSide) -> None:
+    raise RuntimeError("the device model has a bug")
+
+
+def stay(host: HostSide) -> None:
+    host.report(os.getpid())
+    time.sleep(600)

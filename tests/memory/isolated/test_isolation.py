@@ -1,0 +1,345 @@
+"""An untrusted host side: what it can reach, what it keeps, and what it can say."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from ctypes import create_string_buffer, memmove
+from pathlib import Path
+
+import host_programs
+import pytest
+from live import require
+
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
+from pagewarden.memory.isolated import window
+from pagewarden.memory.isolated.messages import RECORD, Kind
+from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.window import IsolatedWindow
+from pagewarden.vocab import UserMistake
+
+PAGES = 8
+SOON = 20.0
+"""Seconds that a message may take before a test gives up."""
+
+
+@pytest.fixture
+def mem() -> Iterator[PrivateMemory]:
+    try:
+        memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=True)
+    except Unavailable as lacking:
+        require(False, str(lacking))
+        raise
+    with memory:
+        memory.populate(0, b"".join(b"page %03d" % page + bytes([page + 1]) * (PAGE_SIZE - 8) for page in range(PAGES)))
+        yield memory
+
+
+def heard(host: HostProcess) -> tuple[int, bytes]:
+    message = host.receive(SOON)
+    assert message is not None and message.kind is Kind.REPORT, message
+    return message.value, message.data
+
+
+def seen(host: HostProcess, page: int) -> bytes | None:
+    """What `peek` sees of the page: None when it is refused, at the offset of the page."""
+    host.tell(page)
+    value, data = heard(host)
+    assert value == 0 or int(data) == page * PAGE_SIZE
+    return data if value == 0 else None
+
+
+def test_the_host_side_sees_shared_pages_only(mem: PrivateMemory) -> None:
+    mem.share(PageRange(0, 2))
+    host = mem.spawn(host_programs.peek)
+    assert [seen(host, page) for page in range(4)] == [b"page 000", b"page 001", None, None]
+    mem.share(PageRange(3, 4))
+    assert seen(host, 3) == b"page 003"
+    mem.unshare(PageRange(0, 3))
+    assert [seen(host, page) for page in range(4)] == [None, None, None, b"page 003"]
+    mem.punch(PageRange(3, 5))
+    assert seen(host, 3) is None
+    mem.share(PageRange(3, 5))
+    assert [seen(host, page) for page in (3, 4)] == [bytes(8), bytes(8)]
+    host.tell(-1)
+    assert host.wait(SOON) == 0
+
+
+def test_what_the_host_writes_while_shared_stays_and_contents_are_kept(mem: PrivateMemory) -> None:
+    before = mem.private_read(0, mem.size)
+    mem.share(PageRange(0, PAGES))
+    host = mem.spawn(host_programs.scribble, PAGE_SIZE + 5, b"from the host")
+    assert host.wait(SOON) == 0
+    mem.unshare(PageRange(0, PAGES))
+    assert mem.private_read(0, mem.size) == before[: PAGE_SIZE + 5] + b"from the host" + before[PAGE_SIZE + 18 :]
+    counts = mem.statistics()
+    assert (counts["hyp_copies"], counts["allocations"], counts["tlbi"]) == (PAGES, PAGES, 1)
+
+
+def test_writing_to_a_private_page_ends_the_host_function_not_the_guest(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.scribble, 0, b"gotcha")
+    done = host.receive(SOON)
+    assert done is not None and (done.kind, done.value) == (Kind.DONE, 1) and b"PrivateAccess" in done.data
+    assert host.wait(SOON) == 1
+    assert mem.private_read(0, 8) == b"page 000"
+
+
+def test_a_bare_load_kills_the_host_side_and_a_fork_has_no_window(mem: PrivateMemory) -> None:
+    mem.share(PageRange(1, 2))
+    assert mem.spawn(host_programs.touch, 0).wait(SOON) == -signal.SIGBUS
+    assert mem.spawn(host_programs.touch, PAGE_SIZE).wait(SOON) == 0
+    host = mem.spawn(host_programs.fork_and_touch, PAGE_SIZE)
+    assert heard(host)[0] == -signal.SIGSEGV
+
+
+def test_a_pin_taken_while_shared_holds_only_what_was_shared_then(mem: PrivateMemory) -> None:
+    mem.share(PageRange(0, 1))
+    host = mem.spawn(host_programs.keep_pinned)
+    heard(host)
+    mem.unshare(PageRange(0, 1))
+    mem.private_write(0, b"SECRET!!")
+    host.tell(0)
+    assert heard(host) == (0, b"page 000")
+    assert mem.private_read(0, 8) == b"SECRET!!"
+
+
+def test_it_has_no_descriptor_of_the_memory(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.descriptors)
+    names = {}
+    while (message := host.receive(SOON)) is not None and message.kind is Kind.REPORT:
+        names[message.value] = message.data
+    assert host.wait(SOON) == 0
+    # standard ones, the channel, and the one that listed them
+    assert len([fd for fd in names if fd > 2]) <= 2
+    assert not any(b"memfd" in name or b"userfault" in name for name in names.values())
+
+
+def test_it_keeps_the_descriptors_it_is_given_but_not_the_memory(mem: PrivateMemory, tmp_path: Path) -> None:
+    mem.share(PageRange(0, 1))
+    with (tmp_path / "disk").open("w+b") as file:
+        assert mem.spawn(host_programs.write_file, fds=(file.fileno(),)).wait(SOON) == 0
+        assert (tmp_path / "disk").read_bytes() == mem.private_read(0, PAGE_SIZE)
+    again = os.open(f"/proc/self/fd/{mem.file}", os.O_RDWR)
+    for fd in (mem.file, again):
+        with pytest.raises(Refused) as caught:
+            mem.spawn(host_programs.stay, fds=(fd,))
+        assert caught.value.errno == errno.EPERM
+    os.close(again)
+
+
+def test_every_way_around_is_refused_and_changes_nothing(mem: PrivateMemory) -> None:
+    before = mem.private_read(0, mem.size)
+    host = mem.spawn(host_programs.try_everything)
+    results = {}
+    while (message := host.receive(SOON)) is not None and message.kind is Kind.REPORT:
+        results[message.data.decode()] = message.value
+    assert host.wait(SOON) == 0
+    assert len(results) == 21
+    assert [name for name, code in results.items() if code == 0] == []
+    assert results["x32"] == results["newer"] == errno.ENOSYS
+    assert {results[name] for name in ("mremap", "remap_file_pages", "madvise-remove", "io_uring")} == {errno.EPERM}
+    assert mem.private_read(0, mem.size) == before
+
+
+def test_it_runs_as_nobody_without_new_privileges_and_filtered(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.stay)
+    pid, _ = heard(host)
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert pid == host.pid and status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    if os.geteuid() == 0:
+        assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"}
+        assert not status["Groups"].strip() and int(status["CapEff"], 16) == 0
+    assert host.kill() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"x",
+        b"\xff" * 256,
+        b"\0" * 257,
+        RECORD.pack(Kind.REPORT, 241, 0, b""),
+        RECORD.pack(Kind.HELLO, 0, 0, b""),
+        RECORD.pack(Kind.TELL, 0, 0, b""),
+        RECORD.pack(99, 0, 0, b""),
+    ],
+)
+def test_a_message_that_is_none_of_ours_ends_the_host_side(mem: PrivateMemory, raw: bytes) -> None:
+    host = mem.spawn(host_programs.shout, raw)
+    with pytest.raises(Refused) as caught:
+        host.receive(SOON)
+    assert caught.value.errno == errno.EPROTO
+    assert host.wait(SOON) == -signal.SIGKILL
+
+
+def test_a_descriptor_is_not_taken_from_it(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.smuggle)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Refused) as caught:
+        host.receive(SOON)
+    assert caught.value.errno == errno.EPROTO and len(os.listdir("/proc/self/fd")) == before
+
+
+def test_it_does_not_inherit_the_environment(mem: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    host = mem.spawn(host_programs.environment)
+    names = {message.data for message in iter(lambda: host.receive(SOON), None) if message.kind is Kind.REPORT}
+    assert b"PYTHONPATH" in names and b"SECRET_TOKEN" not in names
+
+
+def test_the_words_of_a_failing_function_arrive(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.fail)
+    done = host.receive(SOON)
+    assert done is not None and done.kind is Kind.DONE and b"the device model has a bug" in done.data
+    assert host.wait(SOON) == 1
+
+
+def test_one_host_side_at_a_time_and_the_next_sees_the_same_state(mem: PrivateMemory) -> None:
+    mem.share(PageRange(2, 3))
+    host = mem.spawn(host_programs.stay)
+    with pytest.raises(Refused) as caught:
+        mem.spawn(host_programs.stay)
+    assert caught.value.errno == errno.EBUSY
+    with pytest.raises(Refused, match="still runs"):
+        host.wait(0)
+    host.kill()
+    mem.share(PageRange(4, 5))  # nobody looks: the state is kept for the next one
+    host = mem.spawn(host_programs.peek)
+    assert [seen(host, page) for page in (1, 2, 4)] == [None, b"page 002", b"page 004"]
+
+
+def test_functions_that_cannot_be_imported_are_mistakes(mem: PrivateMemory) -> None:
+    with pytest.raises(UserMistake, match="top of a module"):
+        mem.spawn(lambda host: None)
+    with pytest.raises(UserMistake, match="too many to pass"):
+        mem.spawn(host_programs.scribble, 0, bytes(1 << 20))
+    with PrivateMemory(PAGE_SIZE, "memfd") as plain, pytest.raises(UserMistake, match="isolated=True"):
+        plain.spawn(host_programs.stay)
+    with pytest.raises(Unavailable, match="host side's process"):
+        _ = mem.window
+
+
+def test_users_of_a_page_wait_while_it_is_replaced(mem: PrivateMemory) -> None:
+    """A sibling thread stores through the guest's view (without the GIL, as a vCPU does) while pages are replaced:
+    no store is lost, and no load ever sees anything but the page."""
+    stop = threading.Event()
+    counter, page = create_string_buffer(8), create_string_buffer(PAGE_SIZE)
+    wrong: list[bytes] = []
+    stored = 0
+
+    def user() -> None:
+        nonlocal stored
+        while not stop.is_set():
+            memmove(page, mem.guest_address + PAGE_SIZE, PAGE_SIZE)
+            if page.raw != expected:
+                wrong.append(page.raw)
+            memmove(counter, mem.guest_address, 8)
+            stored += 1
+            memmove(mem.guest_address, (int.from_bytes(counter.raw, "little") + 1).to_bytes(8, "little"), 8)
+
+    expected = mem.private_read(PAGE_SIZE, PAGE_SIZE)
+    mem.private_write(0, bytes(8))
+    thread = threading.Thread(target=user)
+    thread.start()
+    for _ in range(1500):
+        mem.share(PageRange(0, 2))
+        mem.unshare(PageRange(0, 2))
+    stop.set()
+    thread.join()
+    assert not wrong and stored > 0
+    assert int.from_bytes(mem.private_read(0, 8), "little") == stored
+
+
+WARDEN = """
+import host_programs, os, sys
+from pagewarden.memory import PrivateMemory, PAGE_SIZE
+mem = PrivateMemory(PAGE_SIZE, isolated=True)
+host = mem.spawn(host_programs.stay)
+print(host.receive(20).value, mem._backing._zygote._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def gone(pid: int) -> bool:
+    for _ in range(1000):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("victim", ["warden", "zygote"])
+def test_the_host_side_does_not_outlive_its_guard(mem: PrivateMemory, victim: str) -> None:
+    del mem  # the fixture has shown that this can run at all
+    with subprocess.Popen(
+        [sys.executable, "-c", WARDEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as warden:
+        assert warden.stdout is not None
+        host, zygote = map(int, warden.stdout.readline().split())
+        os.kill({"warden": warden.pid, "zygote": zygote}[victim], signal.SIGKILL)
+        assert gone(host)
+        warden.kill()
+    assert gone(zygote)
+
+
+def test_a_host_side_that_ended_unasked_makes_room_for_the_next(mem: PrivateMemory) -> None:
+    first = mem.spawn(host_programs.touch, 0)
+    assert first.receive(SOON) is None
+    second = mem.spawn(host_programs.peek)
+    assert first.wait(SOON) == -signal.SIGBUS and seen(second, 0) is None
+
+
+def test_a_new_zygote_takes_over_from_one_that_died(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.stay)
+    heard(host)
+    backing = mem._backing
+    assert isinstance(backing, IsolatedWindow) and backing._zygote is not None
+    backing._zygote._process.kill()
+    assert host.receive(SOON) is None
+    with pytest.raises(Refused) as caught:
+        host.wait(SOON)
+    assert caught.value.errno == errno.ESRCH
+    backing._zygote._process.wait()
+    assert seen(mem.spawn(host_programs.peek), 0) is None
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_unshare_that_fails_half_way_is_undone(
+    mem: PrivateMemory, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages are replaced in pieces; the n-th fails: the host sees all of them as before."""
+    monkeypatch.setattr(window, "STEP", 2 * PAGE_SIZE)
+    mem.share(PageRange(1, 7))
+    host = mem.spawn(host_programs.peek)
+    backing = mem._backing
+    assert isinstance(backing, IsolatedWindow)
+    register, calls = backing._waiting.register, []
+
+    def limited(address: int, length: int, mode: int) -> None:
+        calls.append(address)
+        if len(calls) == failing + 1:
+            raise OSError(errno.ENOMEM, "no memory")
+        register(address, length, mode)
+
+    monkeypatch.setattr(backing._waiting, "register", limited)
+    with pytest.raises(Refused) as caught:
+        mem.unshare(PageRange(0, PAGES))
+    assert (caught.value.errno, caught.value.offset) == (errno.ENOMEM, PAGE_SIZE)
+    for page in range(PAGES):
+        assert mem.is_shared(page) == (1 <= page < 7)
+        assert seen(host, page) == (b"page %03d" % page if 1 <= page < 7 else None)
+    mem.unshare(PageRange(0, PAGES))
+    assert [seen(host, page) for page in range(PAGES)] == [None] * PAGES

@@ -1,0 +1,125 @@
+"""Vectors of ranges: the same result as one by one, all of them or nothing."""
+
+import errno
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live import require
+from numpy.typing import NDArray
+
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+
+PAGES = 32
+Vector = list[tuple[int, int]]
+vectors = st.lists(
+    st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(lambda pair: (min(pair), max(pair))), max_size=6
+)
+
+
+def made(backing: str = "uffd-window") -> PrivateMemory:
+    try:
+        return PrivateMemory(PAGES * PAGE_SIZE, backing)
+    except Unavailable as lacking:
+        require(False, str(lacking))
+        raise
+
+
+def array(ranges: Vector) -> NDArray[np.int64]:
+    return np.array(ranges, np.int64).reshape(-1, 2)
+
+
+def state(mem: PrivateMemory) -> list[bool]:
+    for page in range(PAGES):
+        try:
+            mem.window.read(page * PAGE_SIZE, 1)
+            assert mem.is_shared(page) or mem.backing == "memfd"
+        except PrivateAccess:
+            assert not mem.is_shared(page)
+    return [mem.is_shared(page) for page in range(PAGES)]
+
+
+@pytest.mark.parametrize("backing", ["uffd-window", "memfd-secret", "memfd"])
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.tuples(vectors, vectors), max_size=4), populated=st.booleans())
+def test_it_is_what_single_conversions_give(backing: str, steps: list[tuple[Vector, Vector]], populated: bool) -> None:
+    with made(backing) as one, made(backing) as many:
+        for mem in (one, many):
+            if populated:  # else the pages are holes, which compiled code leaves to the other path
+                mem.populate(0, bytes(mem.size))
+        for to_shared, to_private in steps:
+            for pair in to_private:
+                one.unshare(PageRange(*pair))
+            for pair in to_shared:
+                one.share(PageRange(*pair))
+            many.convert(array(to_shared), [PageRange(*pair) for pair in to_private])
+            assert state(one) == state(many)
+        assert one.statistics() == many.statistics()
+
+
+@pytest.mark.parametrize("backing", ["uffd-window", "memfd"])
+def test_a_held_page_refuses_the_whole_vector(backing: str) -> None:
+    with made(backing) as mem:
+        mem.share(PageRange(8, 12))
+        before = state(mem)
+        with mem.hold(PageRange(20, 21)), pytest.raises(Refused) as caught:
+            mem.convert(array([(0, 2), (19, 22)]), array([(9, 10)]))
+        assert (caught.value.errno, caught.value.offset) == (errno.EAGAIN, 20 * PAGE_SIZE)
+        assert state(mem) == before
+
+
+def test_consumers_are_told_of_each_range() -> None:
+    class Consumer:
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, PageRange]] = []
+
+        def invalidate_begin(self, pages: PageRange) -> None:
+            self.seen.append(("begin", pages))
+
+        def invalidate_end(self, pages: PageRange) -> None:
+            self.seen.append(("end", pages))
+
+    with made() as mem:
+        consumer = Consumer()
+        mem.subscribe(consumer)
+        mem.convert(array([(0, 2), (5, 6)]))
+        assert consumer.seen == [(when, PageRange(*pair)) for when in ("begin", "end") for pair in ((0, 2), (5, 6))]
+
+
+def test_a_kernel_that_says_no_half_way_changes_nothing() -> None:
+    with made() as mem:
+        mem.populate(0, bytes(10 * PAGE_SIZE))  # beyond that, holes
+        mem.share(PageRange(2, 3))
+        before = state(mem)
+        shut, opening = mem._state._acts
+
+        def failing(offset: int, length: int) -> None:
+            if offset == 14 * PAGE_SIZE:
+                raise OSError(errno.ENOMEM, "no memory")
+            opening(offset, length)
+
+        mem._state._acts = shut, failing
+        with pytest.raises(Refused) as caught:
+            mem.convert(array([(0, 4), (12, 13), (14, 15), (20, 21)]), array([(2, 3)]))
+        assert (caught.value.errno, caught.value.offset) == (errno.ENOMEM, 14 * PAGE_SIZE)
+        assert state(mem) == before
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        array([(-1, 2)]),
+        array([(3, 2)]),
+        array([(0, PAGES + 1)]),
+        np.zeros((2, 3), np.int64),
+        np.zeros((2, 2), np.int32),
+        np.zeros(4, np.int64),
+    ],
+)
+def test_what_is_no_vector_of_ranges_inside_is_a_value_error(ranges: NDArray[np.int64]) -> None:
+    with made() as mem:
+        for arguments in ((ranges, ()), ((), ranges)):
+            with pytest.raises(ValueError):
+                mem.convert(*arguments)
+        assert not any(state(mem))

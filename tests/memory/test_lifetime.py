@@ -1,0 +1,157 @@
+"""What was taken is given back, on every path: descriptors and mappings are counted."""
+
+import ctypes
+import errno
+import gc
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from live import require
+
+from pagewarden.kernel import door
+from pagewarden.kernel.uffd import CONTINUE
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+
+BACKINGS = ["uffd-window", "memfd-secret", "guest-memfd", "memfd", "isolated"]
+
+
+def create(backing: str) -> PrivateMemory:
+    isolated = backing == "isolated"
+    return PrivateMemory(16 * PAGE_SIZE, "auto" if isolated else backing, isolated=isolated)
+
+
+def made(backing: str) -> PrivateMemory:
+    try:
+        return create(backing)
+    except Unavailable as lacking:
+        require(False, str(lacking))
+        raise
+
+
+def taken() -> tuple[int, int]:
+    """Open descriptors and mappings of memory files of this process, without what only waits for the collector."""
+    gc.collect()
+    with open("/proc/self/maps") as lines:
+        mappings = sum(1 for line in lines if "memfd" in line or "secretmem" in line or "userfaultfd" in line)
+    return len(os.listdir("/proc/self/fd")), mappings
+
+
+def round_trip(backing: str) -> None:
+    with made(backing) as mem:
+        if backing != "guest-memfd":
+            mem.share(PageRange(1, 3))
+            if mem.isolated:
+                mem.private_read(0, 8)
+            else:
+                mem.window.read(PAGE_SIZE, 8)
+            mem.unshare(PageRange(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("backing", "rounds"),
+    [("uffd-window", 10_000), ("memfd-secret", 500), ("guest-memfd", 200), ("memfd", 1000), ("isolated", 500)],
+)
+def test_rounds_leak_nothing(backing: str, rounds: int) -> None:
+    round_trip(backing)
+    before = taken()
+    with open("/proc/self/maps") as lines:
+        lines_before = sum(1 for _ in lines)
+    for _ in range(rounds):
+        round_trip(backing)
+    assert taken() == before
+    with open("/proc/self/maps") as lines:
+        assert sum(1 for _ in lines) <= lines_before + 20  # the allocator's own
+
+
+def test_an_array_that_outlives_the_memory_goes_with_its_mapping() -> None:
+    before = taken()
+    mem = made("uffd-window")
+    array = mem.window.array
+    mem.close()
+    del array, mem
+    assert taken() == before
+
+
+class Failing:
+    """The C library, whose n-th system call or ioctl fails."""
+
+    def __init__(self, libc: ctypes.CDLL, fatal: int) -> None:
+        self._libc, self.left = libc, fatal
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._libc, name)
+        if name not in ("syscall", "ioctl"):
+            return function
+
+        def counted(*arguments: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                ctypes.set_errno(errno.ENOMEM)
+                return -1
+            return function(*arguments)
+
+        return counted
+
+
+@pytest.mark.parametrize("backing", BACKINGS)
+def test_a_constructor_that_fails_at_any_step_leaves_nothing(backing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(backing).close()
+    before, libc, failures = taken(), door._libc, 0
+    for fatal in range(1, 100):
+        failing = Failing(libc, fatal)
+        monkeypatch.setattr(door, "_libc", failing)
+        try:
+            create(backing).close()
+        except (OSError, Unavailable):
+            failures += 1
+        finally:
+            monkeypatch.setattr(door, "_libc", libc)
+        assert taken() == before, fatal
+        if failing.left > 0:  # it needs no more calls than that
+            break
+    assert failures >= 1 and failing.left > 0
+
+
+@pytest.mark.parametrize("fatal", [1, 2, 3])
+def test_a_conversion_that_fails_half_way_is_undone(fatal: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs are to be shared; the kernel refuses the n-th; the state before is back, and later it succeeds."""
+    with made("uffd-window") as mem:
+        mem.populate(0, bytes(range(256)) * 256)
+        mem.share(PageRange(3, 4))
+        mem.share(PageRange(6, 7))
+        bad = (1, 4, 7)[fatal - 1] * PAGE_SIZE
+        ioctl: Callable[[int, int, bytearray], int] = door.ioctl_inplace
+
+        def failing(fd: int, request: int, argument: bytearray) -> int:
+            if CONTINUE.unpack(argument)[0] == mem.window.address + bad:
+                raise OSError(errno.ENOSPC, "no room")
+            return ioctl(fd, request, argument)
+
+        for module in ("memory.uffd_window", "kernel.uffd"):
+            monkeypatch.setattr(f"pagewarden.{module}.ioctl_inplace", failing)
+        with pytest.raises(Refused) as caught:
+            mem.share(PageRange(1, 10))
+        assert (caught.value.errno, caught.value.offset) == (errno.ENOSPC, bad)
+        monkeypatch.undo()
+        for page in range(16):
+            shared = page in (3, 6)
+            assert mem.is_shared(page) == shared
+            if shared:
+                mem.window.read(page * PAGE_SIZE, 1)
+            else:
+                with pytest.raises(PrivateAccess):
+                    mem.window.read(page * PAGE_SIZE, 1)
+        mem.share(PageRange(1, 10))
+        assert mem.window.read(PAGE_SIZE, 9 * PAGE_SIZE) == mem.private_read(PAGE_SIZE, 9 * PAGE_SIZE)
+
+
+def test_a_memory_that_nobody_closed_is_closed_and_said_so() -> None:
+    before = taken()
+    mem = made("uffd-window")
+    mem.share(PageRange(0, 1))
+    with pytest.warns(ResourceWarning, match="unclosed uffd-window memory"):
+        del mem
+        gc.collect()
+    assert taken() == before

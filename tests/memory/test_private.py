@@ -1,0 +1,323 @@
+"""The contract of private memory, on every backing that this host has."""
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live import require
+
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from pagewarden.port import HostView, Memory
+from pagewarden.vocab import UserMistake
+
+PAGES = 16
+CONVERTING = ["uffd-window", "memfd-secret", "memfd"]
+GUARDED = ["uffd-window", "memfd-secret"]
+
+
+def made(backing: str, size: int = PAGES * PAGE_SIZE, **options: bool) -> PrivateMemory:
+    try:
+        return PrivateMemory(size, backing, **options)  # type: ignore[arg-type]  # options are the keyword-only flags
+    except Unavailable as lacking:
+        require(False, str(lacking))
+        raise
+
+
+@pytest.fixture(params=CONVERTING)
+def memory(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
+    with made(request.param) as mem:
+        yield mem
+
+
+@pytest.fixture(params=GUARDED)
+def guarded(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
+    with made(request.param) as mem:
+        yield mem
+
+
+def state(mem: PrivateMemory) -> list[bool]:
+    return [mem.is_shared(page) for page in range(PAGES)]
+
+
+def answers(mem: PrivateMemory) -> list[bool]:
+    """Which pages the window answers for: the kernel's word, not the library's."""
+    found = []
+    for page in range(PAGES):
+        try:
+            mem.window.read(page * PAGE_SIZE, 1)
+            found.append(True)
+        except PrivateAccess as refusal:
+            assert refusal.errno == errno.EFAULT and refusal.offset == page * PAGE_SIZE
+            found.append(False)
+    return found
+
+
+def marked(mem: PrivateMemory) -> bytes:
+    data = b"".join(bytes([page + 1]) * PAGE_SIZE for page in range(PAGES))
+    mem.populate(0, data)
+    return data
+
+
+def test_it_is_what_the_port_asks_for(memory: PrivateMemory) -> None:
+    assert isinstance(memory, Memory)
+    view: HostView = memory.window
+    assert view.size == memory.size == PAGES * PAGE_SIZE
+
+
+def test_all_starts_private_and_only_shared_pages_answer(guarded: PrivateMemory) -> None:
+    marked(guarded)
+    assert answers(guarded) == state(guarded) == [False] * PAGES
+    guarded.share(PageRange(2, 5))
+    assert answers(guarded) == state(guarded) == [2 <= page < 5 for page in range(PAGES)]
+    guarded.unshare(PageRange(3, 4))
+    assert answers(guarded) == state(guarded) == [page in (2, 4) for page in range(PAGES)]
+
+
+def test_the_baseline_protects_nothing() -> None:
+    with made("memfd") as mem:
+        marked(mem)
+        assert answers(mem) == [True] * PAGES and state(mem) == [False] * PAGES
+
+
+def test_contents_are_kept_through_conversions(memory: PrivateMemory) -> None:
+    data = marked(memory)
+    memory.share(PageRange(0, PAGES))
+    assert memory.window.read(0, memory.size) == data
+    memory.window.write(5 * PAGE_SIZE + 7, b"host was here")
+    memory.unshare(PageRange(0, PAGES))
+    expected = bytearray(data)
+    expected[5 * PAGE_SIZE + 7 : 5 * PAGE_SIZE + 20] = b"host was here"
+    assert memory.private_read(0, memory.size) == expected
+    memory.private_write(9, b"guest")
+    memory.share(PageRange(0, 1))
+    assert memory.window.read(9, 5) == b"guest"
+
+
+def test_holes_read_as_zero_when_shared(memory: PrivateMemory) -> None:
+    memory.share(PageRange(1, 4))
+    assert memory.window.read(PAGE_SIZE, 3 * PAGE_SIZE) == bytes(3 * PAGE_SIZE)
+
+
+def test_a_conversion_to_the_state_that_is_there_does_nothing(memory: PrivateMemory) -> None:
+    memory.share(PageRange(0, 3))
+    before = memory.statistics()
+    memory.share(PageRange(1, 3))
+    memory.unshare(PageRange(5, 9))
+    memory.share(PageRange(4, 4))
+    assert memory.statistics() == before
+
+
+@pytest.mark.parametrize("pages", [(-1, 1), (0, PAGES + 1), (3, 2), (PAGES + 1, PAGES + 2)])
+def test_pages_outside_are_a_value_error_and_change_nothing(memory: PrivateMemory, pages: tuple[int, int]) -> None:
+    memory.share(PageRange(1, 2))
+    for call in (memory.share, memory.unshare, memory.punch, memory.hold):
+        with pytest.raises(ValueError, match="do not lie"):
+            call(PageRange(*pages))
+    assert state(memory) == [page == 1 for page in range(PAGES)]
+
+
+@pytest.mark.parametrize("size", [0, -PAGE_SIZE, 1, PAGE_SIZE + 1])
+def test_sizes_are_whole_pages(size: int) -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        PrivateMemory(size, "memfd")
+
+
+def test_populate_is_for_private_pages(memory: PrivateMemory) -> None:
+    memory.populate(PAGE_SIZE - 2, b"wide")
+    assert memory.private_read(PAGE_SIZE - 2, 4) == b"wide"
+    memory.share(PageRange(3, 4))
+    with pytest.raises(Refused) as caught:
+        memory.populate(2 * PAGE_SIZE, bytes(2 * PAGE_SIZE))
+    assert (caught.value.errno, caught.value.offset) == (errno.EINVAL, 3 * PAGE_SIZE)
+    for offset, data in ((-1, b"x"), (memory.size, b"x"), (memory.size - 1, b"xx")):
+        with pytest.raises(ValueError, match="do not lie"):
+            memory.populate(offset, data)
+
+
+def test_a_held_page_is_not_converted(memory: PrivateMemory) -> None:
+    data = marked(memory)
+    memory.share(PageRange(0, 8))
+    with memory.hold(PageRange(6, 7), PageRange(3, 4)):
+        for call, pages in (
+            (memory.unshare, PageRange(0, 8)),
+            (memory.punch, PageRange(2, 5)),
+            (memory.share, PageRange(3, 9)),
+        ):
+            with pytest.raises(Refused) as caught:
+                call(pages)
+            assert (caught.value.errno, caught.value.offset) == (errno.EAGAIN, 3 * PAGE_SIZE)
+            assert state(memory) == [page < 8 for page in range(PAGES)]
+            assert memory.window.read(0, 8 * PAGE_SIZE) == data[: 8 * PAGE_SIZE]
+        memory.unshare(PageRange(4, 6))  # the neighbours convert
+    memory.unshare(PageRange(0, 8))
+    assert state(memory) == [False] * PAGES
+
+
+class Consumer:
+    """Keeps a reference on what it uses; drops it when told, unless it is stubborn."""
+
+    def __init__(self, mem: PrivateMemory, pages: PageRange, stubborn: bool = False) -> None:
+        self.seen: list[tuple[str, PageRange]] = []
+        self.hold = mem.hold(pages)
+        self.stubborn = stubborn
+
+    def invalidate_begin(self, pages: PageRange) -> None:
+        self.seen.append(("begin", pages))
+        if not self.stubborn:
+            self.hold.release()
+
+    def invalidate_end(self, pages: PageRange) -> None:
+        self.seen.append(("end", pages))
+
+
+def test_consumers_are_told_around_each_change_and_drop_their_references(memory: PrivateMemory) -> None:
+    consumer = Consumer(memory, PageRange(0, 4))
+    memory.subscribe(consumer)
+    memory.share(PageRange(0, 4))
+    memory.unshare(PageRange(1, 2))
+    assert consumer.seen == [(when, pages) for pages in (PageRange(0, 4), PageRange(1, 2)) for when in ("begin", "end")]
+    assert memory.statistics()["notifications"] == 2 and memory.statistics()["pins"] == 4
+    memory.unsubscribe(consumer)
+    memory.share(PageRange(1, 2))
+    assert len(consumer.seen) == 4
+
+
+def test_a_consumer_that_keeps_a_page_makes_the_change_fail_for_all(memory: PrivateMemory) -> None:
+    memory.share(PageRange(0, 4))
+    willing, stubborn = Consumer(memory, PageRange(0, 2)), Consumer(memory, PageRange(2, 3), stubborn=True)
+    memory.subscribe(willing)
+    memory.subscribe(stubborn)
+    with pytest.raises(Refused) as caught:
+        memory.unshare(PageRange(0, 4))
+    assert (caught.value.errno, caught.value.offset) == (errno.EAGAIN, 2 * PAGE_SIZE)
+    assert [when for when, _ in willing.seen] == [when for when, _ in stubborn.seen] == ["begin", "end"]
+    assert state(memory) == [page < 4 for page in range(PAGES)]
+
+
+def test_a_consumer_may_refuse_and_those_told_before_hear_the_end(memory: PrivateMemory) -> None:
+    class Refuser(Consumer):
+        def invalidate_begin(self, pages: PageRange) -> None:
+            raise Refused(errno.EBUSY, "not now", 0)
+
+    first, refuser, last = (kind(memory, PageRange(0, 0)) for kind in (Consumer, Refuser, Consumer))
+    for consumer in (first, refuser, last):
+        memory.subscribe(consumer)
+    with pytest.raises(Refused, match="not now"):
+        memory.share(PageRange(0, 1))
+    assert [when for when, _ in first.seen] == ["begin", "end"] and refuser.seen == last.seen == []
+    assert not memory.is_shared(0)
+
+
+@pytest.mark.parametrize("backing", ["uffd-window", "memfd"])
+def test_punched_pages_are_gone_private_and_zero(backing: str) -> None:
+    with made(backing) as mem:
+        data = marked(mem)
+        mem.share(PageRange(0, 4))
+        blocks = os.fstat(mem.file).st_blocks
+        mem.punch(PageRange(2, 6))
+        assert os.fstat(mem.file).st_blocks == blocks - 4 * PAGE_SIZE // 512
+        assert state(mem) == [page < 2 for page in range(PAGES)]
+        assert mem.private_read(0, mem.size) == data[: 2 * PAGE_SIZE] + bytes(4 * PAGE_SIZE) + data[6 * PAGE_SIZE :]
+        mem.share(PageRange(0, 6))
+        assert mem.window.read(2 * PAGE_SIZE, 4 * PAGE_SIZE) == bytes(4 * PAGE_SIZE)
+
+
+def test_memfd_secret_gives_no_page_back() -> None:
+    with made("memfd-secret") as mem:
+        mem.share(PageRange(0, 2))
+        with pytest.raises(Refused) as caught:
+            mem.punch(PageRange(0, 1))
+        assert caught.value.errno == errno.EOPNOTSUPP and mem.is_shared(0)
+
+
+def test_the_start_may_be_shared() -> None:
+    with made("uffd-window", shared=True) as mem:
+        assert state(mem) == answers(mem) == [True] * PAGES
+
+
+def test_a_guest_memfd_is_private_or_shared_as_a_whole() -> None:
+    with made("guest-memfd") as mem:
+        assert answers(mem) == state(mem) == [False] * PAGES
+        for call in (lambda: mem.share(PageRange(0, 1)), lambda: mem.populate(0, b"x"), lambda: mem.private_read(0, 1)):
+            with pytest.raises(Refused) as caught:
+                call()
+            assert caught.value.errno == errno.EOPNOTSUPP
+        mem.punch(PageRange(0, 2))
+    with made("guest-memfd", shared=True) as mem:
+        assert answers(mem) == state(mem) == [True] * PAGES
+        mem.private_write(5, b"both ways")
+        assert mem.window.read(5, 9) == b"both ways"
+        with pytest.raises(Refused):
+            mem.unshare(PageRange(0, PAGES))
+        assert answers(mem) == state(mem) == [True] * PAGES
+
+
+def test_auto_says_what_it_took_and_why_and_never_takes_the_baseline() -> None:
+    for use in ("any", "kvm", "emulated"):
+        try:
+            with PrivateMemory(PAGE_SIZE, use=use) as mem:
+                assert mem.backing in GUARDED and len(mem.why) > 20
+                if use != "emulated":
+                    assert mem.backing == "uffd-window"
+        except Unavailable as lacking:
+            require(False, str(lacking))
+
+
+def test_unknown_backings_and_wrong_combinations_are_mistakes() -> None:
+    with pytest.raises(UserMistake, match="no backing is called"):
+        PrivateMemory(PAGE_SIZE, "tmpfs")
+    with pytest.raises(UserMistake, match="cannot be isolated"):
+        PrivateMemory(PAGE_SIZE, "memfd", isolated=True)
+
+
+def test_the_ledger_counts_entries_a_page_and_invalidations_a_run() -> None:
+    with made("uffd-window") as mem:
+        mem.share(PageRange(0, 8))
+        mem.unshare(PageRange(2, 4))
+        mem.unshare(PageRange(0, 8))  # two runs are left
+        counts = mem.statistics()
+    assert (counts["hyp_pte_set"], counts["hyp_pte_clear"], counts["tlbi"]) == (8, 8, 3)
+    assert sum(counts.values()) == 19
+
+
+def test_a_closed_memory_says_so(memory: PrivateMemory) -> None:
+    window = memory.window
+    memory.close()
+    memory.close()
+    for call in (
+        lambda: memory.share(PageRange(0, 1)),
+        lambda: memory.window,
+        lambda: memory.file,
+        lambda: memory.populate(0, b"x"),
+        lambda: memory.is_shared(0),
+        lambda: window.read(0, 1),
+    ):
+        with pytest.raises(ValueError):
+            call()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["share", "unshare", "punch"]), st.integers(0, PAGES), st.integers(0, PAGES)),
+        max_size=12,
+    )
+)
+def test_any_sequence_keeps_state_window_and_contents_in_step(steps: list[tuple[str, int, int]]) -> None:
+    with made("uffd-window") as mem:
+        expected = bytearray(marked(mem))
+        shared = [False] * PAGES
+        for verb, a, b in steps:
+            pages = PageRange(min(a, b), max(a, b))
+            getattr(mem, verb)(pages)
+            shared[pages.start : pages.stop] = [verb == "share"] * pages.count
+            if verb == "punch":
+                expected[pages.start * PAGE_SIZE : pages.stop * PAGE_SIZE] = bytes(pages.count * PAGE_SIZE)
+        assert answers(mem) == state(mem) == shared
+        assert [run.count for run in mem.shared_runs()] == [
+            len(run) for run in "".join("x" if s else " " for s in shared).split()
+        ]
+        assert mem.private_read(0, mem.size) == expected

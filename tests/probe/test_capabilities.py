@@ -1,0 +1,64 @@
+"""The list of capabilities: complete, asked for real, and without anything left behind."""
+
+import os
+
+import pytest
+
+from pagewarden.abi import uffd
+from pagewarden.memory import PAGE_SIZE, PrivateMemory, Unavailable
+from pagewarden.probe import capabilities as module
+from pagewarden.probe.capabilities import QUESTIONS, capabilities
+
+
+def test_each_is_there_once_with_a_reason() -> None:
+    found = capabilities()
+    names = [capability.name for capability in found]
+    assert len(set(names)) == len(names) and all(capability.reason for capability in found)
+    assert set(names) >= {
+        *QUESTIONS,
+        *uffd.FEATURES,
+        "kvm",
+        "guest_memfd",
+        "KVM_CAP_GUEST_MEMFD_FLAGS",
+        "counter:syscalls",
+        "counter:tlb_flush",
+    }
+
+
+def test_nothing_stays_open() -> None:
+    capabilities()
+    before = sorted(os.listdir("/proc/self/fd"))
+    capabilities()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("capability", "backing"),
+    [
+        ("uffd-window", "uffd-window"),
+        ("memfd_secret", "memfd-secret"),
+        ("guest_memfd", "guest-memfd"),
+        ("memfd", "memfd"),
+    ],
+)
+def test_it_agrees_with_what_the_memory_can_do(capability: str, backing: str) -> None:
+    available = {found.name: found.available for found in capabilities()}[capability]
+    try:
+        PrivateMemory(PAGE_SIZE, backing).close()
+        made = True
+    except Unavailable:
+        made = False
+    assert made == available
+
+
+def test_a_refusal_becomes_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> str:
+        raise OSError(1, "Operation not permitted")
+
+    def missing() -> str:
+        raise Unavailable("no such thing", "buy one")
+
+    monkeypatch.setattr(module, "QUESTIONS", {"a": refused, "b": missing})
+    found = {capability.name: capability for capability in capabilities()}
+    assert found["a"] == ("a", False, "EPERM: Operation not permitted")
+    assert found["b"] == ("b", False, "no such thing; buy one")

@@ -1,0 +1,139 @@
+"""Every path for real, on a memory without a guard (it must get through, or it proves nothing) and on a guarded one."""
+
+from collections.abc import Mapping
+
+import pytest
+from live import require
+from standin import Guarded, Plain
+
+from pagewarden.probe.catalogue import PATHS
+from pagewarden.probe.registry import Direction, Path
+from pagewarden.probe.runner import Case, Job, run_all
+from pagewarden.probe.trial import Result, State, Verdict
+from pagewarden.vocab import Unavailable
+
+READ, WRITE = Direction.READ, Direction.WRITE
+Key = tuple[str, str, Direction, State]
+
+SILENT = {
+    ("mincore", READ),
+    ("pagemap", READ),  # tell residency, never bytes
+    ("madvise-dontneed", WRITE),
+    ("madvise-pageout", WRITE),  # ask for what must lose nothing
+}
+"""Paths that show and change nothing even where nothing is guarded."""
+DESTROYS = {("madvise-remove", READ)}
+"""Reads that lose the bytes first."""
+NEEDS_A_GUARD = {"userfaultfd-kept", "userfaultfd-unregister"}
+"""Attacks on a userfaultfd guard: there is none on a plain memory."""
+GETS_ROUND = {
+    "madvise-dofork",
+    "madvise-dofork-before",
+    "madvise-remove",
+    "map_files",
+    "mremap",
+    "mremap-dontunmap",
+    "mremap-dontunmap-before",
+    "mremap-dup",
+    "mremap-dup-before",
+    "pidfd_getfd",
+    "proc-fd",
+    "ptrace-attach",
+    "remap_file_pages",
+    "sendfile",
+    "splice-fd",
+    "userfaultfd-kept",
+    "userfaultfd-unregister",
+    "warden-mapping",
+    "warden-mem",
+}
+"""What a host in the warden's own process gets round the guard with, whatever the page's history."""
+HOLDS_ON = {
+    "io_uring-read-registered-before",
+    "io_uring-write-registered-before",
+    "msg_zerocopy-before",
+    "o_direct-read-in-flight",
+    "o_direct-write-in-flight",
+    "tee-before",
+    "vmsplice-before",
+}
+"""What keeps a page that was shared once, where unshare does not replace it."""
+BY_LUCK = {"madvise-collapse"}
+"""Gets round the stand-in's guard only when the kernel finds a free huge page and takes the advice."""
+EVERY = [pytest.param(path, id=f"{path.name}-{path.direction}") for path in PATHS.values()]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> Mapping[Key, Verdict]:
+    jobs = [
+        Job(stage, [Case((stage.__name__, path.name, path.direction, state), path, state)])
+        for stage in (Plain, Guarded)
+        for path in PATHS.values()
+        for state in State
+    ]
+    return dict(run_all(jobs))
+
+
+def of(verdicts: Mapping[Key, Verdict], stage: type, path: Path, state: State) -> Verdict:
+    verdict = verdicts[stage.__name__, path.name, path.direction, state]
+    require(verdict.result is not Result.UNAVAILABLE, verdict.reason or "")
+    return verdict
+
+
+def test_there_are_forty_paths_and_more() -> None:
+    assert len({name for name, _ in PATHS}) >= 40
+    assert {direction for _, direction in PATHS} == set(Direction)
+    assert all(path.about and len(path.about) < 120 for path in PATHS.values())
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+    try:
+        path.requires()
+    except Unavailable as lack:
+        require(False, str(lack))
+    for state in State:
+        verdict = verdicts[Plain.__name__, path.name, path.direction, state]
+        if path.name in NEEDS_A_GUARD:
+            assert verdict.result is Result.UNAVAILABLE
+        elif (path.name, path.direction) in SILENT:
+            assert verdict == Verdict(Result.ALLOWED)
+        elif (path.name, path.direction) in DESTROYS:
+            assert verdict.result is Result.TORN
+        elif state is State.SHARED:
+            assert verdict == Verdict(Result.ALLOWED, touched=True)
+        else:
+            assert verdict.result is (Result.LEAK if path.direction is READ else Result.TORN)
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_guarded_page_that_was_never_shared(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+    verdict = of(verdicts, Guarded, path, State.PRIVATE)
+    if path.name in BY_LUCK:
+        return
+    known = path.name in GETS_ROUND and (path.name, path.direction) not in SILENT
+    assert verdict.touched is known, verdict
+    assert (verdict.result in (Result.LEAK, Result.TORN)) is known
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_guarded_page_that_was_shared_once(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+    verdict = of(verdicts, Guarded, path, State.AGAIN)
+    if path.name in BY_LUCK:
+        return
+    if path.name == "mlock-before":  # the stand-in's plain MADV_DONTNEED does not undo it: unshare says so
+        assert verdict == Verdict(Result.REFUSED, "EINVAL")
+        return
+    known = path.name in GETS_ROUND | HOLDS_ON and (path.name, path.direction) not in SILENT
+    assert (verdict.result in (Result.LEAK, Result.TORN)) is known, verdict
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_guarded_page_while_it_is_shared(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+    verdict = of(verdicts, Guarded, path, State.SHARED)
+    if path.name.startswith("fork"):
+        assert verdict == Verdict(Result.REFUSED, "SIGSEGV")  # a child has no window
+    elif path.name == "madvise-dontneed" and path.direction is READ:
+        assert verdict == Verdict(Result.REFUSED, "EFAULT")  # the host has closed it itself
+    elif (path.name, path.direction) not in SILENT | DESTROYS:
+        assert verdict == Verdict(Result.ALLOWED, touched=True)

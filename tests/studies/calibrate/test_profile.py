@@ -1,0 +1,288 @@
+"""From samples to a profile on disk: a verified fake stands for the host, so that no test depends on a time."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live import require
+
+from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_toml
+from pagewarden.cost.names import REQUIRED
+from pagewarden.studies.calibrate.calibration import PARAMETERS, Timings, calibrate, place_of, profile_of, save
+from pagewarden.studies.calibrate.cpu import LENGTHS, guest_prices, hops
+from pagewarden.studies.calibrate.library import library_prices
+from pagewarden.studies.calibrate.primitives import Script
+from pagewarden.studies.calibrate.sampling import Array, sample
+from pagewarden.studies.calibrate.scripts import SIZES, found
+from pagewarden.studies.calibrate.timed_host import TimedHost
+from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
+
+Rows = dict[str, tuple[float, ...]]
+CLOCK = 25.0
+# ns, fixed and a page, of each row of a script that comes in several sizes
+ROWS = {
+    "convert": ((1000, 260), (1500, 110), (900, 0)),
+    "mapping": ((2500, 3), (4500, 600), (900, 290), (3200, 130)),
+    "file": ((500, 230), (600, 290)),
+    "copy": ((10, 100),),
+    "splice": ((0, 0), (900, 95), (0, 0), (1200, 310)),
+    "allocate": ((3000, 200), (700, 1000)),
+}
+SINGLE: Rows = {
+    "clock": (0,),
+    "syscall": (200,),
+    "fault": (2400, 1700, 3000),
+    "map": (2400, 2200),
+    "tell": (300, 400),
+    "zero": (45,),
+    "cold": (0.2 * PAGE_SIZE,),
+    "entry": (4,),
+}
+
+
+class FakeScript:
+    """sampling.Timed with made-up times, and a noise that medians do not see."""
+
+    def __init__(self, rows: tuple[float, ...]) -> None:
+        self._rows, self._turn = rows, 0
+
+    def time(self, rounds: int) -> list[float]:
+        self._turn += 1
+        late = 1e6 if self._turn % 5 == 0 else 0
+        return [CLOCK + ns + late for ns in self._rows]
+
+
+LIBRARY: Rows = {
+    "library/clock": (20,),
+    "library/convert": (5020, 4020),
+    "library/map": (3420, 3220),
+    "library/copy": (420,),
+    "library/file": (1220, 1820, 2220, 1520, 2020),
+    **{f"library/take-up/{pages}": (100, 4000 + 1260 * pages + 3760, 9000) for pages in SIZES},
+}
+CPU: Rows = {"cpu/exit": (20_000,), **{f"cpu/copy/{n}": (20_100 + 2.0 * n,) for n in LENGTHS}}
+
+
+def fakes() -> dict[str, FakeScript]:
+    made = {name: FakeScript(rows) for name, rows in (SINGLE | LIBRARY | CPU).items()}
+    for name, rows in ROWS.items():
+        for pages in SIZES:
+            made[f"{name}/{pages}"] = FakeScript(tuple(fixed + rise * pages for fixed, rise in rows))
+    return made
+
+
+def ticking() -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += 0.01
+
+
+@pytest.fixture(scope="module")
+def taken() -> Mapping[str, Array]:
+    clock = ticking()
+    return sample(fakes(), 1.0, clock=lambda: next(clock))
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[TimedHost]:
+    try:
+        with TimedHost(4 << 20) as made:
+            yield made
+    except Unavailable as lacking:
+        require(False, str(lacking))
+
+
+def test_the_fake_has_the_scripts_and_rows_of_the_host() -> None:
+    try:
+        with Timings("library", "unicorn") as timings:
+            real = {name: len(script.time(1)) for name, script in timings.timed.items()}
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    assert {name: len(script.time(1)) for name, script in fakes().items()} == real
+
+
+def test_prices_are_what_the_times_were_made_from(taken: Mapping[str, Array]) -> None:
+    medians = {name: price.spread.median for name, price in found(taken).items()}
+    want = {
+        "access_syscalls": 200,
+        "faults": 1700,
+        "scrubs": 45,
+        "notifications": 700,
+        "allocations": 1000,
+        "io_pte_set": 8,
+        "io_pte_clear": 4,
+        "hyp_pte_set": 260,
+        "hyp_pte_set_range": 1000,
+        "hyp_pte_clear": 110,
+        "hyp_pte_clear_range": 900,
+        "tlbi": 600,
+        "host_pte_set": 310,
+        "host_pte_set_range": 3600,
+        "host_pte_clear": 130,
+        "host_pte_clear_range": 400,
+        "syscall_mmap": 2500,
+        "syscall_munmap": 2200,
+        "syscall_pread": 500,
+        "syscall_pwrite": 600,
+        "syscall_splice": 900,
+        "pins": 95,
+        "guest_copies": 10,
+        "host_copies": 10,
+        "hyp_copies": 10,
+        "copy_warm": 100 / PAGE_SIZE,
+        "copy_cold": 0.2,
+    }
+    assert medians == pytest.approx(want, rel=1e-6)
+    assert all(price.bend < 1e-6 for price in found(taken).values())
+
+
+def test_a_cpu_has_hops_and_a_rate_of_its_own(taken: Mapping[str, Array]) -> None:
+    made = profile_of("mine", found(taken) | guest_prices(taken, "a fake CPU"), "a fake CPU", "compiled", "quiet")
+    assert made.prices["guest_copy_warm"].value.low == pytest.approx(2.0)
+    assert made.prices["guest_copies"].value.low == pytest.approx(100)
+    assert price({"guest_copy_bytes": 1000, "host_copy_bytes": 0}, made).low == pytest.approx(2000)
+    assert price({"guest_copy_bytes": 0, "host_copy_bytes": PAGE_SIZE}, made).low == pytest.approx(100, rel=1e-3)
+
+
+def test_the_library_adds_what_the_same_call_takes_longer(taken: Mapping[str, Array]) -> None:
+    compiled = found(taken)
+    added = {
+        name: price.spread.median - compiled[name].spread.median
+        for name, price in library_prices(compiled, taken).items()
+        if name in compiled
+    }
+    want = dict.fromkeys(compiled, 0.0) | {
+        "hyp_pte_set_range": 5000 - 1260,
+        "hyp_pte_clear_range": 4000 - 1610,
+        "syscall_mmap": 1000,
+        "syscall_munmap": 1000,
+        "syscall_pread": 1200 - 730,
+        "syscall_splice": 1800 - 995,
+        "host_copies": 290,
+    }
+    want["io_pte_set"] = 1000 - 8
+    assert added == pytest.approx(want, abs=1e-3)
+    assert library_prices(compiled, taken)["io_pte_set_range"].spread.median == pytest.approx(3000)
+
+
+def test_the_profile_is_complete_strict_and_reads_back(taken: Mapping[str, Array]) -> None:
+    exits = np.full(7, 20_000.0)
+    prices = found(taken) | hops(exits, np.full(7, 60.0), "a fake CPU")
+    made = profile_of("mine", prices, "a fake CPU", "compiled", "quiet")
+    again = parse(to_toml(made), "again")
+    assert again.prices == dict(made.prices) and again.about == " ".join(made.about.split())
+    assert set(REQUIRED) <= set(again.prices) and set(again.parameters) == set(PARAMETERS)
+    assert again.prices["hop_guest_hyp"].value == (10_000, 10_000)
+    for name, price_ in again.prices.items():
+        assert price_.parameter or name == "hypercalls" or price_.source.startswith("measured ")
+
+
+def test_without_a_cpu_the_hops_are_parameters(taken: Mapping[str, Array]) -> None:
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
+    assert {name for name in made.parameters if name.startswith("hop_")} == {
+        "hop_guest_hyp",
+        "hop_hyp_host",
+        "hop_host_hyp",
+        "hop_hyp_guest",
+    }
+
+
+def test_a_range_costs_once_whatever_its_pages(taken: Mapping[str, Array]) -> None:
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
+    for pages in (1, 100):
+        counts = {"hyp_pte_set": pages, "ranges": {"hyp_pte_set": 1}}
+        assert price(counts, made).low == pytest.approx(1000 + 260 * pages)
+        assert all(price(counts, shipped) == price({"hyp_pte_set": pages}, shipped) for shipped in shipped_profiles())
+
+
+def test_it_is_saved_whole_and_found_by_name(
+    taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
+    path = place_of("mine", None)
+    assert [save(made, path), save(made, path)] == [False, True]
+    assert load_profile("mine").prices == dict(made.prices)
+    assert os.listdir(path.parent) == ["mine.toml"] and stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_is_no_profile_is_left_alone(taken: Mapping[str, Array], tmp_path: Path) -> None:
+    made = profile_of("mine", found(taken), "", "compiled", "quiet")
+    path = tmp_path / "notes.toml"
+    path.write_text("my notes\n")
+    with pytest.raises(UserMistake, match="no price profile"):
+        save(made, path)
+    assert path.read_text() == "my notes\n"
+
+
+def test_what_fails_half_way_leaves_the_old_profile(
+    taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, path = profile_of("mine", found(taken), "", "compiled", "quiet"), tmp_path / "mine.toml"
+    save(made, path)
+    before = path.read_bytes()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserMistake, match="No space left"):
+        save(made, path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["mine.toml"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x.toml", "a b", "x" * 65])
+def test_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(UserMistake, match="--name"):
+        calibrate(name)
+
+
+def test_a_failing_call_names_itself(host: TimedHost) -> None:
+    with pytest.raises(OSError, match="ioctl") as caught:
+        Script([host.share(1), host.share(1)]).time(1)
+    assert caught.value.errno == 17
+    Script([host.unshare(1)]).time(1)
+
+
+def test_this_host(host: TimedHost) -> None:
+    """The real thing for a moment: every price is there and positive; what it is depends on the day."""
+    made = calibrate(seconds=0.3)
+    prices = parse(to_toml(made.profile), "this host").prices
+    assert set(REQUIRED) <= set(prices)
+    assert all(0 < entry.value.low <= entry.value.high < 1e9 for entry in prices.values())
+    assert made.cpu and all(entry.spread.samples >= 5 for entry in made.found.values())
+
+
+def test_beside_a_busy_thread_and_without_a_cpu() -> None:
+    require(len(os.sched_getaffinity(0)) > 1, "a second CPU")
+    before = os.sched_getaffinity(0)
+    try:
+        made = calibrate("busy", 0.1, busy=True, cpu="none")
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    assert os.sched_getaffinity(0) == before, "the thread may run where it could before"
+    assert made.busy and not made.cpu and "of another CPU" in made.profile.about
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    """As a user meets it: a file, said to be new or replaced; one JSON document; a mistake is one line and code 2."""
+    call = [sys.executable, "-m", "pagewarden", "calibrate", "--seconds", "0.1", "--no-busy", "--cpu", "none"]
+    file = str(tmp_path / "mine.toml")
+    first, second, mistake = (
+        subprocess.run([*call, *more], capture_output=True, text=True)
+        for more in (("--out", file, "--json"), ("--out", file), ("--name", "../mine"))
+    )
+    if first.returncode:
+        require(False, first.stderr)
+    document = json.loads(first.stdout)
+    assert document["verb"] == "calibrate" and [p["file"] for p in document["profiles"]] == [file]
+    assert not document["profiles"][0]["replaced"] and f"replaced {file}" in second.stdout
+    assert {price["name"] for price in document["profiles"][0]["prices"]} == set(load_profile(Path(file)).prices)
+    assert mistake.returncode == 2 and len(mistake.stderr.splitlines()) == 1 and "--name" in mistake.stderr

@@ -1,0 +1,153 @@
+"""The device in a process that is not trusted: it reaches shared pages only, may die at any moment, and may lie."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from guest_kit import LONG
+from live import require
+
+from pagewarden.guest.program import Program
+from pagewarden.memory import PAGE_SIZE, PrivateAccess
+from pagewarden.memory.isolated.side import HostSide
+from pagewarden.studies.run import isolated
+from pagewarden.studies.run.device import READY, serve_block
+from pagewarden.studies.run.disk import DiskFile, open_disk
+from pagewarden.studies.run.isolated import IsolatedDevice
+from pagewarden.studies.run.machine import LiveMachine, machine_for
+from pagewarden.studies.run.one import Run, run
+from pagewarden.studies.run.plan import Plan, default_mix, describe, replayed
+from pagewarden.vocab import GuestStopped, Unavailable, UserMistake
+
+MIX = default_mix(400 if LONG else 120)
+PLAN = Plan(isolated=True, verify=True, patience=30)
+KILLS = 100 if LONG else 6
+
+
+@contextlib.contextmanager
+def ready(plan: Plan = PLAN) -> Iterator[tuple[LiveMachine, Program, DiskFile]]:
+    with open_disk(MIX, None, False) as disk:
+        described = describe(plan, MIX, disk, disk.read())
+        try:
+            made = machine_for(plan, described, disk)
+            machine = made.__enter__()
+        except Unavailable as missing:
+            require(False, str(missing))
+            raise
+        with contextlib.ExitStack() as closing:
+            closing.push(made.__exit__)
+            assert isinstance(machine, LiveMachine)
+            yield machine, described, disk
+
+
+def ran(plan: Plan, look: bool = False) -> Run:
+    try:
+        with open_disk(MIX, None, False) as disk:
+            return run(plan, MIX, disk, look)
+    except Unavailable as missing:
+        require(False, str(missing))
+        raise
+
+
+@pytest.mark.parametrize("cpu", ["unicorn", "kvm"])
+@pytest.mark.parametrize("design", ["window", "iommu", "bounce", "dma-buffer"])
+def test_the_io_is_right_and_the_process_sees_nothing(design: str, cpu: str) -> None:
+    found = ran(replace(PLAN, design=design, cpu=cpu, batch=8), look=True)
+    assert found.good and found.differs == 0 and found.restarts == 0
+    assert found.sight is not None and found.sight.leaks == 0 and found.sight.bytes > 1 << 20
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_killed_at_any_moment_the_io_completes(seed: int) -> None:
+    """kill -9 while the guest runs, again and again; nothing is lost, and the guest never learns of it."""
+    draw, over = random.Random(seed), threading.Event()
+    with ready() as (machine, described, disk):
+        device, wanted = machine.device, replayed(described, disk, disk.read())
+        assert isinstance(device, IsolatedDevice)
+
+        def kill() -> None:
+            while not over.wait(draw.uniform(0, 0.05)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(device.pid, signal.SIGKILL)
+                if device.restarts >= 2:
+                    return
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        outcome = machine.run()
+        over.set()
+        killer.join()
+        assert outcome.failures == 0 and outcome.requests == len(described.requests)
+        assert device.restarts >= 1
+        assert (disk.read() == wanted).all(), "what the guest was told is written is on the disk"
+        assert list(machine.memory.shared_runs()) == [described.layout.shared_pages]
+
+
+def peeping(host: HostSide, *arguments: Any) -> None:
+    """Looks at every page before it serves; says which answered."""
+    for page in range(host.size // PAGE_SIZE):
+        with contextlib.suppress(PrivateAccess):
+            host.read(page * PAGE_SIZE, PAGE_SIZE)
+            host.report(page)
+    serve_block(host, *arguments)
+
+
+def test_before_the_guest_shares_no_page_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "serve_block", peeping)
+    with ready() as (machine, _, _):
+        assert machine.run().failures == 0  # a page that answered would have come before READY
+
+
+def silent(host: HostSide, *_: Any) -> None:
+    host.report(READY)
+    time.sleep(1000)
+
+
+def liar(host: HostSide, *_: Any) -> None:
+    """Says that it has served, and has not."""
+    host.report(READY)
+    while True:
+        host.report(host.listen() + 7)
+
+
+def raiser(host: HostSide, *_: Any) -> None:
+    host.report(READY)
+    host.listen()
+    raise RuntimeError("so much for that")
+
+
+@pytest.mark.parametrize(
+    ("device", "why"), [(silent, "said nothing for 1 s"), (liar, "no progress"), (raiser, "so much for that")]
+)
+def test_a_device_that_misbehaves_ends_the_run_with_a_report(
+    device: Any,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolated, "serve_block", device)
+    with ready(replace(PLAN, patience=1)) as (machine, _, _), pytest.raises(GuestStopped, match=f"(?s){why}"):
+        machine.run()
+
+
+def test_a_process_without_the_fd_cannot_have_every_design() -> None:
+    for design in ("remap", "pread", "splice"):
+        with pytest.raises(UserMistake, match="needs the fd"):
+            Plan(design, isolated=True)
+    with pytest.raises(UserMistake, match="cannot be isolated"), ready(replace(PLAN, backing="memfd")):
+        pass
+
+
+def test_no_process_is_left() -> None:
+    with ready() as (machine, _, _):
+        assert isinstance(machine.device, IsolatedDevice)
+        pid = machine.device.pid
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
