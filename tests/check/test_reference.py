@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from pagewarden.check.page.actors import guest_procedures
-from pagewarden.check.page.flow import TAKES, Exit, Flow, Node, flow
+from pagewarden.check.page.flow import TAKES, Flow, Leads, Node, flow
 from pagewarden.check.page.moves import FRAME_OPS, LAW, NEEDS_HOLD
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
@@ -24,7 +24,7 @@ Seat = tuple[str, Node, bool] | None
 class State:
     page: Page
     held: bool
-    kernel: Seat
+    procedure: Seat
     vcpus: tuple[Seat, ...]
 
 
@@ -36,7 +36,7 @@ class Reference:
         if not any(node.step.op is Op.UNSHARE_BEGIN for node in self.guest["write"].nodes()):
             del self.guest["unshare"]
         names = [name for each in setting.strangers for name in STRANGERS[each].procedures]
-        self.kernel = {name: flow(name, PROCEDURES[name](setting.policy)) for name in names}
+        self.procedure = {name: flow(name, PROCEDURES[name](setting.policy)) for name in names}
         self.ops = dict.fromkeys(op for each in setting.strangers for op in STRANGERS[each].ops)
         self.depths = {State(start(setting.policy), False, None, (None,) * setting.vcpus): 0}
         self.marks: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Reference:
                     queue.append(after)
 
     def follow(self, state: State) -> Iterator[tuple[State, list[str]]]:
-        dying = state.kernel is not None and state.kernel[0] == "teardown"
+        dying = state.procedure is not None and state.procedure[0] == "teardown"
         for slot, seat in enumerate(state.vcpus if not dying else ()):
             if seat is not None:
                 yield from self.advance(state, slot, seat)
@@ -64,10 +64,10 @@ class Reference:
                     yield self.moved(state, step, op), self.shown(state.page, op, step)
             for name in self.startable(state.page):
                 yield from self.begin(state, slot, self.guest[name])
-        if state.kernel is not None:
-            yield from self.advance(state, -1, state.kernel)
-        for name, procedure in self.kernel.items():
-            if state.kernel is None and (name != "teardown" or not any(state.vcpus)):
+        if state.procedure is not None:
+            yield from self.advance(state, -1, state.procedure)
+        for name, procedure in self.procedure.items():
+            if state.procedure is None and (name != "teardown" or not any(state.vcpus)):
                 yield from self.begin(state, -1, procedure)
         yield from self.single(state)
 
@@ -105,12 +105,12 @@ class Reference:
             ended = ["io-completes"] if exit.node is None and exit.ok and name in ("write", "read") else []
             yield self.moved(state, step, op, slot, self.seat(name, exit, adrift or missed)), shown + ended
 
-    def seat(self, name: str, exit: Exit, adrift: bool) -> Seat:
+    def seat(self, name: str, exit: Leads, adrift: bool) -> Seat:
         return None if exit.node is None else (name, exit.node, adrift and exit.node.holds)
 
     def moved(self, state: State, step: Step, op: Op, slot: int | None = None, seat: Seat = None) -> State:
         """The state after a step, with the seat of whoever took it. Fewer pins though nobody let go: another frame."""
-        seats = [*state.vcpus, state.kernel]
+        seats = [*state.vcpus, state.procedure]
         if slot is not None:
             seats[slot] = seat
         left = step.page.pins < state.page.pins and op is not Op.UNPIN

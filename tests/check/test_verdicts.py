@@ -127,4 +127,4 @@ def test_names() -> None:
     with pytest.raises(UserMistake, match="no property"):
         check(Setting(POLICIES["hybrid"]), names=("host-never-sleeps",))
     assert stranger_named("dma,strace") == ("strace", "dma") and stranger_named("all") == tuple(STRANGERS)
-    assert build(Setting(POLICIES["pkvm"], strangers=())).locals[0].moves.kernel.list == [None]
+    assert build(Setting(POLICIES["pkvm"], strangers=())).locals[0].moves.procedure.list == [None]

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from pagewarden.designs import DESIGNS, Copy, Do, Each, Hop, Options, Procedure, Steps, Take
-from pagewarden.guest.program import BATCH, Step
+from pagewarden.guest.program import BATCH, Act
 from pagewarden.law import POLICIES, Op
 
 WORDS = {
-    Step.SHARE: "hypercall",
-    Step.UNSHARE: "hypercall",
-    Step.MAP: "map",
-    Step.KICK: "kick",
-    Step.COPY_OUT: "copy",
-    Step.COPY_IN: "copy",
+    Act.SHARE: "hypercall",
+    Act.UNSHARE: "hypercall",
+    Act.MAP: "map",
+    Act.KICK: "kick",
+    Act.COPY_OUT: "copy",
+    Act.COPY_IN: "copy",
 }
 
 
@@ -49,7 +49,7 @@ def test_there_is_a_program_for_each_design() -> None:
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("name", BATCH)
 def test_a_program_follows_the_procedure(name: str, write: bool) -> None:
-    skipped = Step.COPY_IN if write else Step.COPY_OUT
+    skipped = Act.COPY_IN if write else Act.COPY_OUT
     made = [WORDS[step] for step in BATCH[name] if step in WORDS and step is not skipped]
     listed = procedure(name, write)
     assert made == list(by_the_procedure(listed.steps))

@@ -2,10 +2,9 @@
 
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
-from pagewarden.designs.steps import Copy, Give, Hop, Say, Step, Stop, Syscall, Take
+from pagewarden.designs.steps import WORLDS, said
 from pagewarden.law import Outcome, Page, reason
 
-WORLDS = {"guest": "guest", "hyp": "hypervisor", "host": "host"}
 MEANS = {
     Outcome.GUEST_FAULT: "the guest faults",
     Outcome.GUEST_KILLED: "the guest dies",
@@ -33,10 +32,10 @@ def listing(report: Report, verdict: Verdict) -> list[str]:
     """Lines of text; hops and remarks of the procedures between the steps that touch memory."""
     lines: list[str] = []
     for told in tell(report, verdict):
-        lines += [_aside(step, told) for step in told.lead]
+        lines += [_aside(told, said(step)) for step in told.lead]
         lines.append(f"  {_actor(told):<24} page {told.page}: {_action(told)}")
         lines.append(f"  {'':<24}   = {_effect(told)}")
-        lines += [_aside(step, told) for step in told.after]
+        lines += [_aside(told, said(step)) for step in told.after]
     if verdict.verdict == "fails" and lines:
         lines.append(f"  {'':<24} here it goes wrong: {verdict.name}")
         lines.append(f"  {'':<24} rule: {_rule(told)}")
@@ -47,7 +46,7 @@ def _actor(told: Told) -> str:
     if told.move.actor == "vcpu":
         world = "guest" if told.move.place is None else told.world
         return f"{WORLDS[world]}, vCPU {told.who}"
-    if told.move.actor == "kernel":
+    if told.move.actor == "procedure":
         return f"{WORLDS[told.world]}, stranger"
     return f"host, {told.move.name}"
 
@@ -82,19 +81,7 @@ def _rule(told: Told) -> str:
     return "" if told.move.op is None else reason(told.move.op)
 
 
-def _aside(step: Step, told: Told) -> str:
-    """What an actor's procedure says between two steps that touch memory; *** marks a transition between worlds."""
+def _aside(told: Told, text: str) -> str:
+    """What an actor's procedure says between two steps that touch memory."""
     who = "stranger" if told.who is None else f"vCPU {told.who}"
-    match step:
-        case Hop(edge, text):
-            left, right = (WORLDS[world] for world in edge.split(">"))
-            said = f"*** {left} -> {right}" + (f": {text}" if text else "")
-        case Syscall(name, text):
-            said = f"{name}()" + (f": {text}" if text else "")
-        case Copy(side, text):
-            said = f"{side}: {text or 'copies'}"
-        case Say(text) | Stop(text) | Take(text=text) | Give(text=text):
-            said = text
-        case _:
-            said = getattr(step, "text", "")
-    return f"  {who:<24} {said}"
+    return f"  {who:<24} {text}"

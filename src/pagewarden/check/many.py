@@ -59,7 +59,7 @@ def _cluster(address: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Line:
+class PolicyVerdicts:
     """What the matrix says of a policy. verdicts: by property, with the steps of the shortest way to a failure."""
 
     policy: str
@@ -69,16 +69,16 @@ class Line:
     exhausted: bool
 
 
-def matrix(setting: Setting, names: tuple[str, ...], pool: Workers) -> list[Line]:
+def matrix(setting: Setting, names: tuple[str, ...], pool: Workers) -> list[PolicyVerdicts]:
     """The setting under every policy, one page with all who act on it."""
     return pool.map(_line, [(replace(setting, policy=policy), names) for policy in POLICIES.values()])
 
 
-def _line(task: tuple[Setting, tuple[str, ...]]) -> Line:
+def _line(task: tuple[Setting, tuple[str, ...]]) -> PolicyVerdicts:
     setting, names = task
     report = check(setting, names, search="apart")
     verdicts = {
         verdict.name: (verdict.verdict, len(verdict.path) if verdict.verdict == "fails" else 0)
         for verdict in report.verdicts
     }
-    return Line(setting.policy.name, verdicts, report.states, report.seconds, report.exhausted)
+    return PolicyVerdicts(setting.policy.name, verdicts, report.states, report.seconds, report.exhausted)

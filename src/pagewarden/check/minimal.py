@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pagewarden.check.many import Workers
 from pagewarden.check.page.actors import guest_procedures
-from pagewarden.check.page.flow import Exit, flow
+from pagewarden.check.page.flow import Leads, flow
 from pagewarden.check.page.system import Setting
 from pagewarden.check.replay import replay
 from pagewarden.check.verdict import Report, Verdict, check
@@ -142,7 +142,7 @@ def works(policy: Policy, design: str) -> bool:
     return True
 
 
-def _undisturbed(policy: Policy, page: Page, exits: tuple[Exit, ...]) -> Page | None:
+def _undisturbed(policy: Policy, page: Page, exits: tuple[Leads, ...]) -> Page | None:
     """The page after a procedure, None if it fails. Of choices, the first: there is room in pools and rings."""
     while (node := exits[0].node) is not None:
         step = apply(policy, page, node.step.op)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from pagewarden.check.page.flow import Exit, Flow
+from pagewarden.check.page.flow import Flow, Leads
 from pagewarden.check.page.local import Local
-from pagewarden.check.page.moves import KERNEL, LAW, VCPU, Move
+from pagewarden.check.page.moves import LAW, PROCEDURE, VCPU, Move
 from pagewarden.check.page.system import Checked
 from pagewarden.check.search.explorer import Taken
-from pagewarden.designs.steps import Step as Listed
+from pagewarden.designs.steps import Line
 from pagewarden.law import Op, Outcome, Page, Step, apply
 from pagewarden.vocab import InternalError
 
@@ -25,8 +25,8 @@ class Told:
     world: str = "host"
     text: str = ""
     procedure: str = ""
-    lead: tuple[Listed, ...] = ()
-    after: tuple[Listed, ...] = ()
+    lead: tuple[Line, ...] = ()
+    after: tuple[Line, ...] = ()
 
 
 @dataclass
@@ -75,7 +75,7 @@ class _Replay:
         self.pages[taken.component] = step.page
         told = Told(taken.component, move, who, before, step)
         if move.place is not None:
-            seat = rows[1][KERNEL] if who is None else self.vcpus[who][1]
+            seat = rows[1][PROCEDURE] if who is None else self.vcpus[who][1]
             self.follow(told, -1 if who is None else who, seat)
         return told
 
@@ -104,7 +104,7 @@ class _Replay:
     def follow(self, told: Told, actor: int, seat: int) -> None:
         if told.move.at == 0:
             starts = self.checked.casts[self.kinds[told.page]]
-            every = starts.kernel if actor < 0 else starts.vcpu
+            every = starts.procedure if actor < 0 else starts.vcpu
             flows = [flow for start in every if told.move.place in start.first.places for flow in start.flows]
             self.runs[actor] = _Run(tuple(flows))
         run = self.runs[actor]
@@ -129,7 +129,7 @@ def _label(run: _Run) -> None:
     raise InternalError("no procedure takes the steps of the path")
 
 
-def _match(exits: tuple[Exit, ...], steps: list[Told], ended: bool) -> list[Exit] | None:
+def _match(exits: tuple[Leads, ...], steps: list[Told], ended: bool) -> list[Leads] | None:
     """Exits on the way through a procedure, one before each step, and the last one if it has ended."""
     if not steps:
         ends = [exit for exit in exits if exit.node is None]
@@ -147,7 +147,7 @@ def _match(exits: tuple[Exit, ...], steps: list[Told], ended: bool) -> list[Exit
     return None
 
 
-def _onward(told: Told, done: tuple[Exit, ...], refused: tuple[Exit, ...]) -> list[tuple[Exit, ...]]:
+def _onward(told: Told, done: tuple[Leads, ...], refused: tuple[Leads, ...]) -> list[tuple[Leads, ...]]:
     if told.step.outcome is Outcome.DONE or told.move.adrift:
         return [done]
     return [refused]

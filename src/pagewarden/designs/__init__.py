@@ -11,17 +11,18 @@ from pagewarden.designs.steps import (
     Each,
     Give,
     Hop,
+    Line,
     Options,
     Procedure,
     Say,
-    Step,
     Steps,
     Stop,
     Syscall,
     Take,
+    said,
 )  # fmt: skip
 
 __all__ = [
-    "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Do", "Each", "Give", "Hop", "Kind", "Options", "Procedure",
-    "Program", "Say", "Step", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named", "programs",
+    "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Do", "Each", "Give", "Hop", "Kind", "Line", "Options",
+    "Procedure", "Program", "Say", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named", "programs", "said",
 ]  # fmt: skip

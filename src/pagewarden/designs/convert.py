@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from pagewarden.designs.steps import Do, Each, Hop, Options, Say, Step, Steps, Stop, Syscall
+from pagewarden.designs.steps import Do, Each, Hop, Line, Options, Say, Steps, Stop, Syscall
 from pagewarden.law import Op, Policy
 
 RING = Say("writes a descriptor to the shared virtio ring")
 READ_RING = Say("reads the ring: mmapped shared memory")
 
 
-def doorbell(*between: Step) -> Steps:
+def doorbell(*between: Line) -> Steps:
     """The exit of the doorbell; the steps between happen in the hypervisor on the way."""
     return (Hop("guest>hyp", "rings the doorbell"), *between, Hop("hyp>host", "exit to the host"), READ_RING)
 
@@ -59,7 +59,7 @@ def _invalidation_over(policy: Policy) -> Steps:
     return (Do(Op.NOTIFY_END, "the invalidation is over"), *map_again(policy))
 
 
-def _with_views(policy: Policy, first: Do, *steps: Step) -> Steps:
+def _with_views(policy: Policy, first: Do, *steps: Line) -> Steps:
     """Where the guest's two views are separate entries, the old one goes first and the guest faults on the new one."""
     if not policy.has("two-flavours"):
         return (first, *steps)

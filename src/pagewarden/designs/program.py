@@ -6,7 +6,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.designs.steps import RESOURCES, Do, Each, Give, Procedure, Say, Step, Steps, Stop, Take
+from pagewarden.designs.steps import RESOURCES, Do, Each, Give, Line, Procedure, Say, Steps, Stop, Take
 
 
 class Kind(IntEnum):
@@ -27,20 +27,20 @@ class Program:
     """rows: int32[R, 4]: kind, argument, target, 1 if the operation is on the pool. steps[r]: the step of row r."""
 
     rows: NDArray[np.int32]
-    steps: list[Step]
+    steps: list[Line]
 
 
 def assemble(steps: Steps) -> Program:
     """Lay the steps out, with the branches of refusals behind the step that may be refused."""
     rows: list[list[int]] = []
-    origin: list[Step] = []
+    origin: list[Line] = []
 
-    def row(step: Step, kind: Kind, argument: int = 0, target: int = -1, pool: bool = False) -> int:
+    def row(step: Line, kind: Kind, argument: int = 0, target: int = -1, pool: bool = False) -> int:
         rows.append([kind, argument, target, pool])
         origin.append(step)
         return len(rows) - 1
 
-    def branch(step: Step, fork: int, then: Steps, otherwise: Steps) -> None:
+    def branch(step: Line, fork: int, then: Steps, otherwise: Steps) -> None:
         lay(then)
         over = row(step, Kind.JUMP)
         rows[fork][2] = len(rows)
@@ -72,7 +72,7 @@ def assemble(steps: Steps) -> Program:
     return Program(np.array(rows, np.int32).reshape(-1, 4), origin)
 
 
-def programs(procedures: list[Procedure]) -> tuple[NDArray[np.int32], NDArray[np.int64], list[Step]]:
+def programs(procedures: list[Procedure]) -> tuple[NDArray[np.int32], NDArray[np.int64], list[Line]]:
     """Several procedures in one array: rows, the first row of each, the step of each row."""
     parts = [assemble(procedure.steps) for procedure in procedures]
     starts = np.cumsum([0] + [len(part.rows) for part in parts[:-1]])

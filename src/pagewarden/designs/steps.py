@@ -6,7 +6,8 @@ from typing import TypeAlias
 from pagewarden.law import Op
 from pagewarden.vocab import EDGES
 
-WORLDS = ("guest", "hyp", "host")
+WORLDS = {"guest": "guest", "hyp": "hypervisor", "host": "host"}
+"""The worlds between which hops go, and their names in a listing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Do:
 
     op: Op
     text: str = ""
-    otherwise: "tuple[Step, ...] | None" = None
+    otherwise: "tuple[Line, ...] | None" = None
     pool: bool = False
 
 
@@ -62,7 +63,7 @@ class Do:
 class Each:
     """The steps once for each page instead of once for the range (no batching)."""
 
-    steps: "tuple[Step, ...]"
+    steps: "tuple[Line, ...]"
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Take:
     """Take an entry a page of a bounded resource (`pool`, `ring`), if there are that many."""
 
     resource: str
-    then: "tuple[Step, ...]"
-    otherwise: "tuple[Step, ...]"
+    then: "tuple[Line, ...]"
+    otherwise: "tuple[Line, ...]"
     text: str = ""
 
 
@@ -91,9 +92,31 @@ class Stop:
     ok: bool = False
 
 
-Step: TypeAlias = Hop | Syscall | Copy | Say | Do | Each | Take | Give | Stop
-Steps: TypeAlias = tuple[Step, ...]
+Line: TypeAlias = Hop | Syscall | Copy | Say | Do | Each | Take | Give | Stop
+Steps: TypeAlias = tuple[Line, ...]
 RESOURCES = ("pool", "ring")
+
+
+def said(line: Line) -> str:
+    """What a listing says of a line; *** marks a transition between worlds."""
+    match line:
+        case Hop(edge, text):
+            left, right = (WORLDS[world] for world in edge.split(">"))
+            return f"*** {left} -> {right}" + (f": {text}" if text else "")
+        case Syscall(name, text, access):
+            return f"{name}(){'' if access else ' [the I/O itself, not counted]'} {text}".rstrip()
+        case Copy(_, text):
+            return f"copy: {text}"
+        case Do(op, text):
+            return f"{op.key}: {text}"
+        case Take(resource, text=text):
+            return f"{resource}: {text}"
+        case Give(resource):
+            return f"{resource}: given back"
+        case Say(text) | Stop(text):
+            return text
+        case Each():
+            return "for each page:"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pagewarden.abi import virtio, virtio_blk
 from pagewarden.guest import layout as at
 from pagewarden.guest import pattern
 from pagewarden.guest.hypercalls import Number, Outcome
-from pagewarden.guest.program import EPILOGUE, IOPTE_VALID, PROLOGUE, Program, Step
+from pagewarden.guest.program import EPILOGUE, IOPTE_VALID, PROLOGUE, Act, Program
 from pagewarden.vocab import PAGE_SIZE, GuestStopped
 
 _UNUSED = 0xFF
@@ -55,7 +55,7 @@ class _Run:
             self.done += len(self.batch)
         self._make(EPILOGUE)
 
-    def _make(self, steps: tuple[Step, ...]) -> None:
+    def _make(self, steps: tuple[Act, ...]) -> None:
         for step in steps:
             _DO[step](self)
 
@@ -70,7 +70,7 @@ class _Run:
         return self.layout.data + request["page"] * PAGE_SIZE
 
     def device_buffer(self, request: dict[str, int]) -> int:
-        copies = Step.COPY_OUT in self.program.steps
+        copies = Act.COPY_OUT in self.program.steps
         return (self.layout.pool if copies else self.layout.data) + request["page"] * PAGE_SIZE
 
     def data_pages(self) -> tuple[int, int]:
@@ -193,19 +193,19 @@ def _finish(run: _Run) -> None:
     run.call(Number.DONE, run.done, run.failures, run.first_failure)
 
 
-_DO: dict[Step, Callable[[_Run], None]] = {
-    Step.CLEAR: _clear,
-    Step.EXPOSE: _expose,
-    Step.FILL: _fill,
-    Step.COPY_OUT: _copy_out,
-    Step.COPY_IN: _copy_in,
-    Step.SHARE: _share,
-    Step.UNSHARE: _unshare,
-    Step.MAP: _map,
-    Step.UNMAP: _unmap,
-    Step.POST: _post,
-    Step.KICK: _kick,
-    Step.WAIT: _wait,
-    Step.CHECK: _check,
-    Step.FINISH: _finish,
+_DO: dict[Act, Callable[[_Run], None]] = {
+    Act.CLEAR: _clear,
+    Act.EXPOSE: _expose,
+    Act.FILL: _fill,
+    Act.COPY_OUT: _copy_out,
+    Act.COPY_IN: _copy_in,
+    Act.SHARE: _share,
+    Act.UNSHARE: _unshare,
+    Act.MAP: _map,
+    Act.UNMAP: _unmap,
+    Act.POST: _post,
+    Act.KICK: _kick,
+    Act.WAIT: _wait,
+    Act.CHECK: _check,
+    Act.FINISH: _finish,
 }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pagewarden.guest.assembler import Mem
 from pagewarden.guest.emitter import Emitter
-from pagewarden.guest.program import EPILOGUE, PROLOGUE, REQUEST, Program, Step
+from pagewarden.guest.program import EPILOGUE, PROLOGUE, REQUEST, Act, Program
 from pagewarden.guest.steps_x86 import EMIT, give_up
 
 
@@ -56,7 +56,7 @@ def _next_batch(to: Emitter) -> None:
     to.op("CMOVA_R64_RM64", "RBP", "R12")
 
 
-def _steps(to: Emitter, steps: tuple[Step, ...]) -> None:
+def _steps(to: Emitter, steps: tuple[Act, ...]) -> None:
     for step in steps:
         to.asm.label(step.value)
         EMIT[step](to)

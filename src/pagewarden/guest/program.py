@@ -18,7 +18,7 @@ from pagewarden.guest.layout import Layout, place
 from pagewarden.vocab import PAGE_SIZE, UserMistake
 
 
-class Step(Enum):
+class Act(Enum):
     """A thing the guest does. Those marked `each` it does for each request of the batch, others once for all."""
 
     CLEAR = "clear"  # at the start: zero what will be shared
@@ -37,18 +37,18 @@ class Step(Enum):
     FINISH = "finish"  # at the end: report (hypercall)
 
 
-PROLOGUE = (Step.CLEAR, Step.EXPOSE)
-EPILOGUE = (Step.FINISH,)
-_COPYING = (Step.FILL, Step.COPY_OUT, Step.POST, Step.KICK, Step.WAIT, Step.COPY_IN, Step.CHECK)
-_SHARING = (Step.FILL, Step.SHARE, Step.POST, Step.KICK, Step.WAIT, Step.UNSHARE, Step.CHECK)
-BATCH: dict[str, tuple[Step, ...]] = {
+PROLOGUE = (Act.CLEAR, Act.EXPOSE)
+EPILOGUE = (Act.FINISH,)
+_COPYING = (Act.FILL, Act.COPY_OUT, Act.POST, Act.KICK, Act.WAIT, Act.COPY_IN, Act.CHECK)
+_SHARING = (Act.FILL, Act.SHARE, Act.POST, Act.KICK, Act.WAIT, Act.UNSHARE, Act.CHECK)
+BATCH: dict[str, tuple[Act, ...]] = {
     "dma-buffer": _COPYING,
     "bounce": _COPYING,
     "remap": _SHARING,
     "pread": _SHARING,
     "splice": _SHARING,
     "window": _SHARING,
-    "iommu": (Step.FILL, Step.MAP, Step.POST, Step.KICK, Step.WAIT, Step.UNMAP, Step.UNSHARE, Step.CHECK),
+    "iommu": (Act.FILL, Act.MAP, Act.POST, Act.KICK, Act.WAIT, Act.UNMAP, Act.UNSHARE, Act.CHECK),
 }
 """The guest half of each design, for one batch. `dma-buffer` and `bounce` are the same to the guest's CPU: in the one
 the copy is what its user space asked for, in the other it is extra."""
@@ -84,7 +84,7 @@ class Program:
     queue: int = 0  # number that the doorbell gets
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[Act, ...]:
         """What is done for each batch, in order."""
         return BATCH[self.design]
 
@@ -95,7 +95,7 @@ class Program:
     @property
     def outs(self) -> int:
         """How many times the guest writes a port, if nothing goes wrong."""
-        each = sum(step in (Step.SHARE, Step.KICK, Step.UNSHARE) for step in self.steps)
+        each = sum(step in (Act.SHARE, Act.KICK, Act.UNSHARE) for step in self.steps)
         return self.batches * each + 2
 
 
@@ -123,7 +123,7 @@ def program(
     table["write"], table["sector"] = writes, sectors
     pages = _place_buffers(table, lengths, batch)
     table["word"] = pattern.expect(disk, table["write"], table["sector"], lengths)
-    copies, iommu = Step.COPY_OUT in BATCH[design], Step.MAP in BATCH[design]
+    copies, iommu = Act.COPY_OUT in BATCH[design], Act.MAP in BATCH[design]
     return Program(design, table, batch, place(base, table.nbytes, batch, pages, copies, iommu), queue)
 
 

@@ -8,7 +8,7 @@ from pagewarden.guest import pattern
 from pagewarden.guest.assembler import Mem
 from pagewarden.guest.emitter import LENGTH, SECTOR, SLOT, WORD, WRITE, Emitter
 from pagewarden.guest.hypercalls import DOORBELL, HYPERCALL, Number
-from pagewarden.guest.program import IOPTE_VALID, REQUEST, Step
+from pagewarden.guest.program import IOPTE_VALID, REQUEST, Act
 from pagewarden.vocab import PAGE_SIZE
 
 
@@ -100,7 +100,7 @@ def _unmap(to: Emitter) -> None:
 
 
 def _post(to: Emitter) -> None:
-    copies = Step.COPY_OUT in to.program.steps
+    copies = Act.COPY_OUT in to.program.steps
     with to.each():
         _header_and_status(to)
         to.buffer("R10", to.layout.pool if copies else to.layout.data)
@@ -227,19 +227,19 @@ def give_up(to: Emitter) -> None:
     to.op("UD2")
 
 
-EMIT: dict[Step, Callable[[Emitter], None]] = {
-    Step.CLEAR: _clear,
-    Step.EXPOSE: _expose,
-    Step.FILL: _fill,
-    Step.COPY_OUT: _copy_out,
-    Step.COPY_IN: _copy_in,
-    Step.SHARE: _share,
-    Step.UNSHARE: _unshare,
-    Step.MAP: _map,
-    Step.UNMAP: _unmap,
-    Step.POST: _post,
-    Step.KICK: _kick,
-    Step.WAIT: _wait,
-    Step.CHECK: _check,
-    Step.FINISH: _finish,
+EMIT: dict[Act, Callable[[Emitter], None]] = {
+    Act.CLEAR: _clear,
+    Act.EXPOSE: _expose,
+    Act.FILL: _fill,
+    Act.COPY_OUT: _copy_out,
+    Act.COPY_IN: _copy_in,
+    Act.SHARE: _share,
+    Act.UNSHARE: _unshare,
+    Act.MAP: _map,
+    Act.UNMAP: _unmap,
+    Act.POST: _post,
+    Act.KICK: _kick,
+    Act.WAIT: _wait,
+    Act.CHECK: _check,
+    Act.FINISH: _finish,
 }

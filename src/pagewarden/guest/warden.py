@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pagewarden.guest.hypercalls import Number, decode
 from pagewarden.guest.layout import RECENT_HEAD
-from pagewarden.guest.program import IOPTE_VALID, Program, Step
+from pagewarden.guest.program import IOPTE_VALID, Act, Program
 from pagewarden.port import Memory
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
@@ -24,7 +24,7 @@ class Warden:
         self.calls: Counter[int] = Counter()
         self.doorbells = self.taken_up = 0
         self.log: list[tuple[int, int]] = []
-        self._recent = {p.queue: _RecentEntries(memory, p) for p in programs if Step.MAP in p.steps}
+        self._recent = {p.queue: _RecentEntries(memory, p) for p in programs if Act.MAP in p.steps}
 
     def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int:
         """0, or a negative errno; a refused call changes nothing."""

@@ -3,7 +3,7 @@
 from pagewarden.law.ops import FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
 from pagewarden.law.policy import MECHANISMS, POLICIES, Guard, Policy, policy_named
-from pagewarden.law.rules import RULES, SOURCES, borders, convert, guest, host, kernel, move, start, store
+from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, start, store
 from pagewarden.law.step import Outcome, Step
 from pagewarden.law.table import Table, tabulate
 
@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 # Importing the files of rules is what fills RULES.
-assert all(module.__doc__ for module in (borders, convert, guest, host, kernel, move, store)) and len(RULES) == len(Op)
+assert all(module.__doc__ for module in (borders, convert, frames, guest, host, move, store)) and len(RULES) == len(Op)
 
 
 def apply(policy: Policy, page: Page, op: Op) -> Step:

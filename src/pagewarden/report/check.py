@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from pagewarden.check.explain import as_json, listing
-from pagewarden.check.many import Line
+from pagewarden.check.many import PolicyVerdicts
 from pagewarden.check.page.system import PROPERTIES, Checked, Setting
 from pagewarden.check.search.automaton import System
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, Progress
@@ -99,7 +99,7 @@ def report_json(report: Report) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def print_matrix(lines: list[Line], out: Console) -> None:
+def print_matrix(lines: list[PolicyVerdicts], out: Console) -> None:
     """Policies as columns, properties as rows; a failure with the length of the shortest way there, a dash for what a
     policy does not offer."""
     made = table("property", *(line.policy for line in lines), left=1)
@@ -113,7 +113,7 @@ def _cell(verdict: str, steps: int) -> str:
     return f"fails {steps}" if verdict == "fails" and steps else verdict
 
 
-def matrix_json(lines: list[Line]) -> dict[str, Any]:
+def matrix_json(lines: list[PolicyVerdicts]) -> dict[str, Any]:
     """schema 1: as docs/json.md says."""
     return {
         "schema": 1, "verb": "check-matrix",

@@ -5,10 +5,10 @@ from typing import Any
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.studies.compare.explain import Line, summary
+from pagewarden.studies.compare.explain import Priced, summary
 
 
-def print_listing(lines: list[Line], out: Console) -> None:
+def print_listing(lines: list[Priced], out: Console) -> None:
     """Step by step: who runs, every `***` transition, the running cost."""
     made = table("who", "step", "counts", "ns", "so far", left=3)
     for line in lines:
@@ -18,7 +18,7 @@ def print_listing(lines: list[Line], out: Console) -> None:
     out.print(made)
 
 
-def listing_json(lines: list[Line]) -> list[dict[str, Any]]:
+def listing_json(lines: list[Priced]) -> list[dict[str, Any]]:
     return [
         {"who": line.who, "step": line.text, "times": line.times, "ns_range": list(line.cost),
          "so_far_ns_range": list(line.total),

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pagewarden.designs import Copy, Hop, Step, Syscall
-from pagewarden.sim.pages import Counts as Array
+from pagewarden.designs import Copy, Hop, Line, Syscall
+from pagewarden.sim.pages import Ints
 from pagewarden.vocab import EDGES, Event, Refused
 from pagewarden.vocab.events import ENTRIES
 
@@ -18,7 +18,7 @@ class Counts:
     failed.
     """
 
-    events: Array = field(default_factory=lambda: np.zeros(len(Event), np.int64))
+    events: Ints = field(default_factory=lambda: np.zeros(len(Event), np.int64))
     hops: Counter[str] = field(default_factory=Counter)
     syscalls: Counter[str] = field(default_factory=Counter)
     ranges: Counter[str] = field(default_factory=Counter)
@@ -26,7 +26,7 @@ class Counts:
     failed: int = 0
     refusal: Refused | None = None
 
-    def add_step(self, step: Step, times: int, size: int) -> None:
+    def add_step(self, step: Line, times: int, size: int) -> None:
         """A step that is only counted, executed so many times for requests of `size` bytes in all."""
         match step:
             case Hop(edge, _, hypercall):
@@ -40,7 +40,7 @@ class Counts:
                 self.events[Event.GUEST_COPIES if guest else Event.HOST_COPIES] += times
                 self.events[Event.GUEST_COPY_BYTES if guest else Event.HOST_COPY_BYTES] += size
 
-    def add_ranges(self, events: Array, ran: Array) -> None:
+    def add_ranges(self, events: Ints, ran: Ints) -> None:
         """From the events of each row of a procedure, int64[R, E], and how often it ran, int64[R]."""
         for event in ENTRIES:
             self.ranges[event.key] += int(ran[events[:, event] > 0].sum())

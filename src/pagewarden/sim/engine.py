@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pagewarden.designs import Kind
 from pagewarden.law import Table
 from pagewarden.sim.hot import compile_hot, hot
-from pagewarden.sim.pages import Counts, Pages, States, apply_range, fill, run_of
+from pagewarden.sim.pages import Ints, Pages, States, apply_range, fill, run_of
 from pagewarden.vocab.events import RANGED, Event
 
 _DO, _JUMP, _TAKE, _GIVE = int(Kind.DO), int(Kind.JUMP), int(Kind.TAKE), int(Kind.GIVE)
@@ -28,11 +28,11 @@ class Tally:
     refusal: int64[3], the row, outcome and page at which the first request failed, or -1.
     """
 
-    ran: Counts
-    moved: Counts
-    hits: Counts
-    once: Counts
-    refusal: Counts
+    ran: Ints
+    moved: Ints
+    hits: Ints
+    once: Ints
+    refusal: Ints
     completed: int = 0
     failed: int = 0
 
@@ -42,7 +42,7 @@ class Tally:
         hits, once = np.zeros((rows, states), np.int64), np.zeros((rows, len(ORDER)), np.int64)
         return cls(one, one.copy(), hits, once, refusal=np.full(3, -1))
 
-    def events(self, table: Table, rows: NDArray[np.int32]) -> Counts:
+    def events(self, table: Table, rows: NDArray[np.int32]) -> Ints:
         """int64[R, E]: the events of each row's operations."""
         found = np.zeros((len(rows), len(Event)), np.int64)
         for row in np.flatnonzero(rows[:, 0] == _DO):
@@ -73,9 +73,9 @@ def _uniform(memory: Pages, first: int, stop: int) -> int:
 
 @hot
 def execute(
-    rows: NDArray[np.int32], starts: Counts, which: NDArray[np.int32], firsts: Counts, counts: Counts, sizes: Counts,
+    rows: NDArray[np.int32], starts: Ints, which: NDArray[np.int32], firsts: Ints, counts: Ints, sizes: Ints,
     memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
-    free: Counts, pool: int, ran: Counts, moved: Counts, hits: Counts, once: Counts, refusal: Counts, ended: Counts,
+    free: Ints, pool: int, ran: Ints, moved: Ints, hits: Ints, once: Ints, refusal: Ints, ended: Ints,
 ) -> None:  # fmt: skip
     """Requests one after the other, each to its end.
 
@@ -158,8 +158,8 @@ def execute(
 
 
 def run(
-    rows: NDArray[np.int32], starts: Counts, which: NDArray[np.int32], firsts: Counts, counts: Counts, sizes: Counts,
-    memory: Pages, table: Table, bits: NDArray[np.uint8], free: Counts, pool: int, tally: Tally,
+    rows: NDArray[np.int32], starts: Ints, which: NDArray[np.int32], firsts: Ints, counts: Ints, sizes: Ints,
+    memory: Pages, table: Table, bits: NDArray[np.uint8], free: Ints, pool: int, tally: Tally,
 ) -> None:  # fmt: skip
     """`execute`, with its counts added to the tally; compiled when there is much to do."""
     if which.size > INTERPRETED:

@@ -6,7 +6,7 @@ from errno import EFAULT, EOPNOTSUPP
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pagewarden.designs import RESOURCES, Kind, Procedure, Step, Steps, programs
+from pagewarden.designs import RESOURCES, Kind, Line, Procedure, Steps, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
 from pagewarden.sim import pages as states
 from pagewarden.sim.counts import Counts
@@ -82,7 +82,7 @@ class Machine:
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
         return found
 
-    def trace(self, procedure: Procedure, pages: PageRange, size: int) -> list[tuple[Step, int, Counts]]:
+    def trace(self, procedure: Procedure, pages: PageRange, size: int) -> list[tuple[Line, int, Counts]]:
         """A procedure once, on a range, after its setup: the steps that ran, how often, and what each cost."""
         self.prepare(procedure, pages)
         rows, starts, steps = programs([procedure])

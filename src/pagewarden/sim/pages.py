@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pagewarden.sim.hot import hot
 
 States: TypeAlias = NDArray[np.uint16]
-Counts: TypeAlias = NDArray[np.int64]
+Ints: TypeAlias = NDArray[np.int64]
 
 SHIFT = 9
 BLOCK = 1 << SHIFT
@@ -150,7 +150,7 @@ def fill(memory: Pages, first: int, stop: int, state: int) -> None:
 @hot
 def apply_range(
     memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
-    op: int, first: int, stop: int, hits: Counts, once: Counts,
+    op: int, first: int, stop: int, hits: Ints, once: Ints,
 ) -> tuple[int, int]:  # fmt: skip
     """One operation on a range, all pages or none. Returns (outcome, page): 0, or that of the first page that refuses.
 

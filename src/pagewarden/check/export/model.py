@@ -54,8 +54,8 @@ class Model:
         return seat_names(self.local.moves.vcpu)
 
     @cached_property
-    def kernel_seats(self) -> list[str]:
-        return seat_names(self.local.moves.kernel)
+    def procedure_seats(self) -> list[str]:
+        return seat_names(self.local.moves.procedure)
 
     @property
     def holds(self) -> bool:
@@ -64,7 +64,7 @@ class Model:
 
     def teardown_seats(self) -> list[int]:
         """Seats of the stranger's procedure during which no vCPU runs."""
-        seats = enumerate(self.local.moves.kernel.list)
+        seats = enumerate(self.local.moves.procedure.list)
         return [number for number, seat in seats if seat is not None and seat[0].role == "teardown"]
 
     def error(self, rule: Rule) -> str:

@@ -44,7 +44,7 @@ def _declarations(model: Model) -> Iterator[str]:
     yield "  page_t: 0..PAGES-1;"
     yield "  vcpu_t: 0..VCPUS-1;"
     yield f"  vcpu_seat_t: enum {{{', '.join(f'v_{name}' for name in model.vcpu_seats)}}};"
-    yield f"  kernel_seat_t: enum {{{', '.join(f'k_{name}' for name in model.kernel_seats)}}};"
+    yield f"  act_seat_t: enum {{{', '.join(f'a_{name}' for name in model.procedure_seats)}}};"
     yield "var"
     yield "  page: array[page_t] of record"
     for name, values in model.fields.items():
@@ -53,7 +53,7 @@ def _declarations(model: Model) -> Iterator[str]:
         yield "    held: boolean; -- the stranger holds the frame"
     yield "  end;"
     yield "  vcpu: array[vcpu_t] of record at: vcpu_seat_t; page: page_t; end;"
-    yield "  kernel: record at: kernel_seat_t; page: page_t; end; -- the stranger's procedure"
+    yield "  act: record at: act_seat_t; page: page_t; end; -- the stranger's procedure"
     yield ""
 
 
@@ -67,19 +67,19 @@ def _procedures(model: Model) -> Iterator[str]:
         names = model.vcpu_seats
         yield f"    if vcpu[v].at = v_{names[seat]} then vcpu[v].at := v_{names[after]}; end;"
     yield "  end; end;"
-    yield "  if kernel.page = p then"
-    for seat, after in adrift_pairs(model.local.moves.kernel):
-        names = model.kernel_seats
-        yield f"    if kernel.at = k_{names[seat]} then kernel.at := k_{names[after]}; end;"
+    yield "  if act.page = p then"
+    for seat, after in adrift_pairs(model.local.moves.procedure):
+        names = model.procedure_seats
+        yield f"    if act.at = a_{names[seat]} then act.at := a_{names[after]}; end;"
     yield "  end;"
     yield "end;"
     yield "function idle_page(p: page_t): boolean; begin"
     yield "  for v: vcpu_t do if vcpu[v].at != v_idle & vcpu[v].page = p then return false; end; end;"
     yield "  return true;"
     yield "end;"
-    ends = [f"kernel.at = k_{model.kernel_seats[seat]}" for seat in model.teardown_seats()]
+    ends = [f"act.at = a_{model.procedure_seats[seat]}" for seat in model.teardown_seats()]
     yield "function dying(p: page_t): boolean; begin"
-    yield f"  return kernel.page = p & ({' | '.join(ends) or 'false'});"
+    yield f"  return act.page = p & ({' | '.join(ends) or 'false'});"
     yield "end;"
     yield ""
 
@@ -93,13 +93,13 @@ def _startstate(model: Model) -> Iterator[str]:
         yield "    page[p].held := false;"
     yield "  end;"
     yield "  for v: vcpu_t do vcpu[v].at := v_idle; vcpu[v].page := 0; end;"
-    yield "  kernel.at := k_idle; kernel.page := 0;"
+    yield "  act.at := a_idle; act.page := 0;"
     yield "end;"
     yield ""
 
 
 def _rule(model: Model, rule: Rule) -> Iterator[str]:
-    actor = {"vcpu": "vcpu[v]", "kernel": "kernel"}.get(rule.actor)
+    actor = {"vcpu": "vcpu[v]", "procedure": "act"}.get(rule.actor)
     yield f"ruleset p: page_t{'; v: vcpu_t' if rule.actor == 'vcpu' else ''} do"
     yield f'  rule "{model.title(rule)}"'
     yield "    " + " & ".join(_guard(model, rule, actor))
@@ -135,7 +135,7 @@ def _guard(model: Model, rule: Rule, actor: str | None) -> Iterator[str]:
 
 
 def _seat(model: Model, rule: Rule, seat: int) -> str:
-    return f"v_{model.vcpu_seats[seat]}" if rule.actor == "vcpu" else f"k_{model.kernel_seats[seat]}"
+    return f"v_{model.vcpu_seats[seat]}" if rule.actor == "vcpu" else f"a_{model.procedure_seats[seat]}"
 
 
 def _moved(model: Model, rule: Rule, actor: str | None) -> Iterator[str]:

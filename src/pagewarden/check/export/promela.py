@@ -18,7 +18,7 @@ def promela(model: Model) -> str:
         "",
         *_declarations(model),
         *_process(model, "vcpu", model.local.moves.vcpu, model.vcpu_seats, setting.vcpus),
-        *_process(model, "kernel", model.local.moves.kernel, model.kernel_seats, 1),
+        *_process(model, "procedure", model.local.moves.procedure, model.procedure_seats, 1),
         *_stranger(model),
     ]
     return "\n".join(lines) + "\n"
@@ -50,7 +50,7 @@ def _declarations(model: Model) -> Iterator[str]:
     yield f"inline fresh(p) {{ {start} }}"
     begin = " ".join(f"fresh({page});" for page in range(pages))
     nowhere = " ".join(f"where[{number}] = NOWHERE;" for number in range(actors))
-    runs = " ".join(["run vcpu();"] * (actors - 1) + ["run kernel(); run stranger();"])
+    runs = " ".join(["run vcpu();"] * (actors - 1) + ["run procedure(); run stranger();"])
     yield f"init {{ atomic {{ {begin} {nowhere} {runs} }} }}"
     yield ""
 
@@ -88,7 +88,7 @@ def _option(model: Model, rule: Rule, page: str, me: str, seats: Seats, names: l
     if before != after:
         assigns.append(f"grip[{me}] = {after}")
     dies = [seat is not None and seat[0].role == "teardown" for seat in (seats.list[rule.at or 0], target)]
-    if rule.actor == "kernel" and dies[0] != dies[1]:
+    if rule.actor == "procedure" and dies[0] != dies[1]:
         assigns.append(f"dying = {page if dies[1] else 'NOWHERE'}")
     guard = list(_guard(model, rule, page))
     if rule.at and seats.list[rule.at] is not None and _grip(seats, rule.at):

@@ -19,7 +19,7 @@ def tla(model: Model) -> str:
         f"\\* asserted: {', '.join(model.asserts) or 'nothing'}",
         f"Pages == 0..{setting.pages - 1}",
         f"VCPUs == 0..{setting.vcpus - 1}",
-        "VARIABLES page, vcpu, kernel",
+        "VARIABLES page, vcpu, procedure",
         *_init(model),
     ]
     for number, rule in enumerate(model.rules):
@@ -39,14 +39,14 @@ def _init(model: Model) -> Iterator[str]:
     fields += ["held |-> FALSE"] if model.holds else []
     yield f"Init == /\\ page = [p \\in Pages |-> [{', '.join(fields)}]]"
     yield '        /\\ vcpu = [v \\in VCPUs |-> [at |-> "idle", page |-> 0]]'
-    yield '        /\\ kernel = [at |-> "idle", page |-> 0]'
+    yield '        /\\ procedure = [at |-> "idle", page |-> 0]'
     for actor, seats, names in (("vcpu", model.local.moves.vcpu, model.vcpu_seats),
-                                ("kernel", model.local.moves.kernel, model.kernel_seats)):  # fmt: skip
+                                ("procedure", model.local.moves.procedure, model.procedure_seats)):  # fmt: skip
         cases = [f'at = "{names[seat]}" -> "{names[after]}"' for seat, after in adrift_pairs(seats)]
         yield f"Adrift_{actor}(at) == " + (f"CASE {' [] '.join(cases)} [] OTHER -> at" if cases else "at")
     yield "Left(actor, p, at) == IF actor.page = p THEN [actor EXCEPT !.at = at] ELSE actor"
-    ends = ", ".join(f'"{model.kernel_seats[seat]}"' for seat in model.teardown_seats())
-    yield f"Dying(p) == kernel.page = p /\\ kernel.at \\in {{{ends}}}"
+    ends = ", ".join(f'"{model.procedure_seats[seat]}"' for seat in model.teardown_seats())
+    yield f"Dying(p) == procedure.page = p /\\ procedure.at \\in {{{ends}}}"
     yield 'Idle(p) == \\A v \\in VCPUs: ~(vcpu[v].at # "idle" /\\ vcpu[v].page = p)'  # an `or` would count twice
 
 
@@ -59,18 +59,18 @@ def _action(model: Model, number: int, rule: Rule) -> Iterator[str]:
     elif rule.actor == "stranger" and rule.to != rule.at:
         changed.append(f"![p].held = {_value(bool(rule.to))}")
     terms.append(f"page' = [page EXCEPT {', '.join(changed)}]" if changed else "UNCHANGED page")
-    vcpus, kernel = ("vcpu", "kernel")
+    vcpus, procedure = ("vcpu", "procedure")
     if rule.leaves:
         vcpus = "[w \\in VCPUs |-> Left(vcpu[w], p, Adrift_vcpu(vcpu[w].at))]"
-        kernel = "Left(kernel, p, Adrift_kernel(kernel.at))"
-    names = model.vcpu_seats if rule.actor == "vcpu" else model.kernel_seats
+        procedure = "Left(procedure, p, Adrift_procedure(procedure.at))"
+    names = model.vcpu_seats if rule.actor == "vcpu" else model.procedure_seats
     if rule.actor != "stranger" and rule.to is not None:
         seat = f'[at |-> "{names[rule.to]}", page |-> {"p" if rule.to else "0"}]'
         if rule.actor == "vcpu":
             vcpus = f"[{vcpus} EXCEPT ![v] = {seat}]"
         else:
-            kernel = seat
-    terms += [f"vcpu' = {vcpus}", f"kernel' = {kernel}"]
+            procedure = seat
+    terms += [f"vcpu' = {vcpus}", f"procedure' = {procedure}"]
     yield f"R{number}(p{', v' if rule.actor == 'vcpu' else ''}) == /\\ " + " /\\ ".join(terms)
 
 
@@ -79,7 +79,7 @@ def _guard(model: Model, rule: Rule) -> Iterator[str]:
         if rule.at is not None:
             yield f"page[p].held = {_value(bool(rule.at))}"
     else:
-        actor, names = ("vcpu[v]", model.vcpu_seats) if rule.actor == "vcpu" else ("kernel", model.kernel_seats)
+        actor, names = ("vcpu[v]", model.vcpu_seats) if rule.actor == "vcpu" else ("procedure", model.procedure_seats)
         yield f'{actor}.at = "{names[rule.at or 0]}"'
         if rule.at:
             yield f"{actor}.page = p"

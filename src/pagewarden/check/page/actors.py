@@ -33,7 +33,7 @@ class Cast:
     """Everybody who acts on a page. ops: what the stranger does at any time, with the ability that allows it."""
 
     vcpu: tuple[Start, ...]
-    kernel: tuple[Start, ...]
+    procedure: tuple[Start, ...]
     ops: dict[Op, str]
 
     def places(self, starts: Iterable[Start]) -> list[Place]:
@@ -67,7 +67,7 @@ def converts(design: str, policy: Policy) -> bool:
 
 def cast(design: str, table: Table, strangers: tuple[str, ...], pool: bool = False) -> Cast:
     """The actors for a page of a design's requests, or (pool) for a page of the pool that its requests go through."""
-    return Cast(_guest(design, table, pool), _kernel(table, strangers), _abilities(strangers))
+    return Cast(_guest(design, table, pool), _procedures(table, strangers), _abilities(strangers))
 
 
 def _guest(design: str, table: Table, pool: bool) -> tuple[Start, ...]:
@@ -94,11 +94,11 @@ def _mappable(table: Table) -> Mask:
     return np.array([page.owner in guests for page in table.pages])
 
 
-def _kernel(table: Table, strangers: tuple[str, ...]) -> tuple[Start, ...]:
+def _procedures(table: Table, strangers: tuple[str, ...]) -> tuple[Start, ...]:
     names = [name for stranger in strangers for name in STRANGERS[stranger].procedures]
     flows = {name: flow(name, PROCEDURES[name](table.policy)) for name in names}
     always = np.ones(len(table.pages), bool)
-    together = [_start("kernel", [it for name, it in flows.items() if name != "teardown"], always)]
+    together = [_start("procedure", [it for name, it in flows.items() if name != "teardown"], always)]
     alone = [_start("teardown", [it for name, it in flows.items() if name == "teardown"], always, alone=True)]
     return tuple(start for start in together + alone if start.first.places)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pagewarden.designs import Kind, Procedure, assemble
 from pagewarden.designs.program import Program
-from pagewarden.designs.steps import Do, Hop, Step, Stop
+from pagewarden.designs.steps import Do, Hop, Line, Stop
 from pagewarden.law import Op
 
 TAKES = frozenset({Op.GUP_PIN, Op.FD_GET})
@@ -17,12 +17,12 @@ TAKES = frozenset({Op.GUP_PIN, Op.FD_GET})
 
 
 @dataclass(frozen=True)
-class Exit:
+class Leads:
     """Where a step leads: to the next node, or (None) to the end. lead: what is said and crossed on the way."""
 
     node: "Node | None"
     ok: bool  # at the end: the procedure completed
-    lead: tuple[Step, ...] = ()
+    lead: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Node:
     step: Do
     world: str
     holds: bool  # a reference taken by an earlier step of the procedure
-    done: tuple[Exit, ...]
-    refused: tuple[Exit, ...]
+    done: tuple[Leads, ...]
+    refused: tuple[Leads, ...]
 
     @property
     def retries(self) -> bool:
@@ -47,7 +47,7 @@ class Flow:
     """A procedure from its start: the first nodes, by the choices before them."""
 
     name: str
-    entries: tuple[Exit, ...]
+    entries: tuple[Leads, ...]
 
     def nodes(self) -> list[Node]:
         """Every node once, in the order of a walk from the start."""
@@ -71,14 +71,14 @@ class _Walk:
         self.name, self.program, self.pool = name, program, pool
         self.known: dict[tuple[int, str, bool], Node] = {}
 
-    def exits(self, row: int, world: str, holds: bool, lead: tuple[Step, ...] = ()) -> Iterator[Exit]:
+    def exits(self, row: int, world: str, holds: bool, lead: tuple[Line, ...] = ()) -> Iterator[Leads]:
         """From a row to the next steps on the page. Whether a bounded resource has room is left open: both ways."""
         kind, argument, target, pool = self.program.rows[row].tolist()
         step = self.program.steps[row]
         if kind == Kind.STOP:
-            yield Exit(None, bool(argument), (*lead, step) if isinstance(step, Stop) else lead)
+            yield Leads(None, bool(argument), (*lead, step) if isinstance(step, Stop) else lead)
         elif kind == Kind.DO and bool(pool) == self.pool:
-            yield Exit(self.node(row, world, holds), False, lead)
+            yield Leads(self.node(row, world, holds), False, lead)
         elif kind == Kind.JUMP:
             yield from self.exits(target, world, holds, lead)
         elif kind == Kind.TAKE:
@@ -97,6 +97,6 @@ class _Walk:
             after = step.op in TAKES or (holds and step.op is not Op.UNPIN)
             done = tuple(self.exits(row + 1, world, after))
             target = int(self.program.rows[row, 2])
-            fails = (Exit(None, False),) if target < 0 else tuple(self.exits(target, world, holds))
+            fails = (Leads(None, False),) if target < 0 else tuple(self.exits(target, world, holds))
             self.known[row, world, holds] = Node(self.name, step, world, holds, done, fails)
         return self.known[row, world, holds]

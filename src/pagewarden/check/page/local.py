@@ -1,6 +1,7 @@
 """One page with everybody who acts on it: all its local states, and every action between them.
 
-A local state is a row of small integers (`moves`: LAW, HOLD, KERNEL, VCPU...), found breadth first by a compiled loop.
+A local state is a row of small integers (`moves`: LAW, HOLD, PROCEDURE, VCPU...), found breadth first by a
+compiled loop.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.check.page.flow import TAKES
-from pagewarden.check.page.moves import KERNEL, VCPU, Move, Moves
+from pagewarden.check.page.moves import PROCEDURE, VCPU, Move, Moves
 from pagewarden.check.search.automaton import FIELD, Automaton
 from pagewarden.check.search.loops import EMPTY
 from pagewarden.check.search.page_loops import (
@@ -72,14 +73,14 @@ def enumerate_page(table: Table, moves: Moves, properties: Properties, vcpus: in
 
     UserMistake: there are more than MOST_LOCAL.
     """
-    shape = (len(table.pages), 2, len(moves.kernel.list), *[len(moves.vcpu.list)] * vcpus)
+    shape = (len(table.pages), 2, len(moves.procedure.list), *[len(moves.vcpu.list)] * vcpus)
     whens = {id(move.when): move.when for move in moves.list if move.when is not None}
     law = _law(table, properties, list(whens.values()))
     plan = _plan(moves, shape, list(whens), properties, symmetric)
     found, count, made = _search(law, plan)
     rows = _rows(found.codes[:count], shape)
     usage = np.zeros(count, np.uint32)
-    for column in range(KERNEL, len(shape)):
+    for column in range(PROCEDURE, len(shape)):
         usage += (rows[:, column] > 0).astype(np.uint32) << np.uint32(_shift(column, vcpus, symmetric))
     entry = [1 << _shift(m.column, vcpus, symmetric) if m.enters and m.column else 0 for m in moves.list]
     source, action = found.source[:made], found.action[:made]
@@ -90,7 +91,7 @@ def enumerate_page(table: Table, moves: Moves, properties: Properties, vcpus: in
 
 def _shift(column: int, vcpus: int, symmetric: bool) -> int:
     """Where the resource is packed that a busy actor of a column takes a unit of."""
-    if column == KERNEL:
+    if column == PROCEDURE:
         return FIELD * (1 if symmetric else vcpus)
     return 0 if symmetric else FIELD * (column - VCPU)
 
@@ -124,7 +125,7 @@ def _plan(moves: Moves, shape: tuple[int, ...], whens: list[int], properties: Pr
     listed = np.argsort(seats, kind="stable").astype(np.int32)
     first = np.searchsorted(np.sort(seats), np.arange(base[-1] + 1))
     adrift = np.concatenate([[0], *(moves.adrift(column) for column in range(1, len(shape)))])
-    alone = np.array([seat is not None and seat[0].role == "teardown" for seat in moves.kernel.list])
+    alone = np.array([seat is not None and seat[0].role == "teardown" for seat in moves.procedure.list])
     return Plan(
         np.array(shape, np.int64), np.array(rows, np.int32), np.array(targets, np.int64), first, listed,
         np.array(base, np.int64), adrift.astype(np.int64), alone, np.uint32(properties.hidden), symmetric,

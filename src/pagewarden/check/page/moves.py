@@ -11,7 +11,7 @@ from pagewarden.check.page.flow import TAKES
 from pagewarden.check.page.places import Onward, Place
 from pagewarden.law import Op, Reach, Table
 
-LAW, HOLD, KERNEL, VCPU = 0, 1, 2, 3
+LAW, HOLD, PROCEDURE, VCPU = 0, 1, 2, 3
 """Columns of a page's local state: the law's state, whether the stranger holds the frame, the seat of the stranger's
 procedure, the seat of each vCPU from here on."""
 FRAME_OPS = frozenset({Op.KMAP_READ, Op.KMAP_WRITE})
@@ -43,7 +43,7 @@ class Move:
     """An action on one page. op None: on a frame that the page has left. column: of the actor's seat, None without one;
     at: the seat it acts from. when: bool by state of the law. refused None: nothing happens then."""
 
-    actor: str  # vcpu, kernel (the stranger's procedures), stranger (single operations)
+    actor: str  # vcpu, procedure (the stranger's procedures), stranger (single operations)
     name: str  # the role, or the ability
     op: Op | None
     column: int | None = None
@@ -66,22 +66,22 @@ class Move:
 class Moves:
     list: list[Move]
     vcpu: Seats
-    kernel: Seats
+    procedure: Seats
     hold: NDArray[np.int64]  # the stranger's seat when the page leaves its frame: it holds another object then
 
     def adrift(self, column: int) -> NDArray[np.int64]:
-        return {HOLD: self.hold, KERNEL: self.kernel.adrift}.get(column, self.vcpu.adrift)
+        return {HOLD: self.hold, PROCEDURE: self.procedure.adrift}.get(column, self.vcpu.adrift)
 
 
 def moves(cast: Cast, table: Table, vcpus: int) -> Moves:
     """Everything that may happen on a page, in the order in which the explorer tries it."""
-    vcpu, kernel = Seats(cast.places(cast.vcpu)), Seats(cast.places(cast.kernel))
+    vcpu, procedure = Seats(cast.places(cast.vcpu)), Seats(cast.places(cast.procedure))
     found = [
         *(move for slot in range(vcpus) for move in _vcpu(VCPU + slot, cast.vcpu, vcpu)),
-        *_procedures("kernel", KERNEL, cast.kernel, kernel),
+        *_procedures("procedure", PROCEDURE, cast.procedure, procedure),
         *_single(cast.ops, table),
     ]
-    return Moves(found, vcpu, kernel, np.zeros(2, np.int64))
+    return Moves(found, vcpu, procedure, np.zeros(2, np.int64))
 
 
 def _vcpu(column: int, starts: tuple[Start, ...], seats: Seats) -> Iterator[Move]:

@@ -8,7 +8,7 @@ found again from the operations of a trace (`explain`).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pagewarden.check.page.flow import Exit, Flow, Node
+from pagewarden.check.page.flow import Flow, Leads, Node
 from pagewarden.law import Op
 
 
@@ -40,7 +40,7 @@ def behaviour(role: str, flows: Iterable[Flow]) -> Onward:
 _Known = dict[tuple[Op, bool, bool, frozenset[Node]], Place]
 
 
-def _onward(role: str, exits: list[Exit], known: _Known) -> Onward:
+def _onward(role: str, exits: list[Leads], known: _Known) -> Onward:
     alike: dict[tuple[Op, bool, bool], dict[Node, None]] = {}
     ends: dict[bool, None] = {}
     for exit in exits:

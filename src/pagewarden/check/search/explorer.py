@@ -1,6 +1,6 @@
 """Breadth-first search of a system's states, exact, with a parent for each: the first counterexample is a shortest one.
 
-Generic: it knows automata, resources and marks. The inner loop is compiled (`kernel`); this side keeps the arrays, the
+Generic: it knows automata, resources and marks. The inner loop is compiled (`loops`); this side keeps the arrays, the
 limits and the clock, and sees signals between two runs of the loop.
 """
 

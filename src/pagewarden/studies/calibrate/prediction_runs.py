@@ -19,7 +19,7 @@ from pagewarden.cost import Interval, Profile, price
 from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import Outcome
 from pagewarden.guest.layout import Layout
-from pagewarden.guest.program import Program, Step, program
+from pagewarden.guest.program import Act, Program, program
 from pagewarden.port import Memory
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
 from pagewarden.studies.calibrate.library import Overheads
@@ -55,8 +55,8 @@ class Bare(Program):
     """A guest that neither copies nor shares as it goes: what all designs have in common."""
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        return Step.FILL, Step.POST, Step.KICK, Step.WAIT, Step.CHECK
+    def steps(self) -> tuple[Act, ...]:
+        return Act.FILL, Act.POST, Act.KICK, Act.WAIT, Act.CHECK
 
 
 def writes(design: str, length: int, count: int) -> Program:

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from pagewarden.cost import Interval, price
-from pagewarden.designs import DESIGNS, PROCEDURES, Copy, Do, Each, Give, Hop, Procedure, Say, Step, Stop, Syscall, Take
+from pagewarden.designs import DESIGNS, PROCEDURES, Hop, Procedure, said
 from pagewarden.sim import Counts
 from pagewarden.studies.compare.comparison import Setup
 from pagewarden.vocab import Event, PageRange, UserMistake
 
 
 @dataclass(frozen=True)
-class Line:
-    """who runs; text: what happens; times: executions; cost and total: ns of this step, and so far."""
+class Priced:
+    """A line with its price. who: runs it; text: what happens; times: executions; cost, total: ns of it, and so far."""
 
     who: str
     text: str
@@ -30,7 +30,7 @@ def procedure_named(setup: Setup, name: str) -> Procedure:
     raise UserMistake(f"nothing is called {name!r}; designs: {', '.join(DESIGNS)}; other: {', '.join(PROCEDURES)}")
 
 
-def explain(setup: Setup, name: str, size: int) -> list[Line]:
+def explain(setup: Setup, name: str, size: int) -> list[Priced]:
     """One request of `size` bytes. Refused where the policy does not get to the procedure's start."""
     procedure = procedure_named(setup, name)
     pages = PageRange.covering(0, size, setup.page_size)
@@ -38,35 +38,10 @@ def explain(setup: Setup, name: str, size: int) -> list[Line]:
     for step, times, counts in setup.machine(pages.count).trace(procedure, pages, size):
         cost = price(counts.as_dict(), setup.profile, setup.cache)
         total = total.plus(cost)
-        lines.append(Line(who, _text(step), times, counts, cost, total))
+        lines.append(Priced(who, said(step), times, counts, cost, total))
         if isinstance(step, Hop):
             who = step.edge.split(">")[1]
     return lines
-
-
-_NAMES = {"guest": "guest", "hyp": "hypervisor", "host": "host"}
-
-
-def _text(step: Step) -> str:
-    match step:
-        case Hop(edge, text):
-            source, target = (_NAMES[world] for world in edge.split(">"))
-            return f"*** {source} -> {target}" + (f": {text}" if text else "")
-        case Syscall(name, text, access):
-            return f"{name}(){'' if access else ' [the I/O itself, not counted]'} {text}".rstrip()
-        case Copy(_, text):
-            return f"copy: {text}"
-        case Do(op, text):
-            return f"{op.key}: {text}"
-        case Take(resource, text=text):
-            return f"{resource}: {text}"
-        case Give(resource):
-            return f"{resource}: given back"
-        case Say(text) | Stop(text):
-            return text
-        case Each():
-            return "for each page:"
-    raise AssertionError(step)
 
 
 def summary(counts: Counts) -> str:
