@@ -22,11 +22,12 @@ from pagewarden.check.export.languages import export
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting, build
 from pagewarden.check.search.explorer import explore
+from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES
 
 ROUNDS = 3
 STRANGERS = stranger_named("file-io,touch,punch,migrate,swap,teardown")
-SETTING = Setting(POLICIES["hybrid"], "window", 2, 1, STRANGERS, symmetric=False)
+SETTING = Setting(POLICIES["hybrid"], DESIGNS["window"], 2, 1, STRANGERS, symmetric=False)
 
 
 @dataclass
@@ -144,7 +145,7 @@ def main() -> None:
         print(line.format(name, f"{run.states:,}", f"{run.transitions:,}", f"{run.seconds:.2f}", f"{rate:,.0f}",
                           f"{ratio:.1f}x", f"{run.memory / run.states:.0f}", f"{run.compiled:.1f}"))  # fmt: skip
     for pages in (2, 3, 4):
-        setting = Setting(POLICIES["pkvm-2022"], "window", pages, 1, ("strace", "touch"))
+        setting = Setting(POLICIES["pkvm-2022"], DESIGNS["window"], pages, 1, ("strace", "touch"))
         plain, folded = (ours(replace(setting, symmetric=symmetric)) for symmetric in (False, True))
         print(f"symmetry, {pages} pages: {plain.states:,} -> {folded.states:,} states, "
               f"{plain.seconds / folded.seconds:.1f} times faster")  # fmt: skip

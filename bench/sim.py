@@ -81,7 +81,7 @@ def start_states(procedure: Procedure, buffers: int) -> list[int]:
 
 def walks(name: str, load: Workload, found: Counts) -> list[Iterator[None]]:
     """The requests of a workload under a design, each a walk of its own; they run one after the other."""
-    write, read, _ = SETUP.procedures(name)
+    write, read, _ = SETUP.procedures(DESIGNS[name])
     states = start_states(write, 256)
     pages = (load.length // 4096).tolist()
     return [walk(write if w else read, states, 0, n, n * 4096, found) for w, n in zip(load.write, pages, strict=True)]
@@ -136,7 +136,7 @@ def page_events(load: Workload) -> int:
     """Law operations on pages, all designs together: pages times the operations of a request's listing."""
     total = 0
     for name in DESIGNS:
-        for kind, procedure in enumerate(SETUP.procedures(name)[:2]):
+        for kind, procedure in enumerate(SETUP.procedures(DESIGNS[name])[:2]):
             machine = SETUP.machine(1)
             lines = machine.trace(procedure, PageRange(0, 1), 4096)
             operations = sum(times for step, times, _ in lines if isinstance(step, Do))
@@ -146,14 +146,14 @@ def page_events(load: Workload) -> int:
 
 def main() -> None:
     few, many = workload(60), workload(1_000_000)
-    mine = {name: simulate(SETUP, few, name) for name in DESIGNS}
+    mine = {name: simulate(SETUP, few, DESIGNS[name]) for name in DESIGNS}
     rates = {}
     for peer, drive in (("SimPy", by_simpy), ("salabim", by_salabim), ("heapq loop", by_heap)):
         seconds, theirs = once(partial(samples, few, drive))
         for name in DESIGNS:
             assert theirs[name].as_dict() == mine[name].as_dict(), (peer, name)
         rates[peer] = page_events(few) / seconds
-    seconds = median(lambda: [simulate(SETUP, many, name) for name in DESIGNS], times=3)
+    seconds = median(lambda: [simulate(SETUP, many, DESIGNS[name]) for name in DESIGNS], times=3)
     ours = page_events(many) / seconds
     row("page-events/s, one core", "rate", "pagewarden is")
     for peer, rate in rates.items():

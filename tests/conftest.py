@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from live import require
 
+from live import require
 from pagewarden.cost import Profile, load_profile
 from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.vocab import Unavailable

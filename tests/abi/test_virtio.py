@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import require
 
+from live import require
 from pagewarden.abi import virtio, virtio_blk
 
 HEADERS = Path("/usr/include/linux")

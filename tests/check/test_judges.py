@@ -16,6 +16,7 @@ from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting, build
 from pagewarden.check.search.explorer import explore
 from pagewarden.check.verdict import check
+from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES
 from pagewarden.law.properties import ALWAYS
 
@@ -80,7 +81,7 @@ def counts(output: str, pattern: str) -> tuple[int, int]:
 def test_states_and_transitions(
     policy: str, design: str, pages: int, vcpus: int, strangers: str, tmp_path: Path
 ) -> None:
-    setting = Setting(POLICIES[policy], design, pages, vcpus, stranger_named(strangers), symmetric=False)
+    setting = Setting(POLICIES[policy], DESIGNS[design], pages, vcpus, stranger_named(strangers), symmetric=False)
     ours = explore(build(setting).system)
     assert ours.exhausted
     expected = (ours.last.states, ours.last.transitions)
@@ -92,7 +93,7 @@ def test_states_and_transitions(
 
 
 def test_tlc_counts_the_same(tmp_path: Path) -> None:
-    setting = Setting(POLICIES["hybrid"], "pread", 2, 1, stranger_named("file-io,teardown"), symmetric=False)
+    setting = Setting(POLICIES["hybrid"], DESIGNS["pread"], 2, 1, stranger_named("file-io,teardown"), symmetric=False)
     ours = explore(build(setting).system)
     generated, distinct = counts(
         tlc(export(setting, "tla"), tmp_path).replace(",", ""), r".*\n(\d+) states generated (\d+) distinct"
@@ -103,7 +104,7 @@ def test_tlc_counts_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", ["pkvm-2022", "memfd-secret", *(["pkvm"] if LONG else [])])
 def test_verdicts(policy: str, tmp_path: Path) -> None:
     """All that holds is asserted at once and found to hold; what fails is asserted alone and found to fail."""
-    setting = Setting(POLICIES[policy], "window", 1, 1, stranger_named("strace,touch,reopen"))
+    setting = Setting(POLICIES[policy], DESIGNS["window"], 1, 1, stranger_named("strace,touch,reopen"))
     report = check(setting, tuple(ALWAYS))
     by_verdict = {wanted: [v.name for v in report.verdicts if v.verdict == wanted] for wanted in ("holds", "fails")}
     assert by_verdict["holds"] and by_verdict["fails"]

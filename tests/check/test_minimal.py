@@ -23,7 +23,7 @@ ASKED = ("host-never-panics", "host-never-reads-private")
 
 
 def setting(policy: Policy, strangers: str) -> Setting:
-    return Setting(policy, "window", 1, 1, stranger_named(strangers))
+    return Setting(policy, DESIGNS["window"], 1, 1, stranger_named(strangers))
 
 
 def small(*more: str) -> Setting:
@@ -87,13 +87,13 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_hybrid_works_undisturbed(design: str) -> None:
-    assert works(POLICIES["hybrid"], design)
-    assert not works(POLICIES["hybrid"].without("gets-pfn"), design)  # no reference for KVM
+    assert works(POLICIES["hybrid"], DESIGNS[design])
+    assert not works(POLICIES["hybrid"].without("gets-pfn"), DESIGNS[design])  # no reference for KVM
 
 
 def test_designs_need_what_they_use() -> None:
-    assert not works(POLICIES["hybrid"].without("file-io"), "pread")
-    assert works(POLICIES["hybrid"].without("file-io"), "window")
+    assert not works(POLICIES["hybrid"].without("file-io"), DESIGNS["pread"])
+    assert works(POLICIES["hybrid"].without("file-io"), DESIGNS["window"])
 
 
 def test_a_counterexample_rests_on_few() -> None:

@@ -12,7 +12,7 @@ from pagewarden.check.page.moves import FRAME_OPS, LAW, NEEDS_HOLD
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import check
-from pagewarden.designs import PROCEDURES
+from pagewarden.designs import DESIGNS, PROCEDURES
 from pagewarden.law import POLICIES, Home, Op, Outcome, Owner, Page, Reach, Step, apply, start
 from pagewarden.law.properties import ALWAYS, SOMETIMES
 
@@ -150,7 +150,7 @@ class Reference:
     ],
 )
 def test_same_pages_and_same_shortest_ways(policy: str, design: str, vcpus: int, strangers: str) -> None:
-    setting = Setting(POLICIES[policy], design, 1, vcpus, stranger_named(strangers))
+    setting = Setting(POLICIES[policy], DESIGNS[design], 1, vcpus, stranger_named(strangers))
     reference = Reference(setting)
     reference.search()
     checked = build(setting)

@@ -1,5 +1,7 @@
 """What the checker says of the policies of the thread, and of faults put into the best of them."""
 
+import pickle
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -8,14 +10,14 @@ from pagewarden.check.explain import as_json, listing, tell
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import Report, Verdict, check
-from pagewarden.designs import DESIGNS
+from pagewarden.designs import DESIGNS, Design, Hop, Options, Procedure
 from pagewarden.law import POLICIES, Op, Outcome, Policy
 from pagewarden.vocab import UserMistake
 
 
 @cache
 def checked(policy: Policy, design: str = "window", strangers: str = "all", search: str = "apart") -> Report:
-    return check(Setting(policy, design, strangers=stranger_named(strangers)), search=search)
+    return check(Setting(policy, DESIGNS[design], strangers=stranger_named(strangers)), search=search)
 
 
 def verdicts(report: Report) -> dict[str, str]:
@@ -128,3 +130,18 @@ def test_names() -> None:
         check(Setting(POLICIES["hybrid"]), names=("host-never-sleeps",))
     assert stranger_named("dma,strace") == ("strace", "dma") and stranger_named("all") == tuple(STRANGERS)
     assert build(Setting(POLICIES["pkvm"], strangers=())).locals[0].moves.procedure.list == [None]
+
+
+def _forgetful(options: Options, policy: Policy, write: bool) -> Procedure:
+    """The window design whose guest forgets to share: it begins at the doorbell."""
+    known = DESIGNS["window"](options, policy, write)
+    rings = next(n for n, step in enumerate(known.steps) if isinstance(step, Hop) and "doorbell" in step.text)
+    return replace(known, name="forgetful", steps=known.steps[rings:])
+
+
+def test_a_design_of_ones_own_is_an_argument() -> None:
+    setting = Setting(POLICIES["hybrid"], Design("forgetful", _forgetful), 1, 1, strangers=())
+    found = verdicts(check(setting))
+    assert found["unshare-succeeds"] == "fails" and found["host-never-reads-private"] == "holds"
+    assert verdicts(check(replace(setting, design=DESIGNS["window"])))["unshare-succeeds"] == "holds"
+    assert pickle.loads(pickle.dumps(setting)) == setting  # for the processes of --minimal and --matrix

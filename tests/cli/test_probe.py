@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 import typer
-from live import require
 from typer.testing import CliRunner
 from typer.testing import Result as Run
 
+from live import require
 from pagewarden.cli.probe import probe
 from pagewarden.law import POLICIES, Op
 from pagewarden.memory.isolated.window import IsolatedWindow

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.abi import perf
 from pagewarden.kernel import counters, door
 from pagewarden.kernel.counters import Counters, Ledger

@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+
 from guest_kit import (
     ANY_CODE,
     LONG,
@@ -23,9 +25,7 @@ from guest_kit import (
     survives,
     trace,
 )
-from hypothesis import given, settings
 from kvm_kit import kvm_cpu, machine
-
 from pagewarden.guest.hypercalls import DOORBELL, PORTS
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import BATCH

@@ -1,13 +1,12 @@
 """The block device as the untrusted host side of an isolated memory runs it."""
 
-from virtio_kit import DEFAULT
-
 import pagewarden.memory.scatter_gather  # noqa: F401  while the process may still load it
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.ring import Ring
+from virtio_kit import DEFAULT
 
 RESET, LEAVE = 1 << 20, 1 << 21
 """What it reports when it needs a reset, and what tells it to end; else requests completed, and the queue to serve."""

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from guest_kit import PlainMemory
-
 from pagewarden.guest.hypercalls import PORTS
 from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.kernel.kvm_x86 import KvmCpu, KvmMachine, Slot

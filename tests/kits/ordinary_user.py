@@ -4,7 +4,6 @@ import os
 import sys
 
 import host_programs
-
 from pagewarden.kernel.counters import Counters, Ledger
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
 

@@ -4,11 +4,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from virtio_kit import FLUSH, IN, IOERR, OK, OUT, SECTOR, UNSUPP
-
 from pagewarden.virtio.requests import REQUEST_MAX
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
+from virtio_kit import FLUSH, IN, IOERR, OK, OUT, SECTOR, UNSUPP
 
 GET_ID, DISCARD, ZEROES = 8, 11, 13
 NEXT, WRITE, INDIRECT = 1, 2, 4

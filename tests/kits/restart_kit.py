@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from virtio_kit import DEFAULT, FLUSH, IN, OK, OUT, SECTOR, VectoredFake, request
 
 from pagewarden.port import Buffer
 from pagewarden.virtio.device import BlockDevice
@@ -22,6 +21,7 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.driver import Driver
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
+from virtio_kit import DEFAULT, FLUSH, IN, OK, OUT, SECTOR, VectoredFake, request
 
 SECTORS = 64
 SLOT, SLOTS = 8192, 24

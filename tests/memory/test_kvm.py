@@ -1,10 +1,10 @@
 """A KVM guest in private memory: in place, beside shared memory, and where KVM has to refuse."""
 
 import pytest
+
 from guest_kit import PlainMemory, SmallDevice, guest_of, random_disk, random_program, trace
 from kvm_kit import machine
 from live import require
-
 from pagewarden.abi import kvm as uapi
 from pagewarden.guest.hypercalls import PORTS
 from pagewarden.guest.listing import assemble

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.kernel import door
 from pagewarden.kernel.uffd import CONTINUE
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable

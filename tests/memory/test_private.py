@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live import require
 
+from live import require
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 from pagewarden.port import HostView, Memory
 from pagewarden.vocab import UserMistake

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 
 ROUNDS = 30_000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 3_000

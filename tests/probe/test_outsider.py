@@ -5,8 +5,8 @@ import errno
 import os
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.kernel.door import prctl
 from pagewarden.probe import raw
 from pagewarden.probe.outsider import Outsider, ask

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 import pytest
-from live import require
-from standin import Guarded, Plain
 
+from live import require
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction, Path
 from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.trial import Result, State, Verdict
 from pagewarden.vocab import Unavailable
+from standin import Guarded, Plain
 
 READ, WRITE = Direction.READ, Direction.WRITE
 Key = tuple[str, str, Direction, State]

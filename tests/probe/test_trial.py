@@ -6,13 +6,13 @@ import time
 from typing import NoReturn
 
 import pytest
-from standin import Plain
 
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Attempt, Direction, Path, Target, anywhere
 from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.trial import BEFORE, Evidence, Result, State, Trial, Verdict, shows
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
+from standin import Plain
 
 CANARY = bytes(range(32))
 LOAD = PATHS["load", Direction.READ]

@@ -95,7 +95,7 @@ def test_a_refused_range_leaves_no_trace() -> None:
 def test_the_same_calls_give_the_same_events() -> None:
     def once() -> tuple[dict[str, object], list[int]]:
         machine = Machine(HYBRID, 4096)
-        designs = [design(Options(), HYBRID, True) for design in DESIGNS.values() if design.__name__ != "bounce"]
+        designs = [design(Options(), HYBRID, True) for design in DESIGNS.values() if design.name != "bounce"]
         machine.prepare(designs[1], PageRange(0, 2048))
         random = np.random.default_rng(7)
         which = random.integers(1, len(designs), 500, np.int32)

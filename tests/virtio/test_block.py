@@ -5,6 +5,12 @@ import os
 import struct
 
 import pytest
+
+from pagewarden.abi import virtio, virtio_blk
+from pagewarden.virtio.device import BlockDevice
+from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.ring import Ring
+from pagewarden.vocab import Refused
 from virtio_kit import (
     DEFAULT,
     EVENT,
@@ -22,12 +28,6 @@ from virtio_kit import (
     image_file,
     plain_rig,
 )
-
-from pagewarden.abi import virtio, virtio_blk
-from pagewarden.virtio.device import BlockDevice
-from pagewarden.virtio.disk import Disk
-from pagewarden.virtio.ring import Ring
-from pagewarden.vocab import Refused
 
 GET_ID, DISCARD, ZEROES = (
     virtio_blk.VIRTIO_BLK_T_GET_ID,

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from virtio_kit import DEFAULT, EVENT, IN, OK, FakeView, Rig, VectoredFake, image_disk, image_file
 
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.ring import Ring, need_event
+from virtio_kit import DEFAULT, EVENT, IN, OK, FakeView, Rig, VectoredFake, image_disk, image_file
 
 image, disk = pytest.fixture(image_file), pytest.fixture(image_disk)
 MODES = pytest.mark.parametrize("features", [DEFAULT, DEFAULT & ~EVENT], ids=["events", "flags"])

@@ -11,10 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from live import require
-from plain_device import NeedsReset, PlainDevice
-from virtio_kit import DEFAULT, FakeView, image_disk, image_file
 
+from live import require
 from pagewarden.memory import PageRange, PrivateMemory, Unavailable
 from pagewarden.port import HostView
 from pagewarden.virtio.device import BlockDevice
@@ -22,6 +20,8 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
+from plain_device import NeedsReset, PlainDevice
+from virtio_kit import DEFAULT, FakeView, image_disk, image_file
 
 image, disk = pytest.fixture(image_file), pytest.fixture(image_disk)
 CHAINS = 1_100_000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 20_000

@@ -5,6 +5,13 @@ import struct
 from collections.abc import Callable
 
 import pytest
+
+from pagewarden.abi import virtio
+from pagewarden.abi.virtio import VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE
+from pagewarden.virtio.device import BlockDevice
+from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.faults import DeviceNeedsReset
+from pagewarden.vocab import PAGE_SIZE
 from virtio_kit import (
     DEFAULT,
     EVENT,
@@ -20,13 +27,6 @@ from virtio_kit import (
     plain_rig,
     request,
 )
-
-from pagewarden.abi import virtio
-from pagewarden.abi.virtio import VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE
-from pagewarden.virtio.device import BlockDevice
-from pagewarden.virtio.disk import Disk
-from pagewarden.virtio.faults import DeviceNeedsReset
-from pagewarden.vocab import PAGE_SIZE
 
 image, disk, rig = pytest.fixture(image_file), pytest.fixture(image_disk), pytest.fixture(plain_rig)
 Next, Write, Indirect = VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE, VIRTQ_DESC_F_INDIRECT

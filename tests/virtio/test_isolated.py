@@ -3,16 +3,16 @@
 import os
 from collections.abc import Iterator
 
-import host_device
 import pytest
-from live import require
-from virtio_kit import IN, OK, OUT, image_file, request
 
+import host_device
+from live import require
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.port import Buffer
 from pagewarden.virtio.driver import Driver
 from pagewarden.virtio.ring import Ring
+from virtio_kit import IN, OK, OUT, image_file, request
 
 image = pytest.fixture(image_file)
 PAGES, SOON = 32, 60.0

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from virtio_kit import DEFAULT, EVENT, FLUSH, IN, IOERR, OK, OUT, SECTOR, Arena, FakeView, Posted, Rig
 
 from pagewarden.abi.virtio_blk import VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_WRITE_ZEROES
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
+from virtio_kit import DEFAULT, EVENT, FLUSH, IN, IOERR, OK, OUT, SECTOR, Arena, FakeView, Posted, Rig
 
 SECTORS, QUEUES, SIZE = 16, 3, 8
 queues = st.integers(0, QUEUES - 1)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from restart_kit import SECTORS, Guest
-from virtio_kit import IN, SECTOR, FakeView, Rig
 
 from pagewarden.virtio.disk import Disk
+from restart_kit import SECTORS, Guest
+from virtio_kit import IN, SECTOR, FakeView, Rig
 
 KILLS = 220
 FOREVER = 30.0

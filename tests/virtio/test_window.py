@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import require
 from numpy.typing import NDArray
-from virtio_kit import IN, OK, OUT, Rig, image_disk, image_file, request
 
+from live import require
 from pagewarden.memory import PrivateMemory
 from pagewarden.port import VectoredView
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Unavailable
+from virtio_kit import IN, OK, OUT, Rig, image_disk, image_file, request
 
 image, disk = pytest.fixture(image_file), pytest.fixture(image_disk)
 

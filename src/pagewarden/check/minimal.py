@@ -18,7 +18,7 @@ from pagewarden.check.page.flow import Leads, flow
 from pagewarden.check.page.system import Setting
 from pagewarden.check.replay import replay
 from pagewarden.check.verdict import Report, Verdict, check
-from pagewarden.designs import PROCEDURES
+from pagewarden.designs import PROCEDURES, Design
 from pagewarden.law import MECHANISMS, Outcome, Page, Policy, apply, start
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
@@ -128,7 +128,7 @@ def judge(task: tuple[Setting, tuple[str, ...]]) -> Answer:
     return Answer(True)
 
 
-def works(policy: Policy, design: str) -> bool:
+def works(policy: Policy, design: Design) -> bool:
     """Whether requests complete, both ways, on a page that nobody else touches."""
     known = guest_procedures(design, policy)
     for pool in (False, True):

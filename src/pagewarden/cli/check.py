@@ -58,10 +58,11 @@ def check(
     """
     from pagewarden.check.page.strangers import stranger_named
     from pagewarden.check.page.system import Setting
+    from pagewarden.designs import design_named
     from pagewarden.law import policy_named
 
     chosen = policy_named(policy).with_(*(with_ or ())).without(*(without or ()))
-    setting = Setting(chosen, design, pages, vcpus, stranger_named(stranger), symmetry)
+    setting = Setting(chosen, design_named(design), pages, vcpus, stranger_named(stranger), symmetry)
     names = tuple(property_ or ())
     if export is not None:
         _export(setting, names, export, file)

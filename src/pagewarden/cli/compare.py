@@ -34,7 +34,7 @@ def compare(
     from pagewarden.cli.options import setup
     from pagewarden.cli.progress import Progress
     from pagewarden.cost import load_profile
-    from pagewarden.designs import DESIGNS
+    from pagewarden.designs import DESIGNS, design_named
     from pagewarden.law import policy_named
     from pagewarden.report.compare import comparison_json, print_comparison
     from pagewarden.report.console import console, print_json
@@ -45,8 +45,9 @@ def compare(
     if explain is not None:
         from pagewarden.report.explain import listing_json, print_listing
         from pagewarden.studies.compare.explain import explain as steps
+        from pagewarden.studies.compare.explain import procedure_named
 
-        lines = steps(made, explain, size)
+        lines = steps(made, procedure_named(made, explain), size)
         if json:
             print_json({"schema": 1, "verb": "explain", "procedure": explain, "policy": policy, "profile": profile,
                         "lines": listing_json(lines)})  # fmt: skip
@@ -57,7 +58,7 @@ def compare(
         return
     with Progress() as progress:
         requests = load(workload, progress.of(f"reading {workload}")) if workload else single(size)
-        found = study(made, requests, design or DESIGNS, progress)
+        found = study(made, requests, [design_named(name) for name in design or DESIGNS], progress)
     if json:
         print_json(comparison_json(found))
     else:

@@ -7,6 +7,7 @@ from pagewarden.designs.steps import (
     RESOURCES,
     WORLDS,
     Copy,
+    Design,
     Do,
     Each,
     Give,
@@ -20,9 +21,11 @@ from pagewarden.designs.steps import (
     Syscall,
     Take,
     said,
+    walk,
 )  # fmt: skip
 
 __all__ = [
-    "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Do", "Each", "Give", "Hop", "Kind", "Line", "Options",
-    "Procedure", "Program", "Say", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named", "programs", "said",
+    "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Design", "Do", "Each", "Give", "Hop", "Kind", "Line",
+    "Options", "Procedure", "Program", "Say", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named",
+    "programs", "said", "walk",
 ]  # fmt: skip

@@ -1,13 +1,9 @@
 """The seven I/O designs: one request each, in the order and words of the mail of 5 April 2022."""
 
-from collections.abc import Callable
-
 from pagewarden.designs.convert import RING, donate, doorbell, resume, share, take_up, unshare
-from pagewarden.designs.steps import Copy, Do, Give, Hop, Options, Procedure, Say, Steps, Stop, Syscall, Take
+from pagewarden.designs.steps import Copy, Design, Do, Give, Hop, Options, Procedure, Say, Steps, Stop, Syscall, Take
 from pagewarden.law import Op, Policy
 from pagewarden.vocab import UserMistake
-
-Design = Callable[[Options, Policy, bool], Procedure]
 
 
 def _disk(write: bool) -> Syscall:
@@ -128,8 +124,11 @@ def _touch(options: Options, write: bool) -> Steps:
 
 
 DESIGNS: dict[str, Design] = {
-    "dma-buffer": dma_buffer, "bounce": bounce, "remap": remap, "pread": pread, "splice": splice, "window": window,
-    "iommu": iommu,
+    name: Design(name, build)
+    for name, build in {
+        "dma-buffer": dma_buffer, "bounce": bounce, "remap": remap, "pread": pread, "splice": splice, "window": window,
+        "iommu": iommu,
+    }.items()
 }  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """The steps that procedures are written in. A procedure reads like the listing of the mail that it comes from."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pagewarden.law import Op
+from pagewarden.law import Op, Policy
 from pagewarden.vocab import EDGES
 
 WORLDS = {"guest": "guest", "hyp": "hypervisor", "host": "host"}
@@ -143,3 +144,40 @@ class Options:
     in_place: bool = False
     lazy: int = 0
     retries: int = 0
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a guest's I/O goes: the procedure of one request.
+
+    build: from options, policy and direction (True: the guest writes) to a `Procedure`. A design of one's own is an
+    argument like those of `DESIGNS`; where a check uses many processes, `build` has to be a function of a module.
+    """
+
+    name: str
+    build: Callable[[Options, Policy, bool], Procedure]
+
+    def __call__(self, options: Options, policy: Policy, write: bool) -> Procedure:
+        return self.build(options, policy, write)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def converts(self, policy: Policy) -> bool:
+        """Whether a request takes pages back from the host."""
+        request = self.build(Options(), policy, True)
+        return any(isinstance(line, Do) and line.op is Op.UNSHARE_BEGIN for line in walk(request.steps))
+
+
+def walk(steps: Steps) -> Iterator[Line]:
+    """Every line, and those of its branches, in the order of the listing."""
+    for line in steps:
+        yield line
+        match line:
+            case Each(inner):
+                yield from walk(inner)
+            case Take(_, then, otherwise):
+                yield from walk(then)
+                yield from walk(otherwise)
+            case Do(otherwise=tuple(branch)):
+                yield from walk(branch)

@@ -87,7 +87,7 @@ def report_json(report: Report) -> dict[str, Any]:
     """schema 1: as docs/json.md says. pages: those explored together."""
     setting = report.checked.setting
     return {
-        "schema": 1, "verb": "check", "policy": setting.policy.name, "design": setting.design,
+        "schema": 1, "verb": "check", "policy": setting.policy.name, "design": setting.design.name,
         "pages": setting.pages if report.together else 1, "vcpus": setting.vcpus, "symmetry": setting.symmetric,
         "states": report.states, "transitions": report.transitions, "depth": report.depth,
         "seconds": report.seconds, "exhausted": report.exhausted,
@@ -139,6 +139,6 @@ def minimal_json(sets: list[frozenset[str]], names: tuple[str, ...], setting: Se
     """schema 1: as docs/json.md says."""
     ordered = sorted((sorted(each) for each in sets), key=lambda names: (len(names), names))
     return {
-        "schema": 1, "verb": "check-minimal", "policy": setting.policy.name, "design": setting.design,
+        "schema": 1, "verb": "check-minimal", "policy": setting.policy.name, "design": setting.design.name,
         "properties": list(names), "sets": ordered,
     }  # fmt: skip

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from ctypes import create_string_buffer, memmove
 from pathlib import Path
 
-import host_programs
 import pytest
-from live import require
 
+import host_programs
+from live import require
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
 from pagewarden.memory.isolated import window
 from pagewarden.memory.isolated.messages import RECORD, Kind

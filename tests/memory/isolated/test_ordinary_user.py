@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.memory.isolated.sandbox import NOBODY
 from pagewarden.probe.capabilities import capabilities
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import require
 
+from live import require
 from pagewarden.cli import run_modes
 from pagewarden.cli.progress import Progress
 from pagewarden.cost import Interval, Profile, load_profile, to_toml

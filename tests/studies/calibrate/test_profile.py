@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import require
 
+from live import require
 from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_toml
 from pagewarden.cost.names import REQUIRED
 from pagewarden.studies.calibrate.calibration import PARAMETERS, Timings, calibrate, place_of, profile_of, save

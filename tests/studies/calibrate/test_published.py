@@ -4,7 +4,7 @@ measured by others. Most rows are not what the price was taken from; the toleran
 import pytest
 
 from pagewarden.cost import Profile, difference, load_profile, price
-from pagewarden.designs import PROCEDURES, Options
+from pagewarden.designs import DESIGNS, PROCEDURES, Options
 from pagewarden.law import policy_named
 from pagewarden.sim import Machine
 from pagewarden.studies.compare.comparison import Setup, break_even, counts_of
@@ -73,7 +73,7 @@ def test_snp_pays_what_its_hypercalls_are_dearer() -> None:
     for name in ("svm-epyc", "snp-epyc"):
         setup = Setup(policy_named("hybrid"), load_profile(name))
         window, bounce = (
-            {key: counts_of(setup, design, 1).as_dict()[key] for key in ("hops_by_edge", "hypercalls")}
+            {key: counts_of(setup, DESIGNS[design], 1).as_dict()[key] for key in ("hops_by_edge", "hypercalls")}
             for design in ("window", "bounce")
         )
         dearer.append(difference(window, bounce, setup.profile).low)
@@ -94,8 +94,8 @@ def test_four_mib_accepted_lazily_are_1024_exits() -> None:
 def test_a_huge_entry_that_is_split_is_512_small_ones() -> None:
     """x86/sev, Lendacky: a 2 MiB page-state change may become 512 of 4 KiB."""
     policy, profile = policy_named("hybrid"), load_profile("snp-epyc")
-    huge = counts_of(Setup(policy, profile, page_size=HUGE_PAGE), "window", 1)
-    split = counts_of(Setup(policy, profile, Options(batch=False)), "window", HUGE_PAGE // PAGE_SIZE)
+    huge = counts_of(Setup(policy, profile, page_size=HUGE_PAGE), DESIGNS["window"], 1)
+    split = counts_of(Setup(policy, profile, Options(batch=False)), DESIGNS["window"], HUGE_PAGE // PAGE_SIZE)
     assert split[Event.HYP_PTE_SET] == 512 * huge[Event.HYP_PTE_SET] == 512
     assert split[Event.HYPERCALLS] == 512 * huge[Event.HYPERCALLS]
 
@@ -105,7 +105,7 @@ def test_converting_page_by_page_is_slow_compared_with_the_copy_of_bouncing(prof
     """netdev, June 2026, of pKVM: converting at each dma_map is "really slow compared to the memcpy in bouncing"."""
     for pages in (1, 16):
         setup = Setup(policy_named("hybrid"), load_profile(profile), Options(batch=False))
-        mine, theirs = (counts_of(setup, name, pages).as_dict() for name in ("window", "bounce"))
+        mine, theirs = (counts_of(setup, DESIGNS[name], pages).as_dict() for name in ("window", "bounce"))
         assert difference(mine, theirs, setup.profile).low > 0
 
 
@@ -123,6 +123,6 @@ def test_on_a_recorded_host_a_single_page_conversion_loses_to_a_warm_copy(record
     setup = Setup(policy_named("hybrid"), recorded)
     for design in ("remap", "splice"):
         for other in ("bounce", "dma-buffer"):
-            mine, theirs = (counts_of(setup, name, 1).as_dict() for name in (design, other))
+            mine, theirs = (counts_of(setup, DESIGNS[name], 1).as_dict() for name in (design, other))
             assert difference(mine, theirs, recorded).low > 0
-            assert str(break_even(setup, design, other)) == "never"
+            assert str(break_even(setup, DESIGNS[design], DESIGNS[other])) == "never"

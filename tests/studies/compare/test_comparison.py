@@ -1,15 +1,17 @@
 """Break-even in closed form and by search over the machine; workloads as requests."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pagewarden.cost import Interval, difference, load_profile, search, shipped_profiles
-from pagewarden.designs import DESIGNS, Options
-from pagewarden.law import POLICIES
+from pagewarden.designs import DESIGNS, Design, Hop, Options, Procedure
+from pagewarden.law import POLICIES, Policy
 from pagewarden.studies.compare.comparison import BASELINES, Setup, break_even, compare, counts_of, requests, simulate
-from pagewarden.vocab import Event
+from pagewarden.vocab import Event, UserMistake
 from pagewarden.workload import Workload, single
 
 LIMIT = 4096
@@ -29,10 +31,10 @@ def test_closed_form_agrees_with_a_search_over_the_machine(profile: str, design:
         exact = Setup(made.policy, made.profile.with_settings(prices), cache=cache)
 
         def measured(pages: int, exact: Setup = exact) -> Interval:
-            mine, theirs = (counts_of(exact, name, pages).as_dict() for name in (design, "bounce"))
+            mine, theirs = (counts_of(exact, DESIGNS[name], pages).as_dict() for name in (design, "bounce"))
             return difference(mine, theirs, exact.profile, exact.cache)
 
-        formula, found = break_even(exact, design, "bounce"), search(measured, LIMIT)
+        formula, found = break_even(exact, DESIGNS[design], DESIGNS["bounce"]), search(measured, LIMIT)
         assert formula.exact and found.exact
         beyond = formula.best.units is not None and formula.best.units > LIMIT
         assert found.best.kind == "never" if beyond else found == formula
@@ -51,8 +53,8 @@ mixed = st.lists(st.tuples(st.integers(1, 1 << 18), st.booleans()), min_size=1, 
 def test_a_workload_costs_the_sum_of_its_requests(drawn: list[tuple[int, bool]], name: str) -> None:
     made = setup()
     load = workload([length for length, _ in drawn], [write for _, write in drawn])
-    total = simulate(made, load, name)
-    alone = [simulate(made, single(length, write), name) for length, write in drawn]
+    total = simulate(made, load, DESIGNS[name])
+    alone = [simulate(made, single(length, write), DESIGNS[name]) for length, write in drawn]
     assert (total.events == sum(one.events for one in alone)).all()
     assert total.hops.total() == sum(one.hops.total() for one in alone)
     assert total.completed == len(drawn) and total.failed == 0
@@ -84,3 +86,25 @@ def test_a_warm_small_copy_beats_every_conversion() -> None:
     for profile in shipped_profiles():
         found = compare(setup(profile.name), single(4096))
         assert set(found.contenders) == set(BASELINES), profile.name
+
+
+def _polled(options: Options, policy: Policy, write: bool) -> Procedure:
+    """The window design, but the host is not rung for: it polls."""
+    known = DESIGNS["window"](options, policy, write)
+    steps = tuple(
+        step for step in known.steps if not isinstance(step, Hop) or step.hypercall or step.edge == "hyp>guest"
+    )
+    return replace(known, name="polled", steps=steps)
+
+
+def test_a_design_of_ones_own_is_an_argument() -> None:
+    mine = Design("polled", _polled)
+    found = compare(setup(), single(4096), [DESIGNS["bounce"], DESIGNS["window"], mine])
+    hops = {result.name: result.total["hops"] for result in found.results}
+    assert hops["polled"] == hops["window"] - 3 and "polled" not in DESIGNS  # type: ignore[operator]
+    assert [(c.design, c.against) for c in found.crossovers] == [("window", "bounce"), ("polled", "bounce")]
+
+
+def test_two_designs_of_one_name_are_a_mistake() -> None:
+    with pytest.raises(UserMistake, match="two designs are called 'window'"):
+        compare(setup(), single(4096), [DESIGNS["window"], DESIGNS["window"]])

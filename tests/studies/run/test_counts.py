@@ -1,8 +1,8 @@
 """What the model predicts is what the machine does: the same counts, to the last one, for each design and CPU."""
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.designs import DESIGNS
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.disk import open_disk

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.kernel.counters import Counters
 from pagewarden.law import POLICIES

@@ -3,7 +3,6 @@
 import os
 
 from live import require
-
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.vocab import Unavailable

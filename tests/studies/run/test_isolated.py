@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from guest_kit import LONG
 from live import require
-
 from pagewarden.guest.program import Program
 from pagewarden.memory import PAGE_SIZE, PrivateAccess
 from pagewarden.memory.isolated.side import HostSide

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live import require
 
+from live import require
 from pagewarden.designs import DESIGNS
 from pagewarden.studies.run.disk import Extents, open_disk
 from pagewarden.studies.run.one import Run, run

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pagewarden.check.page.flow import Flow, flow
 from pagewarden.check.page.places import Onward, Place, behaviour, places_of
 from pagewarden.check.page.strangers import STRANGERS
-from pagewarden.designs import PROCEDURES, Options, Procedure, design_named
+from pagewarden.designs import PROCEDURES, Design, Options, Procedure
 from pagewarden.designs.convert import refault, unshare
 from pagewarden.law import Home, Op, Outcome, Owner, Policy, Table
 
@@ -45,9 +45,9 @@ def _start(role: str, flows: Iterable[Flow], when: Mask, alone: bool = False) ->
     return Start(role, flows, behaviour(role, flows), when, alone)
 
 
-def guest_procedures(design: str, policy: Policy) -> dict[str, Callable[[], Procedure]]:
+def guest_procedures(design: Design, policy: Policy) -> dict[str, Callable[[], Procedure]]:
     """What a vCPU may run on one of the design's pages, by name."""
-    read, write = (partial(design_named(design), Options(), policy, way) for way in (False, True))
+    read, write = (partial(design, Options(), policy, way) for way in (False, True))
     return {
         "write": write,
         "read": read,
@@ -59,18 +59,12 @@ def guest_procedures(design: str, policy: Policy) -> dict[str, Callable[[], Proc
     }
 
 
-def converts(design: str, policy: Policy) -> bool:
-    """Whether a request of the design takes pages back."""
-    request = guest_procedures(design, policy)["write"]()
-    return any(node.step.op is Op.UNSHARE_BEGIN for node in flow("write", request).nodes())
-
-
-def cast(design: str, table: Table, strangers: tuple[str, ...], pool: bool = False) -> Cast:
+def cast(design: Design, table: Table, strangers: tuple[str, ...], pool: bool = False) -> Cast:
     """The actors for a page of a design's requests, or (pool) for a page of the pool that its requests go through."""
     return Cast(_guest(design, table, pool), _procedures(table, strangers), _abilities(strangers))
 
 
-def _guest(design: str, table: Table, pool: bool) -> tuple[Start, ...]:
+def _guest(design: Design, table: Table, pool: bool) -> tuple[Start, ...]:
     known = guest_procedures(design, table.policy)
     faults = table.outcome[:, Op.GUEST_LOAD] == Outcome.GUEST_FAULT
     swapped = np.array([page.home is Home.SWAPPED for page in table.pages])
@@ -78,7 +72,7 @@ def _guest(design: str, table: Table, pool: bool) -> tuple[Start, ...]:
     always = np.ones(len(table.pages), bool)
     chosen: list[tuple[str, tuple[str, ...], Mask]] = [
         ("request", ("write", "read"), always),
-        ("guest", ("unshare",) if converts(design, table.policy) else (), always),
+        ("guest", ("unshare",) if design.converts(table.policy) else (), always),
         ("setup", ("pool-setup" if pool else "setup",), faults & host & ~swapped),
         ("guest", ("refault",), faults & ~host & ~swapped & _mappable(table)),
         ("guest", ("swap-in",), faults & swapped),

@@ -5,13 +5,13 @@ from functools import cache
 
 import numpy as np
 
-from pagewarden.check.page.actors import Cast, cast, converts, guest_procedures
+from pagewarden.check.page.actors import Cast, cast, guest_procedures
 from pagewarden.check.page.flow import flow
 from pagewarden.check.page.local import Local, Properties, enumerate_page
 from pagewarden.check.page.moves import moves
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.search.automaton import MOST, System
-from pagewarden.designs import Options, design_named
+from pagewarden.designs import DESIGNS, Design, Options
 from pagewarden.law import Op, Policy, Table, tabulate
 from pagewarden.law.properties import ALWAYS, SOMETIMES
 from pagewarden.vocab import UserMistake
@@ -27,14 +27,13 @@ class Setting:
     interchangeable."""
 
     policy: Policy
-    design: str = "window"
+    design: Design = DESIGNS["window"]
     pages: int = 2
     vcpus: int = 2
     strangers: tuple[str, ...] = tuple(STRANGERS)
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        design_named(self.design)
         if not 1 <= self.pages <= 8:
             raise UserMistake(f"1 to 8 pages can be checked, not {self.pages}")
         if not 1 <= self.vcpus < MOST:
@@ -65,7 +64,7 @@ def offered(setting: Setting) -> dict[str, str]:
     for name, ability in abilities.items():
         if ability not in setting.strangers:
             without.setdefault(name, f"no stranger that can `{ability}`")
-    if not converts(setting.design, setting.policy):
+    if not setting.design.converts(setting.policy):
         for name in ("unshare-succeeds", "unshare-refused-while-pinned"):
             without[name] = f"{setting.design} never takes a page back"
     return without
@@ -97,7 +96,7 @@ def build(setting: Setting) -> Checked:
 
 
 def _has_pool(setting: Setting) -> bool:
-    return bool(design_named(setting.design)(Options(), setting.policy, True).pool_setup)
+    return bool(setting.design(Options(), setting.policy, True).pool_setup)
 
 
 @cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pagewarden.cost import Interval, Profile, price
-from pagewarden.designs import DESIGNS
+from pagewarden.designs import DESIGNS, design_named
 from pagewarden.law import policy_named
 from pagewarden.studies.calibrate.calibration import NAME, profile_of
 from pagewarden.studies.calibrate.primitives import Script
@@ -102,7 +102,7 @@ def host_only(counts: Mapping[str, Any]) -> Counts:
 
 def counted(profile: Profile, design: str, pages: int) -> Counts:
     """What the model counts for a write of so many pages."""
-    return counts_of(Setup(policy_named(POLICY), profile), design, pages).as_dict()
+    return counts_of(Setup(policy_named(POLICY), profile), design_named(design), pages).as_dict()
 
 
 # -- compiled requests -------------------------------------------------------------------------------------------------

@@ -19,11 +19,11 @@ from pagewarden.cost import (
     difference_bill,
     price,
 )  # fmt: skip
-from pagewarden.designs import DESIGNS, Options, Procedure, design_named
+from pagewarden.designs import DESIGNS, Design, Options, Procedure
 from pagewarden.designs.convert import unshare
 from pagewarden.law import Policy
 from pagewarden.sim import RING_ENTRIES, Counts, Machine
-from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, UserMistake
 from pagewarden.workload import Workload
 
 CHUNK = 1 << 17
@@ -51,9 +51,8 @@ class Setup:
             self.policy, pages, page_size=self.page_size, pool_pages=self.pool_pages, ring_entries=self.ring_entries
         )
 
-    def procedures(self, name: str) -> list[Procedure]:
+    def procedures(self, design: Design) -> list[Procedure]:
         """A write, a read, and the deferred unshare of lazy designs."""
-        design = design_named(name)
         flush = Procedure("unshare", unshare(replace(self.options, lazy=0), self.policy))
         return [design(self.options, self.policy, True), design(self.options, self.policy, False), flush]
 
@@ -117,17 +116,22 @@ class Comparison:
 
 
 def compare(
-    setup: Setup, workload: Workload, names: Iterable[str] = DESIGNS, progress: Progress | None = None
+    setup: Setup, workload: Workload, designs: Iterable[Design] = DESIGNS.values(), progress: Progress | None = None
 ) -> Comparison:
-    """Run the workload through each design. UserMistake for an unknown design."""
-    names = list(names)
-    results = [_result(setup, workload, name, progress) for name in names]
-    return Comparison(setup, workload, results, _crossovers(setup, [r.name for r in results if r.ns]))
+    """Run the workload through each design. UserMistake where two of them have one name."""
+    designs = list(designs)
+    names = [design.name for design in designs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserMistake(f"two designs are called {twice[0]!r}: give each a name of its own")
+    results = [_result(setup, workload, design, progress) for design in designs]
+    priced = [design for design, result in zip(designs, results, strict=True) if result.ns]
+    return Comparison(setup, workload, results, _crossovers(setup, priced))
 
 
-def _result(setup: Setup, workload: Workload, name: str, progress: Progress | None) -> Result:
+def _result(setup: Setup, workload: Workload, design: Design, progress: Progress | None) -> Result:
+    name = design.name
     try:
-        counts = simulate(setup, workload, name, progress)
+        counts = simulate(setup, workload, design, progress)
     except Refused as refusal:
         return Result(name, workload.requests, {}, None, None, workload.requests, refusal)
     total = counts.as_dict()
@@ -140,10 +144,10 @@ def _result(setup: Setup, workload: Workload, name: str, progress: Progress | No
     return Result(name, workload.requests, total, ns, Interval(*rates), 0, None)
 
 
-def simulate(setup: Setup, workload: Workload, name: str, progress: Progress | None = None) -> Counts:
+def simulate(setup: Setup, workload: Workload, design: Design, progress: Progress | None = None) -> Counts:
     """Counts of the whole workload under one design. Refused where the policy does not even get to its start."""
-    procedures = setup.procedures(name)
-    lazy = 0 if name in BASELINES else setup.options.lazy
+    procedures = setup.procedures(design)
+    lazy = setup.options.lazy if design.converts(setup.policy) else 0
     which, firsts, counts, sizes = requests(setup, workload, lazy)
     machine = setup.machine(int((firsts + counts).max(initial=1)))
     machine.prepare(procedures[0], PageRange(0, machine.count))
@@ -152,7 +156,7 @@ def simulate(setup: Setup, workload: Workload, name: str, progress: Progress | N
         part = slice(start, start + CHUNK)
         total += machine.run(procedures, which[part], firsts[part], counts[part], sizes[part])
         if progress:
-            progress(name, min(start + CHUNK, len(which)), len(which))
+            progress(design.name, min(start + CHUNK, len(which)), len(which))
     return total
 
 
@@ -179,18 +183,18 @@ def requests(
     return which, firsts, counts, sizes
 
 
-def _crossovers(setup: Setup, names: list[str]) -> list[Crossover]:
-    """Every converting design against the copying ones."""
-    found = []
-    for design in names:
-        for against in BASELINES:
-            if design not in BASELINES and against in names:
-                sizes = break_even(setup, design, against)
-                found.append(Crossover(design, against, sizes))
-    return found
+def _crossovers(setup: Setup, designs: list[Design]) -> list[Crossover]:
+    """Every other design against the copying ones."""
+    baselines = [design for name in BASELINES for design in designs if design.name == name]
+    return [
+        Crossover(design.name, against.name, break_even(setup, design, against))
+        for design in designs
+        for against in baselines
+        if design not in baselines
+    ]
 
 
-def break_even(setup: Setup, design: str, against: str) -> BreakEven:
+def break_even(setup: Setup, design: Design, against: Design) -> BreakEven:
     """In pages: costs are linear in them, so one page's counts and two pages' give the fixed part and the slope."""
     (fixed, unit), (their_fixed, their_unit) = _linear(setup, design), _linear(setup, against)
     return closed_form(
@@ -199,13 +203,13 @@ def break_even(setup: Setup, design: str, against: str) -> BreakEven:
     )
 
 
-def _linear(setup: Setup, name: str) -> tuple[dict[str, object], dict[str, object]]:
-    one, two = (counts_of(setup, name, pages) for pages in (1, 2))
+def _linear(setup: Setup, design: Design) -> tuple[dict[str, object], dict[str, object]]:
+    one, two = (counts_of(setup, design, pages) for pages in (1, 2))
     unit = two - one
     return (one - unit).as_dict(), unit.as_dict()
 
 
-def counts_of(setup: Setup, name: str, pages: int, write: bool = True) -> Counts:
+def counts_of(setup: Setup, design: Design, pages: int, write: bool = True) -> Counts:
     """One request of whole pages, nothing exhausted and nothing deferred."""
     plain = replace(setup, options=replace(setup.options, lazy=0), pool_pages=pages, ring_entries=pages)
-    return plain.machine(pages).perform(plain.procedures(name)[0 if write else 1], PageRange(0, pages))
+    return plain.machine(pages).perform(plain.procedures(design)[0 if write else 1], PageRange(0, pages))

@@ -24,15 +24,14 @@ class Priced:
 def procedure_named(setup: Setup, name: str) -> Procedure:
     """An I/O design's write, or one of the other procedures; UserMistake lists the names."""
     if name in DESIGNS:
-        return setup.procedures(name)[0]
+        return setup.procedures(DESIGNS[name])[0]
     if name in PROCEDURES:
         return PROCEDURES[name](setup.policy)
     raise UserMistake(f"nothing is called {name!r}; designs: {', '.join(DESIGNS)}; other: {', '.join(PROCEDURES)}")
 
 
-def explain(setup: Setup, name: str, size: int) -> list[Priced]:
-    """One request of `size` bytes. Refused where the policy does not get to the procedure's start."""
-    procedure = procedure_named(setup, name)
+def explain(setup: Setup, procedure: Procedure, size: int) -> list[Priced]:
+    """One run over `size` bytes. Refused where the policy does not get to the procedure's start."""
     pages = PageRange.covering(0, size, setup.page_size)
     who, total, lines = procedure.world, Interval(0, 0), []
     for step, times, counts in setup.machine(pages.count).trace(procedure, pages, size):

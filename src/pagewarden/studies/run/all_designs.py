@@ -58,4 +58,4 @@ def _row(plan: Plan, design: str, workload: Workload, disk: DiskFile) -> Row:
     except GuestStopped as stopped:
         return Row(design, None, str(stopped), None)
     setup = Setup(policy_named(found.labels.policy), load_profile(PROFILE), Options(in_place=plan.isolated))
-    return Row(design, found, "", compare(setup, workload, [design]).results[0])
+    return Row(design, found, "", compare(setup, workload, [DESIGNS[design]]).results[0])
