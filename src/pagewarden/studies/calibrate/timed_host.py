@@ -5,7 +5,6 @@ page cache, and no device or journal is in any number.
 """
 
 import ctypes
-import fcntl
 import os
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Self
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
 from pagewarden.kernel.door import Region, memfd
+from pagewarden.kernel.files import Pipe
 from pagewarden.kernel.uffd import CONTINUE, CONTINUE_MODE_DONTWAKE
 from pagewarden.memory.uffd_window import UffdWindow
 from pagewarden.studies.calibrate import primitives
@@ -37,11 +37,14 @@ class TimedHost:
             undo.callback(self.memory.close)
             self.disk = memfd("pagewarden-disk", size)
             undo.callback(os.close, self.disk)
-            self.receive, self.transmit = os.pipe()
-            undo.callback(os.close, self.receive)
-            undo.callback(os.close, self.transmit)
-            if fcntl.fcntl(self.transmit, fcntl.F_SETPIPE_SZ, size) < size:
-                raise Unavailable(f"a pipe of {size} bytes", "raise the sysctl fs.pipe-max-size")
+            pipe = Pipe(size)
+            undo.callback(pipe.close)
+            self.receive, self.transmit = pipe.receive, pipe.transmit
+            if pipe.size < size:
+                raise Unavailable(
+                    f"a pipe of {size:,} bytes; this user gets {pipe.size:,}",
+                    "raise the sysctls fs.pipe-max-size and fs.pipe-user-pages-soft, or close other pipes",
+                )
             self.signal = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, self.signal)
             self.buffer, self.pool, self.source, self.target = (

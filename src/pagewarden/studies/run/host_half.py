@@ -6,15 +6,16 @@ shareability is asked of the memory first, as the private fd of the thread would
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from pagewarden.kernel.door import map_anywhere, syscall, unmap
+from pagewarden.kernel.files import Pipe
+from pagewarden.memory.consumers import Hold
 from pagewarden.memory.private import PrivateMemory
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, PrivateAccess
 
@@ -60,12 +61,10 @@ class HostHalf:
         self.memory = memory
         self.disk = disk
         self._buffer = memoryview(bytearray(longest))
-        with ExitStack() as undo:
-            self._receive, self._transmit = os.pipe()
-            undo.callback(os.close, self._receive)
-            undo.callback(os.close, self._transmit)
-            self._pipe_size = fcntl.fcntl(self._transmit, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-            self._release = undo.pop_all()
+        self._pipe: Pipe | None = Pipe(PIPE_SIZE)
+        """None while a request uses it, and after one that failed: what it left must not meet the next one's bytes."""
+        self._stuck: list[tuple[int, int, Hold]] = []
+        """Mappings that could not be unmapped, address and bytes: tried again, and their pages are held till then."""
         copying = self.copied
         self.paths: dict[str, Callable[[Request], Done]] = {
             "dma-buffer": copying,
@@ -91,7 +90,9 @@ class HostHalf:
 
     def remapped(self, request: Request) -> Done:
         """mmap, the I/O straight from the mapping, munmap."""
-        with self.claim(request) as pages:
+        self._unstick()
+        claim = self.claim(request)
+        with claim as pages:
             size = pages.count * PAGE_SIZE
             address = map_anywhere(size, self.memory.file, pages.start * PAGE_SIZE)
             try:
@@ -103,19 +104,30 @@ class HostHalf:
                     request.position,
                 )
             finally:
-                unmap(address, size)
+                try:
+                    unmap(address, size)
+                except OSError:
+                    self._stuck.append((address, size, claim.keep()))
+                    raise
             return Done(moved, access_syscalls=2)
 
+    def _unstick(self) -> None:
+        """Unmap what could not be unmapped before; OSError."""
+        while self._stuck:
+            address, size, hold = self._stuck[-1]
+            unmap(address, size)
+            self._stuck.pop()
+            hold.release()
+
     def read(self, request: Request) -> Done:
-        """pread or pwrite on the private fd, through the host's buffer."""
+        """pread or pwrite on the private fd, through the host's buffer; what a short call did not move is not moved."""
         with self.claim(request):
             buffer = self._buffer[: request.length]
             if request.to_file:
-                os.preadv(self.memory.file, [buffer], request.offset)
-                return Done(os.pwrite(self.disk, buffer, request.position), 1, copies=1)
-            moved = os.preadv(self.disk, [buffer], request.position)
-            os.pwrite(self.memory.file, buffer[:moved], request.offset)
-            return Done(moved, 1, copies=1)
+                got = os.preadv(self.memory.file, [buffer], request.offset)
+                return Done(os.pwrite(self.disk, buffer[:got], request.position), 1, copies=1)
+            got = os.preadv(self.disk, [buffer], request.position)
+            return Done(os.pwrite(self.memory.file, buffer[:got], request.offset) if got else 0, 1, copies=1)
 
     def spliced(self, request: Request) -> Done:
         """splice between the private fd and the file, through a pipe; a long request takes a turn a pipeful."""
@@ -123,14 +135,23 @@ class HostHalf:
         (source, at), (target, to) = ends if request.to_file else ends[::-1]
         moved = turns = 0
         with self.claim(request):
-            while moved < request.length:
-                count = os.splice(source, self._transmit, min(self._pipe_size, request.length - moved), at + moved)
-                if count == 0:
-                    break
-                turns += 1
-                end = moved + count
-                while moved < end:
-                    moved += os.splice(self._receive, target, end - moved, None, to + moved)
+            pipe, self._pipe = self._pipe or Pipe(PIPE_SIZE), None
+            try:
+                while moved < request.length:
+                    count = os.splice(source, pipe.transmit, min(pipe.size, request.length - moved), at + moved)
+                    if count == 0:
+                        break
+                    turns += 1
+                    end = moved + count
+                    while moved < end:
+                        done = os.splice(pipe.receive, target, end - moved, None, to + moved)
+                        if done == 0:
+                            raise OSError(errno.EIO, "splice: the file takes no more bytes")
+                        moved += done
+            except BaseException:
+                pipe.close()
+                raise
+            self._pipe = pipe
         return Done(moved, turns, turns)
 
     def claim(self, request: Request) -> "Claim":
@@ -139,7 +160,11 @@ class HostHalf:
 
     def close(self) -> None:
         """Give the pipe back; memory and file are the caller's."""
-        self._release.close()
+        with suppress(OSError):
+            self._unstick()
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
     def __enter__(self) -> Self:
         return self
@@ -158,12 +183,19 @@ class Claim:
 
     def __enter__(self) -> PageRange:
         self._hold = self._memory.hold(self._pages)
-        for page in range(self._pages.start, self._pages.stop):
-            if not self._memory.is_shared(page):
-                self._hold.release()
-                first = max(self._first, page * PAGE_SIZE)
-                raise PrivateAccess(errno.EFAULT, "the request names a private page", first)
+        try:
+            for page in range(self._pages.start, self._pages.stop):
+                if not self._memory.is_shared(page):
+                    first = max(self._first, page * PAGE_SIZE)
+                    raise PrivateAccess(errno.EFAULT, "the request names a private page", first)
+        except BaseException:
+            self._hold.release()
+            raise
         return self._pages
+
+    def keep(self) -> Hold:
+        """A hold of the same pages that outlasts the block."""
+        return self._memory.hold(self._pages)
 
     def __exit__(self, *failure: object) -> None:
         self._hold.release()

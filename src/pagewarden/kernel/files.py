@@ -1,0 +1,52 @@
+"""What is asked of open files beside reading and writing: pipes of a size, and advisory locks."""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+
+
+class Pipe:
+    """A pipe of about so many bytes; `size` is what the kernel gave. OSError where there is none to be had."""
+
+    def __init__(self, size: int) -> None:
+        self.receive, self.transmit = os.pipe()
+        try:
+            with suppress(
+                OSError
+            ):  # EPERM: over what a user may have (fs/pipe.c, pipe_set_size)
+                fcntl.fcntl(self.transmit, fcntl.F_SETPIPE_SZ, size)
+            self.size = fcntl.fcntl(self.transmit, fcntl.F_GETPIPE_SZ)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Both ends; what is in it is gone."""
+        os.close(self.receive)
+        os.close(self.transmit)
+
+
+def lock(fd: int, shared: bool) -> int | None:
+    """Take an advisory lock on the open file (flock(2)), gone when its last descriptor is closed: None, or the pid of
+    who has it, 0 where /proc does not say. OSError where there are no locks."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno != errno.EWOULDBLOCK:
+            raise
+        return _holder(fd)
+    return None
+
+
+def _holder(fd: int) -> int:
+    """Of a flock on this file: /proc/locks has lines `1: FLOCK ADVISORY WRITE pid major:minor:inode start end`, the
+    device numbers in hexadecimal (fs/locks.c, lock_get_status)."""
+    status = os.fstat(fd)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with suppress(OSError), open("/proc/locks") as lines:
+        for line in lines:
+            words = line.split()
+            if words[1] == "FLOCK" and words[5] == place:
+                return max(int(words[4]), 0)
+    return 0
