@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from pagewarden.law.ops import Op
-from pagewarden.law.page import Data, Home, Page, Reach
+from pagewarden.law.page import Data, Home, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
 from pagewarden.law.step import Step
 from pagewarden.vocab import Event
@@ -45,6 +45,25 @@ def scrubbed(policy: Policy, page: Page) -> tuple[Event, ...]:
     """What it costs to zero a frame that the page leaves, before somebody else has it."""
     secret = page.data is Data.SECRET and present(page)
     return (Event.SCRUBS,) if secret and policy.has("scrubs") else ()
+
+
+def fetched(page: Page) -> tuple[Event, ...]:
+    """What it costs that the page gets a frame at somebody's touch: the frame, and a copy if the bytes are in swap."""
+    if present(page):
+        return ()
+    return (Event.ALLOCATIONS, Event.HYP_COPIES) if page.home is Home.SWAPPED else (Event.ALLOCATIONS,)
+
+
+def cut_off(page: Page, guest: bool = False, host: bool = False) -> tuple[Event, ...]:
+    """What it costs to take the page from the guest, from the host's own mapping, or from both at once: an entry that
+    is there is cleared, and what a TLB may have is invalidated, once."""
+    cleared: tuple[Event, ...] = ()
+    if guest and page.guest in (View.PRIVATE, View.SHARED):
+        cleared += (Event.GUEST_PTE_CLEAR,)
+    if host and page.host is Reach.LIVE:
+        cleared += (Event.HOST_PTE_CLEAR,)
+    cached = (guest and page.guest is not View.NONE) or (host and page.host is not Reach.NONE)
+    return (*cleared, Event.TLBI) if cached else ()
 
 
 def moving(page: Page) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import rule
+from pagewarden.law.rules import cut_off, rule
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -74,5 +74,5 @@ def lend_guest(policy: Policy, page: Page) -> Step:
 @rule(Op.UNLEND_GUEST, "mem_protect.c __pkvm_host_unshare_guest: ENOENT if the guest has no mapping of it")
 def unlend_guest(policy: Policy, page: Page) -> Step:
     """The host takes it back; the guest's entry goes with it."""
-    events = () if page.guest is View.NONE else (Event.GUEST_PTE_CLEAR, Event.TLBI)
+    events = cut_off(page, guest=True)
     return _move(policy, page, Owner.LENT, Owner.HOST, *events, otherwise=Outcome.ENOENT, guest=View.NONE, kvm=False)

@@ -84,7 +84,7 @@ def host_zap(policy: Policy, page: Page) -> Step:
 def host_tlbi(policy: Policy, page: Page) -> Step:
     """Invalidate what the host's CPUs have cached of a removed entry: the guard's own, or a mapping's. A conversion
     that removes none of the host's entries flushes none."""
-    if not policy.has("tlb-flushed") or (page.owner is Owner.LEAVING and policy.guard not in _GUARDED):
+    if not policy.has("tlb-flushed") or (page.owner is Owner.LEAVING and page.host is not Reach.STALE):
         return done(page)
     return done(page, Event.TLBI, host=Reach.NONE if page.host is Reach.STALE else page.host)
 

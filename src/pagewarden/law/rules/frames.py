@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import MAX_PINS, Data, Home, Owner, Page, Reach
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import moving, present, rule, written
+from pagewarden.law.rules import fetched, moving, present, rule, written
 from pagewarden.law.rules.host import host_abort
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
@@ -32,9 +32,9 @@ def gup_pin(policy: Policy, page: Page) -> Step:
         if not (policy.has("demand") and page.owner is Owner.SHARED):
             return refused(page, Outcome.EFAULT, Event.FAULTS)
         home = page.home if present(page) else Home.RESIDENT
-        return _pin(policy, page, Event.FAULTS, Event.HOST_PTE_SET, host=Reach.LIVE, home=home)
+        return _pin(policy, page, Event.FAULTS, Event.HOST_PTE_SET, *fetched(page), host=Reach.LIVE, home=home)
     if not present(page):
-        return _pin(policy, page, Event.FAULTS, Event.ALLOCATIONS, home=Home.RESIDENT)
+        return _pin(policy, page, Event.FAULTS, *fetched(page), home=Home.RESIDENT)
     return _pin(policy, page)
 
 

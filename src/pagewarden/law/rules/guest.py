@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, View, flavour, stale
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import present, rule, written
+from pagewarden.law.rules import cut_off, present, rule, written
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -93,6 +93,4 @@ def slot_delete(policy: Policy, page: Page) -> Step:
     """The VMM deletes the memslot: the guest loses the mapping, the store keeps the bytes."""
     if policy.guard is Guard.STAGE2 and not policy.has("notifies"):
         return refused(page, Outcome.EPERM)
-    if page.guest is View.NONE:
-        return done(page, kvm=False)
-    return done(page, Event.GUEST_PTE_CLEAR, Event.TLBI, guest=View.NONE, kvm=False)
+    return done(page, *cut_off(page, guest=True), guest=View.NONE, kvm=False)

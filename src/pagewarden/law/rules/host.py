@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, moving, present, rule, scrubbed, start
+from pagewarden.law.rules import cut_off, fetched, leave_frame, moving, present, rule, scrubbed, start
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -34,7 +34,7 @@ def force_reclaim(policy: Policy, page: Page) -> Step:
     if page.owner is not Owner.GUEST:
         return refused(page, Outcome.EAGAIN)
     return done(
-        page, Event.SCRUBS, Event.TLBI,
+        page, Event.SCRUBS, Event.HYP_PTE_SET, *cut_off(page, guest=True),
         owner=Owner.POISON, data=Data.ZERO, host=Reach.LIVE, guest=View.NONE, kvm=False,
     )  # fmt: skip
 
@@ -49,14 +49,14 @@ def touch(policy: Policy, page: Page, write: bool, fixup: Outcome) -> Step:
             return host_abort(policy, page, fixup)
         if not (policy.has("demand") and page.owner is Owner.SHARED):
             return refused(page, fixup, Event.FAULTS)
-        filled = (Event.ALLOCATIONS,) * (not present(page))  # virt/kvm/guest_memfd.c kvm_gmem_get_folio
+        filled = fetched(page)  # virt/kvm/guest_memfd.c kvm_gmem_get_folio
         changes |= {"host": Reach.LIVE, "home": page.home if present(page) else Home.RESIDENT}
         return done(page, Event.FAULTS, Event.HOST_PTE_SET, *filled, reached=True, **changes)
     if moving(page):
         return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
     if not present(page):
         changes["home"] = Home.RESIDENT
-        return done(page, Event.FAULTS, Event.ALLOCATIONS, reached=True, **changes)
+        return done(page, Event.FAULTS, *fetched(page), reached=True, **changes)
     return done(page, reached=True, **changes)
 
 
@@ -181,8 +181,9 @@ def host_discard(policy: Policy, page: Page) -> Step:
         return refused(page, Outcome.EAGAIN)
     if not present(page):
         return done(page)
+    back = start(policy).host
     return done(
-        leave_frame(policy, page), *scrubbed(policy, page), Event.TLBI, reached=True, home=Home.HOLE,
-        data=Data.ZERO, guest=View.NONE, kvm=False,
-        host=start(policy).host, owner=Owner.GUEST if page.owner is Owner.LEAVING else page.owner,
+        leave_frame(policy, page), *scrubbed(policy, page), *cut_off(page, guest=True, host=back is Reach.NONE),
+        reached=True, home=Home.HOLE, data=Data.ZERO, guest=View.NONE, kvm=False, host=back,
+        owner=Owner.GUEST if page.owner is Owner.LEAVING else page.owner,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, moving, present, rule, scrubbed, start
+from pagewarden.law.rules import cut_off, fetched, leave_frame, moving, present, rule, scrubbed, start
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -39,8 +39,7 @@ def populate(policy: Policy, page: Page) -> Step:
         return refused(page, Outcome.EOPNOTSUPP)
     if page.owner is not Owner.HOST:
         return refused(page, Outcome.EPERM)
-    events = () if present(page) else (Event.ALLOCATIONS,)
-    return done(page, *events, home=Home.RESIDENT, data=Data.PUBLIC)
+    return done(page, *fetched(page), home=Home.RESIDENT, data=Data.PUBLIC)
 
 
 @rule(Op.PUNCH, "GM kvm_gmem_punch_hole: invalidate, truncate, end; mail of 1 April 2022: pKVM allows no holes")
@@ -57,9 +56,8 @@ def punch(policy: Policy, page: Page) -> Step:
     new = leave_frame(policy, page)._replace(
         owner=Owner.HOST, home=Home.HOLE, data=Data.ZERO, host=start(policy).host, swap_old=False
     )
-    entry = policy.guard is Guard.STAGE2 and page.host is Reach.NONE
-    flush = policy.guard is Guard.STAGE1 and page.host is not Reach.NONE
-    events = scrubbed(policy, page) + (Event.HYP_PTE_SET,) * entry + (Event.HOST_PTE_CLEAR, Event.TLBI) * flush
+    entry = policy.guard is Guard.STAGE2 and page.host is not Reach.LIVE
+    events = scrubbed(policy, page) + (Event.HYP_PTE_SET,) * entry + cut_off(page, host=new.host is Reach.NONE)
     return Step(new, Outcome.DONE, events)
 
 
@@ -75,8 +73,7 @@ def reclaim(policy: Policy, page: Page) -> Step:
     }  # fmt: skip
     entry = policy.guard is Guard.STAGE2 and page.host is not Reach.LIVE
     events: tuple[Event, ...] = (Event.HYP_PTE_SET,) * entry
-    if page.guest in (View.PRIVATE, View.SHARED):
-        events += (Event.GUEST_PTE_CLEAR, Event.TLBI)
+    events += cut_off(page, guest=True, host=back is Reach.NONE)
     if page.home is Home.SWAPPED:
         changes["data"] = Data.ZERO  # the sealed copy is of no use to anybody
     elif page.owner in (*PRIVATE, Owner.LEAVING) and page.data is not Data.ZERO and policy.has("scrubs"):
