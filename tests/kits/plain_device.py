@@ -167,7 +167,7 @@ class PlainDevice:
             return UNSUPP
         if any(count > 8192 or (sector + count) * SECTOR > len(self.disk) for sector, count, _ in ranges):
             return IOERR
-        for sector, count, _ in ranges if kind == ZEROES else ():
+        for sector, count, _ in ranges:
             self.disk[sector * SECTOR : (sector + count) * SECTOR] = bytes(count * SECTOR)
         return OK
 

@@ -171,7 +171,20 @@ def test_discard_and_unmap_go_to_the_hole_puncher(image: int) -> None:
     assert rig.do(DISCARD, 0, ranges((2, 3, 0)))[0] == OK
     assert rig.do(ZEROES, 0, ranges((9, 1, 1)))[0] == OK
     assert holes == [(image, 1024, 1536), (image, 9 * 512, 512)]
-    assert Rig(FakeView(1 << 20), Disk(image)).do(DISCARD, 0, ranges((2, 3, 0)))[0] == OK
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 2, 3, 1025])
+def test_a_queue_that_no_request_fits_is_refused(disk: Disk, size: int) -> None:
+    with pytest.raises(ValueError, match="this device has 4 to 1024"):
+        BlockDevice(FakeView(1 << 20), disk, queue_size=size)
+
+
+def test_the_smallest_queue_serves_direct_chains(disk: Disk, image: int) -> None:
+    rig = Rig(FakeView(1 << 20), disk, size=4)
+    rig.device.close()
+    rig.device = BlockDevice(rig.view, disk, queue_size=4)
+    rig.device.resume(DEFAULT, rig.rings)
+    assert rig.do(IN, 3, into=1024) == (OK, os.pread(image, 1024, 3 * SECTOR), 1025)
 
 
 class Faulty(Disk):

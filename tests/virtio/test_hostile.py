@@ -70,9 +70,13 @@ BAD: dict[str, tuple[str, Callable[[Rig, Posted], object]]] = {
     "next out of range": ("goes on at descriptor 16", lambda r, p: poke(r, p.head, next=16)),
     "next far out of range": ("goes on at descriptor 65535", lambda r, p: poke(r, p.head + 1, next=0xFFFF)),
     "beyond the memory": ("beyond the memory", lambda r, p: poke(r, p.head + 1, addr=r.view.size - 511)),
-    "at the end of the address space": ("beyond the memory", lambda r, p: poke(r, p.head + 1, addr=(1 << 64) - 1)),
+    "at the end of the address space": (
+        "gpa 0xffffffffffffffff reaches",
+        lambda r, p: poke(r, p.head + 1, addr=(1 << 64) - 1),
+    ),
     "address wraps": ("beyond the memory", lambda r, p: poke(r, p.head + 1, addr=(1 << 64) - 512)),
-    "sign bit": ("beyond the memory", lambda r, p: poke(r, p.head + 1, addr=1 << 63)),
+    "sign bit": ("gpa 0x8000000000000000 reaches beyond the memory", lambda r, p: poke(r, p.head + 1, addr=1 << 63)),
+    "zero length above": ("zero length at gpa 0x8", lambda r, p: poke(r, p.head + 1, addr=1 << 63, len=0)),
     "zero length": ("zero length", lambda r, p: poke(r, p.head + 1, len=0)),
     "header of zero length": ("zero length", lambda r, p: poke(r, p.head, len=0)),
     "absurd length": ("beyond the memory", lambda r, p: poke(r, p.head + 1, len=0xFFFFFFFF)),
@@ -275,3 +279,27 @@ def test_batches_before_the_bad_one_are_complete(image: int) -> None:
     assert caught.value.head == posts[300].head
     assert [used.head for used in rig.drivers[0].reap()] == [post.head for post in posts[:256]]
     assert [post.status for post in posts] == [OK] * 256 + [0xEE] * 144
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_indirect_chain_may_be_as_long_as_the_queue(rig: Rig, image: int, before: int) -> None:
+    """Direct descriptors before the table count, too; one more is refused."""
+    post = rig.post(IN, 2, into=512)
+    ring, view, longest = rig.rings[0], rig.view, rig.device.queue_size
+    header, data = ((lambda at: struct.unpack("<QIHH", view.read(at, 16)))(ring.desc + 16 * n) for n in range(2))
+    entries = [(data[0] + n, 1) for n in range(512)]
+    cut = longest - before - (0 if before else 1)
+    parts = [*entries[: cut - 1], (data[0] + cut - 1, 513 - (cut - 1))]
+    rows = [(*part, Write | Next * (n + 1 < cut), n + 1 + (1 - before)) for n, part in enumerate(parts)]
+    rows = [(row[0], row[1], row[2], row[3] if row[2] & Next else 0) for row in rows]
+    if not before:
+        rows.insert(0, (header[0], 16, Next, 1))
+    assert len(rows) == longest - before
+    place = rig.arena.take(16 * (longest + 1), 16)
+    view.write(place, b"".join(struct.pack("<QIHH", *row) for row in rows))
+    poke(rig, post.head + before, addr=place, len=16 * len(rows), flags=Indirect)
+    rig.serve()
+    assert (post.status, post.data) == (OK, os.pread(image, 512, 1024))
+    again = rig.post(IN, 2, into=512)
+    poke(rig, again.head + before, addr=place, len=16 * (len(rows) + 1), flags=Indirect)
+    refused(rig, f"the chain has {longest + 1} descriptors")

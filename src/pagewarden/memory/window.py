@@ -190,7 +190,8 @@ class Window:
                     self._answers(segments, done)
                     count = _moved(move, fd, rest, position + done)
                 if count < 0:
-                    raise PrivateAccess(errno.EFAULT, "a page turned private during the transfer", segments[0][0])
+                    why = "the kernel does not take the pages, though they answer: this file pins them (O_DIRECT)"
+                    raise OSError(errno.EFAULT, why)
                 if count == 0:
                     break
                 done += count

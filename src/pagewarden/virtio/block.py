@@ -11,6 +11,7 @@ What a request asks in vain (a sector beyond the disk, an unknown type, a disk t
 status says VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_UNSUPP and the others go on.
 """
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -43,7 +44,10 @@ class Processed(NamedTuple):
 
 
 class BlockQueue:
-    """The queue `index`; process it from one thread at a time."""
+    """The queue `index`; its methods are called by whoever has `busy`.
+
+    stopping: a reset waits for the batch under way, no other one begins.
+    """
 
     def __init__(self, index: int, view: HostView, ring: Ring, disk: Disk, features: int, longest: int) -> None:
         """features: as negotiated. longest: descriptors of a chain, at most chains.SIZE_MAX.
@@ -53,6 +57,7 @@ class BlockQueue:
         self._queue = Virtqueue(index, self._memory, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1))
         self._batch = Batch(self._queue, self._memory, view.size, longest * (features >> VIRTIO_F_INDIRECT_DESC & 1))
         self._transfers = Transfers(view, disk, self._memory, bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1))
+        self.busy, self.stopping = threading.Lock(), False
         self._limits = disk.capacity, kinds(features), disk.read_only
 
     def process(self) -> Processed:
@@ -82,7 +87,7 @@ class BlockQueue:
                 completed += self._serve(waiting)
             waiting, now = self._queue.look(completed)
             wanted = wanted or now
-            if not waiting or completed >= self._size:
+            if not waiting or completed >= self._size or self.stopping:
                 return Processed(completed, wanted, waiting > 0)
 
     def _serve(self, waiting: int) -> int:

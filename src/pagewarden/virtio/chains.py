@@ -17,6 +17,8 @@ DESCRIPTORS = 4096
 """Most descriptors of a batch, those of indirect tables included."""
 SIZE_MAX = 1024
 """Largest queue of this device, entries: a chain may be as long as the queue, and one readv call takes 1024 parts."""
+SIZE_MIN = 4
+"""Smallest queue: header, data and status are three descriptors, and a size is a power of two."""
 ADDR, LEN, FLAGS = range(3)
 """Rows of a flat list of descriptors, int64 of shape (3, DESCRIPTORS)."""
 

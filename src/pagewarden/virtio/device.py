@@ -4,6 +4,7 @@ Whoever carries the kicks (an exit, an eventfd, vhost-user) calls process(queue)
 """
 
 import errno
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from pagewarden.abi import virtio as abi
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView
 from pagewarden.virtio.block import BlockQueue, Processed
-from pagewarden.virtio.chains import SIZE_MAX
+from pagewarden.virtio.chains import SIZE_MAX, SIZE_MIN
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.requests import RANGES_MAX, REQUEST_MAX
@@ -40,14 +41,16 @@ class BlockDevice:
     """Its state: features (driver's choice, 0 before), status (virtio 1.2, 2.1), queues by index."""
 
     def __init__(self, view: HostView, disk: Disk, queues: int = 1, queue_size: int = 256) -> None:
-        """queue_size: entries that the driver may use at most, and the longest chain."""
-        if not 0 < queue_size <= SIZE_MAX:
-            raise ValueError(f"a queue of {queue_size} entries: this device has 1 to {SIZE_MAX}")
+        """queue_size: entries that the driver may use at most, and the longest chain. ValueError for one that is too
+        long, or too short for header, data and status."""
+        if not SIZE_MIN <= queue_size <= SIZE_MAX:
+            raise ValueError(f"a queue of {queue_size} entries: this device has {SIZE_MIN} to {SIZE_MAX}")
         self._view, self._disk, self._count, self.queue_size = view, disk, queues, queue_size
         more = (blk.VIRTIO_BLK_F_RO,) if disk.read_only else (blk.VIRTIO_BLK_F_DISCARD, blk.VIRTIO_BLK_F_WRITE_ZEROES)
         self.offered = sum(1 << bit for bit in _ALWAYS + more)
         self.features = self.status = 0
         self._queues: dict[int, BlockQueue] = {}
+        self._changing = threading.Lock()  # one reset at a time
         self._broken: DeviceNeedsReset | None = None
 
     def accept(self, features: int) -> None:
@@ -87,25 +90,40 @@ class BlockDevice:
         self.write_status(abi.ACKNOWLEDGE | abi.DRIVER | abi.FEATURES_OK)
         for index, ring in rings.items():
             self.set_queue(index, ring)
-            self._watched(self._queues[index].resume)
+            self._watched(index, BlockQueue.resume)
         self.write_status(abi.DRIVER_OK)
 
     def process(self, index: int) -> Processed:
-        """Serve a queue. Raises DeviceNeedsReset, now and until the reset: tell the driver of a configuration change,
-        which stands for the interrupt too; Refused(EINVAL) when there is no such queue yet."""
+        """Serve a queue, each from one thread or more. Raises DeviceNeedsReset, now and until the reset: tell the
+        driver of a configuration change, which stands for the interrupt too; Refused(EINVAL) when there is no such
+        queue yet, or no longer. What else comes out (OSError, MemoryError, an interrupt of this thread) is the host's;
+        the device needs a reset then, too, for the batch may be half done."""
         if self._broken:
             raise self._broken.with_traceback(None)
-        if not self.status & abi.DRIVER_OK or index not in self._queues:
+        if not self.status & abi.DRIVER_OK:
             raise Refused(errno.EINVAL, f"queue {index} was kicked before it was set up")
-        return self._watched(self._queues[index].process)
+        return self._watched(index, BlockQueue.process)
 
-    def _watched(self, act: Callable[[], Result]) -> Result:
-        try:
-            return act()
-        except DeviceNeedsReset as error:
-            self._broken = error
-            self.status |= abi.DEVICE_NEEDS_RESET
-            raise
+    def _watched(self, index: int, act: Callable[[BlockQueue], Result]) -> Result:
+        queue = self._queues.get(index)
+        if queue is None:
+            raise Refused(errno.EINVAL, f"queue {index} was kicked before it was set up")
+        with queue.busy:
+            if queue.stopping:
+                raise Refused(errno.EINVAL, f"queue {index} was kicked during a reset")
+            try:
+                return act(queue)
+            except DeviceNeedsReset as error:
+                self._break(error)
+                raise
+            except BaseException as error:
+                what = f"the host could not go on ({type(error).__name__}: {error})"
+                self._break(DeviceNeedsReset(index, None, what, "that is no fault of the driver"))
+                raise
+
+    def _break(self, error: DeviceNeedsReset) -> None:
+        self._broken = error
+        self.status |= abi.DEVICE_NEEDS_RESET
 
     def read_config(self, offset: int, length: int) -> bytes:
         """Bytes of struct virtio_blk_config; beyond it, zeroes."""
@@ -113,21 +131,28 @@ class BlockDevice:
 
     def _config(self) -> bytes:
         config = np.zeros((), blk.virtio_blk_config)
-        config["capacity"], config["blk_size"] = self._disk.capacity, blk.SECTOR
-        config["seg_max"] = segments = max(1, self.queue_size - 2)
+        config["capacity"], config["blk_size"] = self._disk.capacity, self._disk.block
+        config["seg_max"] = segments = self.queue_size - 2
         config["size_max"] = 1 << (REQUEST_MAX // segments).bit_length() - 1
         config["num_queues"] = self._count
         for name in ("discard", "write_zeroes"):
             config[f"max_{name}_sectors"], config[f"max_{name}_seg"] = DISCARD_MAX, RANGES_MAX
-        config["discard_sector_alignment"] = config["write_zeroes_may_unmap"] = 1
+        config["discard_sector_alignment"] = self._disk.block // blk.SECTOR
+        config["write_zeroes_may_unmap"] = 1
         return config.tobytes()
 
     def reset(self) -> None:
-        """Forget the driver: no features, no queues, status 0."""
-        for queue in self._queues.values():
-            queue.close()
-        self._queues.clear()
-        self.features = self.status = 0
-        self._broken = None
+        """Forget the driver: no features, no queues, status 0. Waits for what other threads process: each stops after
+        the batch that it is at, and once this returned (and status reads 0) nothing of the device is in flight."""
+        with self._changing:
+            queues = list(self._queues.values())
+            for queue in queues:
+                queue.stopping = True
+            for queue in queues:
+                with queue.busy:
+                    queue.close()
+            self._queues.clear()
+            self.features = self.status = 0
+            self._broken = None
 
     close = reset

@@ -15,6 +15,7 @@ from pagewarden.abi.virtio import (
     virtq_used_elem,
 )
 from pagewarden.port import Buffer
+from pagewarden.virtio.faults import UsedRingBroken
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
 
 _DESC = struct.Struct("<QIHH")
@@ -44,7 +45,7 @@ class Driver:
     def __init__(self, memory: GuestMemory, ring: Ring, event_idx: bool = False) -> None:
         self.ring, self._memory, self._event_idx = ring, memory, event_idx
         self._free = list(range(ring.size))[::-1]  # descriptors, the next one last
-        self._chains: dict[int, list[int]] = {}  # descriptors of each chain under way, by head
+        self._chains: dict[int, tuple[list[int], int]] = {}  # of each under way: descriptors, writable bytes; by head
         self._avail = self._told = self._used = 0  # modulo 2^16: next entry, entries the device knows, entries reaped
         memory.write(ring.desc, bytes(virtq_desc.itemsize * ring.size))
         memory.write(ring.avail, bytes(ring.used_event + 2 - ring.avail))
@@ -66,7 +67,7 @@ class Driver:
             raise IndexError(f"a chain of {len(parts)} descriptors, {len(self._free)} are free")
         indices = [self._free.pop() for _ in parts]
         self._link(self.ring.desc, parts, indices)
-        self._chains[indices[0]] = indices
+        self._chains[indices[0]] = indices, sum(length for _, length in writable)
         self._store(self.ring.avail + RING + 2 * (self._avail % self.ring.size), indices[0])
         self._avail = self._avail + 1 & _MODULO
         return indices[0]
@@ -82,12 +83,19 @@ class Driver:
         return new != old and not self._load(self.ring.used) & VIRTQ_USED_F_NO_NOTIFY
 
     def reap(self) -> list[Used]:
-        """The chains that came back since the last call, oldest first; their descriptors are free again."""
+        """The chains that came back since the last call, oldest first; their descriptors are free again.
+        UsedRingBroken where the device hands back what it was not given."""
         back = []
         while self._used != self._load(self.ring.used + 2):
             at = self.ring.used + RING + virtq_used_elem.itemsize * (self._used % self.ring.size)
             head, length = struct.unpack("<II", self._memory.read(at, virtq_used_elem.itemsize))
-            self._free += self._chains.pop(head)[::-1]
+            if head not in self._chains:
+                raise UsedRingBroken(f"names head {head}, which is not under way")
+            indices, most = self._chains[head]
+            if length > most:
+                raise UsedRingBroken(f"says {length} bytes written to head {head}, which has room for {most}")
+            del self._chains[head]
+            self._free += indices[::-1]
             back.append(Used(head, length))
             self._used = self._used + 1 & _MODULO
         return back

@@ -39,8 +39,8 @@ _WHAT = {
 
 
 def describe(fault: int, detail: int) -> str:
-    """A fault in words; detail is an index, a gpa or a size, as the fault has it."""
-    return _WHAT[fault].format(detail)
+    """A fault in words; detail is an index, a gpa or a size, as the fault has it, of 64 bits."""
+    return _WHAT[fault].format(detail % (1 << 64))
 
 
 class DeviceNeedsReset(PagewardenError):
@@ -49,10 +49,20 @@ class DeviceNeedsReset(PagewardenError):
     queue: index of the virtqueue; head: first descriptor of the chain at fault, or None where the ring itself is.
     """
 
-    def __init__(self, queue: int, head: int | None, what: str) -> None:
+    def __init__(
+        self,
+        queue: int,
+        head: int | None,
+        what: str,
+        why: str = "the driver broke the virtio rules or took back memory in use",
+    ) -> None:
         where = f"queue {queue}" if head is None else f"queue {queue}, head {head}"
-        super().__init__(
-            f"{where}: {what}; the driver broke the virtio rules or took back memory in use; nothing "
-            f"of this batch was completed: reset the device"
-        )
+        super().__init__(f"{where}: {what}; {why}; nothing of this batch was completed: reset the device")
         self.queue, self.head, self.what = queue, head, what
+
+
+class UsedRingBroken(PagewardenError):
+    """The device handed back what the driver never gave it, or more than that: it is hostile or broken."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the used ring {what}; the device broke the virtio rules: trust none of its data, reset it")

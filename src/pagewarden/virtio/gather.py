@@ -54,7 +54,7 @@ class Vectored:
             try:
                 if direction not in calls or calls[direction](fd, offset, segments) != sum(n for _, n in segments):
                     return done
-            except OSError:
+            except (OSError, ValueError):  # asked again, one by one, and then told
                 return done
         return len(runs)
 

@@ -1,6 +1,8 @@
 """The commit of a batch: data between memory and disk, run by run, in order."""
 
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,24 +11,34 @@ from numpy.typing import NDArray
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView
 from pagewarden.virtio import requests
-from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.disk import BOUNCE, Disk, aligned
 from pagewarden.virtio.gather import Pairs, Vectored, pairs, places_of
 from pagewarden.virtio.requests import RANGES_MAX
 
 DISCARD_MAX = 8192
 """Most sectors of a range to discard or to zero (max_discard_sectors, max_write_zeroes_sectors): 4 MiB."""
+_NAMES = {
+    blk.VIRTIO_BLK_T_FLUSH: "fdatasync of the disk",
+    blk.VIRTIO_BLK_T_GET_ID: "identity of the disk",
+    blk.VIRTIO_BLK_T_DISCARD: "discard on the disk",
+    blk.VIRTIO_BLK_T_WRITE_ZEROES: "zeroes on the disk",
+}
 Failures = list[tuple[int, int]]
 """(request of the batch, VIRTIO_BLK_S_*) for each that did not end well."""
-_WRITES = frozenset({blk.VIRTIO_BLK_T_OUT, blk.VIRTIO_BLK_T_WRITE_ZEROES})
+_WRITES = frozenset({blk.VIRTIO_BLK_T_OUT, blk.VIRTIO_BLK_T_DISCARD, blk.VIRTIO_BLK_T_WRITE_ZEROES})
+_NOT_THESE_PAGES = frozenset({errno.EFAULT, errno.EINVAL})
+"""What the kernel says of pages that it may not pin, or of parts that are not aligned, for a file without a cache."""
 
 
 class Transfers:
-    """What one queue does to its disk. PrivateAccess passes through; an OSError becomes VIRTIO_BLK_S_IOERR."""
+    """What one queue does to its disk. PrivateAccess passes through; an OSError becomes VIRTIO_BLK_S_IOERR, and
+    Disk.trouble tells the host of the first."""
 
     def __init__(self, view: HostView, disk: Disk, vectored: Vectored, write_back: bool) -> None:
         """write_back: the driver flushes; else what it wrote is stable before it is returned (virtio 1.2, 5.2.6.2)."""
         self._view, self._disk, self._vectored, self._write_back = view, disk, vectored, write_back
         self._calls = {blk.VIRTIO_BLK_T_IN: view.pread_from, blk.VIRTIO_BLK_T_OUT: view.pwrite_to}
+        self._buffer: Any = None
 
     def perform(self, runs: NDArray[np.int64], segments: NDArray[np.int64], rows: NDArray[np.int64]) -> Failures:
         """Do the runs, of segments, for requests (columns of both as in requests), and say which requests failed."""
@@ -60,13 +72,51 @@ class Transfers:
         for request in wanted:
             begin, stop, length, sector = rows[request, columns].tolist()
             parts = pairs(segments[:, begin:stop], stop - begin)
-            try:
-                moved = self._calls[op](self._disk.fd, sector * blk.SECTOR, parts)
-            except OSError:
-                moved = -1
-            if moved != length:
+            if not self._moved(op, sector * blk.SECTOR, parts, length):
                 failures.append((request, blk.VIRTIO_BLK_S_IOERR))
         return failures
+
+    def _moved(self, op: int, position: int, parts: Pairs, length: int) -> bool:
+        """Whether all of a request went between the disk and the memory, through a buffer of this process if need be:
+        a disk without a cache pins the guest's pages, which not all memory allows, and wants them aligned."""
+        what = f"{length} bytes at byte {position} of the disk"
+        try:
+            moved = self._calls[op](self._disk.fd, position, parts)
+        except OSError as error:
+            if error.errno not in _NOT_THESE_PAGES:
+                self._disk.blame(error, what)
+                return False
+            try:
+                moved = self._bounced(op, position, parts)
+            except OSError as again:
+                blocks = f", which moves whole blocks of {self._disk.block}"
+                self._disk.blame(again, what + blocks if again.errno == errno.EINVAL else what)
+                return False
+        except ValueError as error:  # a view with limits of its own
+            self._disk.blame(OSError(errno.EINVAL, str(error)), what)
+            return False
+        if moved != length:
+            self._disk.blame(OSError(errno.EIO, f"only {moved} of them moved"), what)
+        return moved == length
+
+    def _bounced(self, op: int, position: int, parts: Pairs) -> int:
+        if self._buffer is None:
+            self._buffer = aligned(BOUNCE)
+        total = 0
+        for places in _pieces(parts, BOUNCE):
+            count, length = places.shape[1], int(places[1].sum())
+            part = self._buffer[:length]
+            if op == blk.VIRTIO_BLK_T_OUT:
+                self._vectored.gather(places, count, part)
+                moved = os.pwrite(self._disk.fd, part.data, position + total)
+            else:
+                moved = os.preadv(self._disk.fd, [part.data], position + total)
+                if moved == length:
+                    self._vectored.scatter(places, count, part)
+            total += moved
+            if moved < length:
+                break
+        return total
 
     def _special(self, op: int, segments: Pairs) -> int:
         """What is rare: flush, identity, discard, write-zeroes; its status."""
@@ -78,7 +128,8 @@ class Transfers:
                 self._vectored.scatter(places, places.shape[1], np.frombuffer(bytearray(self._disk.identity), np.uint8))
             else:
                 return self._ranges(op, segments)
-        except OSError:
+        except OSError as error:
+            self._disk.blame(error, _NAMES[op])
             return blk.VIRTIO_BLK_S_IOERR
         return blk.VIRTIO_BLK_S_OK
 
@@ -94,10 +145,8 @@ class Transfers:
         if any(sectors > DISCARD_MAX or sector > self._disk.capacity - sectors for sector, sectors, _ in ranges):
             return blk.VIRTIO_BLK_S_IOERR
         for sector, sectors, flags in ranges:
-            if op == blk.VIRTIO_BLK_T_DISCARD:
-                self._disk.discard(sector * blk.SECTOR, sectors * blk.SECTOR)
-            else:
-                self._disk.zero(sector * blk.SECTOR, sectors * blk.SECTOR, bool(flags & unmap))
+            give_back = op == blk.VIRTIO_BLK_T_DISCARD or bool(flags & unmap)
+            self._disk.zero(sector * blk.SECTOR, sectors * blk.SECTOR, give_back)
         return blk.VIRTIO_BLK_S_OK
 
     def _stable(self, runs: NDArray[np.int64]) -> bool:
@@ -115,3 +164,19 @@ def _first(segments: Pairs, length: int) -> Pairs:
         if not length:
             break
     return kept
+
+
+def _pieces(segments: Pairs, most: int) -> Iterator[NDArray[np.int64]]:
+    """The segments in lots of so many bytes, all but the last full."""
+    lot: Pairs = []
+    room = most
+    for start, left in segments:
+        while left:
+            take = min(left, room)
+            lot.append((start, take))
+            start, left, room = start + take, left - take, room - take
+            if not room:
+                yield places_of(lot)
+                lot, room = [], most
+    if lot:
+        yield places_of(lot)
