@@ -191,7 +191,7 @@ def test_commit_before_teardown_is_refused() -> None:
     assert apply(hybrid, leaving, Op.UNSHARE_COMMIT).outcome is Outcome.EBUSY
 
 
-REFUSED_FROM = {  # arch/arm64/kvm/hyp/nvhe/mem_protect.c, pkvm_ownership_selftest (statements 142-146)
+REFUSED_FROM = {  # arch/arm64/kvm/hyp/nvhe/mem_protect.c pkvm_ownership_selftest
     Op.DONATE_HYP: (
         Op.DONATE_HYP, Op.SHARE_HYP, Op.UNSHARE_HYP, Op.SHARE_FFA, Op.UNSHARE_FFA, Op.LEND_GUEST, Op.UNLEND_GUEST,
     ),

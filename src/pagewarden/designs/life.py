@@ -33,7 +33,7 @@ def populate(policy: Policy) -> Procedure:
 
 
 def teardown(policy: Policy) -> Procedure:
-    """PD: a guest's memory is reclaimed page by page, private pages zeroed."""
+    """mem_protect.c __pkvm_host_reclaim_page_guest: page by page, private pages zeroed."""
     ends = (_END,) if policy.has("notifies") else ()
     steps: Steps = (
         Say("the VM is dying: no vCPU runs"),
@@ -114,7 +114,7 @@ def swap_in(policy: Policy) -> Procedure:
 
 
 def punch(policy: Policy) -> Procedure:
-    """GM kvm_gmem_punch_hole: invalidate, truncate, end."""
+    """guest_memfd.c kvm_gmem_punch_hole: invalidate, truncate, end."""
     ends = (_END,) if policy.has("notifies") else ()
     steps: Steps = (
         Syscall("fallocate", "PUNCH_HOLE", access=False),

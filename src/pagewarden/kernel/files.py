@@ -12,9 +12,7 @@ class Pipe:
     def __init__(self, size: int) -> None:
         self.receive, self.transmit = os.pipe()
         try:
-            with suppress(
-                OSError
-            ):  # EPERM: over what a user may have (fs/pipe.c, pipe_set_size)
+            with suppress(OSError):  # EPERM: over what a user may have (fs/pipe.c, pipe_set_size)
                 fcntl.fcntl(self.transmit, fcntl.F_SETPIPE_SZ, size)
             self.size = fcntl.fcntl(self.transmit, fcntl.F_GETPIPE_SZ)
         except BaseException:

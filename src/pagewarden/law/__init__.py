@@ -24,4 +24,4 @@ def apply(policy: Policy, page: Page, op: Op) -> Step:
 
 def reason(op: Op) -> str:
     """What the rule of an operation says, and its source, in a line."""
-    return f"{(RULES[op].__doc__ or '').strip().splitlines()[0]} [{SOURCES[op]}]"
+    return f"{(RULES[op].__doc__ or '').strip().splitlines()[0]} [{'; '.join(SOURCES[op])}]"

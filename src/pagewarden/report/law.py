@@ -38,7 +38,7 @@ def law_json(policy: Policy, ops: list[Op]) -> dict[str, Any]:
         "stands_for": policy.stands_for, "mechanisms": sorted(policy.mechanisms),
         "states": len(tabulate(policy).pages),
         "ops": [
-            {"name": op.key, "rule": reason(op), "source": SOURCES[op],
+            {"name": op.key, "rule": reason(op), "source": "; ".join(SOURCES[op]),
              "cases": [_case_json(case) for case in cases(tabulate(policy), op)]}
             for op in ops
         ],

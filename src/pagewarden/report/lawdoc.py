@@ -1,17 +1,15 @@
 """docs/law.md: policies, mechanisms, operations and the cases of the hybrid, printed from the law."""
 
+import re
+
 from pagewarden.law import MECHANISMS, POLICIES, SOURCES, Op, reason, tabulate
 from pagewarden.law.cases import cases
 
 _HEAD = """# The law
 
 Printed from `pagewarden.law` by `python -m pagewarden.report.lawdoc > docs/law.md`; a test compares. Mail: the LKML
-thread "[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private memory". Short names of sources:
-
-- GM: virt/kvm/guest_memfd.c
-- PD: Documentation/virt/kvm/arm/pkvm.rst
-- MN: the memfile_notifier of 2022
-- OC, CT: the in-place conversion series and its tests
+thread "[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private memory". Every source leads to its
+row in [sources.md](sources.md).
 """
 
 
@@ -32,8 +30,18 @@ def _policies() -> list[str]:
 
 def _operations() -> list[str]:
     lines = ["## Operations", "", "| operation | rule | source |", "|---|---|---|"]
-    lines += [f"| `{op.key}` | {reason(op).split(' [')[0]} | {SOURCES[op]} |" for op in Op]
+    lines += [f"| `{op.key}` | {reason(op).split(' [')[0]} | {_cited(op)} |" for op in Op]
     return [*lines, ""]
+
+
+def anchor(source: str) -> str:
+    """The name that docs/sources.md gives to a source."""
+    return re.sub("[^a-z0-9_]+", "-", source.lower()).strip("-")
+
+
+def _cited(op: Op) -> str:
+    parts = (source.partition(":") for source in SOURCES[op])
+    return "; ".join(f"[{name}](sources.md#{anchor(name)}){colon}{what}" for name, colon, what in parts)
 
 
 def _cases(policy: str) -> list[str]:

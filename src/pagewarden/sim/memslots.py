@@ -23,16 +23,16 @@ class Memslot:
 
 
 class Memslots:
-    """The bindings of one guest to one fd of so many pages. A slot cannot be changed once it is set (statement 75)."""
+    """The bindings of one guest to one fd of so many pages. One that is set cannot be changed (guest_memfd.c kvm_gmem_bind)."""
 
     def __init__(self, pages: int) -> None:
         self._pages = pages
         self._slots: list[Memslot] = []  # by gfn
 
     def bind(self, gfn: Gfn, pages: PageRange) -> Memslot:
-        """Refused: EINVAL for an empty range, one outside the fd, or a slot too many (statement 76); EEXIST where gfns
-        (71, 72) or pages of the fd (69, 70; older kernels say EINVAL) are bound already. Disjoint ranges may be many
-        slots (73)."""
+        """Refused: EINVAL for an empty range, one outside the fd, or a slot too many; EEXIST where gfns or pages of
+        the fd (older kernels: EINVAL) are bound already. Disjoint ranges may be many slots. Source:
+        set_memory_region_test.c."""
         slot = Memslot(gfn, pages)
         if gfn < 0 or not 0 <= pages.start < pages.stop <= self._pages:
             raise Refused(EINVAL, f"gfn {gfn}, pages [{pages.start}, {pages.stop}) of an fd of {self._pages}")

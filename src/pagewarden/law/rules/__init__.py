@@ -1,4 +1,4 @@
-"""The rules, one function an operation: (policy, page) -> Step. Every rule names where the fact comes from."""
+"""The rules, one function an operation: (policy, page) -> Step. Its sources are rows of docs/sources.md."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,15 @@ from pagewarden.vocab import Event
 
 Rule = Callable[[Policy, Page], Step]
 RULES: dict[Op, Rule] = {}
-SOURCES: dict[Op, str] = {}
+SOURCES: dict[Op, tuple[str, ...]] = {}
 
 
-def rule(op: Op, source: str) -> Callable[[Rule], Rule]:
-    """Register the rule of an operation with the source of what it says."""
+def rule(op: Op, *sources: str) -> Callable[[Rule], Rule]:
+    """Register the rule of an operation with the sources of what it says: each a row of docs/sources.md, and after a
+    colon what it is the source of."""
 
     def register(function: Rule) -> Rule:
-        RULES[op], SOURCES[op] = function, source
+        RULES[op], SOURCES[op] = function, sources
         return function
 
     return register

@@ -19,7 +19,7 @@ def _move(
     otherwise: Outcome = Outcome.EPERM,
     **changes: Any,
 ) -> Step:
-    """Owner old -> new, all checks first (mem_protect.c: both sides' states are taken, checked, then committed)."""
+    """Owner old -> new, all checks first (mem_protect.c takes and checks the states of both sides, then commits)."""
     if policy.guard is not Guard.STAGE2:
         return refused(page, Outcome.EOPNOTSUPP)
     if page.owner is not old or page.home is not Home.RESIDENT:
@@ -29,13 +29,17 @@ def _move(
     return done(page, *events, owner=new, **changes)
 
 
-@rule(Op.SHARE_HYP, "mem_protect.c __pkvm_host_share_hyp; statements 142-144")
+@rule(
+    Op.SHARE_HYP,
+    "mem_protect.c __pkvm_host_share_hyp",
+    "mem_protect.c pkvm_ownership_selftest: what is refused from then on",
+)
 def share_hyp(policy: Policy, page: Page) -> Step:
     """The host lends the page to the hypervisor."""
     return _move(policy, page, Owner.HOST, Owner.HYP_SHARED)
 
 
-@rule(Op.UNSHARE_HYP, "mem_protect.c __pkvm_host_unshare_hyp; EBUSY while pinned")
+@rule(Op.UNSHARE_HYP, "mem_protect.c __pkvm_host_unshare_hyp: EBUSY while pinned")
 def unshare_hyp(policy: Policy, page: Page) -> Step:
     """The host takes it back."""
     return _move(policy, page, Owner.HYP_SHARED, Owner.HOST)
@@ -53,7 +57,11 @@ def hyp_donate_host(policy: Policy, page: Page) -> Step:
     return _move(policy, page, Owner.HYP, Owner.HOST, Event.HYP_PTE_SET, host=Reach.LIVE)
 
 
-@rule(Op.SHARE_FFA, "mem_protect.c __pkvm_host_share_ffa; statement 146")
+@rule(
+    Op.SHARE_FFA,
+    "mem_protect.c __pkvm_host_share_ffa",
+    "mem_protect.c pkvm_ownership_selftest: what is refused from then on",
+)
 def share_ffa(policy: Policy, page: Page) -> Step:
     """The host lends the page to the secure world."""
     return _move(policy, page, Owner.HOST, Owner.FFA)

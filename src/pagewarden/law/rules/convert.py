@@ -12,11 +12,11 @@ _GUARDED = (Guard.STAGE1, Guard.STAGE2)
 
 
 def _zapped(policy: Policy, page: Page) -> bool:
-    """With two views of a gpa, the old one goes before the page changes flavour (OC: conversion invalidates first)."""
+    """With two views of a gpa, the old one goes before the page changes flavour (so does the conversion series)."""
     return page.guest is View.NONE or not policy.has("two-flavours")
 
 
-@rule(Op.OFFER, "mail of 5 April 2022, virtual IOMMU: the guest shares by writing an I/O page-table entry")
+@rule(Op.OFFER, "mail of 5 April 2022: virtual IOMMU, the guest shares by writing an I/O page-table entry")
 def offer(policy: Policy, page: Page) -> Step:
     """The guest writes an I/O page-table entry; the hypervisor has not seen it yet."""
     if page.owner is not Owner.GUEST or page.home is not Home.RESIDENT:
@@ -24,7 +24,7 @@ def offer(policy: Policy, page: Page) -> Step:
     return done(page, Event.IO_PTE_SET, owner=Owner.OFFERED)
 
 
-@rule(Op.SHARE, "mem_protect.c __pkvm_guest_share_host; v5: punched = shared, so the bytes are lost (statement 141)")
+@rule(Op.SHARE, "mem_protect.c __pkvm_guest_share_host", "patch series v5: punched = shared, so the bytes are lost")
 def share(policy: Policy, page: Page) -> Step:
     """The page becomes shared; the host's entry is the next step."""
     if page.owner in (Owner.SHARED, Owner.LEAVING):
@@ -40,7 +40,11 @@ def share(policy: Policy, page: Page) -> Step:
     return done(page, *scrubbed(policy, page), owner=Owner.SHARED, data=Data.ZERO)
 
 
-@rule(Op.HOST_MAP, "mail of 5 April 2022: the hypervisor adds a PTE; UFFDIO_CONTINUE where the window's own PTE guards")
+@rule(
+    Op.HOST_MAP,
+    "mail of 5 April 2022: the hypervisor adds a PTE",
+    "ioctl_userfaultfd(2): UFFDIO_CONTINUE where the window's own PTE guards",
+)
 def host_map(policy: Policy, page: Page) -> Step:
     """The host gets its entry. Where its touch of a shared page maps it (demand), nothing is done ahead."""
     if policy.has("state-checked") and page.owner is not Owner.SHARED:
@@ -50,7 +54,11 @@ def host_map(policy: Policy, page: Page) -> Step:
     return done(page, Event.HYP_PTE_SET, host=Reach.LIVE)
 
 
-@rule(Op.UNSHARE_BEGIN, "mail of 5 April 2022: uses are torn down first, it may fail; CT elevated_refcount: EAGAIN")
+@rule(
+    Op.UNSHARE_BEGIN,
+    "mail of 5 April 2022: uses are torn down first, it may fail",
+    "guest_memfd_conversions_test.c elevated_refcount: EAGAIN",
+)
 def unshare_begin(policy: Policy, page: Page) -> Step:
     """From here on nobody gets a new reference. Refused while the host holds one, or a device has an entry."""
     if page.owner is not Owner.SHARED:
@@ -60,7 +68,11 @@ def unshare_begin(policy: Policy, page: Page) -> Step:
     return done(page, owner=Owner.LEAVING) if _zapped(policy, page) else refused(page, Outcome.EBUSY)
 
 
-@rule(Op.DONATE_BEGIN, "mem_protect.c __pkvm_host_donate_guest: host owns it, or EPERM; statement 169: EBUSY if held")
+@rule(
+    Op.DONATE_BEGIN,
+    "mem_protect.c __pkvm_host_donate_guest: host owns it, or EPERM",
+    "thread of April 2022: exclusive references, EBUSY if held",
+)
 def donate_begin(policy: Policy, page: Page) -> Step:
     """The host gives the page up for the guest."""
     if page.owner is not Owner.HOST or page.home is not Home.RESIDENT:
@@ -70,7 +82,7 @@ def donate_begin(policy: Policy, page: Page) -> Step:
     return done(page, owner=Owner.LEAVING)
 
 
-@rule(Op.HOST_ZAP, "mail of 5 April 2022: PTE removed; MADV_DONTNEED where the window's own PTE guards")
+@rule(Op.HOST_ZAP, "mail of 5 April 2022: PTE removed", "madvise(2): MADV_DONTNEED where the window's own PTE guards")
 def host_zap(policy: Policy, page: Page) -> Step:
     """The host's entry goes; its TLB may have it still."""
     if page.owner is not Owner.LEAVING:
@@ -89,7 +101,11 @@ def host_tlbi(policy: Policy, page: Page) -> Step:
     return done(page, Event.TLBI, host=Reach.NONE if page.host is Reach.STALE else page.host)
 
 
-@rule(Op.UNSHARE_COMMIT, "mem_protect.c __pkvm_guest_unshare_host; destructive conversion: an old pinned page lives on")
+@rule(
+    Op.UNSHARE_COMMIT,
+    "mem_protect.c __pkvm_guest_unshare_host",
+    "thread of April 2022: in a destructive conversion an old pinned page lives on",
+)
 def unshare_commit(policy: Policy, page: Page) -> Step:
     """The page is private and the caller is told so. Refused while a translation that should be gone is there."""
     if page.owner is not Owner.LEAVING:

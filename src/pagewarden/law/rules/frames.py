@@ -19,7 +19,11 @@ def _pin(policy: Policy, page: Page, *events: Event, **changes: Any) -> Step:
     return done(page, *events, Event.PINS, pins=page.pins + 1, **changes)
 
 
-@rule(Op.GUP_PIN, "mm/gup.c: only the host's stage 1 is asked; vma_is_secretmem refuses (mail of 6 April 2022)")
+@rule(
+    Op.GUP_PIN,
+    "mm/gup.c check_vma_flags: only the host's stage 1 is asked, secretmem refused",
+    "mail of 6 April 2022: GUP is the problem",
+)
 def gup_pin(policy: Policy, page: Page) -> Step:
     """pin_user_pages on the window: process_vm_readv, O_DIRECT, vmsplice, io_uring buffers."""
     if policy.has("gup-blocked"):
@@ -38,7 +42,11 @@ def gup_pin(policy: Policy, page: Page) -> Step:
     return _pin(policy, page)
 
 
-@rule(Op.FD_GET, "mail of 5 April 2022: pread, pwrite, splice on the private fd; GM has neither (statements 7-10)")
+@rule(
+    Op.FD_GET,
+    "mail of 5 April 2022: pread, pwrite, splice on the private fd",
+    "guest_memfd_test.c test_file_read_write: guest_memfd has none",
+)
 def fd_get(policy: Policy, page: Page) -> Step:
     """A reference through the file: for shared pages only, where the file itself is guarded and not just a mapping."""
     if not policy.has("file-io"):
@@ -59,7 +67,7 @@ def unpin(policy: Policy, page: Page) -> Step:
     return done(page, pins=page.pins - 1)
 
 
-@rule(Op.UNPIN_OLD, "mail of 5 April 2022: an old pinned page lives on as long as somebody pins it")
+@rule(Op.UNPIN_OLD, "thread of April 2022: an old pinned page lives on as long as somebody pins it")
 def unpin_old(policy: Policy, page: Page) -> Step:
     """Drop the reference to a frame that the page has left."""
     return done(page, old_pin=False) if page.old_pin else refused(page, Outcome.EINVAL)
@@ -79,13 +87,13 @@ def kmap_read(policy: Policy, page: Page) -> Step:
     return _kmap(policy, page)
 
 
-@rule(Op.KMAP_WRITE, "as for the read")
+@rule(Op.KMAP_WRITE, "mail of 6 April 2022: strace, process_vm_readv, pin, kmap: no fix-up there")
 def kmap_write(policy: Policy, page: Page) -> Step:
     """The kernel writes the frame that it holds through its direct map."""
     return _kmap(policy, page, data=Data.PUBLIC, home=written(page))
 
 
-@rule(Op.DMA_MAP, "mail of 5 April 2022: IOMMU entries of recent DMA; drivers/iommu")
+@rule(Op.DMA_MAP, "thread of April 2022: IOMMU entries of recent DMA have to be torn down too")
 def dma_map(policy: Policy, page: Page) -> Step:
     """An entry in the physical IOMMU for a frame that the host holds."""
     if page.pins == 0:
@@ -97,7 +105,7 @@ def dma_map(policy: Policy, page: Page) -> Step:
     return done(page, Event.IO_PTE_SET, dma=Reach.LIVE)
 
 
-@rule(Op.DMA_UNMAP, "drivers/iommu/dma-iommu.c: a lazy domain flushes later")
+@rule(Op.DMA_UNMAP, "dma-iommu.c __iommu_dma_unmap: a lazy domain flushes later")
 def dma_unmap(policy: Policy, page: Page) -> Step:
     """The entry goes; the IOTLB may have it still."""
     if page.dma is not Reach.LIVE:
@@ -105,19 +113,19 @@ def dma_unmap(policy: Policy, page: Page) -> Step:
     return done(page, Event.IO_PTE_CLEAR, dma=Reach.STALE)
 
 
-@rule(Op.IOTLB_INV, "drivers/iommu/dma-iommu.c iommu_iotlb_sync")
+@rule(Op.IOTLB_INV, "iommu.h iommu_iotlb_sync")
 def iotlb_inv(policy: Policy, page: Page) -> Step:
     """Invalidate the IOTLB; costs nothing where nothing is cached."""
     return done(page, Event.TLBI, dma=Reach.NONE) if page.dma is Reach.STALE else done(page)
 
 
-@rule(Op.DMA_READ, "an IOMMU lets through what it has an entry for")
+@rule(Op.DMA_READ, "by definition: an IOMMU lets through what it has an entry for")
 def dma_read(policy: Policy, page: Page) -> Step:
     """A device reads the page."""
     return refused(page, Outcome.EFAULT) if page.dma is Reach.NONE else done(page, reached=True)
 
 
-@rule(Op.DMA_WRITE, "as for the read")
+@rule(Op.DMA_WRITE, "by definition: an IOMMU lets through what it has an entry for")
 def dma_write(policy: Policy, page: Page) -> Step:
     """A device writes the page."""
     if page.dma is Reach.NONE:

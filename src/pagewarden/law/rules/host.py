@@ -26,7 +26,7 @@ def host_abort(policy: Policy, page: Page, fixup: Outcome | None) -> Step:
     return refused(page, Outcome.PANIC, Event.FAULTS)
 
 
-@rule(Op.FORCE_RECLAIM, "arch/arm64/kvm/hyp/nvhe/mem_protect.c, force reclaim: EAGAIN when already accessible")
+@rule(Op.FORCE_RECLAIM, "mem_protect.c __pkvm_host_force_reclaim_page_guest: EAGAIN when already accessible")
 def force_reclaim(policy: Policy, page: Page) -> Step:
     """The page is zeroed and poisoned for the guest, and the host's again."""
     if not policy.has("force-reclaim"):
@@ -60,31 +60,35 @@ def touch(policy: Policy, page: Page, write: bool, fixup: Outcome) -> Step:
     return done(page, reached=True, **changes)
 
 
-@rule(Op.HOST_LOAD, "PD: SIGSEGV for a private page; virt/kvm/guest_memfd.c kvm_gmem_fault_user_mapping: SIGBUS")
+@rule(Op.HOST_LOAD, "pkvm.rst: SIGSEGV for a private page", "guest_memfd.c kvm_gmem_fault_user_mapping: SIGBUS")
 def host_load(policy: Policy, page: Page) -> Step:
     """Host user space reads through the window."""
     return touch(policy, page, False, Outcome[policy.fault])
 
 
-@rule(Op.HOST_STORE, "as for the load")
+@rule(Op.HOST_STORE, "pkvm.rst: SIGSEGV for a private page", "guest_memfd.c kvm_gmem_fault_user_mapping: SIGBUS")
 def host_store(policy: Policy, page: Page) -> Step:
     """Host user space writes through the window."""
     return touch(policy, page, True, Outcome[policy.fault])
 
 
-@rule(Op.UACCESS_READ, "mail of 6 April 2022: the uaccess macros' fix-up takes the fault; statement 157")
+@rule(Op.UACCESS_READ, "mail of 6 April 2022: the uaccess macros' fix-up takes the fault")
 def uaccess_read(policy: Policy, page: Page) -> Step:
     """The kernel copies from the window (write(2))."""
     return touch(policy, page, False, Outcome.EFAULT)
 
 
-@rule(Op.UACCESS_WRITE, "as for the read")
+@rule(Op.UACCESS_WRITE, "mail of 6 April 2022: the uaccess macros' fix-up takes the fault")
 def uaccess_write(policy: Policy, page: Page) -> Step:
     """The kernel copies into the window (read(2))."""
     return touch(policy, page, True, Outcome.EFAULT)
 
 
-@rule(Op.HOST_MMAP, "mail of 5 April 2022, listing of mmap + munmap; GM kvm_gmem_mmap: ENODEV without a mappable file")
+@rule(
+    Op.HOST_MMAP,
+    "mail of 5 April 2022: listing of mmap + munmap",
+    "guest_memfd.c kvm_gmem_mmap: ENODEV without a mappable file",
+)
 def host_mmap(policy: Policy, page: Page) -> Step:
     """One more mapping of the file. Stage 2, or the file itself, guards it as it guards the window."""
     if policy.guard is Guard.ABSENT and page.owner is not Owner.SHARED:
@@ -96,7 +100,7 @@ def host_mmap(policy: Policy, page: Page) -> Step:
     return done(page, Event.HOST_PTE_SET)
 
 
-@rule(Op.HOST_MUNMAP, "mail of 5 April 2022, the same listing")
+@rule(Op.HOST_MUNMAP, "mail of 5 April 2022: the same listing")
 def host_munmap(policy: Policy, page: Page) -> Step:
     """That mapping goes away again; its invalidation is a step of its own."""
     return done(page, Event.HOST_PTE_CLEAR, alias=False)
@@ -108,7 +112,9 @@ def _unguarded(policy: Policy, page: Page, mechanism: str) -> Step:
     return done(page, alias=True)
 
 
-@rule(Op.FORK, "fs/userfaultfd.c dup_userfaultfd: a child's copy is not registered; MADV_DONTFORK shuts it out")
+@rule(
+    Op.FORK, "userfaultfd.c dup_userfaultfd: a child's copy is not registered", "madvise(2): MADV_DONTFORK shuts it out"
+)
 def fork(policy: Policy, page: Page) -> Step:
     """A child process gets a copy of the window, or (MADV_DONTFORK) none, so that it meets SIGSEGV."""
     if policy.guard is Guard.STAGE1 and policy.has("fork-guarded"):
@@ -116,7 +122,7 @@ def fork(policy: Policy, page: Page) -> Step:
     return _unguarded(policy, page, "fork-guarded")
 
 
-@rule(Op.MREMAP, "fs/userfaultfd.c mremap_userfaultfd_prep: a moved mapping leaves the registered range")
+@rule(Op.MREMAP, "userfaultfd.c mremap_userfaultfd_prep: a moved mapping leaves the registered range")
 def mremap(policy: Policy, page: Page) -> Step:
     """The host moves a page of the window elsewhere."""
     if policy.has("protection-moves") and page.host is Reach.NONE:
@@ -124,19 +130,23 @@ def mremap(policy: Policy, page: Page) -> Step:
     return _unguarded(policy, page, "mremap-guarded")
 
 
-@rule(Op.REOPEN, "/proc/self/map_files, /proc/self/fd; mprotect where only that guards")
+@rule(Op.REOPEN, "proc_pid_map_files(5): a mapped file can be opened again", "mprotect(2): where only that guards")
 def reopen(policy: Policy, page: Page) -> Step:
     """The host makes itself another mapping of the file, or takes the guard off."""
     return _unguarded(policy, page, "reopen-guarded")
 
 
-@rule(Op.MPROTECT, "mm/mprotect.c: the host may give its own mapping any permission that the file was opened with")
+@rule(Op.MPROTECT, "mprotect(2): the host may give its own mapping any permission that the file was opened with")
 def mprotect(policy: Policy, page: Page) -> Step:
     """The host permits itself the window: that opens it where permission is all that guards."""
     return _unguarded(policy, page, "reopen-guarded") if policy.has("protection-moves") else done(page)
 
 
-@rule(Op.HOST_DROP, "mm/madvise.c madvise_dontneed_single_vma: entries go, the file keeps its pages; VM_LOCKED: EINVAL")
+@rule(
+    Op.HOST_DROP,
+    "madvise.c madvise_dontneed_single_vma: entries go, the file keeps its pages",
+    "madvise(2): EINVAL where locked",
+)
 def host_drop(policy: Policy, page: Page) -> Step:
     """The host closes its own entry: where only the warden can open it again, its next touch fails, and elsewhere
     that maps the page anew."""
@@ -146,7 +156,7 @@ def host_drop(policy: Policy, page: Page) -> Step:
     return done(page, Event.HOST_PTE_CLEAR, Event.TLBI, host=Reach.NONE)
 
 
-@rule(Op.ALIAS_LOAD, "a mapping without a guard reads the page cache")
+@rule(Op.ALIAS_LOAD, "by definition: a mapping without a guard reads the page cache")
 def alias_load(policy: Policy, page: Page) -> Step:
     """A read through that other mapping; without one, the window's guard decides."""
     if not page.alias:
@@ -156,7 +166,7 @@ def alias_load(policy: Policy, page: Page) -> Step:
     return done(page, reached=present(page))
 
 
-@rule(Op.ALIAS_STORE, "as for the read")
+@rule(Op.ALIAS_STORE, "by definition: a mapping without a guard reads the page cache")
 def alias_store(policy: Policy, page: Page) -> Step:
     """A write through that other mapping; without one, the window's guard decides."""
     if not page.alias:
@@ -166,13 +176,13 @@ def alias_store(policy: Policy, page: Page) -> Step:
     return done(page, reached=True, data=Data.PUBLIC) if present(page) else done(page)
 
 
-@rule(Op.ALIAS_CLOSE, "munmap, or the end of the child")
+@rule(Op.ALIAS_CLOSE, "by definition: munmap, or the end of the child")
 def alias_close(policy: Policy, page: Page) -> Step:
     """The other mapping goes away."""
     return done(page, alias=False)
 
 
-@rule(Op.HOST_DISCARD, "mm/madvise.c madvise_remove: a shared writable mapping may punch its file")
+@rule(Op.HOST_DISCARD, "madvise.c madvise_remove: a shared writable mapping may punch its file")
 def host_discard(policy: Policy, page: Page) -> Step:
     """madvise(MADV_REMOVE): the bytes are gone, whoever had them."""
     if policy.has("discard-guarded"):

@@ -18,14 +18,18 @@ def _may_go(policy: Policy, page: Page, mechanism: str) -> Outcome:
     return Outcome.EAGAIN if held and policy.has("moves-checked") else Outcome.DONE
 
 
-@rule(Op.MIGRATE_BEGIN, "mail of 6 April 2022: hypervisor-assisted migration; mm/migrate.c: EAGAIN while referenced")
+@rule(
+    Op.MIGRATE_BEGIN,
+    "mail of 6 April 2022: hypervisor-assisted migration",
+    "migrate.c folio_migrate_mapping: EAGAIN while referenced",
+)
 def migrate_begin(policy: Policy, page: Page) -> Step:
     """The page is to move to another frame."""
     verdict = _may_go(policy, page, "migrates")
     return done(page, home=Home.MOVING) if verdict is Outcome.DONE else refused(page, verdict)
 
 
-@rule(Op.MIGRATE_COPY, "mm/migrate.c folio_migrate_copy, by the hypervisor for a private page")
+@rule(Op.MIGRATE_COPY, "migrate.c __migrate_folio: the copy, here by the hypervisor")
 def migrate_copy(policy: Policy, page: Page) -> Step:
     """The hypervisor copies the bytes."""
     if page.home is not Home.MOVING:
@@ -33,7 +37,7 @@ def migrate_copy(policy: Policy, page: Page) -> Step:
     return done(page, Event.HYP_COPIES, Event.ALLOCATIONS, home=Home.COPIED)
 
 
-@rule(Op.MIGRATE_COMMIT, "mm/migrate.c; the old frame is scrubbed before it goes")
+@rule(Op.MIGRATE_COMMIT, "migrate.c __migrate_folio", "own design: the old frame is scrubbed before it goes")
 def migrate_commit(policy: Policy, page: Page) -> Step:
     """The new frame is the page. Whoever holds the old one holds something else now."""
     if page.home not in (Home.COPIED, Home.DIRTIED):
@@ -41,7 +45,7 @@ def migrate_commit(policy: Policy, page: Page) -> Step:
     return done(leave_frame(policy, page), *scrubbed(policy, page), home=Home.RESIDENT)
 
 
-@rule(Op.MIGRATE_ABORT, "mm/migrate.c: the old frame stays")
+@rule(Op.MIGRATE_ABORT, "migrate.c migrate_folio_undo_src: the old frame stays")
 def migrate_abort(policy: Policy, page: Page) -> Step:
     """The move is called off."""
     if page.home not in (Home.MOVING, Home.COPIED, Home.DIRTIED):
@@ -49,7 +53,11 @@ def migrate_abort(policy: Policy, page: Page) -> Step:
     return done(page, home=Home.RESIDENT)
 
 
-@rule(Op.SWAP_OUT, "mail of 6 April 2022: swap with the hypervisor's help: sealed, with a counter that it keeps")
+@rule(
+    Op.SWAP_OUT,
+    "mail of 6 April 2022: swap with the hypervisor's help",
+    "own design: sealed, with a counter that it keeps",
+)
 def swap_out(policy: Policy, page: Page) -> Step:
     """The bytes go to the host's swap, the frame back to the host."""
     verdict = _may_go(policy, page, "swaps")
@@ -58,7 +66,7 @@ def swap_out(policy: Policy, page: Page) -> Step:
     return done(leave_frame(policy, page), *scrubbed(policy, page), Event.HYP_COPIES, home=Home.SWAPPED)
 
 
-@rule(Op.SWAP_IN, "mail of 6 April 2022")
+@rule(Op.SWAP_IN, "mail of 6 April 2022: swap with the hypervisor's help")
 def swap_in(policy: Policy, page: Page) -> Step:
     """The bytes come back. A host that is not trusted keeps the copy; a kernel that is frees its slot."""
     if page.home is not Home.SWAPPED:
@@ -67,7 +75,7 @@ def swap_in(policy: Policy, page: Page) -> Step:
     return done(page, Event.ALLOCATIONS, Event.HYP_COPIES, home=Home.RESIDENT, swap_old=keeps)
 
 
-@rule(Op.SWAP_IN_TAMPERED, "authenticated encryption: a changed copy does not open")
+@rule(Op.SWAP_IN_TAMPERED, "own design: authenticated encryption, a changed copy does not open")
 def swap_in_tampered(policy: Policy, page: Page) -> Step:
     """The host hands back a copy that it has changed."""
     if page.home is not Home.SWAPPED:
@@ -77,7 +85,7 @@ def swap_in_tampered(policy: Policy, page: Page) -> Step:
     return done(page, Event.ALLOCATIONS, home=Home.RESIDENT, data=Data.ZERO)
 
 
-@rule(Op.SWAP_IN_STALE, "a counter a page: an earlier copy does not open")
+@rule(Op.SWAP_IN_STALE, "own design: a counter a page, an earlier copy does not open")
 def swap_in_stale(policy: Policy, page: Page) -> Step:
     """The host hands back an earlier copy of the page."""
     if page.home is not Home.SWAPPED or not page.swap_old:
@@ -87,7 +95,7 @@ def swap_in_stale(policy: Policy, page: Page) -> Step:
     return done(page, Event.ALLOCATIONS, home=Home.RESIDENT)
 
 
-@rule(Op.SWAP_READ, "mail of 6 April 2022")
+@rule(Op.SWAP_READ, "own design: what lies in the host's swap is ciphertext")
 def swap_read(policy: Policy, page: Page) -> Step:
     """The host reads the swap copy: ciphertext if it is sealed."""
     if page.home is not Home.SWAPPED:

@@ -12,19 +12,19 @@ from pagewarden.vocab import Event
 _GUESTS = PRIVATE | {Owner.SHARED, Owner.LEAVING, Owner.POISON}
 
 
-@rule(Op.NOTIFY_BEGIN, "MN memfile_notifier_invalidate; GM kvm_gmem_invalidate_begin")
+@rule(Op.NOTIFY_BEGIN, "memfile_notifier.c memfile_notifier_invalidate", "guest_memfd.c kvm_gmem_invalidate_begin")
 def notify_begin(policy: Policy, page: Page) -> Step:
     """The store tells its consumers that the page is about to change."""
     return done(page, Event.NOTIFICATIONS, notify=True) if policy.has("notifies") else done(page)
 
 
-@rule(Op.NOTIFY_END, "GM kvm_gmem_invalidate_end")
+@rule(Op.NOTIFY_END, "guest_memfd.c kvm_gmem_invalidate_end")
 def notify_end(policy: Policy, page: Page) -> Step:
     """It has changed: KVM may map it again."""
     return done(page, notify=False)
 
 
-@rule(Op.ALLOCATE, "GM kvm_gmem_allocate; v5: allocated = private")
+@rule(Op.ALLOCATE, "guest_memfd.c kvm_gmem_allocate", "patch series v5: allocated = private")
 def allocate(policy: Policy, page: Page) -> Step:
     """fallocate: the file gets a zeroed page."""
     if page.home is not Home.HOLE:
@@ -32,7 +32,7 @@ def allocate(policy: Policy, page: Page) -> Step:
     return done(page, Event.ALLOCATIONS, home=Home.RESIDENT, data=Data.ZERO)
 
 
-@rule(Op.POPULATE, "mail of 5 April 2022: a payload can be loaded before binding; GM __kvm_gmem_populate")
+@rule(Op.POPULATE, "thread of April 2022: a payload can be loaded before binding", "guest_memfd.c __kvm_gmem_populate")
 def populate(policy: Policy, page: Page) -> Step:
     """The host puts a payload into a page that the guest does not have yet."""
     if policy.guard is Guard.ABSENT:
@@ -42,7 +42,11 @@ def populate(policy: Policy, page: Page) -> Step:
     return done(page, *fetched(page), home=Home.RESIDENT, data=Data.PUBLIC)
 
 
-@rule(Op.PUNCH, "GM kvm_gmem_punch_hole: invalidate, truncate, end; mail of 1 April 2022: pKVM allows no holes")
+@rule(
+    Op.PUNCH,
+    "guest_memfd.c kvm_gmem_punch_hole: invalidate, truncate, end",
+    "mail of 1 April 2022: pKVM allows no holes",
+)
 def punch(policy: Policy, page: Page) -> Step:
     """fallocate(PUNCH_HOLE): the page goes back to the host. A pin keeps the old frame as a separate object."""
     if not policy.has("punches"):
@@ -61,7 +65,10 @@ def punch(policy: Policy, page: Page) -> Step:
     return Step(new, Outcome.DONE, events)
 
 
-@rule(Op.RECLAIM, "mem_protect.c reclaim: private zeroed, shared not (statement 154); poisoned: 0 (155)")
+@rule(
+    Op.RECLAIM,
+    "mem_protect.c __pkvm_host_reclaim_page_guest: private zeroed, shared not, a poisoned one is nothing to do",
+)
 def reclaim(policy: Policy, page: Page) -> Step:
     """The guest is gone: nothing of it maps the page any more, and the page is the host's again."""
     if page.owner not in _GUESTS:

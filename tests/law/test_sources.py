@@ -1,0 +1,42 @@
+"""docs/sources.md: what a rule cites can be looked up there, and what is there is cited."""
+
+import re
+from pathlib import Path
+
+from pagewarden.law import SOURCES
+from pagewarden.report.lawdoc import anchor
+
+ROOT = Path(__file__).parent.parent.parent
+ROWS = re.findall(r'^\| <a id="([^"]+)"></a>(?:\[([^]]+)\]\((https://\S+)\)|([^|]+?)) \| (.+) \|$',
+                  (ROOT / "docs/sources.md").read_text(), re.MULTILINE)  # fmt: skip
+OURS = {"by definition", "own design"}
+
+
+def cited() -> set[str]:
+    return {source.partition(":")[0] for sources in SOURCES.values() for source in sources}
+
+
+def test_every_source_of_a_rule_has_a_row_with_a_public_page() -> None:
+    names = {linked or plain for _, linked, _, plain, _ in ROWS}
+    assert cited() <= names
+    assert {plain for _, _, _, plain, _ in ROWS if plain} == OURS
+
+
+def test_anchors_are_those_that_the_law_links_to() -> None:
+    anchors = [name for name, *_ in ROWS]
+    assert anchors == [anchor(linked or plain) for _, linked, _, plain, _ in ROWS]
+    assert len(set(anchors)) == len(anchors)
+    linked = set(re.findall(r"sources\.md#([a-z0-9_-]+)", (ROOT / "docs/law.md").read_text()))
+    assert linked == {anchor(name) for name in cited()}
+
+
+def test_every_row_is_cited_by_a_rule_or_in_the_code() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    assert [name for _, linked, _, plain, _ in ROWS if (name := linked or plain) not in code] == []
+
+
+def test_no_source_is_a_number_or_a_code_of_letters() -> None:
+    """What only an unpublished list could resolve."""
+    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "docs").glob("*.md")]:
+        if path != Path(__file__):
+            assert not re.search(r"statements? \d|\b(GM|PD|MN|OC|CT) [a-z_]", path.read_text()), path
