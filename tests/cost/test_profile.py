@@ -170,7 +170,7 @@ def test_a_broken_own_profile_does_not_hide_the_others(own_directory: Path) -> N
     [
         ({"tlbi": 1}, "did you mean 'tlbi_ns'"),
         ({"tlbi_us": 1}, "did you mean 'tlbi_ns'"),
-        ({"nonsense": 1}, "prices that can be set"),
+        ({"nonsense": 1}, "no price is called"),
         ({"copy_warm_ns": 1}, "copy_warm_ns_per_byte"),
         ({"tlbi_ns": -1}, "0 or more"),
         ({"tlbi_ns": "abc"}, "0 or more"),

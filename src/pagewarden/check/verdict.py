@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pagewarden.check.page.system import PROPERTIES, Checked, Setting, build, offered
+from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, build, offered
 from pagewarden.check.search.automaton import System
 from pagewarden.check.search.explorer import Exploration, Limits, Progress, Taken, explore
 from pagewarden.law.properties import ALWAYS
@@ -65,14 +65,6 @@ class Report:
         """0: all hold; 1: one fails; 2: none fails, but not every one is decided."""
         found = {verdict.verdict for verdict in self.verdicts}
         return 1 if "fails" in found else 2 if "open" in found else 0
-
-
-def asked(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The properties of these names; UserMistake lists them all."""
-    for name in names:
-        if name not in PROPERTIES:
-            raise UserMistake(f"no property is called {name!r}; there are {', '.join(PROPERTIES)}")
-    return names
 
 
 def check(

@@ -2,13 +2,16 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from pagewarden import __version__
 from pagewarden.cli.calibrate import calibrate
 from pagewarden.cli.check import check
 from pagewarden.cli.compare import compare
 from pagewarden.cli.law import law
+from pagewarden.cli.listing import listing
 from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
 from pagewarden.vocab import InternalError, PagewardenError
@@ -19,6 +22,22 @@ app = typer.Typer(
 )  # fmt: skip
 for verb in (compare, check, law, probe, run, calibrate):
     app.command()(verb)
+app.command("list")(listing)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"pagewarden {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_verb(
+    version: Annotated[
+        bool, typer.Option("--version", help="Which version this is.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

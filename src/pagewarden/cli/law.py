@@ -21,14 +21,11 @@ def law(
     from pagewarden.law import Op, policy_named
     from pagewarden.report.console import console, print_json
     from pagewarden.report.law import law_json, print_law
-    from pagewarden.vocab import UserMistake
+    from pagewarden.vocab import one_of
 
     known = {operation.key: operation for operation in Op}
-    for name in op or []:
-        if name not in known:
-            raise UserMistake(f"no operation is called {name!r}; there are {', '.join(known)}")
     chosen = policy_named(policy).with_(*(with_ or [])).without(*(without or []))
-    ops = [known[name] for name in op] if op else list(Op)
+    ops = [known[one_of("operation", name, known)] for name in op] if op else list(Op)
     if json:
         print_json(law_json(chosen, ops))
     else:

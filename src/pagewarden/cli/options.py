@@ -5,14 +5,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from pagewarden.cost import Profile
+from pagewarden.cost.names import PRICES
+from pagewarden.cost.names import setting as setting_of
 from pagewarden.designs import Options
 from pagewarden.law import Policy
 from pagewarden.studies.compare.comparison import Setup
-from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, UserMistake
+from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, UserMistake, one_of
 
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SIZES = {"4k": PAGE_SIZE, "4096": PAGE_SIZE, "2m": HUGE_PAGE, str(HUGE_PAGE): HUGE_PAGE}
+_CACHES = {"warm": "warm", "cold": "cold"}
+_MOST = 1 << 32
+ABOUT = {
+    "sync-notify": "the host is told of each share at once: true or false",
+    "batch": "a request's pages convert in one call: true or false",
+    "in-place": "the host does its I/O straight from the mapping: true or false",
+    "lazy": "requests whose pages one deferred unshare covers; 0 unshares at once",
+    "retries": "how often the guest asks again when an unshare is refused, 0 to 100",
+    "page-size": "4k or 2m",
+    "pool-pages": "pages of the bounce pool; without: as many as are needed",
+    "ring-entries": "entries of the iommu design's ring",
+    "in-flight": "requests whose buffers are in use at once",
+    "cache": "warm or cold: which prices of a copied byte count",
+}
+"""Every option and what it is; prices are the profile's."""
 _OPTIONS = {field.name: field.type for field in dataclasses.fields(Options)}
-_MACHINE = {"page_size", "pool_pages", "ring_entries", "in_flight", "cache"}
+_LIMITS = {"retries": 100}
+"""Each retry is written out in the procedure."""
 
 
 def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
@@ -20,40 +39,39 @@ def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
     options: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     prices: dict[str, float | str] = {}
+    known = (*ABOUT, *map(setting_of, PRICES))
     for setting in settings:
-        key, found, value = setting.partition("=")
-        key = key.strip().replace("-", "_")
+        name, found, value = setting.partition("=")
         if not found:
             raise UserMistake(f"--set {setting}: expected key=value, such as --set batch=false or --set tlbi_ns=500")
-        if key in _OPTIONS:
-            options[key] = _switch(setting, value) if _OPTIONS[key] is bool else _number(setting, value, 0)
+        name = one_of("setting", name.strip(), known)
+        key = name.replace("-", "_")
+        if name not in ABOUT:
+            prices[name] = value
+        elif key in _OPTIONS:
+            options[key] = _switch(setting, value) if _OPTIONS[key] is bool else _number(setting, value, 0, key)
         elif key == "cache":
-            machine[key] = _one_of(setting, value, {"warm": "warm", "cold": "cold"})
+            machine[key] = _choice(setting, value, _CACHES)
         elif key == "page_size":
-            sizes = {"4k": PAGE_SIZE, "4096": PAGE_SIZE, "2m": HUGE_PAGE, str(HUGE_PAGE): HUGE_PAGE}
-            machine[key] = _one_of(setting, value.lower(), sizes)
-        elif key in _MACHINE:
-            machine[key] = _number(setting, value, 1)
+            machine[key] = _choice(setting, value.lower(), _SIZES)
         else:
-            prices[key] = value
-    try:
-        priced = profile.with_settings(prices)
-    except UserMistake as mistake:
-        raise UserMistake(f"{mistake}; options: {', '.join([*_OPTIONS, *sorted(_MACHINE)])}") from None
-    return Setup(policy, priced, Options(**options), **machine)
+            machine[key] = _number(setting, value, 1, key)
+    return Setup(policy, profile.with_settings(prices), Options(**options), **machine)
 
 
 def _switch(setting: str, value: str) -> bool:
-    return bool(_one_of(setting, value.lower(), _SWITCHES))
+    return bool(_choice(setting, value.lower(), _SWITCHES))
 
 
-def _one_of(setting: str, value: str, known: dict[str, Any]) -> Any:
+def _choice(setting: str, value: str, known: dict[str, Any]) -> Any:
     if value not in known:
         raise UserMistake(f"--set {setting}: expected one of {', '.join(known)}")
     return known[value]
 
 
-def _number(setting: str, value: str, least: int) -> int:
-    if not value.isdecimal() or not least <= int(value) < 1 << 32:
-        raise UserMistake(f"--set {setting}: expected a whole number of {least} or more")
+def _number(setting: str, value: str, least: int, key: str) -> int:
+    most = _LIMITS.get(key, _MOST - 1)
+    if not value.isdecimal() or len(value) > len(str(_MOST)) or not least <= int(value) <= most:
+        upper = f"to {most}" if key in _LIMITS else "or more"
+        raise UserMistake(f"--set {setting}: expected a whole number of {least} {upper}")
     return int(value)

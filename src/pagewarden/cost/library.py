@@ -6,8 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 from pagewarden.cost.names import unit
-from pagewarden.cost.profile import Profile, did_you_mean, parse
-from pagewarden.vocab import UserMistake
+from pagewarden.cost.profile import Profile, parse
+from pagewarden.vocab import UserMistake, one_of
 
 MAX_SIZE = 1 << 20
 """Bytes a profile may have."""
@@ -45,10 +45,10 @@ def load_profile(name_or_path: str | Path) -> Profile:
     if text in _shipped():
         return _load_shipped(text)
     names = profile_names()
-    raise UserMistake(
-        f"no profile is called {text!r}{did_you_mean(text, names)}; there are {', '.join(names)}; "
-        f"your own belong into {profile_directory()}, or give a file's path"
-    )
+    try:
+        return load_profile(one_of("profile", text, names))
+    except UserMistake as mistake:
+        raise UserMistake(f"{mistake}; your own belong into {profile_directory()}, or give a file's path") from None
 
 
 def to_toml(profile: Profile) -> str:

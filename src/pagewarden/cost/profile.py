@@ -1,6 +1,5 @@
 """Price profiles: TOML files in which every number has a source and every guess is a range with a reason."""
 
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import msgspec
 
 from pagewarden.cost.interval import Interval
 from pagewarden.cost.names import PRICES, REQUIRED, setting, unit
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import UserMistake, did_you_mean, one_of
 
 Setting: TypeAlias = float | str
 """A number, or text: `500` or a range `1000..3000`."""
@@ -49,25 +48,16 @@ class Profile:
         names = {setting(name): name for name in PRICES}
         prices = dict(self.prices)
         for key, value in settings.items():
-            if key not in names:
-                raise UserMistake(
-                    f"no price is called {key!r}{did_you_mean(key, names)}; prices that can be set: {', '.join(names)}"
-                )
+            name = names[one_of("price", key, names)]
             interval = _setting(key, value)
             why = "" if interval.exact else "a range set by the user"
-            prices[names[key]] = Price(names[key], interval, not interval.exact, "set by the user", why)
+            prices[name] = Price(name, interval, not interval.exact, "set by the user", why)
         return replace(self, prices={name: prices[name] for name in PRICES if name in prices})
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the prices that are ranges."""
         return tuple(name for name, price in self.prices.items() if price.parameter)
-
-
-def did_you_mean(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    """` (did you mean X?)`, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _setting(key: str, value: Setting) -> Interval:

@@ -3,7 +3,7 @@
 from pagewarden.designs.convert import RING, donate, doorbell, resume, share, take_up, unshare
 from pagewarden.designs.steps import Copy, Design, Do, Give, Hop, Options, Procedure, Say, Steps, Stop, Syscall, Take
 from pagewarden.law import Op, Policy
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import one_of
 
 
 def _disk(write: bool) -> Syscall:
@@ -134,6 +134,4 @@ DESIGNS: dict[str, Design] = {
 
 def design_named(name: str) -> Design:
     """The design of that name; UserMistake lists the names."""
-    if name not in DESIGNS:
-        raise UserMistake(f"no design is called {name!r}; there are {', '.join(DESIGNS)}")
-    return DESIGNS[name]
+    return DESIGNS[one_of("design", name, DESIGNS)]

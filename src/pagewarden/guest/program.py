@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.guest import pattern
 from pagewarden.guest.layout import Layout, place
-from pagewarden.vocab import PAGE_SIZE, UserMistake
+from pagewarden.vocab import PAGE_SIZE, UserMistake, one_of
 
 
 class Act(Enum):
@@ -115,10 +115,11 @@ def program(
     `disk` holds the hash of each sector as the guest will find it (pattern.sectors of the image); it is brought up to
     date with what the guest writes. The device serves a batch in ring order. Raises UserMistake for what cannot be.
     """
+    design = one_of("design", design, BATCH)
     writes, sectors, lengths = np.asarray(write, dtype=bool), np.asarray(sector), np.asarray(length, dtype=np.int64)
     if not sectors.shape == lengths.shape == writes.shape or sectors.ndim != 1 or not len(sectors):
         raise UserMistake(f"requests are arrays of one length, at least 1, not {sectors.shape} and {lengths.shape}")
-    _refuse_nonsense(design, sectors, lengths, batch, len(disk))
+    _refuse_nonsense(sectors, lengths, batch, len(disk))
     table = np.zeros(len(sectors), dtype=REQUEST)
     table["write"], table["sector"] = writes, sectors
     pages = _place_buffers(table, lengths, batch)
@@ -127,9 +128,7 @@ def program(
     return Program(design, table, batch, place(base, table.nbytes, batch, pages, copies, iommu), queue)
 
 
-def _refuse_nonsense(design: str, sector: NDArray[Any], length: NDArray[np.int64], batch: int, capacity: int) -> None:
-    if design not in BATCH:
-        raise UserMistake(f"no design is called {design!r}; there are {', '.join(BATCH)}")
+def _refuse_nonsense(sector: NDArray[Any], length: NDArray[np.int64], batch: int, capacity: int) -> None:
     if batch < 1:
         raise UserMistake(f"a batch of {batch} requests: at least 1")
     if length.min() < SECTOR or length.max() >= 1 << 31 or (length % SECTOR).any():

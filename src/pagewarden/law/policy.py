@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import one_of
 
 
 class Guard(StrEnum):
@@ -62,21 +62,20 @@ class Policy:
 
     def with_(self, *names: str) -> "Policy":
         """The same with more mechanisms; UserMistake for an unknown name."""
-        return self._changed(self.mechanisms | _known(names), "+", names)
+        known = _known(names)
+        return self._changed(self.mechanisms.union(known), "+", known)
 
     def without(self, *names: str) -> "Policy":
         """The same with fewer mechanisms; UserMistake for an unknown name."""
-        return self._changed(self.mechanisms - _known(names), "-", names)
+        known = _known(names)
+        return self._changed(self.mechanisms.difference(known), "-", known)
 
     def _changed(self, mechanisms: frozenset[str], sign: str, names: tuple[str, ...]) -> "Policy":
         return replace(self, mechanisms=mechanisms, name=self.name + "".join(sign + name for name in names))
 
 
-def _known(names: tuple[str, ...]) -> frozenset[str]:
-    for name in names:
-        if name not in MECHANISMS:
-            raise UserMistake(f"no mechanism is called {name!r}; there are {', '.join(sorted(MECHANISMS))}")
-    return frozenset(names)
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one_of("mechanism", name, sorted(MECHANISMS)) for name in names)
 
 
 _CAREFUL = frozenset({"state-checked", "tlb-flushed", "moves-checked"})
@@ -150,6 +149,4 @@ POLICIES = {policy.name: policy for policy in _ALL}
 
 def policy_named(name: str) -> Policy:
     """The policy of that name; UserMistake lists the names."""
-    if name not in POLICIES:
-        raise UserMistake(f"no policy is called {name!r}; there are {', '.join(POLICIES)}")
-    return POLICIES[name]
+    return POLICIES[one_of("policy", name, POLICIES)]

@@ -6,7 +6,7 @@ from pagewarden.memory.backing import Backing, Memfd, MemfdSecret
 from pagewarden.memory.guest_memfd import GuestMemfd
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.memory.uffd_window import UffdWindow
-from pagewarden.vocab import Unavailable, UserMistake
+from pagewarden.vocab import Unavailable, UserMistake, one_of
 
 Use: TypeAlias = Literal["any", "kvm", "emulated"]
 """Who runs the guest: KVM, an emulated CPU in this process, or either."""
@@ -32,6 +32,7 @@ STRONGEST: dict[str, tuple[tuple[str, str], ...]] = {
 
 def choose(size: int, name: str, isolated: bool, use: Use, shared: bool, vm: int | None) -> tuple[Backing, str]:
     """The backing and why it was taken; Unavailable, UserMistake."""
+    name = one_of("backing", name, (*BACKINGS, "auto"))
     if isolated:
         if name not in ("auto", "uffd-window"):
             raise UserMistake(f"{name} cannot be isolated: only a uffd-window is opened and shut from another process")
@@ -57,12 +58,11 @@ def strongest(size: int, use: Use) -> tuple[Backing, str]:
 
 def build(name: str, size: int, shared: bool = False, vm: int | None = None) -> Backing:
     """The named backing for a cooperating host; Unavailable, UserMistake."""
+    name = one_of("backing", name, BACKINGS)
     if name == "uffd-window":
         return UffdWindow(size)
     if name == "memfd-secret":
         return MemfdSecret(size)
     if name == "guest-memfd":
         return GuestMemfd(size, shared, vm)
-    if name == "memfd":
-        return Memfd(size)
-    raise UserMistake(f"no backing is called {name!r}; there are {', '.join(BACKINGS)} and auto")
+    return Memfd(size)

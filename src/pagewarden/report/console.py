@@ -4,8 +4,11 @@ import json
 import sys
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
+
+from pagewarden.report.documents import Document
 
 PIPED_WIDTH = 200
 
@@ -21,6 +24,12 @@ def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
     for number, header in enumerate(headers):
         made.add_column(header, justify="left" if number < left else "right", no_wrap=True)
     return made
+
+
+def print_document(document: Document) -> None:
+    """One JSON document on standard output, what it is first."""
+    head = {name: getattr(document, name) for name in ("schema", "verb")}
+    print(msgspec.json.encode(head | msgspec.structs.asdict(document)).decode())
 
 
 def print_json(value: dict[str, Any]) -> None:

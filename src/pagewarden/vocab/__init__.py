@@ -4,6 +4,7 @@ from pagewarden.vocab.addresses import HUGE_PAGE, PAGE_SIZE, Gfn, Gpa, Hva, Page
 from pagewarden.vocab.errors import InternalError, PagewardenError, PrivateAccess, Refused, Unavailable, UserMistake
 from pagewarden.vocab.events import EDGES, Event
 from pagewarden.vocab.exits import Exit, ExitKind, GuestStopped
+from pagewarden.vocab.names import did_you_mean, one_of
 
 __all__ = [
     "EDGES",
@@ -24,4 +25,6 @@ __all__ = [
     "Refused",
     "Unavailable",
     "UserMistake",
+    "did_you_mean",
+    "one_of",
 ]

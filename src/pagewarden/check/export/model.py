@@ -11,7 +11,7 @@ import numpy as np
 from pagewarden.check.export.rules import Rule, rules
 from pagewarden.check.page.local import Local
 from pagewarden.check.page.moves import LAW, Seats
-from pagewarden.check.page.system import PROPERTIES, Checked, Setting, build
+from pagewarden.check.page.system import Checked, Setting, asked, build
 from pagewarden.law import Page
 from pagewarden.vocab import UserMistake
 
@@ -79,9 +79,7 @@ class Model:
 
 def model(setting: Setting, asserts: Iterable[str] = ()) -> Model:
     """The model of a setting, without symmetry. UserMistake: its requests go through a pool, or an unknown property."""
-    made = Model(build(replace(setting, symmetric=False)), tuple(asserts))
-    if unknown := set(made.asserts) - set(PROPERTIES):
-        raise UserMistake(f"no property is called {sorted(unknown)[0]!r}; there are {', '.join(PROPERTIES)}")
+    made = Model(build(replace(setting, symmetric=False)), asked(tuple(asserts)))
     if len(made.checked.locals) > 1:
         raise UserMistake(f"{setting.design} has two kinds of pages, which an export cannot say; export another design")
     return made

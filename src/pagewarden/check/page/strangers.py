@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pagewarden.law import Op
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import UserMistake, one_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def stranger_named(text: str) -> tuple[str, ...]:
     """The abilities of a comma-separated list, in the order of the table; `all`, `none`. UserMistake names the rest."""
     if text in ("all", "none"):
         return tuple(STRANGERS) if text == "all" else ()
-    names = {name.strip() for name in text.split(",")}
+    names = {one_of("stranger", name.strip(), ("all", "none", *STRANGERS)) for name in text.split(",")}
     if unknown := names - STRANGERS.keys():
-        raise UserMistake(f"no stranger is called {sorted(unknown)[0]!r}; there are all, none, {', '.join(STRANGERS)}")
+        raise UserMistake(f"--stranger {text}: {sorted(unknown)[0]} stands alone")
     return tuple(name for name in STRANGERS if name in names)

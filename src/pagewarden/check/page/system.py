@@ -14,11 +14,16 @@ from pagewarden.check.search.automaton import MOST, System
 from pagewarden.designs import DESIGNS, Design, Options
 from pagewarden.law import Op, Policy, Table, tabulate
 from pagewarden.law.properties import ALWAYS, SOMETIMES
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import UserMistake, one_of
 
 COMPLETES = "io-completes"
 PROPERTIES = (*ALWAYS, *SOMETIMES, COMPLETES)
 """In the order of their marks' bits."""
+
+
+def asked(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The properties of these names; UserMistake lists them all."""
+    return tuple(one_of("property", name, PROPERTIES) for name in names)
 
 
 @dataclass(frozen=True)

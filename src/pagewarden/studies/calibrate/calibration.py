@@ -23,7 +23,7 @@ from pagewarden.studies.calibrate.primitives import Sibling
 from pagewarden.studies.calibrate.sampling import Array, Timed, sample
 from pagewarden.studies.calibrate.scripts import LEAST_NS, Found, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
-from pagewarden.vocab import Unavailable, UserMistake
+from pagewarden.vocab import Unavailable, UserMistake, one_of
 
 NAME = "this-host"
 PARAMETERS = {
@@ -61,8 +61,7 @@ class Timings:
     them, or `library`, as this library does. UserMistake, and Unavailable for what this host lacks."""
 
     def __init__(self, calls: str, cpu: str) -> None:
-        if calls not in CALLS:
-            raise UserMistake(f"no calls are called {calls!r}; there are {', '.join(CALLS)}")
+        one_of("way to make the calls", calls, CALLS)
         self.calls, self.label = calls, ""
         with ExitStack() as undo:
             self.host = undo.enter_context(TimedHost())

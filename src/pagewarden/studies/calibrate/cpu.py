@@ -15,7 +15,7 @@ from pagewarden.memory import PrivateMemory
 from pagewarden.port import Cpu
 from pagewarden.studies.calibrate.sampling import Array, Spread, Timed
 from pagewarden.studies.calibrate.scripts import Found, positive
-from pagewarden.vocab import PAGE_SIZE, ExitKind, GuestStopped, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, ExitKind, GuestStopped, Unavailable, one_of
 
 CPUS = ("auto", "kvm", "unicorn", "none")
 RING = b"\xba" + HYPERCALL.to_bytes(4, "little") + bytes.fromhex("31c0 ef ebfd")
@@ -33,8 +33,7 @@ class OnCpu:
 @contextmanager
 def cpu_named(name: str, memory: PrivateMemory) -> Iterator[OnCpu]:
     """A CPU that runs in this memory; auto: KVM if this host has it. Unavailable, UserMistake."""
-    if name not in CPUS:
-        raise UserMistake(f"no CPU is called {name!r}; there are {', '.join(CPUS)}")
+    one_of("CPU", name, CPUS)
     with ExitStack() as opened:
         cpu: Cpu
         try:

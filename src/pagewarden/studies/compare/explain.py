@@ -6,7 +6,7 @@ from pagewarden.cost import Interval, price
 from pagewarden.designs import DESIGNS, PROCEDURES, Hop, Procedure, said
 from pagewarden.sim import Counts
 from pagewarden.studies.compare.comparison import Setup
-from pagewarden.vocab import Event, PageRange, UserMistake
+from pagewarden.vocab import Event, PageRange, one_of
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,8 @@ class Priced:
 
 def procedure_named(setup: Setup, name: str) -> Procedure:
     """An I/O design's write, or one of the other procedures; UserMistake lists the names."""
-    if name in DESIGNS:
-        return setup.procedures(DESIGNS[name])[0]
-    if name in PROCEDURES:
-        return PROCEDURES[name](setup.policy)
-    raise UserMistake(f"nothing is called {name!r}; designs: {', '.join(DESIGNS)}; other: {', '.join(PROCEDURES)}")
+    name = one_of("design or procedure", name, (*DESIGNS, *PROCEDURES))
+    return PROCEDURES[name](setup.policy) if name in PROCEDURES else setup.procedures(DESIGNS[name])[0]
 
 
 def explain(setup: Setup, procedure: Procedure, size: int) -> list[Priced]:

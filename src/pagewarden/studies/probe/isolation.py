@@ -13,7 +13,7 @@ from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
 from pagewarden.probe.trial import TIMEOUT, Result, State, Verdict
 from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden, policy_of
-from pagewarden.vocab import PAGE_SIZE, UserMistake
+from pagewarden.vocab import PAGE_SIZE, one_of
 
 Progress = Callable[[str, int, int], None]
 """progress(what, done, total), called after each trial."""
@@ -126,10 +126,7 @@ def law_of(memory: Memory, path: Path, state: State) -> Expected:
 
 def chosen_memories(backings: Iterable[str]) -> list[Memory]:
     """Those of the backings, or all; UserMistake."""
-    names = list(backings) or BACKINGS
-    for name in names:
-        if name not in BACKINGS:
-            raise UserMistake(f"no backing is called {name!r}; there are {', '.join(BACKINGS)}")
+    names = [one_of("backing", name, BACKINGS) for name in backings] or BACKINGS
     return [memory for memory in MEMORIES if memory.backing in names]
 
 
@@ -138,7 +135,7 @@ def chosen_paths(patterns: Iterable[str]) -> list[Path]:
     wanted, names = list(patterns) or ["*"], dict.fromkeys(name for name, _ in PATHS)
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise UserMistake(f"no path is called {pattern!r}; there are {', '.join(names)}")
+            one_of("path", pattern, names)
     return [path for path in PATHS.values() if any(fnmatchcase(path.name, pattern) for pattern in wanted)]
 
 

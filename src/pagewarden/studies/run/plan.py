@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pagewarden.abi.virtio_blk import SECTOR
+from pagewarden.designs import DESIGNS
 from pagewarden.guest import pattern
 from pagewarden.guest.program import Program, program
 from pagewarden.studies.run.disk import Bytes, DiskFile, columns
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import UserMistake, one_of
 from pagewarden.workload import Workload
 
 REQUESTS = 256
@@ -42,8 +43,8 @@ class Plan:
     core: bool = True
 
     def __post_init__(self) -> None:
-        if self.cpu not in CPUS:
-            raise UserMistake(f"no CPU is called {self.cpu!r}; there are {', '.join(CPUS)}")
+        one_of("CPU", self.cpu, CPUS)
+        object.__setattr__(self, "design", one_of("design", self.design, DESIGNS))
         if self.isolated and self.design in BY_FD:
             raise UserMistake(
                 f"{self.design} needs the fd of the memory, which an isolated host side does not have; "

@@ -1,0 +1,30 @@
+"""`pagewarden list`."""
+
+from typing import Annotated
+
+import typer
+
+
+def listing(
+    kinds: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND]...", help="Such as policies or designs; none: all of them.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Every name that can be given: policies, profiles, designs, options, ...
+
+    \b
+    pagewarden list policies
+    pagewarden list designs procedures --json
+    """
+    from pagewarden.cli.names import KINDS
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.listing import names_document, print_names
+    from pagewarden.vocab import one_of
+
+    chosen = [one_of("kind of name", kind, KINDS) for kind in kinds or KINDS]
+    found = {kind: KINDS[kind]() for kind in chosen}
+    if json:
+        print_document(names_document(found))
+    else:
+        print_names(found, console())

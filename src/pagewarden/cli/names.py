@@ -1,0 +1,53 @@
+"""Every kind of name that the command takes, and what each name is."""
+
+from collections.abc import Callable, Mapping
+
+from pagewarden.cli import options
+from pagewarden.cost import load_profile, profile_names
+from pagewarden.designs import DESIGNS, PROCEDURES, Options
+from pagewarden.law import MECHANISMS, POLICIES
+from pagewarden.memory.choose import BACKINGS
+from pagewarden.vocab import UserMistake
+
+Names = Mapping[str, str]
+"""Name -> what it is, in a line."""
+
+
+def policies() -> Names:
+    return {name: policy.stands_for for name, policy in POLICIES.items()}
+
+
+def profiles() -> Names:
+    """A profile of the user's own that cannot be read says so, and hides no other."""
+    found = {}
+    for name in profile_names():
+        try:
+            found[name] = load_profile(name).about
+        except UserMistake as mistake:
+            found[name] = f"cannot be used: {mistake}"
+    return found
+
+
+def designs() -> Names:
+    some = POLICIES["hybrid"]
+    return {name: design.build(Options(), some, True).title for name, design in DESIGNS.items()}
+
+
+def procedures() -> Names:
+    some = POLICIES["hybrid"]
+    return {name: make(some).title for name, make in PROCEDURES.items()}
+
+
+def backings() -> Names:
+    return {name: POLICIES[name].stands_for for name in BACKINGS}
+
+
+KINDS: Mapping[str, Callable[[], Names]] = {
+    "policies": policies,
+    "profiles": profiles,
+    "designs": designs,
+    "options": lambda: options.ABOUT,
+    "backings": backings,
+    "mechanisms": lambda: MECHANISMS,
+    "procedures": procedures,
+}
