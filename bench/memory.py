@@ -21,9 +21,9 @@ from numba import njit, types
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.kernel.door import Region, map_anywhere, memfd, unmap
-from pagewarden.kernel.uffd import CONTINUE_MODE_DONTWAKE
+from pagewarden.kernel.uffd import fill_continue
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
-from pagewarden.memory.uffd_window import UffdWindow
+from pagewarden.memory.backings.uffd_window import UffdWindow
 
 ROUNDS = 9
 MANY = 64
@@ -37,13 +37,14 @@ _munmap: Any = types.ExternalFunction("munmap", types.int32(types.uintp, types.u
 _mmap: Any = types.ExternalFunction(
     "mmap", types.uintp(types.uintp, types.uintp, types.int32, types.int32, types.int32, types.int64)
 )
+_fill: Any = njit(fill_continue)
 _memcpy: Any = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
 
 
 @njit
 def raw_window(times: int, guard: int, zap: int, address: int, length: int, request: Any, word: Any) -> None:
     for _ in range(times):
-        request[0], request[1], request[2], request[3] = address, length, CONTINUE_MODE_DONTWAKE, 0
+        _fill(request, address, length)
         _ioctl(guard, UFFDIO_CONTINUE, request.ctypes.data)
         _memcpy(word.ctypes.data, address, 8)
         _madvise(address, length, zap)

@@ -87,19 +87,19 @@ def test_consumers_are_told_of_each_range() -> None:
         assert consumer.seen == [(when, PageRange(*pair)) for when in ("begin", "end") for pair in ((0, 2), (5, 6))]
 
 
-def test_a_kernel_that_says_no_half_way_changes_nothing() -> None:
+def test_a_kernel_that_says_no_half_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with made() as mem:
         mem.populate(0, bytes(10 * PAGE_SIZE))  # beyond that, holes
         mem.share(PageRange(2, 3))
         before = state(mem)
-        shut, opening = mem._state._acts
+        opening = mem._backing.share
 
         def failing(offset: int, length: int) -> None:
             if offset == 14 * PAGE_SIZE:
                 raise OSError(errno.ENOMEM, "no memory")
             opening(offset, length)
 
-        mem._state._acts = shut, failing
+        monkeypatch.setattr(mem._backing, "share", failing)
         with pytest.raises(Refused) as caught:
             mem.convert(array([(0, 4), (12, 13), (14, 15), (20, 21)]), array([(2, 3)]))
         assert (caught.value.errno, caught.value.offset) == (errno.ENOMEM, 14 * PAGE_SIZE)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from live import require
-from pagewarden.kernel import door
-from pagewarden.kernel.uffd import CONTINUE
+from pagewarden.kernel import door, uffd
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 
 BACKINGS = ["uffd-window", "memfd-secret", "guest-memfd", "memfd", "isolated"]
@@ -125,12 +124,11 @@ def test_a_conversion_that_fails_half_way_is_undone(fatal: int, monkeypatch: pyt
         ioctl: Callable[[int, int, bytearray], int] = door.ioctl_inplace
 
         def failing(fd: int, request: int, argument: bytearray) -> int:
-            if CONTINUE.unpack(argument)[0] == mem.window.address + bad:
+            if int.from_bytes(argument[:8], "little") == mem.window.address + bad:
                 raise OSError(errno.ENOSPC, "no room")
             return ioctl(fd, request, argument)
 
-        for module in ("memory.uffd_window", "kernel.uffd"):
-            monkeypatch.setattr(f"pagewarden.{module}.ioctl_inplace", failing)
+        monkeypatch.setattr(uffd, "ioctl_inplace", failing)
         with pytest.raises(Refused) as caught:
             mem.share(PageRange(1, 10))
         assert (caught.value.errno, caught.value.offset) == (errno.ENOSPC, bad)

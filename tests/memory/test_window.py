@@ -225,5 +225,5 @@ def test_a_shared_page_whose_entry_was_lost_is_opened_again() -> None:
         memory.populate(0, DATA)
         memory.share(PageRange(0, 4))
         for offset, length in ((PAGE_SIZE, 8), (0, 3 * PAGE_SIZE)):
-            memory._backing.shut(PAGE_SIZE, PAGE_SIZE)
+            memory._backing.unshare(PAGE_SIZE, PAGE_SIZE)
             assert memory.window.read(offset, length) == DATA[offset : offset + length]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from live import require
+
 from pagewarden.vocab import UserMistake
 from pagewarden.workload import Workload, load
 from pagewarden.workload.options import ALIASES, CHANGES, HARMLESS, KNOWN, NEUTRAL, TOLERATED, USED

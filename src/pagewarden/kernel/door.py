@@ -30,6 +30,7 @@ __all__ = [
     "number_of",
     "pages_of",
     "prctl",
+    "punch_hole",
     "readable",
     "symbol",
     "syscall",
@@ -128,6 +129,11 @@ def unmap(address: int, size: int) -> None:
     syscall("munmap", address, size)
 
 
+def punch_hole(file: int, offset: int, length: int) -> None:
+    """fallocate(2): the bytes are gone and every mapping of them with them; OSError."""
+    syscall("fallocate", file, uapi.FALLOC_FL_KEEP_SIZE | uapi.FALLOC_FL_PUNCH_HOLE, offset, length)
+
+
 def readable(fds: Sequence[int], timeout: float | None) -> list[int]:
     """Which of the descriptors have something to read or are at their end, after at most so many seconds."""
     poll = select.poll()
@@ -172,9 +178,12 @@ class Region:
         syscall("mmap", self.address, self.size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, 0)
 
     def bar(self) -> None:
-        """Nothing is reachable through the region any more."""
+        """Nothing is reachable through the region any more; OSError."""
         flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
-        syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
+        try:
+            syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
+        except OSError:  # no room for a fresh mapping: what is there must not answer any more
+            self.protect(uapi.PROT_NONE, 0, self.size)
 
     def advise(self, advice: int, offset: int, length: int) -> None:
         """madvise(2) on a part, in bytes; OSError."""
@@ -185,6 +194,29 @@ class Region:
         for advice in advices:
             self.advise(advice, 0, self.size)
 
+    def keep_to_this_process(self) -> None:
+        """No forked child and no core dump gets at the region, and no huge page closes what was opened singly."""
+        self.advise_all(uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP)
+        try:
+            self.advise_all(uapi.MADV_NOHUGEPAGE)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a kernel without huge pages does not know the advice
+                raise
+
+    def best_zap(self) -> int:
+        """The advice that drops page-table entries, also under mlockall where the kernel has that."""
+        try:
+            self.advise_all(uapi.MADV_DONTNEED_LOCKED)
+        except OSError:
+            return uapi.MADV_DONTNEED
+        return uapi.MADV_DONTNEED_LOCKED
+
+    def lock_when_touched(self) -> None:
+        """Keep pages in memory from their first touch on, as far as RLIMIT_MEMLOCK goes. Reclaim would shut a shared
+        page that is mapped nowhere else; the window's accessors then open it again."""
+        with suppress(OSError):
+            syscall("mlock2", self.address, self.size, uapi.MLOCK_ONFAULT)
+
     def protect(self, prot: int, offset: int, length: int) -> None:
         """mprotect(2) on a part; OSError, perhaps with the first pages of it changed."""
         syscall("mprotect", self.address + offset, length, prot)
@@ -193,10 +225,7 @@ class Region:
         """Bar the region; its addresses go back with the last exported buffer. Twice is once."""
         if self._owner.closed:
             return
-        try:
-            self.bar()
-        except OSError:  # no room for a fresh mapping: what is there must not answer any more
-            self.protect(uapi.PROT_NONE, 0, self.size)
+        self.bar()
         with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
             self.memory.release()
             self._owner.close()

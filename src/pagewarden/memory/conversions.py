@@ -1,11 +1,16 @@
-"""Which pages of a memory are shared, and how that changes: run by run, all or nothing, counted."""
+"""Which pages of a memory are shared, and how that changes: run by run, all or nothing, counted.
+
+The ledger says at least what is open, whatever exception arrives wherever: it widens before a page is shared and
+narrows after one is unshared. What cannot be closed again is made unreachable, and the memory is over: close or die.
+"""
 
 import errno
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
-from pagewarden.memory.backing import Backing
-from pagewarden.memory.uffd_window import UffdWindow
-from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
+from pagewarden.memory.backings.protocol import Backing
+from pagewarden.vocab import PAGE_SIZE, Event, InternalError, PageRange, Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,89 +40,153 @@ class Conversions:
         self.backing = backing
         self.shared = bytearray(_STATES[shared] * pages)
         """A byte a page: 1 where the host may see it."""
-        self._acts = backing.shut, backing.open
-        self._tallies = [0, 0], [0, 0], [0, 0]  # pages and runs that were shut, opened, punched
+        self.over: Callable[[], Exception] | None = None
+        """What to raise instead of doing anything, once this memory cannot be used any more."""
+        self._tallies = [0, 0], [0, 0], [0, 0]  # pages and runs that were unshared, shared, punched
 
-    def convert(self, start: int, stop: int, to: int) -> None:
-        """Convert what of the range is in the other state; Refused with the kernel's errno, and nothing has changed."""
+    # -- one range -----------------------------------------------------------------------------------------------------
+
+    def share(self, start: int, stop: int) -> None:
+        """Share what of the range is private; Refused with the kernel's errno, and nothing has changed."""
         shared = self.shared
-        first = shared.find(1 - to, start, stop)
-        if first < 0:
+        start = shared.find(0, start, stop)
+        if start < 0:
             return
-        if stop - first > 1 and shared.find(to, first, stop) >= 0:
-            self._convert_runs(runs_of(shared, first, stop, 1 - to), to)
-            return
-        pages = stop - first
-        try:
-            self._acts[to](first * PAGE_SIZE, pages * PAGE_SIZE)
-        except OSError as error:
-            raise Refused(
-                error.errno or errno.EIO, f"{'share' if to else 'unshare'}: {error.strerror}", first * PAGE_SIZE
-            ) from error
-        shared[first:stop] = _STATES[to] * pages
-        tally = self._tallies[to]
-        tally[0] += pages
-        tally[1] += 1
-
-    def _convert_runs(self, runs: list[Run], to: int) -> None:
-        for i, run in enumerate(runs):
+        runs = [(start, stop)]
+        if stop - start > 1 and shared.find(1, start, stop) >= 0:
+            runs = runs_of(shared, start, stop, 0)
+        for i, (first, end) in enumerate(runs):
             try:
-                self.convert(*run, to)
-            except Refused:
-                for done in runs[:i]:
-                    self.convert(*done, 1 - to)
+                shared[first:end] = b"\1" * (end - first)
+                self.backing.share(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+            except BaseException as error:
+                self._close_again(runs[: i + 1])
+                if isinstance(error, OSError):
+                    raise _refused("share", error, first) from error
                 raise
+        self._count(1, sum(end - first for first, end in runs), len(runs))
 
-    def convert_all(self, vectors: "tuple[tuple[int, NDArray[np.int64]], ...]") -> None:
-        """Convert (direction, ranges of shape (n, 2)) after each other; Refused, and nothing has changed."""
-        before = bytes(self.shared)
+    def unshare(self, start: int, stop: int) -> None:
+        """Unshare what of the range is shared; Refused with the kernel's errno, and nothing has changed."""
+        shared = self.shared
+        start = shared.find(1, start, stop)
+        if start < 0:
+            return
+        stop = shared.rfind(1, start, stop) + 1
+        runs = [(start, stop)]
+        pages, count = stop - start, 1
+        if pages > 2 and shared.find(0, start, stop) >= 0:
+            pages, count = shared.count(1, start, stop), shared.count(b"\1\0", start, stop) + 1
+            if not self.backing.idle_unshare:
+                runs = runs_of(shared, start, stop, 1)
+        for first, end in runs:
+            try:
+                self.backing.unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+            except BaseException as error:
+                self._open_again(runs_of(shared, start, end, 1))
+                if isinstance(error, OSError):
+                    raise _refused("unshare", error, first) from error
+                raise
+        shared[start:stop] = bytes(stop - start)
+        self._count(0, pages, count)
+
+    def _count(self, which: int, pages: int, runs: int) -> None:
+        tally = self._tallies[which]
+        tally[0] += pages
+        tally[1] += runs
+
+    def _close_again(self, runs: list[Run]) -> None:
+        """A change did not come off: what it may have opened is private, on every way out of here."""
         try:
-            for to, ranges in vectors:
+            for first, end in runs:
+                self.backing.unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+        except OSError as error:
+            self._break(error)
+        for first, end in runs:
+            self.shared[first:end] = bytes(end - first)
+
+    def _open_again(self, runs: list[Run]) -> None:
+        """It may have shut these, which stay shared: where they cannot be opened now, the next access does that."""
+        with suppress(OSError):
+            for first, end in runs:
+                self.backing.share(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+
+    def _break(self, error: OSError) -> NoReturn:
+        """Pages that must be private could not be closed: nothing is shared from now on, and nothing else is done."""
+        why = f"pages could not be taken back from the host ({error.strerror}), so its whole view was taken away"
+        advice = "this memory can only be closed; what the guest holds is intact"
+        self.over = lambda: Refused(errno.EIO, f"{why}; {advice}")
+        try:
+            self.backing.bar()
+        except OSError as worse:
+            raise InternalError(f"{why}, but that failed ({worse}): end this process") from error
+        self.shared[:] = bytes(len(self.shared))
+        raise self.over() from error
+
+    # -- many ranges ---------------------------------------------------------------------------------------------------
+
+    def convert_all(self, to_private: "NDArray[np.int64]", to_shared: "NDArray[np.int64]") -> None:
+        """Unshare, then share ranges of shape (n, 2), one after the other; Refused, and nothing has changed."""
+        named = [tuple(run) for ranges in (to_private, to_shared) for run in ranges.tolist()]
+        before = [(first, bytes(self.shared[first:end])) for first, end in named]
+        try:
+            for to, ranges, change in ((0, to_private, self.unshare), (1, to_shared, self.share)):
                 for start, stop in ranges[self._compiled(ranges, to) :].tolist():
-                    self.convert(start, stop, to)
-        except Refused:
-            for to in (0, 1):
-                for start, stop in runs_of(before, 0, len(before), to):
-                    self.convert(start, stop, to)
+                    change(start, stop)
+        except BaseException:
+            if self.over is None:
+                self._restore(before)
             raise
 
     def _compiled(self, ranges: "NDArray[np.int64]", to: int) -> int:
         """Convert as many of the ranges as compiled code can; how many those are."""
-        backing = self.backing
-        if not isinstance(backing, UffdWindow) or not len(ranges):
+        compiled = self.backing.compiled
+        if compiled is None or not len(ranges):
             return 0
-        from pagewarden.memory import batch
-
-        done, pages, runs = batch.change(backing.guard.fd, backing.window.address, backing.zap, self.shared, ranges, to)
-        self._tallies[to][0] += pages
-        self._tallies[to][1] += runs
+        done, pages, runs = compiled(self.shared, ranges, to)
+        self._count(to, pages, runs)
         return done
+
+    def _restore(self, before: list[tuple[int, bytes]]) -> None:
+        """The states that the ranges had: first private what was private, then shared what was shared."""
+        for first, states in before:
+            self._close_again([(first + a, first + b) for a, b in runs_of(states, 0, len(states), 0)])
+        for first, states in before:
+            for a, b in runs_of(states, 0, len(states), 1):
+                self.shared[first + a : first + b] = b"\1" * (b - a)
+                self._open_again([(first + a, first + b)])
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
 
     def punch(self, pages: PageRange) -> None:
         """Give pages back; they are private then, unless the state belongs to the file as a whole. Refused."""
         try:
             self.backing.punch(pages.start * PAGE_SIZE, pages.count * PAGE_SIZE)
         except OSError as error:
-            raise Refused(error.errno or errno.EIO, f"punch: {error.strerror}", pages.start * PAGE_SIZE) from error
+            raise _refused("punch", error, pages.start) from error
         if not self.backing.whole_file:
             self.shared[pages.start : pages.stop] = bytes(pages.count)
-        self._tallies[2][0] += pages.count
-        self._tallies[2][1] += 1
+        self._count(2, pages.count, 1)
 
     def reopen(self, page: int) -> bool:
         """Open a shared page again whose entry reclaim took; False when it is private."""
-        if not self.shared[page]:
+        if self.over is not None or not self.shared[page]:
             return False
-        self.backing.open(page * PAGE_SIZE, PAGE_SIZE)
+        self.backing.share(page * PAGE_SIZE, PAGE_SIZE)
         return True
 
     def events(self) -> list[int]:
         """Counts by Event, of all changes so far."""
         counts = [0] * len(Event)
         backing = self.backing
-        prices_of = backing.shutting, backing.opening, backing.punching
-        for price, (pages, runs) in zip(prices_of, self._tallies, strict=True):
-            for prices, times in ((price.page, pages), (price.run, runs)):
+        tariffs = backing.unsharing, backing.sharing, backing.punching
+        for tariff, (pages, runs) in zip(tariffs, self._tallies, strict=True):
+            for prices, times in ((tariff.page, pages), (tariff.run, runs)):
                 for event, each in prices.items():
                     counts[event] += each * times
         return counts
+
+
+def _refused(verb: str, error: OSError, page: int) -> Refused:
+    """The kernel's no."""
+    return Refused(error.errno or errno.EIO, f"{verb}: {error.strerror}", page * PAGE_SIZE)

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pagewarden.kernel.door import pages_of
-from pagewarden.memory.choose import Use, choose
+from pagewarden.memory.backings.protocol import Use, Wanted
+from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
 from pagewarden.memory.isolated.process import HostProcess
-from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class PrivateMemory:
     """A guest's memory of `size` bytes, as its warden holds it (pagewarden.port.Memory). Page numbers count from 0.
 
-    backing: one of pagewarden.memory.choose.BACKINGS, or "auto", the strongest that this host has for `use`; `.backing`
-    and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process that
-    `spawn` starts, and unshare replaces the page. shared: the state that all pages start in. vm: the KVM VM that a
-    guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait
-    for each other; accessors of the window wait for a conversion of the page they touch.
+    backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
+    `.backing` and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process
+    that `spawn` starts, and unshare replaces the page. shared: the state that all pages start in. vm: the KVM VM that
+    a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and
+    wait for each other; accessors of the window wait for a conversion of the page they touch.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PrivateMemory:
         self._closed = True  # until there is something to close
         self._pages = pages_of(size)
         self.size = size
-        self._backing, self.why = choose(size, backing, isolated, use, shared, vm)
+        self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
         self.isolated = isolated
         self._state = Conversions(self._backing, self._pages, shared and self._backing.whole_file)
@@ -111,23 +111,24 @@ class PrivateMemory:
     def share(self, pages: PageRange) -> None:
         """Let the host see the pages; those it sees already stay so. Refused(EAGAIN, offset) while one is held,
         Refused with the kernel's errno where it says no; then everything is as before. ValueError outside."""
-        self._convert(pages, 1)
+        self._change(pages, self._state.share, 0)
 
     def unshare(self, pages: PageRange) -> None:
         """Take the pages back, contents kept; raises as share does."""
-        self._convert(pages, 0)
+        self._change(pages, self._state.unshare, 1)
 
-    def _convert(self, pages: PageRange, to: int) -> None:
+    def _change(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
+        """Change those of the pages that are in the state."""
         start, stop = pages.start, pages.stop
         with self._lock:
-            if self._closed or not 0 <= start <= stop <= self._pages:
+            if self._state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
             consumers = self._consumers
-            if (consumers.held or consumers.listeners) and self._state.shared.find(1 - to, start, stop) >= 0:
+            if (consumers.held or consumers.listeners) and self._state.shared.find(state, start, stop) >= 0:
                 with consumers.told([pages]):
-                    self._state.convert(start, stop, to)
+                    change(start, stop)
             else:
-                self._state.convert(start, stop, to)
+                change(start, stop)
 
     def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
         """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
@@ -135,12 +136,12 @@ class PrivateMemory:
         Ranges: PageRange objects, or an int64 array of shape (n, 2), start and stop. Compiled for a uffd-window of a
         cooperating host; the first call loads the compiler.
         """
-        vectors = (0, self._vector(to_private)), (1, self._vector(to_shared))
+        vectors = self._vector(to_private), self._vector(to_shared)
         with self._lock:
             self._alive()
-            pages = [PageRange(*run) for _, ranges in vectors for run in ranges.tolist()] if self._consumers.any else []
+            pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if self._consumers.any else []
             with self._consumers.told(pages):
-                self._state.convert_all(vectors)
+                self._state.convert_all(*vectors)
 
     def _vector(self, ranges: "Ranges") -> "NDArray[np.int64]":
         import numpy as np
@@ -199,14 +200,15 @@ class PrivateMemory:
         """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
         memory; of this process's descriptors it keeps `fds`. The function's module is imported before the process
         gives up its rights. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY), Unavailable."""
-        if not isinstance(self._backing, IsolatedWindow):
+        spawn = self._backing.spawn
+        if spawn is None:
             raise UserMistake("spawn needs PrivateMemory(..., isolated=True)")
         with self._lock:
             self._alive()
-            host = self._backing.spawn(function, arguments, tuple(fds))
+            host = spawn(function, arguments, tuple(fds))
             try:
                 for run in self.shared_runs():
-                    self._backing.open(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
+                    self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
                 host.go()
             except BaseException:
                 host.kill()
@@ -244,8 +246,8 @@ class PrivateMemory:
         return pages.checked(self._pages)
 
     def _alive(self) -> None:
-        if self._closed:
-            raise ValueError("the memory is closed")
+        if self._state.over is not None:
+            raise self._state.over()
 
     # -- lifetime ------------------------------------------------------------------------------------------------------
 
@@ -254,6 +256,7 @@ class PrivateMemory:
         with self._lock:
             if not self._closed:
                 self._closed = True
+                self._state.over = _closed
                 if self._window is not None:
                     self._window.close()
                 self._backing.close()
@@ -268,3 +271,7 @@ class PrivateMemory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _closed() -> Exception:
+    return ValueError("the memory is closed")

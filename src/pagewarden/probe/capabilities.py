@@ -15,10 +15,11 @@ from pagewarden.kernel import door
 from pagewarden.kernel import uffd as userfault
 from pagewarden.kernel.counters import NAMED, Counters
 from pagewarden.kernel.door import Region, ioctl, syscall
-from pagewarden.memory import guest_memfd
+from pagewarden.memory.backings import guest_memfd
+from pagewarden.memory.backings.protocol import Wanted
+from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.isolated import sandbox
 from pagewarden.memory.isolated.window import WAIT_FEATURES
-from pagewarden.memory.uffd_window import UffdWindow
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 MSG_ZEROCOPY = 0x4000000
@@ -79,7 +80,7 @@ def _userfaultfd_kernel() -> str:
 
 
 def _window() -> str:
-    UffdWindow(PAGE_SIZE).close()
+    UffdWindow(Wanted(PAGE_SIZE)).close()
     return "memfd guarded by userfaultfd"
 
 

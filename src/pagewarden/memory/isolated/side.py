@@ -12,7 +12,6 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
 from pagewarden.kernel.door import Region, prctl
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
-from pagewarden.memory.backing import keep_to_this_process
 from pagewarden.memory.isolated import messages, sandbox
 from pagewarden.memory.isolated.messages import Kind
 from pagewarden.memory.window import Window
@@ -76,7 +75,7 @@ def _enter(
     region = Region(size)
     guard = Userfault(GUARD_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping would keep its guard
     region.place(file)
-    keep_to_this_process(region)
+    region.keep_to_this_process()
     guard.register(region.address, size, GUARD)
     messages.send(keeper, Kind.HELLO, fds=(guard.fd,))
     messages.send(channel, Kind.HELLO, region.address, fds=(guard.fd,))

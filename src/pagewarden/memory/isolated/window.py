@@ -20,12 +20,12 @@ from typing import Any
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
-from pagewarden.kernel.door import Region, bytes_address, memfd, prctl
+from pagewarden.kernel.door import Region, bytes_address, memfd, prctl, punch_hole
 from pagewarden.kernel.uffd import Userfault
-from pagewarden.memory.backing import Price, keep_to_this_process, punch_hole
+from pagewarden.memory.backings.protocol import Tariff, Wanted
+from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.zygote import Zygote
-from pagewarden.memory.uffd_window import lock_when_touched, open_window
 from pagewarden.vocab import Event, InternalError, Refused, Unavailable
 
 WAIT = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
@@ -44,20 +44,23 @@ class IsolatedWindow:
 
     name = "uffd-window"
     whole_file = False
-    opening = Price({Event.HYP_PTE_SET: 1})
-    shutting = Price({Event.HYP_PTE_CLEAR: 1, Event.HYP_COPIES: 1, Event.ALLOCATIONS: 1}, {Event.TLBI: 1})
-    punching = Price({}, {Event.TLBI: 1})
+    idle_unshare = False
+    sharing = Tariff({Event.HYP_PTE_SET: 1})
+    unsharing = Tariff({Event.HYP_PTE_CLEAR: 1, Event.HYP_COPIES: 1, Event.ALLOCATIONS: 1}, {Event.TLBI: 1})
+    punching = Tariff({}, {Event.TLBI: 1})
     window = None
+    compiled = None
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, wanted: Wanted) -> None:
+        size = wanted.size
         with ExitStack() as undo:
             self.file = memfd("pagewarden", size)
             undo.callback(os.close, self.file)
             self.guest = Region(size)
             undo.callback(self.guest.close)
             self.guest.place(self.file)
-            keep_to_this_process(self.guest)
-            lock_when_touched(self.guest)
+            self.guest.keep_to_this_process()
+            self.guest.lock_when_touched()
             self._waiting = _waiting_room()
             undo.callback(self._waiting.close)
             undo.enter_context(_undumpable())
@@ -91,24 +94,21 @@ class IsolatedWindow:
             raise
         return self._host
 
-    def open(self, offset: int, length: int) -> None:
+    def share(self, offset: int, length: int) -> None:
         if self._host is None or self._host.guard is None:
             return
         try:
-            open_window(self._host.guard, self._host.address, self.guest, offset, length)
+            share_window(self._host.guard, self._host.address, self.guest, offset, length)
         except OSError as error:
             if error.errno != errno.ESRCH:  # when it is dead nobody sees anything
-                for start, count in _steps(offset, length):
-                    self._replace(start, count)
                 raise
 
-    def shut(self, offset: int, length: int) -> None:
+    def unshare(self, offset: int, length: int) -> None:
         for start, count in _steps(offset, length):
-            try:
-                self._replace(start, count)
-            except OSError:
-                self.open(offset, start - offset)
-                raise
+            self._replace(start, count)
+
+    def bar(self) -> None:
+        self._forget_host()
 
     def _replace(self, offset: int, length: int) -> None:
         address = self.guest.address + offset

@@ -14,8 +14,9 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
 from pagewarden.kernel.door import Region, memfd
 from pagewarden.kernel.files import Pipe
-from pagewarden.kernel.uffd import CONTINUE, CONTINUE_MODE_DONTWAKE
-from pagewarden.memory.uffd_window import UffdWindow
+from pagewarden.kernel.uffd import continue_request
+from pagewarden.memory.backings.protocol import Wanted
+from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.studies.calibrate import primitives
 from pagewarden.studies.calibrate.primitives import Row, call, copy
 from pagewarden.vocab import PAGE_SIZE, InternalError, Unavailable
@@ -33,7 +34,7 @@ class TimedHost:
         size = LONGEST * PAGE_SIZE
         self._kept: list[object] = []
         with ExitStack() as undo:
-            self.memory = UffdWindow(size)
+            self.memory = UffdWindow(Wanted(size))
             undo.callback(self.memory.close)
             self.disk = memfd("pagewarden-disk", size)
             undo.callback(os.close, self.disk)
@@ -68,7 +69,7 @@ class TimedHost:
 
     def share(self, pages: int) -> Row:
         """Entries of the window set: UFFDIO_CONTINUE."""
-        argument = bytearray(CONTINUE.pack(self.memory.window.address, pages * PAGE_SIZE, CONTINUE_MODE_DONTWAKE, 0))
+        argument = continue_request(self.memory.window.address, pages * PAGE_SIZE)
         place = (ctypes.c_char * len(argument)).from_buffer(argument)
         self._kept.append(place)
         return call("ioctl", self.memory.guard.fd, uffd.UFFDIO_CONTINUE, ctypes.addressof(place))

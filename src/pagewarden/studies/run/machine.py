@@ -17,7 +17,7 @@ from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.law import policy_named
 from pagewarden.memory import PrivateMemory
-from pagewarden.memory.choose import Use
+from pagewarden.memory.backings.protocol import Use
 from pagewarden.port import Cpu, Memory
 from pagewarden.sim.memory import ModelMemory
 from pagewarden.studies.run.canary import PAGES, Canary, Sight, search_process

@@ -2,20 +2,24 @@
 
 import errno
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from pagewarden.abi import memory as uapi
-from pagewarden.abi.uffd import UFFDIO_CONTINUE
-from pagewarden.kernel.door import Region, ioctl_inplace, memfd, syscall
-from pagewarden.kernel.uffd import CONTINUE, CONTINUE_MODE_DONTWAKE, GUARD, GUARD_FEATURES, Userfault
-from pagewarden.memory.backing import Price, keep_to_this_process, punch_hole
+from pagewarden.kernel.door import Region, memfd, punch_hole
+from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
+from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import PAGE_SIZE, Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PATIENCE = 1000
 """Tries in a row at one page before an EAGAIN without progress (the address space is changing) is passed on."""
 
 
-def open_window(guard: Userfault, address: int, guest: Region, offset: int, length: int) -> None:
+def share_window(guard: Userfault, address: int, guest: Region, offset: int, length: int) -> None:
     """Map [offset, offset + length) into the window that starts at `address`; OSError, some perhaps done.
 
     Pages that are mapped already stay; holes are filled first, through the guest's view (a window page cannot be
@@ -35,22 +39,16 @@ def open_window(guard: Userfault, address: int, guest: Region, offset: int, leng
             raise OSError(code, f"UFFDIO_CONTINUE: {os.strerror(code)}")
 
 
-def best_zap(region: Region) -> int:
-    """The advice that drops page-table entries, also under mlockall where the kernel has that."""
-    try:
-        region.advise_all(uapi.MADV_DONTNEED_LOCKED)
-    except OSError:
-        return uapi.MADV_DONTNEED
-    return uapi.MADV_DONTNEED_LOCKED
-
-
-def lock_when_touched(region: Region) -> None:
-    """Keep pages in memory from their first touch on. Reclaim would shut a shared page that is mapped nowhere else;
-    beyond RLIMIT_MEMLOCK that may happen, and the window's accessors then open the page again."""
-    with suppress(OSError):
-        syscall("mlock2", region.address, region.size, uapi.MLOCK_ONFAULT)
-
-
+@backing(
+    "uffd-window",
+    20,
+    {
+        "any": "every page has its own guard, for KVM and emulated CPUs alike",
+        "kvm": "every page has its own guard and KVM can map it; memfd_secret refuses KVM's pins, and guest_memfd "
+        "converts no single page",
+        "emulated": "memfd_secret is missing here; every page has its own guard",
+    },
+)
 class UffdWindow:
     """The cooperating host: guard, window and open mapping in one process.
 
@@ -60,50 +58,54 @@ class UffdWindow:
 
     name = "uffd-window"
     whole_file = False
-    opening = Price({Event.HYP_PTE_SET: 1})
-    shutting = Price({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
-    punching = Price({}, {Event.TLBI: 1})
+    idle_unshare = True
+    sharing = Tariff({Event.HYP_PTE_SET: 1})
+    unsharing = Tariff({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
+    punching = Tariff({}, {Event.TLBI: 1})
+    spawn = None
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, wanted: Wanted) -> None:
+        size = wanted.size
         with ExitStack() as undo:
             self.file = memfd("pagewarden", size)
             undo.callback(os.close, self.file)
             self.guest = Region(size)
             undo.callback(self.guest.close)
             self.guest.place(self.file)
-            keep_to_this_process(self.guest)
+            self.guest.keep_to_this_process()
             self.guard = Userfault(GUARD_FEATURES)
             undo.callback(self.guard.close)
             self.window = Region(size)
             undo.callback(self.window.close)  # barred before the guard goes
             self.window.place(self.file)
-            keep_to_this_process(self.window)
+            self.window.keep_to_this_process()
             self.guard.register(self.window.address, size, GUARD)
-            self.zap = best_zap(self.window)
+            self.zap = self.window.best_zap()
             self._advise = self.window.advise
-            self._start, self._fd = self.window.address, self.guard.fd
-            lock_when_touched(self.guest)
+            self._map = self.guard.mapper(self.window.address)
+            self.guest.lock_when_touched()
             self._release = undo.pop_all()
 
-    def open(self, offset: int, length: int) -> None:
-        request = bytearray(CONTINUE.pack(self._start + offset, length, CONTINUE_MODE_DONTWAKE, 0))
+    def share(self, offset: int, length: int) -> None:
         try:
-            ioctl_inplace(self._fd, UFFDIO_CONTINUE, request)
+            self._map(offset, length)
         except OSError:
-            self._open_slowly(offset, length)
+            share_window(self.guard, self.window.address, self.guest, offset, length)
 
-    def _open_slowly(self, offset: int, length: int) -> None:
-        try:
-            open_window(self.guard, self.window.address, self.guest, offset, length)
-        except OSError:
-            self.shut(offset, length)
-            raise
-
-    def shut(self, offset: int, length: int) -> None:
+    def unshare(self, offset: int, length: int) -> None:
         self._advise(self.zap, offset, length)
+
+    def compiled(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
+        """See protocol.Compiled; the first call loads the compiler."""
+        from pagewarden.memory import batch
+
+        return batch.change(self.guard.fd, self.window.address, self.zap, shared, ranges, to)
 
     def punch(self, offset: int, length: int) -> None:
         punch_hole(self.file, offset, length)
+
+    def bar(self) -> None:
+        self.window.bar()
 
     def close(self) -> None:
         self._release.close()

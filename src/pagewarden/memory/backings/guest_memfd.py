@@ -6,9 +6,9 @@ import os
 from contextlib import ExitStack
 
 from pagewarden.abi import kvm
-from pagewarden.kernel.door import Region, ioctl
+from pagewarden.kernel.door import Region, ioctl, punch_hole
 from pagewarden.kernel.kvm import Kvm
-from pagewarden.memory.backing import Price, keep_to_this_process, punch_hole
+from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event, Unavailable
 
 
@@ -30,6 +30,7 @@ def create(vm: int, size: int, flags: int) -> int:
     return ioctl(vm, kvm.KVM_CREATE_GUEST_MEMFD, ctypes.byref(kvm.kvm_create_guest_memfd(size, flags)))
 
 
+@backing("guest-memfd", 10, {})  # converts no page: only who asks for it gets it
 class GuestMemfd:
     """A guest_memfd with its VM (its own one unless `vm` is given, which then stays the caller's).
 
@@ -39,19 +40,24 @@ class GuestMemfd:
 
     name = "guest-memfd"
     whole_file = True
-    opening = shutting = Price()
-    punching = Price({}, {Event.TLBI: 1})
+    idle_unshare = False
+    sharing = unsharing = Tariff()
+    punching = Tariff({}, {Event.TLBI: 1})
+    compiled = None
+    spawn = None
 
-    def __init__(self, size: int, shared: bool, vm: int | None = None) -> None:
+    def __init__(self, wanted: Wanted) -> None:
+        size, shared, given = wanted
+        self._shared = shared
         with ExitStack() as undo:
-            self.vm = create_vm() if vm is None else vm
-            if vm is None:
+            self.vm = create_vm() if given is None else given
+            if given is None:
                 undo.callback(os.close, self.vm)
             offered = flags_offered(self.vm)
-            wanted = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
-            if shared and wanted & ~offered:
+            flags = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
+            if shared and flags & ~offered:
                 raise Unavailable("guest_memfd cannot be shared on this kernel", "needs Linux 6.18 (INIT_SHARED)")
-            self.file = create(self.vm, size, wanted & offered)
+            self.file = create(self.vm, size, flags & offered)
             undo.callback(os.close, self.file)
             self.window = Region(size)
             undo.callback(self.window.close)
@@ -60,18 +66,26 @@ class GuestMemfd:
             self.guest.bar()
             if offered & kvm.GUEST_MEMFD_FLAG_MMAP:
                 self.window.place(self.file)
-                keep_to_this_process(self.window)
+                self.window.keep_to_this_process()
             else:
                 self.window.bar()
             self._release = undo.pop_all()
 
-    def open(self, offset: int, length: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, "this kernel's guest_memfd is private or shared as a whole file")
+    def share(self, offset: int, length: int) -> None:
+        self._keep(True)
 
-    shut = open
+    def unshare(self, offset: int, length: int) -> None:
+        self._keep(False)
+
+    def _keep(self, shared: bool) -> None:
+        if shared != self._shared:
+            raise OSError(errno.EOPNOTSUPP, "this kernel's guest_memfd is private or shared as a whole file")
 
     def punch(self, offset: int, length: int) -> None:
         punch_hole(self.file, offset, length)
+
+    def bar(self) -> None:
+        self.window.bar()
 
     def close(self) -> None:
         self._release.close()

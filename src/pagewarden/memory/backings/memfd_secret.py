@@ -1,0 +1,58 @@
+"""memfd_secret mapped twice, the host's view guarded by mprotect: out of the direct map, never pinned (no GUP)."""
+
+import errno
+import os
+from contextlib import ExitStack
+
+from pagewarden.abi import memory as uapi
+from pagewarden.kernel.door import Region, memfd_secret
+from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
+from pagewarden.vocab import Event
+
+
+@backing(
+    "memfd-secret",
+    30,
+    {"emulated": "none of its pages is ever pinned or in the kernel's direct map; an emulated CPU can use it"},
+)
+class MemfdSecret:
+    """For emulated CPUs: KVM cannot map it. A range of other permissions splits the mapping, so a scattered pattern of
+    shared pages may meet vm.max_map_count (ENOMEM)."""
+
+    name = "memfd-secret"
+    whole_file = False
+    idle_unshare = True
+    sharing = Tariff({Event.HYP_PTE_SET: 1})
+    unsharing = Tariff({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
+    punching = Tariff()
+    compiled = None
+    spawn = None
+
+    def __init__(self, wanted: Wanted) -> None:
+        with ExitStack() as undo:
+            self.file = memfd_secret(wanted.size)
+            undo.callback(os.close, self.file)
+            self.guest = Region(wanted.size)
+            undo.callback(self.guest.close)
+            self.window = Region(wanted.size)
+            undo.callback(self.window.close)
+            self.guest.place(self.file)
+            self.window.place(self.file, uapi.PROT_NONE)
+            for region in (self.guest, self.window):
+                region.advise_all(uapi.MADV_DONTFORK)
+            self._release = undo.pop_all()
+
+    def share(self, offset: int, length: int) -> None:
+        self.window.protect(uapi.PROT_READ | uapi.PROT_WRITE, offset, length)
+
+    def unshare(self, offset: int, length: int) -> None:
+        self.window.protect(uapi.PROT_NONE, offset, length)
+
+    def punch(self, offset: int, length: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "memfd_secret cannot give pages back before it is closed")
+
+    def bar(self) -> None:
+        self.window.bar()
+
+    def close(self) -> None:
+        self._release.close()

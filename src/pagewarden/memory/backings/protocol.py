@@ -1,0 +1,128 @@
+"""What a kind of memory must do, what its changes count as, and the register of all kinds by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from pagewarden.kernel.door import Region
+from pagewarden.vocab import Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pagewarden.memory.isolated.process import HostProcess
+
+Use: TypeAlias = Literal["any", "kvm", "emulated"]
+"""Who runs the guest: KVM, an emulated CPU in this process, or either."""
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """The events of one change: so many a page, and so many a contiguous run."""
+
+    page: Mapping[Event, int] = field(default_factory=dict)
+    run: Mapping[Event, int] = field(default_factory=dict)
+
+
+class Compiled(Protocol):
+    """Many ranges changed at once, in compiled code."""
+
+    def __call__(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
+        """Share (to=1) or unshare (to=0) the ranges, shape (n, 2), in order, until the kernel says no, and keep
+        `shared`, a byte a page, up: how many ranges, pages and runs are done. The one that failed is as it was."""
+
+
+class Spawn(Protocol):
+    """Start a host side in a process of its own and greet it: its window is shut as yet, and it runs after `go`."""
+
+    def __call__(
+        self, function: Callable[..., object], arguments: tuple[Any, ...], fds: tuple[int, ...]
+    ) -> "HostProcess": ...
+
+
+class Backing(Protocol):
+    """One memory's pages. Offsets and lengths are bytes, whole pages, inside the memory: the caller has checked them.
+
+    Every change may be asked for again, and its opposite may be asked for at any time: sharing what is shared and
+    unsharing what is private change nothing. A method that raises, whatever and wherever, leaves each page of the range
+    as it was or as it was to be, with its bytes: the caller puts it right.
+    """
+
+    name: str
+    whole_file: bool
+    """The state belongs to the file as a whole, from its creation on."""
+    idle_unshare: bool
+    """To unshare what is private costs nothing: a range with holes is one call."""
+    sharing: Tariff
+    unsharing: Tariff
+    punching: Tariff
+    guest: Region
+    """The guest's and the warden's view; where nobody but a guest may look, nothing is placed in it."""
+    file: int
+    """The fd of the memory."""
+
+    @property
+    def window(self) -> Region | None:
+        """The host's view; None where it is in another process."""
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """The change of many ranges at once, where there is one."""
+
+    @property
+    def spawn(self) -> Spawn | None:
+        """Where the host's view is in another process: how that is started."""
+
+    def share(self, offset: int, length: int) -> None:
+        """From now on the range answers the host; OSError."""
+
+    def unshare(self, offset: int, length: int) -> None:
+        """From now on it does not; OSError."""
+
+    def punch(self, offset: int, length: int) -> None:
+        """The bytes are gone, and whoever maps them meets nothing; OSError."""
+
+    def bar(self) -> None:
+        """Nothing answers the host any more, for good: what is done when unshare fails; OSError."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class Wanted(NamedTuple):
+    """What a memory is made from."""
+
+    size: int
+    shared: bool = False
+    """The state that all pages start in."""
+    vm: int | None = None
+    """The KVM VM that a guest-memfd is bound to."""
+
+
+class Kind(NamedTuple):
+    """A kind of memory that can be asked for by name."""
+
+    make: Callable[[Wanted], Backing]
+    strength: int
+    """Of two that fit a use, `auto` tries the stronger first."""
+    reasons: Mapping[Use, str]
+    """For which uses `auto` may take it, and why it then is the one."""
+
+
+KINDS: dict[str, Kind] = {}
+"""By name, in the order of their strength, strongest first."""
+Maker = TypeVar("Maker", bound=Callable[[Wanted], Backing])
+
+
+def backing(name: str, strength: int, reasons: Mapping[Use, str]) -> Callable[[Maker], Maker]:
+    """Enter what is decorated, which makes a Backing of what is Wanted, into the register."""
+
+    def enter(make: Maker) -> Maker:
+        KINDS[name] = Kind(make, strength, reasons)
+        ordered: Sequence[tuple[str, Kind]] = sorted(KINDS.items(), key=lambda item: -item[1].strength)
+        KINDS.clear()
+        KINDS.update(ordered)
+        return make
+
+    return enter
