@@ -213,3 +213,15 @@ def test_events_of_a_range_are_the_sum_of_its_pages() -> None:
     found = machine.perform(PROCEDURES["boot"](HYBRID), PageRange(100, 1900))
     assert found[Event.ALLOCATIONS] == 1800 and found[Event.TLBI] == 1
     assert tabulate(HYBRID).pages[0] == machine.page(99)
+
+
+def test_deleting_a_slot_takes_the_pages_from_the_guest_and_keeps_the_bytes() -> None:
+    memory = ModelMemory(8 << 12, HYBRID)
+    memory.private_write(0, b"kept")
+    memory.contents.apply(Op.SLOT_DELETE, PageRange(0, 4))
+    with pytest.raises(PrivateAccess):
+        memory.private_read(0, 4)
+    assert memory.contents.peek(0)[:4] == b"kept"
+    for op in (Op.KVM_GET, Op.GUEST_MAP):
+        memory.contents.apply(op, PageRange(0, 1))
+    assert memory.private_read(0, 4) == b"kept"

@@ -17,10 +17,6 @@ class Interval(NamedTuple):
     def plus(self, other: "Interval") -> "Interval":
         return Interval(self.low + other.low, self.high + other.high)
 
-    def minus(self, other: "Interval") -> "Interval":
-        """Wider than it need be when both depend on the same parameter: see `price.difference`."""
-        return Interval(self.low - other.high, self.high - other.low)
-
     def times(self, factor: float) -> "Interval":
         low, high = sorted((self.low * factor, self.high * factor))
         return Interval(low, high)

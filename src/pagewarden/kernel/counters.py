@@ -130,31 +130,6 @@ class Counters:
             os.close(self._fds.pop())
 
 
-class Ledger:
-    """Counts by a library's own bookkeeping, where the kernel's are not to be had: what was asked, not what happened.
-
-    statistics: gives counts by name, as PrivateMemory.statistics does; the difference over the block is what counts.
-    """
-
-    source = "ledger"
-
-    def __init__(self, statistics: Callable[[], Mapping[str, int]], reason: str) -> None:
-        self.reason = reason
-        self._statistics = statistics
-
-    def __enter__(self) -> Self:
-        self._before = dict(self._statistics())
-        self._after: Mapping[str, int] | None = None
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._after = dict(self._statistics())
-
-    def __getitem__(self, name: str) -> int:
-        after = self._statistics() if self._after is None else self._after
-        return after[name] - self._before[name]
-
-
 _proven: dict[str, bool] = {}
 """Counters by family: were they seen counting?"""
 

@@ -32,7 +32,6 @@ __all__ = [
     "prctl",
     "punch_hole",
     "readable",
-    "symbol",
     "syscall",
     "twin",
     "unmap",
@@ -84,11 +83,6 @@ def twin(entry: int, stack: int, flags: int) -> int:
     if pid < 0:
         raise _failed("clone")
     return pid
-
-
-def symbol(name: str) -> int:
-    """The address of a function of the C library, for compiled code that calls it without Python."""
-    return ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value or 0
 
 
 def _sized(fd: int, size: int) -> int:

@@ -4,6 +4,5 @@ from pagewarden.sim.contents import Contents
 from pagewarden.sim.counts import Counts
 from pagewarden.sim.machine import POOL_BYTES, RING_ENTRIES, Machine
 from pagewarden.sim.memory import ModelMemory
-from pagewarden.sim.memslots import Memslot, Memslots
 
-__all__ = ["POOL_BYTES", "RING_ENTRIES", "Contents", "Counts", "Machine", "Memslot", "Memslots", "ModelMemory"]
+__all__ = ["POOL_BYTES", "RING_ENTRIES", "Contents", "Counts", "Machine", "ModelMemory"]

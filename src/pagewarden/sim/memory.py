@@ -11,7 +11,6 @@ from pagewarden.law.page import Owner
 from pagewarden.port import Buffer, HostView, Listener
 from pagewarden.sim.contents import Contents
 from pagewarden.sim.machine import Machine
-from pagewarden.sim.memslots import Memslot, Memslots
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
 from pagewarden.vocab.events import RANGED
 
@@ -22,7 +21,6 @@ class ModelMemory:
     def __init__(self, size: int, policy: Policy, seed: int = 0) -> None:
         self.size, self.backing, self.policy = size, f"model:{policy.name}", policy
         self.contents = Contents(Machine(policy, size // PAGE_SIZE, pool_pages=0), seed)
-        self.memslots = Memslots(size // PAGE_SIZE)
         self._listeners: list[Listener] = []
         self._events = dict.fromkeys(Event, 0)
         self.perform(donate(policy), PageRange(0, size // PAGE_SIZE))
@@ -41,13 +39,6 @@ class ModelMemory:
 
     def private_write(self, offset: int, data: Buffer) -> None:
         self.contents.write(Op.GUEST_STORE, offset, bytes(data))
-
-    def delete_slot(self, slot: Memslot) -> None:
-        """The VMM deletes a memslot: the guest loses its pages there. Refused (EPERM) where the policy does."""
-        refusal = self._do(Op.SLOT_DELETE, slot.pages)
-        if refusal:
-            raise refusal
-        self.memslots.delete(slot)
 
     def share(self, pages: PageRange) -> None:
         """Refused (EPERM) where a page is shared already."""

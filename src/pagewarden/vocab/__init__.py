@@ -1,6 +1,6 @@
 """The words everything else is written in: addresses, units, errors, events. Imports nothing of the package."""
 
-from pagewarden.vocab.addresses import HUGE_PAGE, PAGE_SIZE, Gfn, Gpa, Hva, PageRange, Pfn
+from pagewarden.vocab.addresses import HUGE_PAGE, PAGE_SIZE, PageRange
 from pagewarden.vocab.errors import InternalError, PagewardenError, PrivateAccess, Refused, Unavailable, UserMistake
 from pagewarden.vocab.events import EDGES, Event
 from pagewarden.vocab.exits import Exit, ExitKind, GuestStopped
@@ -13,14 +13,10 @@ __all__ = [
     "Event",
     "Exit",
     "ExitKind",
-    "Gfn",
-    "Gpa",
     "GuestStopped",
-    "Hva",
     "InternalError",
     "PageRange",
     "PagewardenError",
-    "Pfn",
     "PrivateAccess",
     "Refused",
     "Unavailable",

@@ -1,21 +1,11 @@
-"""Addresses as distinct types, and the half-open range of pages."""
+"""Sizes of pages, and the half-open range of pages."""
 
 from dataclasses import dataclass
-from typing import NewType
 
 PAGE_SIZE = 4096
 """Bytes of a base page (x86-64, and arm64 with a 4 KiB granule)."""
 HUGE_PAGE = 2 << 20
 """Bytes of a PMD-sized page."""
-
-Gpa = NewType("Gpa", int)
-"""Guest physical address, bytes."""
-Gfn = NewType("Gfn", int)
-"""Guest frame number: gpa / PAGE_SIZE."""
-Hva = NewType("Hva", int)
-"""Host virtual address, bytes."""
-Pfn = NewType("Pfn", int)
-"""Host page frame number."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -218,8 +218,3 @@ def _longer(array: NDArray[np.uint32], size: int, used: int) -> NDArray[np.uint3
     longer = np.zeros(size, np.uint32)
     longer[:used] = array[:used]
     return longer
-
-
-def bytes_per_state(last: Progress) -> float:
-    """Bytes of the explorer's arrays for each state found, the parent link included."""
-    return last.memory / last.states
