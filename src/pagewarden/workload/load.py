@@ -2,21 +2,18 @@
 
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.blkparse import load_blkparse
-from pagewarden.workload.draw import draw, interleave
-from pagewarden.workload.fiojob import Job, check_total, read_job
+from pagewarden.workload.fio.job import NOMINAL
+from pagewarden.workload.fio.sections import read_sections
+from pagewarden.workload.fio.workload import jobs_workload
 from pagewarden.workload.iolog import load_iolog
-from pagewarden.workload.jobfile import read_sections
 from pagewarden.workload.lines import MAX_LINE, Progress, mistake
-from pagewarden.workload.model import MAX_END, Workload
+from pagewarden.workload.model import Workload
 
-MAX_DRAWN = 1 << 25
-"""Requests drawn from one job file (about 0.5 GiB of columns)."""
 FORMATS = "a fio job file, a fio iolog (v2 or v3) or blkparse text"
 BINARY = {
     b"\x1f\x8b": "it is packed with gzip: unpack it first",
@@ -28,26 +25,29 @@ _BLKPARSE = re.compile(rb"\s*\d+,\d+\s+\d+\s+\d+\s")
 _IOLOG_V1 = re.compile(rb"[01], *\d+, *\d+")
 
 
-def load(path: str | Path, progress: Progress | None = None) -> Workload:
+def load(
+    path: str | Path, progress: Progress | None = None, nominal: int = NOMINAL, only: Sequence[str] = ()
+) -> Workload:
     """The workload in a fio job file, a fio iolog (v2, v3) or blkparse's text; the name of the file does not matter.
 
+    nominal, only: of a job file, the requests of a job whose size only its device would tell, and the sections to take.
     progress is called with (bytes done, bytes in all) after every chunk. UserMistake says file, line, what was found
     and what was expected, or why the file cannot be read; nothing is half loaded.
     """
     path = Path(path)
     try:
-        return _load(path, progress)
+        return _load(path, progress, nominal, only)
     except OSError as error:
         raise UserMistake(f"{path} cannot be read: {error.strerror}; expected {FORMATS}") from error
 
 
-def _load(path: Path, progress: Progress | None) -> Workload:
+def _load(path: Path, progress: Progress | None, nominal: int, only: Sequence[str]) -> Workload:
     head = _head(path)
     if head.startswith(b"fio version "):
         return load_iolog(path, progress)
     first = next((line for line in head.split(b"\n") if line.strip() and line.lstrip()[:1] not in (b"#", b";")), b"")
     if first.lstrip().startswith(b"["):
-        return load_fio_job(path)
+        return jobs_workload(path.name, "fio job", read_sections(path), nominal, only)
     if _BLKPARSE.match(first):
         return load_blkparse(path, progress)
     raise _stranger(path, head, first)
@@ -72,34 +72,3 @@ def _stranger(path: Path, head: bytes, first: bytes) -> UserMistake:
     line = head[: head.find(first)].count(b"\n") + 1
     hint = " (fio's iolog v1 is not supported)" if _IOLOG_V1.match(first) else ""
     return mistake(path, line, first.decode("utf-8", "backslashreplace").strip(), FORMATS + hint)
-
-
-def load_fio_job(path: Path) -> Workload:
-    """Draw the requests of a job file's jobs, those that run side by side taking turns."""
-    notes: dict[str, None] = {}
-    jobs = [read_job(path, section, notes) for section in read_sections(path)]
-    check_total(path, jobs, MAX_DRAWN)
-    _check_end(path, jobs)
-    groups: list[list[int]] = []
-    for index, job in enumerate(jobs):
-        if job.wait or not groups:
-            groups.append([])
-        groups[-1].append(index)
-    parts = [interleave(draw(jobs[i], copy, i) for i in group for copy in range(jobs[i].copies)) for group in groups]
-    write, offset, length = (np.concatenate(column) for column in zip(*parts, strict=True))
-    notes["fio's sizes, mix and limits, but not its own random sequence"] = None
-    return Workload(
-        name=path.name,
-        format="fio job",
-        write=write,
-        offset=offset.astype(np.uint64),
-        length=length.astype(np.uint32),
-        depth=max(sum(jobs[i].copies * jobs[i].depth for i in group) for group in groups),
-        notes=tuple(notes),
-    )
-
-
-def _check_end(path: Path, jobs: list[Job]) -> None:
-    for job in jobs:
-        if job.offset + job.step * job.copies + job.region > MAX_END:
-            raise UserMistake(f"{path}: job [{job.name}] reaches beyond byte {MAX_END}; make offset or size smaller")

@@ -28,9 +28,13 @@ class Workload:
     depth: int = 1  # requests in flight at once, as far as the format tells
     skipped: Mapping[str, int] = field(default_factory=dict)  # reason -> lines that are no data request
     notes: tuple[str, ...] = ()  # what was read otherwise than the file's own tool would
+    owner: NDArray[np.int32] | None = None  # the index in `jobs` of whose each is; None: nobody says
+    jobs: tuple[tuple[str, int], ...] = ()  # name and depth of each job that made them
+    independent: bool = False  # its jobs are experiments of their own: one after the other, or each on its own file
 
     def __post_init__(self) -> None:
-        columns = [self.write, self.offset, self.length] + ([] if self.time_ns is None else [self.time_ns])
+        columns = [self.write, self.offset, self.length]
+        columns += [column for column in (self.time_ns, self.owner) if column is not None]
         if len({len(column) for column in columns}) != 1:
             raise ValueError(f"columns of {[len(column) for column in columns]} requests do not match")
         for column in columns:
@@ -40,6 +44,19 @@ class Workload:
     def requests(self) -> int:
         """How many data requests there are."""
         return len(self.length)
+
+    def parts(self) -> "tuple[Workload, ...]":
+        """The requests of each job alone, in their order, the empty ones left out; itself where there is one."""
+        if self.owner is None or len(self.jobs) < 2:
+            return (self,)
+        found = []
+        for index, (name, depth) in enumerate(self.jobs):
+            mine = self.owner == index
+            if mine.any():
+                time = None if self.time_ns is None else self.time_ns[mine]
+                columns = self.write[mine], self.offset[mine], self.length[mine], time
+                found.append(Workload(name, self.format, *columns, depth=depth))
+        return tuple(found)
 
     @property
     def bytes(self) -> int:

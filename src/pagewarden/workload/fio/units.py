@@ -1,11 +1,8 @@
-"""fio's numbers: whole numbers with unit, ranges, and values that differ for reads and writes.
-
-The manual ("Parameter types") and fio 3.33 disagree on `ki` without a `b`; such a value is refused.
-"""
+"""fio's numbers: whole numbers with unit, ranges, and values that differ for reads and writes (fio 3.33's)."""
 
 import re
 
-from pagewarden.workload.jobfile import Option
+from pagewarden.workload.fio.sections import Option
 
 NUMBER = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([kmgtpKMGTP]?)([iI]?)([bB]?)")
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -16,7 +13,7 @@ def whole(option: Option, text: str | None = None, kb_base: int = 1024, low: int
     """The option's value (or this part of it) as a number of bytes, or of whatever it counts.
 
     With kb_base=1024, fio's default, `k` is 1024 and `kib` is 1000, the wrong way round for old scripts' sake; with
-    kb_base=1000 it is the other way round.
+    kb_base=1000 it is the other way round. `ki` without a `b` is `k`.
     """
     text = option.value if text is None else text
     match = NUMBER.fullmatch(text or "")
@@ -26,9 +23,7 @@ def whole(option: Option, text: str | None = None, kb_base: int = 1024, low: int
     digits, prefix, other, byte = match.groups()
     if other and not prefix:
         option.refuse(expected)
-    if other and not byte:
-        option.refuse("a unit like k or kib: fio 3.33 and its manual disagree on ki")
-    unit: int = (2024 - kb_base if other else kb_base) ** POWERS[prefix.lower()]
+    unit: int = (2024 - kb_base if other and byte else kb_base) ** POWERS[prefix.lower()]
     value = int(digits, 16 if digits[:2] in ("0x", "0X") else 10) * unit
     if not low <= value <= high:
         option.refuse(expected)
@@ -50,6 +45,8 @@ def by_direction(option: Option) -> tuple[str | None, str | None]:
     `8k,` gives the default to what follows, `,8k` gives it to reads (fio's manual, blocksize).
     """
     parts = (option.value or "").split(",")
+    if not option.value:
+        option.refuse(f"{option.key} as a number or READ,WRITE")
     if len(parts) > 3:
         option.refuse(f"at most three values of {option.key}: for reads, writes and trims")
     read = parts[0]

@@ -1,0 +1,303 @@
+"""What a section asks for: every option is used, noted, passed over or refused with its line. Checked with fio 3.33."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pagewarden.workload.fio.options import known
+from pagewarden.workload.fio.sections import Section
+from pagewarden.workload.fio.sizes import Sizes, sizes_of
+from pagewarden.workload.fio.units import MAX, switch, whole
+
+MODES = {  # rw -> (random, percentage of reads; None: rwmixread decides)
+    "read": (False, 100),
+    "write": (False, 0),
+    "trim": (False, 0),
+    "rw": (False, None),
+    "readwrite": (False, None),
+    "randread": (True, 100),
+    "randwrite": (True, 0),
+    "randtrim": (True, 0),
+    "randrw": (True, None),
+    "trimwrite": (False, 0),
+    "randtrimwrite": (True, 0),
+}
+NOMINAL = 10_000
+"""Requests of a job whose size only its file or device would tell."""
+NOMINAL_REGION = 1 << 30
+"""Bytes over which such requests are spread."""
+MAX_DRAWN = 1 << 25
+"""Requests of all jobs together (about 0.5 GiB of columns)."""
+MAX_COPIES = 4096
+"""Copies of one job (numjobs)."""
+OF_DEVICE = re.compile(r"(\d+)(%+|z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One section's requests, before they are drawn. Sizes are bytes."""
+
+    name: str
+    random: bool  # offsets are drawn; else they follow each other
+    mapped: bool  # offsets are drawn so that no block comes again before all have come (fio's random map)
+    trims: bool  # its writes are trims, which move no data
+    reads: int  # per cent of the requests
+    read_sizes: Sizes
+    write_sizes: Sizes
+    offset: int  # where the region starts
+    step: int  # every further copy starts so much later (offset_increment)
+    files: int  # the region and the limit are divided among so many
+    region: int  # size, of all files together
+    limit: int  # to move in one loop
+    number: int | None  # requests at most in one loop (number_ios)
+    loops: int
+    verified: bool  # what was written is read again at the end of a loop
+    copies: int  # numjobs
+    seed: int
+    depth: int  # requests in flight for each copy
+    wait: bool  # stonewall: starts when all jobs above are done
+    after: str | None  # starts when the job of this name is done (wait_for)
+    place: str  # the file or device that it was given
+
+    @property
+    def smallest(self) -> int:
+        """Bytes of its shortest request."""
+        return min(self.read_sizes.smallest, self.write_sizes.smallest)
+
+    @property
+    def largest(self) -> int:
+        """Bytes of its longest request."""
+        return max(self.read_sizes.largest, self.write_sizes.largest)
+
+    @property
+    def expected(self) -> float:
+        """Requests, roughly."""
+        mean = (self.reads * self.read_sizes.mean + (100 - self.reads) * self.write_sizes.mean) / 100
+        return self.copies * self.loops * min(self.number or MAX, self.limit / mean)
+
+
+class Options:
+    """A section's options with fio's units, and what has to be said of them."""
+
+    def __init__(self, section: Section, notes: dict[str, None]) -> None:
+        self.section, self.given, self.notes = section, section.options, notes
+        self.kb_base = int(self.choice("kb_base", "1024", ("1024", "1000")))
+
+    def note(self, text: str) -> None:
+        """Once, whatever job it is about."""
+        self.notes[text] = None
+
+    def number(self, key: str, default: int, low: int = 0, high: int = MAX) -> int:
+        option = self.given.get(key)
+        return default if option is None else whole(option, None, self.kb_base, low, high)
+
+    def choice(self, key: str, default: str, allowed: Mapping[str, object] | frozenset[str] | tuple[str, ...]) -> str:
+        option = self.given.get(key)
+        if option is None:
+            return default
+        if option.value is None or option.value not in allowed:
+            option.refuse(f"{key} as one of {', '.join(sorted(allowed))}")
+        return option.value
+
+    def set(self, key: str) -> bool:
+        """Is the option there, with a value that does something?"""
+        option = self.given.get(key)
+        return option is not None and option.value not in known().neutral.get(key, ("0",))
+
+    def of_device(self, key: str) -> int | None:
+        """N of a value N% (of the file or device) or Nz (zones): only the device says how much that is."""
+        option = self.given.get(key)
+        match = OF_DEVICE.fullmatch(option.value or "") if option else None
+        return int(match[1]) if match else None
+
+
+def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -> Job | None:
+    """What the section asks for; None when its engine moves no data of a file. UserMistake names the line at fault.
+
+    notes: remarks are put in (a dict for its order). nominal: requests of a job whose size is not in the file.
+    """
+    options = Options(section, notes)
+    _sort_out(options)
+    engine = _engine(options)
+    if engine in known().idle:
+        options.note(f"[{section.name}]: ioengine={engine} moves no data of a file or device: left out")
+        return None
+    mode, step = _mode(options)
+    random, share = MODES[mode]
+    mixed, again = _reads(options), switch(section.options.get("norandommap"))
+    reads = mixed if share is None else share
+    read_sizes, write_sizes = sizes_of(options, reads, random)
+    files, place = _files(options)
+    offset, hole = _offset(options), max(0, step or 0)
+    region, limit, number = _amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
+    if hole and "size" not in section.options and "io_size" not in section.options:
+        limit = limit * read_sizes.largest // (read_sizes.largest + hole)
+    job = Job(
+        name=section.name,
+        random=random,
+        mapped=random and not again and _mapped(options, read_sizes, write_sizes),
+        trims=mode in ("trim", "randtrim"),
+        reads=reads,
+        read_sizes=read_sizes,
+        write_sizes=write_sizes,
+        offset=offset,
+        step=0 if options.of_device("offset_increment") else options.number("offset_increment", 0),
+        files=files,
+        region=region,
+        limit=limit,
+        number=number,
+        loops=1 if "io_size" in section.options else options.number("loops", 1, 1),
+        verified=reads < 100 and options.set("verify") and options.number("do_verify", 1) == 1,
+        copies=options.number("numjobs", 1, 1, MAX_COPIES),
+        seed=options.number("randseed", 0),
+        depth=_depth(options, engine),
+        wait=switch(section.options.get("stonewall")),
+        after=getattr(section.options.get("wait_for"), "value", None),
+        place=place,
+    )
+    return job
+
+
+def sampled(jobs: list[Job], notes: dict[str, None], nominal: int) -> list[Job]:
+    """The jobs, and of those that have more requests than can be drawn the first ones, with a note."""
+    found, left = list(jobs), sum(job.expected for job in jobs)
+    for job in sorted(jobs, key=lambda job: -job.expected):
+        if left <= MAX_DRAWN:
+            break
+        notes[
+            f"[{job.name}]: of its some {job.expected:,.0f} requests the first {nominal:,} of each copy are taken, "
+            "for its costs by request (--requests)"
+        ] = None
+        found[jobs.index(job)] = replace(job, number=nominal, loops=1, verified=False)
+        left -= job.expected
+    return found
+
+
+def _sort_out(options: Options) -> None:
+    """Refuse what is unknown or would change the requests, and note what is passed over."""
+    table, passed = known(), []
+    outside = _engine(options) in table.external
+    for key, option in options.given.items():
+        if key in table.noted and options.set(key):
+            options.note(f"{key}: {table.noted[key]}")
+        elif key in table.refused and options.set(key):
+            option.refuse(f"no {key}: {table.refused[key]}")
+        elif key not in table.names and outside:
+            passed.append(key)
+        elif key not in table.names:
+            near = difflib.get_close_matches(key, table.names, n=1)
+            option.refuse(f"an option of fio, 3.33 or newer{f' (did you mean {near[0]}?)' if near else ''}")
+        elif key in table.free:
+            passed.append(key)
+    if passed:
+        options.note(f"options that change no request: {', '.join(sorted(passed))}")
+
+
+def _engine(options: Options) -> str:
+    option = options.given.get("ioengine")
+    engine = option.value or "" if option else "psync"
+    name = "external" if engine.startswith(("external:", "$")) else engine
+    if option and name not in known().engines | known().idle:
+        option.refuse(f"an ioengine of fio: {', '.join(sorted(known().engines))}")
+    return name
+
+
+def _mode(options: Options) -> tuple[str, int | None]:
+    """rw, and the number behind its colon: bytes to skip after each request, or requests at one place."""
+    option = options.given.get("rw")
+    if option is None:
+        return "read", None
+    mode, colon, number = (option.value or "").partition(":")
+    if mode not in MODES:
+        option.refuse(f"rw as one of {', '.join(MODES)}")
+    if "trimwrite" in mode:
+        options.note(f"rw={mode}: the trim before each write moves no data and is not counted")
+    if not colon:
+        return mode, None
+    options.note(f"rw={option.value}: placed as {mode}")
+    skipped = whole(option, number.removeprefix("-"), options.kb_base) * (-1 if number.startswith("-") else 1)
+    return mode, None if MODES[mode][0] else skipped
+
+
+def _reads(options: Options) -> int:
+    """Per cent of reads in a mixed job; of rwmixread and rwmixwrite the one given last counts."""
+    last = [key for key in options.given if key in ("rwmixread", "rwmixwrite")][-1:]
+    if not last:
+        return 50
+    share = options.number(last[0], 50, 0, 100)
+    return share if last[0] == "rwmixread" else 100 - share
+
+
+def _files(options: Options) -> tuple[int, str]:
+    """How many files the job has, and how they are called."""
+    option = options.given.get("filename")
+    if option is None or not option.value:
+        return options.number("nrfiles", 1, 1, 1 << 20), options.section.name
+    return len(re.split(r"(?<!\\):", option.value)), option.value
+
+
+def _offset(options: Options) -> int:
+    if options.of_device("offset") is None:
+        return options.number("offset", 0)
+    options.note("an offset in per cent or zones of a device that is not looked at: 0")
+    return 0
+
+
+def _depth(options: Options, engine: str) -> int:
+    depth = options.number("iodepth", 1, 1, 1 << 20)
+    if depth > 1 and engine in known().synchronous:
+        options.note(f"iodepth={depth} has no effect with ioengine={engine}: one request in flight")
+        return 1
+    return depth
+
+
+def _amount(options: Options, files: int, offset: int, largest: int, nominal: int) -> tuple[int, int, int | None]:
+    """Region, limit and number of one loop; nominal ones where only the file itself would tell."""
+    number = options.number("number_ios", 0) or None
+    moved = 0 if options.of_device("io_size") else options.number("io_size", 0)
+    share = options.of_device("size")
+    size = 0 if share is not None else options.number("size", 0)
+    if size and size < largest and not moved and size // files < largest:
+        options.given["size"].refuse(f"size as at least one request of {largest} bytes")
+    held = (_filesize(options) - offset) * files if "filesize" in options.given else 0
+    if held and share is not None:
+        size = held * share // 100
+    elif held:
+        size = min(size, held) if size else held
+    if size and not options.set("fill_device"):
+        return size, moved or size, number
+    if number is None and not moved:
+        number = max(1, nominal // options.number("loops", 1, 1))
+        options.note(
+            f"[{options.section.name}]: the size is its device's, which is not looked at: "
+            f"{nominal:,} requests are taken for its costs by request (--requests)"
+        )
+    return max(NOMINAL_REGION, moved, (number or 0) * largest), moved or MAX // 2, number
+
+
+def _filesize(options: Options) -> int:
+    option = options.given["filesize"]
+    low, dash, high = (option.value or "").partition("-")
+    if not dash:
+        return whole(option, low, options.kb_base, 1)
+    options.note("filesize: every file has the middle of the sizes")
+    return (whole(option, low, options.kb_base, 1) + whole(option, high, options.kb_base, 1)) // 2
+
+
+def _mapped(options: Options, read: Sizes, write: Sizes) -> bool:
+    """Whether random offsets follow fio's map: which blocks were used (fio's manual, norandommap)."""
+    mixed = max(read.largest, write.largest) > min(read.smallest, write.smallest)
+    if "ba" in options.given:  # fio says so
+        return False
+    if options.set("random_distribution"):
+        options.note("random_distribution: requests are placed evenly")
+        return False
+    for key in ("percentage_random", "percentage_sequential"):
+        if key in options.given:
+            options.note(f"{key}: requests are placed as if all were random")
+            return False
+    if read.smallest != write.smallest:  # fio counts blocks in the one and its map in the other
+        options.note("reads and writes of different smallest size: offsets drawn as with norandommap")
+        return False
+    return not mixed or getattr(options.given.get("random_generator"), "value", None) != "lfsr"  # it keeps no map
