@@ -20,6 +20,8 @@ def test_events_are_what_the_page_shows(policy: Policy) -> None:
             step = table.step(state, op)
             expected = owed(policy, page, op, step.outcome, step.page)
             if Counter(step.events) != expected:
-                wrong[op.key, f"{page} {step.outcome.name}: {sorted(step.events)}, not {sorted(expected.elements())}"] += 1
+                wrong[
+                    op.key, f"{page} {step.outcome.name}: {sorted(step.events)}, not {sorted(expected.elements())}"
+                ] += 1
     examples = {op: text for op, text in reversed(wrong)}
     assert not wrong, f"{len(wrong)} cells, of {dict(Counter(op for op, _ in wrong))}; {examples}"
