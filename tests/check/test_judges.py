@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from live import require
 
+from live import require
 from pagewarden.check.export.languages import export
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting, build

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from guest_kit import random_disk, random_program, trace
 from live import require
-
 from pagewarden.abi import virtio
 from pagewarden.guest.hypercalls import Outcome
 from pagewarden.guest.listing import assemble

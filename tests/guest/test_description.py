@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from guest_kit import SECTORS, random_disk, random_program
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guest_kit import SECTORS, random_disk, random_program
 from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.guest import pattern
 from pagewarden.guest.hypercalls import Number, decode

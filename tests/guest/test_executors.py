@@ -1,10 +1,10 @@
 """The same description gives the same bytes and the same words on every executor; here interpreted and Unicorn."""
 
 import pytest
-from guest_kit import FlippingDevice, SilentDevice, random_disk, random_program, trace, unicorn_cpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guest_kit import FlippingDevice, SilentDevice, random_disk, random_program, trace, unicorn_cpu
 from pagewarden.guest.hypercalls import Number
 from pagewarden.guest.program import BATCH
 from pagewarden.vocab import GuestStopped

@@ -1,9 +1,9 @@
 """An emulated guest in this host's private memory, every backing: it converts in place and no page stays shared."""
 
 import pytest
+
 from guest_kit import SmallDevice, random_disk, random_program, trace
 from live import require
-
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import image
 from pagewarden.guest.serve import Guest, serve

@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from hypothesis import given, settings
+
 from guest_kit import (
     ANY_CODE,
     LONG,
@@ -19,8 +21,6 @@ from guest_kit import (
     survives,
     unicorn_cpu,
 )
-from hypothesis import given, settings
-
 from pagewarden.guest import stage2
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import Program

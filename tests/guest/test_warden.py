@@ -4,10 +4,10 @@ import errno
 import struct
 
 import pytest
-from guest_kit import PlainMemory, random_disk, random_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guest_kit import PlainMemory, random_disk, random_program
 from pagewarden.guest.hypercalls import Number
 from pagewarden.guest.layout import RECENT_HEAD
 from pagewarden.guest.program import IOPTE_VALID

@@ -3,10 +3,9 @@
 from collections import Counter
 
 import pytest
-from slow_counter import owed
 
-from pagewarden.law import POLICIES, Op, Outcome, Page, Policy, Reach, View, apply, start, tabulate
-from pagewarden.vocab import Event
+from pagewarden.law import POLICIES, Op, Policy, tabulate
+from slow_counter import owed
 
 LOOSE = [POLICIES["hybrid"].without(name) for name in ("tlb-flushed", "notifies", "scrubs", "injects", "gup-blocked")]
 
@@ -23,5 +22,5 @@ def test_events_are_what_the_page_shows(policy: Policy) -> None:
                 wrong[
                     op.key, f"{page} {step.outcome.name}: {sorted(step.events)}, not {sorted(expected.elements())}"
                 ] += 1
-    examples = {op: text for op, text in reversed(wrong)}
+    examples = dict(reversed(wrong))
     assert not wrong, f"{len(wrong)} cells, of {dict(Counter(op for op, _ in wrong))}; {examples}"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from live import require
 
+from live import require
 from pagewarden.vocab import UserMistake
 from pagewarden.workload import Workload, load
 from pagewarden.workload.fio.job import NOMINAL
