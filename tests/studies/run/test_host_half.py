@@ -1,6 +1,7 @@
 """Each I/O path's host half on a real file: bytes arrive, and the kernel counts what the design says."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +12,8 @@ import pytest
 
 from live import require
 from pagewarden.designs import DESIGNS, Options
-from pagewarden.kernel import files
 from pagewarden.kernel.counters import Counters
+from pagewarden.kernel.door import unmap
 from pagewarden.law import POLICIES
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
 from pagewarden.sim import Counts, Machine
@@ -204,7 +205,7 @@ def test_what_cannot_be_unmapped_stays_held(half: HostHalf) -> None:
     """The host's mapping of a page outlives its request only while the page cannot turn private."""
     half.memory.share(PageRange(0, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host_half, "unmap", Broken(1, "before").around("unmap", host_half.unmap))
+        patch.setattr(host_half, "unmap", Broken(1, "before").around("unmap", unmap))
         with pytest.raises(OSError, match="unmap"):
             half.remapped(Request(0, PAGE_SIZE, 0, True))
     with pytest.raises(Refused, match="EAGAIN"):
@@ -218,14 +219,14 @@ def test_a_pipe_smaller_than_asked_for_takes_more_turns(
     error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fs.pipe-user-pages-soft is used up: this user's pipes have the size that they are given."""
-    real = files.fcntl.fcntl
+    real = fcntl.fcntl
 
     def refusing(fd: int, request: int, argument: int = 0) -> int:
-        if request == files.fcntl.F_SETPIPE_SZ:
+        if request == fcntl.F_SETPIPE_SZ:
             raise OSError(error, os.strerror(error))
         return int(real(fd, request, argument))
 
-    monkeypatch.setattr(files.fcntl, "fcntl", refusing)
+    monkeypatch.setattr(fcntl, "fcntl", refusing)
     length = 256 << 10
     with PrivateMemory(length, "memfd") as memory, (tmp_path / "disk").open("w+b") as disk:
         memory.populate(0, os.urandom(length))
