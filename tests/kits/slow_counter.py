@@ -98,11 +98,8 @@ def _frames(found: Counter[Event], policy: Policy, before: Page, op: Op, after: 
     erased = after.data is Data.ZERO and before.data is not Data.ZERO and before.home not in NO_FRAME
     moved = op in (Op.MIGRATE_COMMIT, Op.SWAP_OUT)
     given_up = (erased and op is not Op.UNSHARE_COMMIT) or moved
-    private = op is Op.RECLAIM and before.owner in {
-        *PRIVATE,
-        Owner.LEAVING,
-    }  # what was private is zeroed, secret or not
-    zeroed = given_up and (before.data is Data.SECRET or private) and policy.has("scrubs")
+    hers = before.owner in {*PRIVATE, Owner.LEAVING} and op is Op.RECLAIM  # all of it is zeroed, secret or not
+    zeroed = given_up and (before.data is Data.SECRET or hers) and policy.has("scrubs")
     taken = after.owner is Owner.POISON and before.owner is not Owner.POISON
     found[Event.SCRUBS] += zeroed or taken
 

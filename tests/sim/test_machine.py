@@ -1,20 +1,23 @@
 """The machine against the law: ranges, blocks, bytes, determinism."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pagewarden.designs import DESIGNS, PROCEDURES, Options
+from pagewarden.designs import DESIGNS, PROCEDURES, Do, Options, Procedure
 from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, start, tabulate
 from pagewarden.port import Memory
 from pagewarden.sim import Contents, Machine, ModelMemory
 from pagewarden.sim import pages as states
 from pagewarden.sim.pages import BLOCK, MIXED, Pages
 from pagewarden.vocab import Event, PageRange, PrivateAccess, Refused
+from slow_counter import owed, owed_of_range
 
 HYBRID = POLICIES["hybrid"]
 PAGES = 3 * BLOCK
@@ -40,19 +43,26 @@ def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> N
 
 
 class Slow:
-    """The same machine page by page, from the readable function."""
+    """The same machine page by page, from the readable function, its events by the slow counter."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.pages = policy, [start(policy)] * PAGES
+        self.events: Counter[Event] = Counter()
 
     def apply(self, op: Op, pages: PageRange) -> tuple[Outcome, int]:
         known = {page: apply(self.policy, page, op) for page in set(self.pages[pages.start : pages.stop])}
-        for number in range(pages.start, pages.stop):
-            if known[self.pages[number]].outcome is not Outcome.DONE:
-                return known[self.pages[number]].outcome, number
-        for number in range(pages.start, pages.stop):
-            self.pages[number] = known[self.pages[number]].page
+        steps = [(page, op, known[page].outcome, known[page].page) for page in self.pages[pages.start : pages.stop]]
+        for number, step in enumerate(steps, pages.start):
+            if step[2] is not Outcome.DONE:
+                self.events += owed(self.policy, *step)
+                return step[2], number
+        self.events += owed_of_range(self.policy, steps)
+        self.pages[pages.start : pages.stop] = [after for _, _, _, after in steps]
         return Outcome.DONE, pages.stop
+
+
+def counted(events: NDArray[np.int64]) -> Counter[Event]:
+    return Counter({event: int(events[event]) for event in Event if events[event]})
 
 
 @settings(max_examples=60)
@@ -63,8 +73,25 @@ def test_machine_equals_the_law_page_by_page(name: str, calls: list[tuple[Op, Pa
     preface = [(Op.ALLOCATE, PageRange(0, PAGES)), (Op.KVM_GET, PageRange(0, 700))]
     for op, pages in [*preface, (Op.DONATE_BEGIN, PageRange(5, 600)), *calls]:
         assert machine.apply(op, pages) == slow.apply(op, pages)
+    assert counted(machine.events) == slow.events
     for number in (0, 1, BLOCK - 1, BLOCK, 600, PAGES - 1, *(p.start for _, p in calls if p.count)):
         assert machine.page(number) == slow.pages[number]
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["pages alike", "pages that differ"])
+def test_a_refusal_is_counted_once_for_a_whole_run_of_pages(alike: bool) -> None:
+    """The call ends at the first page: the others were never tried."""
+    machine = Machine(HYBRID, 64)
+    machine.perform(PROCEDURES["boot"](HYBRID), PageRange(8, 24))
+    if not alike:
+        assert machine.apply(Op.GUEST_STORE, PageRange(20, 21))[0] is Outcome.DONE
+    before = machine.events.copy()
+    assert machine.apply(Op.HOST_LOAD, PageRange(8, 24)) == (Outcome.SIGSEGV, 8)
+    assert counted(machine.events - before) == {Event.FAULTS: 1, Event.INJECTIONS: 1}
+    found = machine.run([Procedure("look", (Do(Op.HOST_LOAD),))], [0], [8], [16], [65536])
+    assert found.failed == 1 and counted(found.events) == {Event.FAULTS: 1, Event.INJECTIONS: 1}
+    assert machine.apply(Op.HOST_LOAD, PageRange(0, 24))[1] == 8, "the pages before it answer, and leave no trace"
+    assert counted(machine.events - before) == {Event.FAULTS: 2, Event.INJECTIONS: 2}
 
 
 def test_a_tebibyte_costs_nothing_until_touched() -> None:

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from pagewarden.check.many import Workers
 from pagewarden.check.page.actors import guest_procedures
-from pagewarden.check.page.flow import Leads, flow
 from pagewarden.check.page.system import Setting
 from pagewarden.check.replay import replay
 from pagewarden.check.verdict import Report, Verdict, check
-from pagewarden.designs import PROCEDURES, Design
+from pagewarden.designs import PROCEDURES, Design, Do, Steps, follow
 from pagewarden.law import MECHANISMS, Outcome, Page, Policy, apply, start
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
@@ -129,27 +128,30 @@ def judge(task: tuple[Setting, tuple[str, ...]]) -> Answer:
 
 
 def works(policy: Policy, design: Design) -> bool:
-    """Whether requests complete, both ways, on a page that nobody else touches."""
+    """Whether requests complete, both ways, on a page that nobody else touches; there is room in pools and rings."""
     known = guest_procedures(design, policy)
     for pool in (False, True):
         page = start(policy)
         for name in ("pool-setup" if pool else "setup", "write", "read"):
-            entries = flow(name, known[name](), pool and name in ("write", "read")).entries
-            after = _undisturbed(policy, page, entries)
+            after = _undisturbed(policy, page, known[name]().steps, pool and name in ("write", "read"))
             if after is None:
                 return False
             page = after
     return True
 
 
-def _undisturbed(policy: Policy, page: Page, exits: tuple[Leads, ...]) -> Page | None:
-    """The page after a procedure, None if it fails. Of choices, the first: there is room in pools and rings."""
-    while (node := exits[0].node) is not None:
-        step = apply(policy, page, node.step.op)
-        if step.outcome in (Outcome.HOST_RETRY, Outcome.PANIC) and node.retries:
-            return None
-        page, exits = step.page, node.done if step.outcome is Outcome.DONE else node.refused
-    return page if exits[0].ok else None
+def _undisturbed(policy: Policy, page: Page, steps: Steps, pool: bool) -> Page | None:
+    """The page after a procedure, None if it fails. pool: it is the page of the pool."""
+
+    def act(line: Do) -> bool:
+        nonlocal page
+        if line.pool is not pool:
+            return True
+        step = apply(policy, page, line.op)
+        page = step.page
+        return step.outcome is Outcome.DONE
+
+    return page if follow(steps, act) is not False else None
 
 
 def rests_on(report: Report, verdict: Verdict) -> frozenset[str]:

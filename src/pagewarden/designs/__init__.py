@@ -1,5 +1,6 @@
 """Procedures as data: the I/O designs of the mail, and what else happens to a guest's page."""
 
+from pagewarden.designs.follow import follow
 from pagewarden.designs.io import DESIGNS, design_named
 from pagewarden.designs.life import PROCEDURES
 from pagewarden.designs.program import Kind, Program, assemble, programs
@@ -26,6 +27,6 @@ from pagewarden.designs.steps import (
 
 __all__ = [
     "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Design", "Do", "Each", "Give", "Hop", "Kind", "Line",
-    "Options", "Procedure", "Program", "Say", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named",
+    "Options", "Procedure", "Program", "Say", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named", "follow",
     "programs", "said", "walk",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from pagewarden.sim import pages as states
 from pagewarden.sim.counts import Counts
 from pagewarden.sim.engine import Tally, ranged_bits, run
 from pagewarden.sim.pages import Pages
-from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
+from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
 
 POOL_BYTES = 64 << 20
 """swiotlb's default size (kernel/dma/swiotlb.c, IO_TLB_DEFAULT_SIZE)."""
@@ -36,6 +36,7 @@ class Machine:
         self.table = tabulate(policy)
         self.memory = Pages.uniform(pages + self.pool_pages)
         self.free = np.array([{"pool": self.pool_pages, "ring": ring_entries}[name] for name in RESOURCES], np.int64)
+        self.events = np.zeros(len(Event), np.int64)  # of every `apply` so far, by Event
         self._bits = ranged_bits(self.table)
 
     def page(self, number: int) -> Page:
@@ -50,6 +51,7 @@ class Machine:
             self.memory, self.table.next, self.table.outcome, self._bits, op, pages.start, pages.stop,
             tally.hits[0], tally.once[0],
         )  # fmt: skip
+        self.events += tally.events(self.table, np.array([[Kind.DO, op, -1, 0]], np.int32))[0]
         return Outcome(int(outcome)), int(page)
 
     def perform(self, procedure: Procedure, pages: PageRange, size: int | None = None) -> Counts:

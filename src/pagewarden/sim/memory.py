@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from errno import EFAULT
 
-from pagewarden.designs import Do, Hop, Options, Steps, Stop
+from pagewarden.designs import Do, Hop, Line, Options, Steps, follow
 from pagewarden.designs.convert import donate, let_go, share, unshare
 from pagewarden.law import Op, Outcome, Policy, reason
 from pagewarden.law.page import Owner
@@ -12,7 +12,6 @@ from pagewarden.port import Buffer, HostView, Listener
 from pagewarden.sim.contents import Contents
 from pagewarden.sim.machine import Machine
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
-from pagewarden.vocab.events import RANGED
 
 
 class ModelMemory:
@@ -22,7 +21,7 @@ class ModelMemory:
         self.size, self.backing, self.policy = size, f"model:{policy.name}", policy
         self.contents = Contents(Machine(policy, size // PAGE_SIZE, pool_pages=0), seed)
         self._listeners: list[Listener] = []
-        self._events = dict.fromkeys(Event, 0)
+        self._hypercalls = 0
         self.perform(donate(policy), PageRange(0, size // PAGE_SIZE))
 
     @property
@@ -64,7 +63,9 @@ class ModelMemory:
 
     def statistics(self) -> dict[str, int]:
         """Counts by event key, of conversions and accesses since the start."""
-        return {event.key: count for event, count in self._events.items() if count}
+        counts = self.contents.machine.events.tolist()
+        counts[Event.HYPERCALLS] += self._hypercalls
+        return {event.key: counts[event] for event in Event if counts[event]}
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -72,25 +73,22 @@ class ModelMemory:
     def perform(self, steps: Steps, pages: PageRange) -> None:
         """A procedure's steps on a range; what a refusal leads to is done before Refused is raised."""
         pages.checked(self.size // PAGE_SIZE)
-        for step in steps:
-            if isinstance(step, Stop):
-                return
-            if isinstance(step, Hop):
-                self._events[Event.HYPERCALLS] += step.hypercall
-            if isinstance(step, Do):
-                refusal = self._do(step.op, pages)
-                if refusal and step.otherwise:
-                    self.perform(step.otherwise, pages)
-                if refusal and step.otherwise != ():
-                    raise refusal
+        refusals: list[Refused] = []
+
+        def act(line: Do) -> bool:
+            refusal = self._do(line.op, pages)
+            if refusal and line.otherwise != ():
+                refusals.append(refusal)
+            return refusal is None
+
+        def tell(line: Line) -> None:
+            self._hypercalls += isinstance(line, Hop) and line.hypercall
+
+        follow(steps, act, tell)
+        if refusals:
+            raise refusals[0]
 
     def _do(self, op: Op, pages: PageRange) -> Refused | None:
-        machine, once = self.contents.machine, set()
-        for page in range(pages.start, pages.stop):
-            for event in machine.table.step(machine.table.index[machine.page(page)], op).events:
-                self._events[event] += event not in once
-                if event in RANGED:
-                    once.add(event)
         outcome, stopped = self.contents.apply(op, pages)
         return None if outcome is Outcome.DONE else Refused(outcome.errno or EFAULT, reason(op), stopped * PAGE_SIZE)
 
