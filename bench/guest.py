@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pagewarden.guest.hypercalls import PORTS
 from pagewarden.guest.listing import Code, assemble
 from pagewarden.guest.program import Program, image, program
 from pagewarden.guest.serve import Guest, serve
@@ -56,7 +55,7 @@ def kvm(memory: PrivateMemory) -> Iterator[Cpu]:
     with (
         Kvm() as device,
         device.create_vm() as vm,
-        KvmMachine(vm, [Slot(0, memory.size, memory.guest_address)], PORTS) as machine,
+        KvmMachine(vm, [Slot(0, memory.size, memory.guest_address)]) as machine,
     ):
         yield machine.cpus[0]
 

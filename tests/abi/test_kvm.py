@@ -13,6 +13,8 @@ SIZES = {
     "kvm_create_guest_memfd": 64,
     "kvm_ioeventfd": 64,
     "kvm_signal_mask": 12,
+    "kvm_cpuid2": 8,
+    "kvm_cpuid_entry2": 40,
     "kvm_regs": 144,
     "kvm_segment": 24,
     "kvm_dtable": 16,
@@ -28,12 +30,16 @@ OFFSETS = {
     "kvm_run_internal": {"suberror": 0, "ndata": 4, "data": 8},
     "kvm_userspace_memory_region2": {"guest_memfd_offset": 32, "guest_memfd": 40, "pad2": 48},
     "kvm_signal_mask": {"sigset": 4},
+    "kvm_cpuid2": {"nent": 0},
+    "kvm_cpuid_entry2": {"function": 0, "index": 4, "flags": 8, "eax": 12, "ebx": 16, "ecx": 20, "edx": 24},
 }
 NUMBERS = {
     "KVM_GET_API_VERSION": 0xAE00,
     "KVM_CREATE_VM": 0xAE01,
     "KVM_CHECK_EXTENSION": 0xAE03,
     "KVM_GET_VCPU_MMAP_SIZE": 0xAE04,
+    "KVM_GET_SUPPORTED_CPUID": 0xC008AE05,
+    "KVM_SET_CPUID2": 0x4008AE90,
     "KVM_CREATE_VCPU": 0xAE41,
     "KVM_SET_USER_MEMORY_REGION": 0x4020AE46,
     "KVM_SET_USER_MEMORY_REGION2": 0x40A0AE49,
@@ -63,15 +69,22 @@ def test_ioctl_numbers() -> None:
     assert {name: getattr(kvm, name) for name in NUMBERS} == NUMBERS
 
 
+def test_a_cpuid_table_is_its_head_and_its_entries() -> None:
+    table = kvm.cpuid2_of(3)
+    assert table.head.nent == 3 and type(table).entries.offset == 8
+    assert ctypes.sizeof(table) == 8 + 3 * 40
+
+
 def allowed(tss: bytes, port: int) -> bool:
     """The CPU's rule (SDM volume 1, 18.5.2): the bit is clear, and the two bytes that hold it lie inside the TSS."""
     base = int.from_bytes(tss[102:104], "little") + (port >> 3)
     return base + 2 <= len(tss) and not tss[base] >> (port & 7) & 1
 
 
-def test_the_io_bitmap_allows_four_bytes_from_each_port_and_nothing_else() -> None:
-    tss = kvm_x86.io_bitmap_tss((0x500, 0x50E))
-    assert [port for port in range(0x10000) if allowed(tss, port)] == [*range(0x500, 0x504), *range(0x50E, 0x512)]
+def test_every_port_is_the_guests_to_write_and_exits() -> None:
+    pages, tss, limit = kvm_x86.system_pages(PAGE_SIZE, HUGE_PAGE)
+    assert all(allowed(pages[tss - HUGE_PAGE :][: limit + 1], port) for port in range(0x10000))
+    assert kvm_x86.USER_RFLAGS == 0x3002  # SDM volume 3, 2.3: bit 1 is always set, IOPL is bits 12 and 13
 
 
 def entry(table: bytes, gpa: int, at: int, index: int) -> int:
@@ -92,7 +105,7 @@ def walk(tables: bytes, at: int, gva: int) -> tuple[int, int] | None:
 @pytest.mark.parametrize("size", [PAGE_SIZE, HUGE_PAGE, 5 * HUGE_PAGE + PAGE_SIZE, 3 << 30])
 def test_page_tables_map_the_memory_for_the_user_and_themselves_for_the_supervisor(size: int) -> None:
     at = -(-size // HUGE_PAGE) * HUGE_PAGE
-    pages, tss, limit = kvm_x86.system_pages(size, at, (0x500,))
+    pages, tss, limit = kvm_x86.system_pages(size, at)
     assert len(pages) % PAGE_SIZE == 0 and at <= tss < tss + limit < at + len(pages)
     for gva in (0, size // 2, size - 1):
         assert walk(pages, at, gva) == (gva, 4)
@@ -103,4 +116,4 @@ def test_page_tables_map_the_memory_for_the_user_and_themselves_for_the_supervis
 @pytest.mark.parametrize(("size", "at"), [(HUGE_PAGE, PAGE_SIZE), (2 * HUGE_PAGE, HUGE_PAGE), (PAGE_SIZE, 1 << 38)])
 def test_system_pages_refuse_a_place_inside_the_memory_or_out_of_reach(size: int, at: int) -> None:
     with pytest.raises(ValueError, match="system pages"):
-        kvm_x86.system_pages(size, at, (0x500,))
+        kvm_x86.system_pages(size, at)

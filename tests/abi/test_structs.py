@@ -19,6 +19,7 @@ from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
         (uffd.uffdio_writeprotect, 24, {"mode": 16}),
         (uffd.uffdio_continue, 32, {"mode": 16, "mapped": 24}),
         (memory.iovec, 16, {"iov_len": 8}),
+        (memory.statx, 256, {"stx_dev_major": 136, "stx_dio_mem_align": 152, "stx_dio_offset_align": 156}),
     ],
 )
 def test_layout(struct: type[Structure], size: int, offsets: dict[str, int]) -> None:

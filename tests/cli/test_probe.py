@@ -1,7 +1,11 @@
 """`probe`: what the law expects of each path, the whole matrix for real, and that a difference is seen and told."""
 
+import errno
 import json
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,13 +14,14 @@ from typer.testing import Result as Run
 
 from live import require
 from pagewarden.cli.probe import probe
+from pagewarden.kernel.kvm import Vcpu
 from pagewarden.law import POLICIES, Op
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
 from pagewarden.probe.stages import Here
-from pagewarden.probe.trial import TIMEOUT, Result, State, Verdict
+from pagewarden.probe.trial import Result, State, Verdict
 from pagewarden.report.probe import probe_json
 from pagewarden.studies.probe.expected import SCRIPTS, TURN, Expected, expected
 from pagewarden.studies.probe.isolation import MEMORIES, Isolation, Memory, Row, chosen_paths, isolation, law_of
@@ -81,7 +86,7 @@ def matrix() -> Iterator[Isolation]:
 
 def rows_of(matrix: Isolation, memory: Memory) -> list[Row]:
     rows = [row for row in matrix.rows if row.memory == memory]
-    tried = [row for row in rows if row.verdict.result is not Result.UNAVAILABLE]
+    tried = [row for row in rows if row.verdict.result is not Result.UNTRIED]
     require(bool(tried), next((row.verdict.reason or "" for row in rows), "no rows"))
     return tried
 
@@ -89,6 +94,7 @@ def rows_of(matrix: Isolation, memory: Memory) -> list[Row]:
 def test_the_whole_matrix_agrees_with_the_law(matrix: Isolation) -> None:
     assert len(matrix.rows) == len(PATHS) * len(MEMORIES) * len(State)
     assert not [(row.memory.name, row.path.name, row.state, row.verdict, row.law) for row in matrix.disagreements]
+    assert not matrix.ended(Result.TIMEOUT), "what had no answer in time was not compared"
 
 
 @pytest.mark.parametrize("memory", MEMORIES, ids=lambda memory: memory.name)
@@ -114,13 +120,23 @@ def test_a_plain_memfd_leaks_by_every_reading_path(matrix: Isolation) -> None:
 
 def test_the_json_document(matrix: Isolation) -> None:
     document = json.loads(json.dumps(probe_json(matrix, [Capability("x", True, "")])))
-    assert list(document) == ["schema", "verb", "kernel", "capabilities", "matrix", "leaks", "disagreements"]
+    assert list(document) == [
+        "schema",
+        "verb",
+        "kernel",
+        "capabilities",
+        "matrix",
+        "leaks",
+        "disagreements",
+        "untried",
+        "timeouts",
+    ]
     assert (document["schema"], document["verb"]) == (1, "probe") and document["kernel"]
-    keys = ["backing", "isolated", "path", "state", "direction", "result", "errno", "law", "agrees"]
+    keys = ["backing", "isolated", "path", "state", "direction", "result", "errno", "law", "agrees", "reason"]
     assert all(list(row) == keys for row in document["matrix"])
     assert len(document["matrix"]) == len(matrix.rows)
     assert document["leaks"] == sum(row["result"] == "LEAK" for row in document["matrix"]) > 0
-    assert document["disagreements"] == sum(not row["agrees"] for row in document["matrix"])
+    assert document["disagreements"] == sum(row["agrees"] is False for row in document["matrix"])
     assert all(list(row) == ["name", "available", "reason"] for row in document["capabilities"])
 
 
@@ -133,8 +149,8 @@ def test_agreement() -> None:
     assert row(Result.REFUSED, "SIGBUS", sigbus).agrees
     assert not row(Result.REFUSED, "SIGSEGV", sigbus).agrees, "the wrong signal"
     assert not row(Result.LEAK, None, sigbus).agrees
-    assert row(Result.UNAVAILABLE, None, sigbus).agrees
-    assert not row(Result.REFUSED, TIMEOUT, Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees
+    for unanswered in (Result.UNTRIED, Result.TIMEOUT):
+        assert row(unanswered, None, sigbus).agrees is None, "it was not compared"
     assert row(Result.REFUSED, "EIO", Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees, "a caller's own errno"
 
 
@@ -159,7 +175,7 @@ def test_a_memory_that_forgets_to_close_is_caught(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Here, "unshare", lambda self: None)
     found = isolation(["uffd-window"], ["load", "store"])
     cooperating = [row for row in found.disagreements if row.memory == WINDOW]
-    if all(row.verdict.result is Result.UNAVAILABLE for row in found.rows if row.memory == WINDOW):
+    if all(row.verdict.result is Result.UNTRIED for row in found.rows if row.memory == WINDOW):
         require(False, str(found.lacks))
     assert {(row.path.name, row.state, row.verdict.result) for row in cooperating} == {
         ("load", State.AGAIN, Result.LEAK),
@@ -171,7 +187,7 @@ def test_an_isolated_memory_that_does_not_replace_pages_is_caught(monkeypatch: p
     monkeypatch.setattr(IsolatedWindow, "_replace", lambda self, offset, length: None)
     found = isolation(["uffd-window"], ["load", "vmsplice-before"])
     rows = [row for row in found.rows if row.memory == ISOLATED and row.state is State.AGAIN]
-    require(rows[0].verdict.result is not Result.UNAVAILABLE, rows[0].verdict.reason or "")
+    require(rows[0].verdict.result is not Result.UNTRIED, rows[0].verdict.reason or "")
     assert [(row.verdict.result, row.agrees) for row in rows] == [(Result.LEAK, False)] * 2
 
 
@@ -181,3 +197,51 @@ def test_names_that_nothing_bears() -> None:
     with pytest.raises(UserMistake, match="no path is called 'lod'"):
         isolation(patterns=["lod"])
     assert {path.name for path in chosen_paths(["mremap*"])} >= {"mremap", "mremap-dup"}
+
+
+@pytest.mark.usefixtures("vm")
+def test_a_kvm_without_a_vcpu_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Vcpu, argument: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(Vcpu, "set_sregs", refuse)
+    found = isolation(["memfd", "guest-memfd"], ["load", "kvm-memslot*"])
+    for tried in found.rows:
+        if tried.path.name.startswith("kvm") or tried.memory.backing == "guest-memfd":
+            assert tried.verdict.result is Result.UNTRIED and tried.agrees is None
+        else:
+            assert tried.verdict.result is not Result.UNTRIED
+    assert any("makes no vCPU" in reason for reason in found.lacks)
+    run = cli("--backing", "memfd", "--path", "kvm-memslot")
+    assert (
+        run.exit_code == 0 and "not tried, 6 trials of memfd" in run.output and "6 not tried, 0 without" in run.output
+    )
+
+
+def test_direct_io_on_a_file_system_in_memory_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(os.path.ismount("/dev/shm"), "no file system in memory at /dev/shm")
+    monkeypatch.setenv("TMPDIR", "/dev/shm")
+    found = isolation(["memfd", "uffd-window"], ["o_direct*", "aio*"])
+    assert {tried.verdict.result for tried in found.rows} == {Result.UNTRIED}
+    assert any("STATX_DIOALIGN" in reason for reason in found.lacks)
+
+
+def test_a_host_side_that_cannot_write_tmpdir_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "only root's untrusted host side is another user")
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    found = isolation(["uffd-window"], ["write-file"])
+    rows = {tried.memory: tried for tried in found.rows if tried.state is State.SHARED}
+    require(rows[WINDOW].verdict.result is not Result.UNTRIED, str(found.lacks))
+    assert rows[ISOLATED].verdict.result is Result.UNTRIED and "TMPDIR" in str(rows[ISOLATED].verdict.reason)
+
+
+def test_no_answer_in_time_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Here, "page", lambda self: signal.pause())
+    run = cli("--backing", "memfd", "--path", "load", "--timeout", "0.5")
+    assert run.exit_code == 1
+    assert "? ? ?" in run.output and "0 disagreements with the law; 0 not tried, 3 without an answer" in run.output
+    assert "no answer in 0.5 s" in run.output
+    document = json.loads(cli("--backing", "memfd", "--path", "load", "--timeout", "0.5", "--json").output)
+    assert {(row["result"], row["agrees"]) for row in document["matrix"]} == {("TIMEOUT", None)}
+    assert (document["timeouts"], document["untried"], document["disagreements"]) == (3, 0, 0)

@@ -260,10 +260,12 @@ class Misdeed:
 
 
 _WILD = bytes.fromhex("48be0000000000010000")  # mov rsi, 1 << 40
+WILD_CRASH, RESET = "crash.*gpa 0x10000000000", "crash.*KVM has reset the vCPU.*at rip 0x0"
+"""A triple fault where KVM leaves the registers as they were, and where it resets them first."""
 MISDEEDS = [
-    Misdeed("load", _WILD + bytes.fromhex("488b06"), "fault.*gpa 0x10000000000", "crash.*gpa 0x10000000000"),
-    Misdeed("store", _WILD + bytes.fromhex("488906"), "fault.*gpa 0x10000000000", "crash.*gpa 0x10000000000"),
-    Misdeed("jump", _WILD + bytes.fromhex("ffe6"), "fault.*gpa 0x10000000000", "crash.*rip 0x10000000000"),
+    Misdeed("load", _WILD + bytes.fromhex("488b06"), "fault.*gpa 0x10000000000", f"{WILD_CRASH}|{RESET}"),
+    Misdeed("store", _WILD + bytes.fromhex("488906"), "fault.*gpa 0x10000000000", f"{WILD_CRASH}|{RESET}"),
+    Misdeed("jump", _WILD + bytes.fromhex("ffe6"), "fault.*gpa 0x10000000000", f"crash.*rip 0x10000000000|{RESET}"),
     Misdeed("loop", bytes.fromhex("ebfe"), "no progress.*endless loop", "no progress.*endless loop"),
     Misdeed("talk", bytes.fromhex("ba00050000b803000000efebf3"), "wrote a port 11 times", "wrote a port 11 times"),
     Misdeed("ud2", bytes.fromhex("0f0b"), "crash.*nvalid instruction", "crash.*triple fault"),
@@ -272,7 +274,7 @@ MISDEEDS = [
     Misdeed("hlt", bytes.fromhex("f4"), "halt", "crash"),
     Misdeed("in", bytes.fromhex("ba00050000ed"), "crash.*IN from port 0x500", "crash.*IN from port 0x500"),
     Misdeed("byte", bytes.fromhex("ba00050000ee"), "crash.*OUT", "crash.*OUT"),
-    Misdeed("port", bytes.fromhex("e780"), "port 0x80, where nothing is", "crash"),
+    Misdeed("port", bytes.fromhex("e780"), "port 0x80, where nothing is", "port 0x80, where nothing is"),
     Misdeed("abort", bytes.fromhex("48c7c6f5ffffffba00050000b804000000ef"), "was answered -11", "was answered -11"),
 ]
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from guest_kit import PlainMemory
-from pagewarden.guest.hypercalls import PORTS
 from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.kernel.kvm_x86 import KvmCpu, KvmMachine, Slot
 
@@ -26,4 +25,4 @@ def kvm_cpu(memory: PlainMemory) -> Iterator[KvmCpu]:
 
 
 def machine(vm: Vm, memory: Bytes, vcpus: int = 1) -> KvmMachine:
-    return KvmMachine(vm, [Slot(0, memory.size, memory.guest_address)], PORTS, vcpus)
+    return KvmMachine(vm, [Slot(0, memory.size, memory.guest_address)], vcpus)

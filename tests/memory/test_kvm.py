@@ -6,7 +6,6 @@ from guest_kit import PlainMemory, SmallDevice, guest_of, random_disk, random_pr
 from kvm_kit import machine
 from live import require
 from pagewarden.abi import kvm as uapi
-from pagewarden.guest.hypercalls import PORTS
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import image
 from pagewarden.guest.serve import Guest, serve
@@ -72,7 +71,7 @@ def test_a_private_slot_beside_a_shared_one(vm: Vm) -> None:
             Slot(at.data, private.size, private.guest_address, private.file),
         ]
         device = SmallDevice(shared.window, at, bytearray(disk))
-        with KvmMachine(vm, slots, PORTS) as made:
+        with KvmMachine(vm, slots) as made:
             outcome = serve(Guest(made.cpus[0], code, Warden(shared, [described], device.process), described.outs))
     assert outcome.failures == 0 and outcome.requests == 20
 
@@ -81,6 +80,6 @@ def test_a_guest_memfd_that_was_closed_is_a_memory_fault(vm: Vm) -> None:
     plain, load_data = PlainMemory(PAGE_SIZE), bytes.fromhex("488b042500100000")  # mov rax, [0x1000]
     with guest_memfd(vm, PAGE_SIZE, True) as file:
         slots = [Slot(0, PAGE_SIZE, plain.guest_address), Slot(PAGE_SIZE, PAGE_SIZE, file.guest_address, file.file)]
-        made = KvmMachine(vm, slots, PORTS)
+        made = KvmMachine(vm, slots)
     with made, pytest.raises(GuestStopped, match=r"KVM_EXIT_MEMORY_FAULT, .* 4096 bytes.* gpa 0x1000"):
         serve(guest_of(load_data, made.cpus[0], plain))

@@ -62,3 +62,14 @@ def test_a_refusal_becomes_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {capability.name: capability for capability in capabilities()}
     assert found["a"] == ("a", False, "EPERM: Operation not permitted")
     assert found["b"] == ("b", False, "no such thing; buy one")
+
+
+def test_an_extension_is_asked_of_the_device_and_of_every_type_of_vm(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {3: 0, 4: 0, 5: 8}
+    monkeypatch.setattr(module, "ioctl", lambda fd, request, argument: answers[fd])
+    asked = {"/dev/kvm": 3, "a VM of type default": 4, "a VM of type SW_PROTECTED": 5}
+    found = module._extension("KVM_CAP_MEMORY_ATTRIBUTES", asked)
+    assert found.available and "SW_PROTECTED: 8" in found.reason and "/dev/kvm: 0" in found.reason
+    answers[5] = 0
+    found = module._extension("KVM_CAP_MEMORY_ATTRIBUTES", asked)
+    assert not found.available and found.reason == "value 0"

@@ -76,7 +76,7 @@ def verdicts() -> Mapping[Key, Verdict]:
 
 def of(verdicts: Mapping[Key, Verdict], stage: type, path: Path, state: State) -> Verdict:
     verdict = verdicts[stage.__name__, path.name, path.direction, state]
-    require(verdict.result is not Result.UNAVAILABLE, verdict.reason or "")
+    require(verdict.result is not Result.UNTRIED, verdict.reason or "")
     return verdict
 
 
@@ -95,7 +95,7 @@ def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, Ver
     for state in State:
         verdict = verdicts[Plain.__name__, path.name, path.direction, state]
         if path.name in NEEDS_A_GUARD:
-            assert verdict.result is Result.UNAVAILABLE
+            assert verdict.result is Result.UNTRIED
         elif (path.name, path.direction) in SILENT:
             assert verdict == Verdict(Result.ALLOWED)
         elif (path.name, path.direction) in DESTROYS:

@@ -10,7 +10,7 @@ import pytest
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Attempt, Direction, Path, Target, anywhere
 from pagewarden.probe.runner import Case, Job, run_all
-from pagewarden.probe.trial import BEFORE, Evidence, Result, State, Trial, Verdict, shows
+from pagewarden.probe.trial import BEFORE, Evidence, Result, State, TimedOut, Trial, Verdict, shows
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
 from standin import Plain
 
@@ -129,7 +129,8 @@ def test_a_child_that_hangs_is_killed_with_its_helpers() -> None:
             time.sleep(600)
         time.sleep(600)
 
-    assert verdict_of(made(hang), seconds=0.3) == Verdict(Result.REFUSED, "TIMEOUT")
+    verdict = verdict_of(made(hang), seconds=0.3)
+    assert verdict.result is Result.TIMEOUT and "0.3 s" in str(verdict.reason)
     os.close(transmit)
     assert os.read(receive, 1) == b""  # nobody is left who holds the other end
     os.close(receive)
@@ -156,7 +157,7 @@ def test_a_path_that_cannot_run_here_says_why() -> None:
         raise Unavailable("no such thing", "get one")
 
     path = Path("made", Direction.READ, "made", LOAD.start, lacking, (), None, __name__, 2 * PAGE_SIZE)
-    assert verdict_of(path) == Verdict(Result.UNAVAILABLE, reason="no such thing; get one")
+    assert verdict_of(path) == Verdict(Result.UNTRIED, reason="no such thing; get one")
 
 
 def test_what_a_dying_child_leaves_undone_is_done_by_another() -> None:
@@ -177,3 +178,29 @@ def test_what_a_dying_child_leaves_undone_is_done_by_another() -> None:
 def test_a_failing_trial_is_a_bug_and_not_a_result() -> None:
     with pytest.raises(InternalError, match="ZeroDivisionError"):
         verdict_of(made(lambda: 1 // 0))
+
+
+def test_a_requirement_that_fails_in_any_way_is_a_reason_and_not_the_end() -> None:
+    def refused() -> NoReturn:
+        raise OSError(19, "No such device")
+
+    def killed() -> None:
+        os.kill(os.getpid(), signal.SIGBUS)
+
+    for requires, reason in ((refused, "No such device"), (killed, "killed by signal")):
+        path = Path("made", Direction.READ, "made", LOAD.start, requires, (), None, __name__, 2 * PAGE_SIZE)
+        verdict = verdict_of(path)
+        assert verdict.result is Result.UNTRIED and reason in str(verdict.reason)
+
+
+def test_a_host_side_without_a_word_in_time_is_no_answer() -> None:
+    class Silent(Paper):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+
+        def use(self, hint: bytes) -> Evidence:
+            raise TimedOut("no word")
+
+    assert dict(run_all([Job(Silent, [Case("it", LOAD, State.PRIVATE)])]))["it"] == Verdict(
+        Result.TIMEOUT, reason="no word"
+    )

@@ -49,6 +49,28 @@ class kvm_ioeventfd(Structure):
     )
 
 
+class kvm_cpuid_entry2(Structure):
+    _fields_ = (
+        *((name, u32) for name in ("function", "index", "flags", "eax", "ebx", "ecx", "edx")),
+        ("padding", u32 * 3),
+    )
+
+
+class kvm_cpuid2(Structure):
+    """The header ends it with a flexible array of kvm_cpuid_entry2: `cpuid2_of` has room for that."""
+
+    _fields_ = (("nent", u32), ("padding", u32))
+
+
+def cpuid2_of(entries: int) -> Structure:
+    """A kvm_cpuid2 with room for so many entries: fields `head` and `entries`."""
+
+    class table(Structure):
+        _fields_ = (("head", kvm_cpuid2), ("entries", kvm_cpuid_entry2 * entries))
+
+    return table(head=kvm_cpuid2(nent=entries))
+
+
 class kvm_signal_mask(Structure):
     """The header ends it with a flexible array; KVM wants len = 8, the kernel's sigset_t."""
 
@@ -201,6 +223,7 @@ KVM_GET_API_VERSION = _io(0x00)
 KVM_CREATE_VM = _io(0x01)
 KVM_CHECK_EXTENSION = _io(0x03)
 KVM_GET_VCPU_MMAP_SIZE = _io(0x04)
+KVM_GET_SUPPORTED_CPUID = _iowr(0x05, kvm_cpuid2)
 # on a VM
 KVM_CREATE_VCPU = _io(0x41)
 KVM_SET_USER_MEMORY_REGION = _iow(0x46, kvm_userspace_memory_region)
@@ -214,6 +237,7 @@ KVM_SET_REGS = _iow(0x82, kvm_regs)
 KVM_GET_SREGS = _ior(0x83, kvm_sregs)
 KVM_SET_SREGS = _iow(0x84, kvm_sregs)
 KVM_SET_SIGNAL_MASK = _number(_WRITE, 0x8B, 4)  # sizeof counts the length word alone
+KVM_SET_CPUID2 = _iow(0x90, kvm_cpuid2)
 
 # -- flags -------------------------------------------------------------------------------------------------------------
 
@@ -229,6 +253,9 @@ KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT = 0, 1
 KVM_MEMORY_EXIT_FLAG_PRIVATE = 1 << 3
 KVM_SYNC_X86_REGS = 1 << 0  # in kvm_valid_regs and kvm_dirty_regs
 
+VM_TYPES = {0: "default", 1: "SW_PROTECTED", 2: "SEV", 3: "SEV_ES", 4: "SNP", 5: "TDX"}
+"""KVM_X86_*_VM: bits of KVM_CAP_VM_TYPES, and what KVM_CREATE_VM takes, by number."""
+
 KVM_CAP_NR_MEMSLOTS = 10
 KVM_CAP_IOEVENTFD = 36
 KVM_CAP_SYNC_REGS = 74
@@ -240,6 +267,7 @@ KVM_CAP_GUEST_MEMFD = 234
 KVM_CAP_VM_TYPES = 235
 KVM_CAP_GUEST_MEMFD_FLAGS = 244
 
+KVM_MAX_CPUID_ENTRIES = 256  # arch/x86/include/asm/kvm_host.h
 EHWPOISON = 133  # asm-generic/errno.h; KVM_RUN of poisoned memory
 
 KVM_EXIT_UNKNOWN = 0

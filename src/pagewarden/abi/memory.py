@@ -1,6 +1,6 @@
 """Memory of files and processes: numbers of include/uapi (mman-common.h, mman.h, falloc.h, prctl.h), names verbatim."""
 
-from ctypes import Structure, c_uint64
+from ctypes import Structure, c_uint8, c_uint32, c_uint64
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
@@ -24,6 +24,25 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
+
+
+AT_EMPTY_PATH = 0x1000
+STATX_DIOALIGN = 0x2000
+
+
+class statx(Structure):
+    """include/uapi/linux/stat.h up to what is used; the kernel writes 256 bytes, times and ids as `_`."""
+
+    _fields_ = (
+        ("stx_mask", c_uint32),
+        ("_", c_uint8 * 132),
+        ("stx_dev_major", c_uint32),
+        ("stx_dev_minor", c_uint32),
+        ("stx_mnt_id", c_uint64),
+        ("stx_dio_mem_align", c_uint32),
+        ("stx_dio_offset_align", c_uint32),
+        ("stx_spare", c_uint64 * 12),
+    )
 
 
 class iovec(Structure):

@@ -13,7 +13,6 @@ from pagewarden.vocab import PageRange, Refused
 
 HYPERCALL = 0x500
 DOORBELL = 0x510
-PORTS = (HYPERCALL, DOORBELL)
 
 
 class Number(IntEnum):

@@ -9,6 +9,7 @@ import errno
 import mmap
 import os
 import platform
+import resource
 import select
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,17 +23,21 @@ from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
 __all__ = [
     "Region",
     "bytes_address",
+    "claim",
     "ioctl",
     "ioctl_inplace",
     "map_anywhere",
     "memfd",
     "memfd_secret",
+    "memlock",
     "number_of",
     "pages_of",
     "prctl",
     "punch_hole",
     "readable",
+    "statx",
     "syscall",
+    "too_little_locked",
     "twin",
     "unmap",
 ]
@@ -111,6 +116,47 @@ def memfd_secret(size: int) -> int:
             ) from error
         raise
     return _sized(fd, size)
+
+
+def memlock() -> str:
+    """The soft RLIMIT_MEMLOCK in words."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return "unlimited" if soft == resource.RLIM_INFINITY else f"{soft >> 10} KiB"
+
+
+def claim(address: int, size: int) -> None:
+    """Fill a mapping with zeroes by a system call, so that every page of it is there: a page that is not to be had is
+    an error here (Unavailable), where a load or a store later would be SIGBUS.
+
+    memfd_secret since CVE-2026-93243 (seen on Debian's Linux 6.12.117 and 7.3.4) charges a page to the user when it is
+    first touched, root or not.
+    """
+    zero, done = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC), 0
+    try:
+        while done < size:
+            done += syscall("read", zero, address + done, size - done)
+    except OSError as error:
+        if error.errno != errno.EFAULT:
+            raise
+        raise too_little_locked(size, done) from error
+    finally:
+        os.close(zero)
+
+
+def too_little_locked(size: int, done: int = 0) -> Unavailable:
+    """What to say when the kernel locks no more memory of this user."""
+    return Unavailable(
+        f"{size >> 10} KiB of memory that stays locked were asked for, {done >> 10} KiB were to be had: "
+        f"RLIMIT_MEMLOCK is {memlock()}, for all of this user's processes together",
+        "raise it (ulimit -l, LimitMEMLOCK=, limits.conf) or ask for less",
+    )
+
+
+def statx(fd: int, mask: int) -> uapi.statx:
+    """statx(2) of an open file; OSError. stx_mask says which of the fields asked for the file system has filled in."""
+    found = uapi.statx()
+    syscall("statx", fd, bytes_address(b""), uapi.AT_EMPTY_PATH, mask, ctypes.addressof(found))
+    return found
 
 
 def map_anywhere(size: int, fd: int, offset: int) -> int:

@@ -6,6 +6,8 @@ Every handle is a context manager and closes once. A failed ioctl is OSError, a 
 import ctypes
 import errno
 import os
+from contextlib import suppress
+from ctypes import Structure
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,19 +78,28 @@ class Kvm(_Handle):
         """Bytes of a vCPU's mapping, which starts with struct kvm_run."""
         return self._ioctl(uapi.KVM_GET_VCPU_MMAP_SIZE)
 
-    def create_vm(self) -> "Vm":
-        """A VM of the default type."""
-        return Vm(self.create_vm_fd(), self.get_vcpu_mmap_size())
+    def get_supported_cpuid(self) -> Structure:
+        """What CPUID may say in a guest here (abi.kvm.cpuid2_of): all that KVM and this CPU have."""
+        cpuid = uapi.cpuid2_of(uapi.KVM_MAX_CPUID_ENTRIES)
+        self._ioctl(uapi.KVM_GET_SUPPORTED_CPUID, ctypes.byref(cpuid))
+        return cpuid
 
-    def create_vm_fd(self) -> int:
-        """The bare descriptor of one. Work that is pending for this task, of a closed io_uring say, interrupts the call
-        (seen on Linux 6.18): it is tried again."""
+    def create_vm(self) -> "Vm":
+        """A VM of the default type; Unavailable. Its vCPUs have all that KVM supports here: without a CPUID that says
+        long mode there is none (arch/x86/kvm/x86.c, kvm_is_valid_sregs)."""
+        try:
+            size, cpuid = self.get_vcpu_mmap_size(), self.get_supported_cpuid()
+            return Vm(self.create_vm_fd(), size, cpuid)
+        except OSError as error:
+            raise Unavailable(f"{backend()} makes no virtual machine ({error})", "see the kernel's log") from error
+
+    def create_vm_fd(self, kind: int = 0) -> int:
+        """The bare descriptor of one; OSError. kind: its type, a bit of KVM_CAP_VM_TYPES. Work that is pending for this
+        task, of a closed io_uring say, interrupts the call (seen on Linux 6.18): it is tried again."""
         for _ in range(PATIENCE):
-            try:
-                return self._ioctl(uapi.KVM_CREATE_VM)
-            except InterruptedError:
-                continue
-        return self._ioctl(uapi.KVM_CREATE_VM)
+            with suppress(InterruptedError):
+                return self._ioctl(uapi.KVM_CREATE_VM, kind)
+        return self._ioctl(uapi.KVM_CREATE_VM, kind)
 
 
 def _device_advice(code: int | None) -> str:
@@ -100,9 +111,9 @@ def _device_advice(code: int | None) -> str:
 class Vm(_Handle):
     """A virtual machine."""
 
-    def __init__(self, fd: int, vcpu_mmap_size: int) -> None:
+    def __init__(self, fd: int, vcpu_mmap_size: int, cpuid: Structure) -> None:
         super().__init__(fd)
-        self._vcpu_mmap_size = vcpu_mmap_size
+        self._vcpu_mmap_size, self._cpuid = vcpu_mmap_size, cpuid
 
     def set_user_memory_region(self, slot: int, gpa: int, size: int, hva: int, flags: int = 0) -> None:
         """A memslot: gpas [gpa, gpa + size) are the bytes at hva; size 0 deletes it."""
@@ -116,7 +127,13 @@ class Vm(_Handle):
 
     def create_vcpu(self, number: int = 0) -> "Vcpu":
         """The vCPU of this number; from now on it belongs to the thread that runs it."""
-        return Vcpu(self._ioctl(uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
+        vcpu = Vcpu(self._ioctl(uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
+        try:
+            vcpu.set_cpuid2(self._cpuid)
+        except BaseException:
+            vcpu.close()
+            raise
+        return vcpu
 
     def ioeventfd(self, fd: int, port: int, value: int, flags: int = 0) -> None:
         """A 4-byte OUT of this value to the port signals the eventfd and does not exit to user space."""
@@ -165,6 +182,10 @@ class Vcpu(_Handle):
 
     def set_sregs(self, sregs: uapi.kvm_sregs) -> None:
         self._ioctl(uapi.KVM_SET_SREGS, ctypes.byref(sregs))
+
+    def set_cpuid2(self, cpuid: Structure) -> None:
+        """What CPUID says in the guest (abi.kvm.cpuid2_of); before the first run."""
+        self._ioctl(uapi.KVM_SET_CPUID2, ctypes.byref(cpuid))
 
     def set_signal_mask(self, blocked: int) -> None:
         """The signals blocked while the guest runs, as a bit set: bit n - 1 is signal n."""

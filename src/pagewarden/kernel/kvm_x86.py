@@ -1,4 +1,4 @@
-"""A KVM virtual machine as CPUs that run a guest's code: 64-bit long mode, CPL 3, gva = gpa, ports by an I/O bitmap.
+"""A KVM virtual machine as CPUs that run a guest's code: 64-bit long mode, CPL 3, gva = gpa, every port by IOPL 3.
 
 Page tables and TSS live in a memslot of their own behind the guest's memory, so the guest's bytes are the same under
 every CPU. A real exit is told apart from a kick by the flag that `kick` sets.
@@ -17,7 +17,7 @@ from pagewarden.abi import kvm as uapi
 from pagewarden.abi import kvm_x86
 from pagewarden.kernel import door
 from pagewarden.kernel.kvm import Vcpu, Vm, backend
-from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind
+from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind, Unavailable
 
 KICK = signal.SIGURG
 """Sent to a vCPU's thread: blocked there except inside KVM_RUN, ignored by default, so a late one harms nobody."""
@@ -38,19 +38,19 @@ class Slot:
 class KvmMachine:
     """Memslots and CPUs of a VM. Closes everything that it opened, in order; VM and memory are the caller's.
 
-    `ports` are those that the guest may write. OSError when KVM refuses a memslot.
+    OSError when KVM refuses a memslot, Unavailable when it makes no vCPU of this kind.
     """
 
-    def __init__(self, vm: Vm, slots: Sequence[Slot], ports: Sequence[int], vcpus: int = 1) -> None:
+    def __init__(self, vm: Vm, slots: Sequence[Slot], vcpus: int = 1) -> None:
         with contextlib.ExitStack() as opened:
             for number, slot in enumerate(slots):
                 _add(vm, number, slot)
                 opened.callback(vm.set_user_memory_region, number, slot.gpa, 0, 0)
-            system = _SystemPages(max(slot.gpa + slot.size for slot in slots), ports)
+            system = _SystemPages(max(slot.gpa + slot.size for slot in slots))
             opened.callback(system.region.close)
             vm.set_user_memory_region(len(slots), system.gpa, system.region.size, system.region.address)
             opened.callback(vm.set_user_memory_region, len(slots), system.gpa, 0, 0)
-            self.cpus = [KvmCpu(opened.enter_context(vm.create_vcpu(number)), system) for number in range(vcpus)]
+            self.cpus = [_cpu(vm, number, system, opened) for number in range(vcpus)]
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -71,12 +71,23 @@ def _add(vm: Vm, number: int, slot: Slot) -> None:
         vm.set_user_memory_region2(number, slot.gpa, slot.size, slot.hva, slot.guest_memfd, slot.offset)
 
 
+def _cpu(vm: Vm, number: int, system: "_SystemPages", opened: contextlib.ExitStack) -> "KvmCpu":
+    """A CPU that KVM has taken the mode of; Unavailable, whatever it has against it."""
+    try:
+        return KvmCpu(opened.enter_context(vm.create_vcpu(number)), system)
+    except OSError as error:
+        raise Unavailable(
+            f"{backend()} makes no vCPU {number} in 64-bit user mode ({error})",
+            "use the unicorn CPU; that KVM may be nested, or lack long mode",
+        ) from error
+
+
 class _SystemPages:
     """Page tables and TSS, at the first 2 MiB boundary behind the guest's memory."""
 
-    def __init__(self, end: int, ports: Sequence[int]) -> None:
+    def __init__(self, end: int) -> None:
         self.gpa = -(-end // HUGE_PAGE) * HUGE_PAGE
-        content, self.tss, self.tss_limit = kvm_x86.system_pages(end, self.gpa, ports)
+        content, self.tss, self.tss_limit = kvm_x86.system_pages(end, self.gpa)
         self.region = door.Region(len(content))
         self.region.memory[:] = content
 
@@ -89,11 +100,13 @@ class KvmCpu:
     def __init__(self, vcpu: Vcpu, system: _SystemPages) -> None:
         self.backend = backend()
         self._vcpu = vcpu
-        self._stopping = self._kicked = False
+        self._stopping = self._kicked = self._was_reset = False
+        self._known_rip = 0  # of the start or the last exit
         self._thread: int | None = None
         self._door = threading.Lock()  # between kick and the end of run: the thread must still be there
         self._sregs = vcpu.get_sregs()
         kvm_x86.user_mode(self._sregs, system.gpa, system.tss, system.tss_limit)
+        vcpu.set_sregs(self._sregs)  # now, where a refusal can still be told: `start` sets them again
 
     def start(self, rip: int) -> None:
         """See port.Cpu; whatever the last run left behind (half an MMIO load, a shutdown) is dropped."""
@@ -103,7 +116,8 @@ class KvmCpu:
             self._vcpu.run()
         self._vcpu.kvm_run.immediate_exit = int(self._kicked)
         self._vcpu.set_sregs(self._sregs)
-        self._vcpu.set_regs(uapi.kvm_regs(rip=rip, rflags=kvm_x86.RFLAGS_FIXED))
+        self._vcpu.set_regs(uapi.kvm_regs(rip=rip, rflags=kvm_x86.USER_RFLAGS))
+        self._known_rip, self._was_reset = rip, False
 
     def run(self, out: Callable[[int, int], None]) -> Exit:
         """See port.Cpu. The process's signals reach this thread as usual meanwhile."""
@@ -123,9 +137,7 @@ class KvmCpu:
         except OSError as error:
             if error.errno == errno.EINTR:
                 return self._interrupted()
-            if error.errno in (errno.EFAULT, uapi.EHWPOISON):
-                return self._denied(error)
-            raise
+            return self._denied(error)
 
     def _interrupted(self) -> Exit | None:
         while signal.sigtimedwait({KICK}, 0) is not None:
@@ -137,11 +149,12 @@ class KvmCpu:
     def _denied(self, error: OSError) -> Exit:
         run = self._vcpu.kvm_run
         if run.exit_reason != uapi.KVM_EXIT_MEMORY_FAULT:
-            return Exit(
-                ExitKind.CRASH,
-                f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}: KVM cannot take the "
-                "memory from this host mapping (GUP is refused, or nothing is mapped there)",
-            )
+            why = f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}"
+            if error.errno in (errno.EFAULT, uapi.EHWPOISON):
+                why += (
+                    ": KVM cannot take the memory from this host mapping (GUP is refused, or nothing is mapped there)"
+                )
+            return Exit(ExitKind.CRASH, why)
         fault = run.exit.memory_fault
         side = "private" if fault.flags & uapi.KVM_MEMORY_EXIT_FLAG_PRIVATE else "shared"
         return Exit(ExitKind.FAULT, f"KVM_EXIT_MEMORY_FAULT, {side}, {fault.size} bytes", fault.gpa)
@@ -151,12 +164,25 @@ class KvmCpu:
         run = self._vcpu.kvm_run
         if run.exit_reason == uapi.KVM_EXIT_INTR:
             return None
+        if run.exit_reason == uapi.KVM_EXIT_SHUTDOWN:
+            return self._crashed()
         if run.exit_reason != uapi.KVM_EXIT_IO or run.exit.io.direction != uapi.KVM_EXIT_IO_OUT:
             return _END.get(run.exit_reason, _unknown)(self._vcpu)
         if run.exit.io.size != 4 or run.exit.io.count != 1:
             return Exit(ExitKind.CRASH, f"{run.exit.io.count} OUTs of {run.exit.io.size} bytes, not one of 4")
+        self._known_rip = run.s.regs.rip
         out(run.exit.io.port, self._vcpu.io_value())
         return Exit(ExitKind.ENDED) if self._stopping else None
+
+    def _crashed(self) -> Exit:
+        """A triple fault. KVM on AMD resets the vCPU before it tells (arch/x86/kvm/svm/svm.c, shutdown_interception):
+        what the registers say then is the reset's, so the last place known is named instead."""
+        sregs = self._vcpu.get_sregs()
+        self._was_reset = not sregs.cr0 & kvm_x86.CR0_PG
+        why = "KVM_EXIT_SHUTDOWN: an exception without a handler (triple fault)"
+        if self._was_reset:
+            return Exit(ExitKind.CRASH, f"{why}; KVM has reset the vCPU, so rip is that of its last exit")
+        return Exit(ExitKind.CRASH, why, sregs.cr2 or None)
 
     def arguments(self) -> tuple[int, int, int]:
         """rdi, rsi, r10, as the exit brought them."""
@@ -173,7 +199,8 @@ class KvmCpu:
         self._stopping = True
 
     def rip(self) -> int:
-        return int(self._vcpu.get_regs().rip)
+        """See port.Cpu; after a reset by KVM the last one known before."""
+        return self._known_rip if self._was_reset else int(self._vcpu.get_regs().rip)
 
     def kick(self) -> None:
         """See port.Cpu."""
@@ -203,12 +230,6 @@ class KvmCpu:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _crashed(vcpu: Vcpu) -> Exit:
-    return Exit(
-        ExitKind.CRASH, "KVM_EXIT_SHUTDOWN: an exception without a handler (triple fault)", vcpu.get_sregs().cr2 or None
-    )
-
-
 def _mmio(vcpu: Vcpu) -> Exit:
     mmio = vcpu.kvm_run.exit.mmio
     return Exit(
@@ -236,7 +257,6 @@ _END: dict[int, Callable[[Vcpu], Exit]] = {
     uapi.KVM_EXIT_IO: lambda vcpu: Exit(ExitKind.CRASH, f"IN from port {vcpu.kvm_run.exit.io.port:#x}"),
     uapi.KVM_EXIT_HLT: lambda vcpu: Exit(ExitKind.HALT, "HLT"),
     uapi.KVM_EXIT_MMIO: _mmio,
-    uapi.KVM_EXIT_SHUTDOWN: _crashed,
     uapi.KVM_EXIT_INTERNAL_ERROR: _internal,
     uapi.KVM_EXIT_FAIL_ENTRY: _refused_entry,
 }

@@ -4,8 +4,8 @@ import ctypes
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from pagewarden.kernel import door
 from pagewarden.kernel import uffd as userfault
 from pagewarden.kernel.counters import NAMED, Counters
 from pagewarden.kernel.door import Region, ioctl, syscall
+from pagewarden.kernel.kvm import Kvm, backend
 from pagewarden.memory.backings import guest_memfd
 from pagewarden.memory.backings.protocol import Wanted
 from pagewarden.memory.backings.uffd_window import UffdWindow
@@ -65,7 +66,7 @@ def _memfd_secret() -> str:
         region = Region(PAGE_SIZE)
         undo.callback(region.close)
         region.place(fd)
-        region.memory[0] = 1
+        door.claim(region.address, PAGE_SIZE)
     return "created, mapped and touched"
 
 
@@ -132,14 +133,7 @@ def _mlock() -> str:
         syscall("mlock2", region.address, PAGE_SIZE, uapi.MLOCK_ONFAULT)
     finally:
         region.close()
-    return f"RLIMIT_MEMLOCK {_limit()}"
-
-
-def _limit() -> str:
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    return "unlimited" if soft == resource.RLIM_INFINITY else f"{soft >> 10} KiB"
+    return f"RLIMIT_MEMLOCK {door.memlock()}"
 
 
 def _count(name: str) -> str:
@@ -176,19 +170,39 @@ def _userfault_features() -> Iterator[Capability]:
 
 def _kvm() -> Iterator[Capability]:
     names = sorted(name for name in vars(kvm) if name.startswith("KVM_CAP_"))
-    try:
-        vm = guest_memfd.create_vm()
-    except (Unavailable, OSError) as lacking:
-        yield from (Capability(name, False, str(lacking)) for name in ["kvm", *names, "guest_memfd"])
-        return
-    try:
-        yield Capability("kvm", True, "a VM was created")
-        for name in names:
-            value = ioctl(vm, kvm.KVM_CHECK_EXTENSION, getattr(kvm, name))
-            yield Capability(name, value > 0, f"value {value}")
+    with ExitStack() as opened:
+        try:
+            device = opened.enter_context(Kvm())
+            vm = device.create_vm_fd()
+        except (Unavailable, OSError) as lacking:
+            yield from (Capability(name, False, str(lacking)) for name in ["kvm", *names, "guest_memfd"])
+            return
+        opened.callback(os.close, vm)
+        yield Capability("kvm", True, f"a VM was created by {backend()}")
+        asked = {"/dev/kvm": device.fd, f"a VM of type {kvm.VM_TYPES[0]}": vm, **dict(_other_vms(device, opened))}
+        yield from (_extension(name, asked) for name in names)
         yield _asked("guest_memfd", partial(_guest_memfd, vm))
-    finally:
-        os.close(vm)
+
+
+def _other_vms(device: Kvm, opened: ExitStack) -> Iterator[tuple[str, int]]:
+    """A VM of each type beside the default one that KVM says it has and makes, and what to call it."""
+    types = device.check_extension(kvm.KVM_CAP_VM_TYPES)
+    for kind in range(1, types.bit_length()):
+        with suppress(OSError):
+            if types >> kind & 1:
+                fd = device.create_vm_fd(kind)
+                opened.callback(os.close, fd)
+                yield f"a VM of type {kvm.VM_TYPES.get(kind, str(kind))}", fd
+
+
+def _extension(name: str, asked: Mapping[str, int]) -> Capability:
+    """KVM_CHECK_EXTENSION of the device and of every type of VM: an answer may depend on the type."""
+    values = {who: ioctl(fd, kvm.KVM_CHECK_EXTENSION, getattr(kvm, name)) for who, fd in asked.items()}
+    if len(set(values.values())) == 1:
+        said = f"value {values['/dev/kvm']}"
+    else:
+        said = ", ".join(f"{who}: {value}" for who, value in values.items())
+    return Capability(name, any(value > 0 for value in values.values()), said)
 
 
 def _guest_memfd(vm: int) -> str:

@@ -8,8 +8,9 @@ from types import ModuleType
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.probe.registry import REGISTRY, Direction, Target
 from pagewarden.probe.trial import Evidence, Hand
+from pagewarden.vocab import Unavailable
 
-ARMED, EVIDENCE = 1, 2
+ARMED, EVIDENCE, LACK = 1, 2, 3
 """What a report's number means."""
 ERROR_BYTES = 16
 
@@ -29,10 +30,14 @@ def act(
     kept: what the host's descriptors are in a Target; known: the page's address in the warden."""
     fds = dict(zip(kept, host.fds, strict=True))
     hand = Hand(Target(host.address + place, os.getpid(), host.warden, open_mapping=known, **fds))
-    evidence = hand.arm(REGISTRY.paths[name, direction])
-    if evidence is None:
-        host.report(ARMED)
-        evidence = hand.use(host.listen().to_bytes(4, "little"))
+    try:
+        evidence = hand.arm(REGISTRY.paths[name, direction])
+        if evidence is None:
+            host.report(ARMED)
+            evidence = hand.use(host.listen().to_bytes(4, "little"))
+    except Unavailable as lack:
+        host.report(LACK, f"{lack.what}\0{lack.advice}".encode())
+        return
     host.report(EVIDENCE, (evidence.error or "").encode().ljust(ERROR_BYTES) + evidence.seen)
 
 

@@ -12,6 +12,7 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
 from pagewarden.kernel.door import prctl, syscall
 from pagewarden.probe.registry import MARK, SAMPLE, Died
+from pagewarden.vocab import Unavailable
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1  # include/uapi/linux/prctl.h
 _memcpy = CDLL(None).memcpy  # a foreign call, so that a fault in it finds the interpreter at rest
@@ -83,8 +84,14 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @contextlib.contextmanager
 def scratch(content: bytes = b"", flags: int = 0) -> Iterator[int]:
-    """An unnamed file on disk (in TMPDIR) that holds `content`; flags: more flags to open it with, O_DIRECT say."""
-    first = os.open(os.environ.get("TMPDIR", "/tmp"), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    """An unnamed file on disk (in TMPDIR) that holds `content`; flags: more flags to open it with, O_DIRECT say.
+    Unavailable where there can be none: that is no refusal of the access on trial."""
+    directory = os.environ.get("TMPDIR", "/tmp")
+    try:
+        first = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        advice = "set TMPDIR to a directory on a disk that everybody may write"
+        raise Unavailable(f"no unnamed file in {directory} ({error.strerror})", advice) from error
     try:
         if content:
             os.pwrite(first, content, 0)

@@ -15,8 +15,8 @@ import msgspec
 
 from pagewarden.kernel import door
 from pagewarden.probe import raw
-from pagewarden.probe.registry import Path
-from pagewarden.probe.trial import TIMEOUT, Evidence, Result, Stage, State, Trial, Verdict
+from pagewarden.probe.registry import Died, Path
+from pagewarden.probe.trial import Evidence, Result, Stage, State, TimedOut, Trial, Verdict
 from pagewarden.vocab import InternalError, Unavailable
 
 PR_SET_PDEATHSIG = 1
@@ -73,12 +73,15 @@ def lack_of(requires: Callable[[], None]) -> Verdict | None:
     def reason() -> bytes:
         try:
             requires()
-        except Unavailable as lack:
+        except (Unavailable, OSError) as lack:
             return str(lack).encode()
         return b""
 
-    lack = raw.elsewhere(reason).decode()
-    return Verdict(Result.UNAVAILABLE, reason=lack) if lack else None
+    try:
+        lack = raw.elsewhere(reason).decode()
+    except Died as death:
+        lack = f"what it requires was asked for, and the process that asked was {death}"
+    return Verdict(Result.UNTRIED, reason=lack) if lack else None
 
 
 def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[tuple[Key, Verdict]]:
@@ -108,7 +111,7 @@ class _Child(Generic[Key]):
     """A forked process, the leader of its own group, at work on one job."""
 
     def __init__(self, job: Job[Key], seconds: float) -> None:
-        self.job = job
+        self.job, self._seconds = job, seconds
         self.deadline = time.monotonic() + seconds * len(job.cases)
         self._answers, answers = os.pipe()
         self._pid = os.fork()
@@ -132,7 +135,7 @@ class _Child(Generic[Key]):
         os.close(self.watch)
         found = [self._read(case, line) for case, line in zip(self.job.cases, lines, strict=False)]
         if len(found) < len(self.job.cases):
-            found.append(Verdict(Result.REFUSED, _how_it_ended(status) if ended else TIMEOUT))
+            found.append(Verdict(Result.REFUSED, _how_it_ended(status)) if ended else _silent(self._seconds))
         return found
 
     def _read(self, case: Case[Key], line: bytes) -> Verdict:
@@ -151,6 +154,10 @@ def _drain(fd: int) -> bytes:
     except BlockingIOError:
         pass
     return content
+
+
+def _silent(seconds: float) -> Verdict:
+    return Verdict(Result.TIMEOUT, reason=f"no answer in {seconds:g} s; a busy machine may need more (--timeout)")
 
 
 def _how_it_ended(status: int) -> str:
@@ -186,7 +193,9 @@ def _run(stage: Stage | Unavailable, case: Case[Any], answers: int) -> Verdict:
         with_handler(lambda number: _send(answers, Answer(trial.judge(Evidence(error=signal.Signals(number).name)))))
         return trial.run()
     except Unavailable as lack:
-        return Verdict(Result.UNAVAILABLE, reason=str(lack))
+        return Verdict(Result.UNTRIED, reason=str(lack))
+    except TimedOut as silence:
+        return Verdict(Result.TIMEOUT, reason=str(silence))
 
 
 def with_handler(report: Callable[[int], None]) -> None:

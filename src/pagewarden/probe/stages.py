@@ -14,7 +14,7 @@ from pagewarden.probe.outsider import Outsider
 from pagewarden.probe.paths import peers
 from pagewarden.probe.paths.machine import Copier
 from pagewarden.probe.registry import Path
-from pagewarden.probe.trial import BEFORE, TIMEOUT, Cooperating, Evidence, Stage, State
+from pagewarden.probe.trial import BEFORE, Cooperating, Evidence, Stage, State, TimedOut
 from pagewarden.vocab import PAGE_SIZE, InternalError, PageRange, Refused, Unavailable
 
 
@@ -54,8 +54,13 @@ class InGuestMemfd(Cooperating):
         self._place = size // PAGE_SIZE // 2 * PAGE_SIZE
         self._guest = Copier(vm, size, self.memory.window.address, self.memory.file)
         super().__init__(self.memory.window.address + self._place)
-        for place in range(0, size, PAGE_SIZE):
-            self._guest.write(place, BEFORE)
+        try:
+            for place in range(0, size, PAGE_SIZE):
+                self._guest.write(place, BEFORE)
+        except OSError as error:
+            raise Unavailable(
+                f"a guest cannot fill the guest_memfd ({error})", "no other guest could either"
+            ) from error
 
     def share(self) -> None:
         """The file was made so."""
@@ -71,9 +76,11 @@ class InGuestMemfd(Cooperating):
 
 
 class Isolated:
-    """A memory whose host side is a process that is not trusted, a new one for each attempt."""
+    """A memory whose host side is a process that is not trusted, a new one for each attempt; seconds: for one trial,
+    which waits for the host side three times at most."""
 
-    def __init__(self, backing: str, size: int) -> None:
+    def __init__(self, backing: str, seconds: float, size: int) -> None:
+        self._patience = seconds / 3
         self._outsider = Outsider(peers.ACCESSES)
         self.memory = PrivateMemory(size, backing, isolated=True)
         self.memory.private_write(0, BEFORE * (size // PAGE_SIZE))
@@ -131,17 +138,19 @@ class Isolated:
         host = self._host
         assert host is not None
         try:
-            message = host.receive(PATIENCE)
-        except Refused:
+            message = host.receive(self._patience)
+        except Refused as silence:
             host.kill()
-            return Evidence(error=TIMEOUT)
+            raise TimedOut(f"no word of the host side in {self._patience:g} s (--timeout)") from silence
         if message is not None and message.kind is Kind.REPORT and message.value == outpost.ARMED:
             return None
-        status = host.wait(PATIENCE) if message is None else host.kill()
+        status = host.wait(self._patience) if message is None else host.kill()
         if message is None:
             return Evidence(error=Signals(-status).name if status < 0 else f"EXIT {status}")
         if message.kind is not Kind.REPORT:
             raise InternalError(f"the host side failed: {message.data.decode(errors='replace')}")
+        if message.value == outpost.LACK:
+            raise Unavailable(*message.data.decode(errors="replace").split("\0"))
         return outpost.read(message.data)
 
 
@@ -153,8 +162,6 @@ def _open_kvm() -> dict[str, int]:
         return {}
 
 
-PATIENCE = 5.0
-"""Seconds for a host side's next word."""
 BACKINGS = ("memfd", "uffd-window", "memfd-secret", "guest-memfd")
 ISOLATED = ("uffd-window",)
 """Backings that have an untrusted host side."""

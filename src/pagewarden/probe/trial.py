@@ -11,8 +11,6 @@ from pagewarden.probe.registry import SAMPLE, Attempt, Died, Direction, Path, Ta
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 CANARY_BYTES = 32
-TIMEOUT = "TIMEOUT"
-"""In place of an errno: no answer in time."""
 BEFORE = b"\x5a" * PAGE_SIZE
 """What every page of a stage holds at first, and the page on trial until its last conversion: no secret."""
 
@@ -30,7 +28,16 @@ class Result(StrEnum):
     ALLOWED = "allowed"
     LEAK = "LEAK"  # the canary was seen while private
     TORN = "TORN"  # bytes were changed or lost that the host had no business with
-    UNAVAILABLE = "unavailable"  # this machine cannot run the path or the backing
+    UNTRIED = "UNTRIED"  # this machine cannot run the path or the backing
+    TIMEOUT = "TIMEOUT"  # no answer in time, so nothing is known
+
+
+OPEN = frozenset({Result.UNTRIED, Result.TIMEOUT})
+"""Results that answer nothing: they are counted apart, and agree or disagree with nothing."""
+
+
+class TimedOut(Exception):
+    """The host side had no word in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a trial; error: errno or signal name, reason: why unavailable; touched: the page was reached."""
+    """The result of a trial; error: errno or signal name, reason: why there is none (OPEN); touched: the page was."""
 
     result: Result
     error: str | None = None

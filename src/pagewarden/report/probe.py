@@ -11,12 +11,13 @@ from pagewarden.report.console import table
 from pagewarden.studies.probe.isolation import Isolation, Memory, Row
 
 SYMBOLS = {
-    Result.REFUSED: ".", Result.ALLOWED: "+", Result.LEAK: "L", Result.TORN: "T", Result.UNAVAILABLE: "-",
+    Result.REFUSED: ".", Result.ALLOWED: "+", Result.LEAK: "L", Result.TORN: "T", Result.UNTRIED: "-",
+    Result.TIMEOUT: "?",
 }  # fmt: skip
 LEGEND = (
     "A cell has three letters: private (never shared), shared, again private (shared, then unshared).\n"
-    ". refused   + allowed   L LEAK: the canary was seen   T TORN: bytes were changed or lost   - not tried here\n"
-    "! after a letter: the law says something else"
+    ". refused   + allowed   L LEAK: the canary was seen   T TORN: bytes were changed or lost\n"
+    "- not tried here   ? no answer in time   ! after a letter: the law says something else"
 )
 
 
@@ -36,11 +37,16 @@ def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Conso
     for memory in memories:
         _print_harm(memory, [row for row in found.rows if row.memory == memory], out)
     for reason, untried in found.lacks.items():
-        out.print(f"not tried, {len(untried)} trials of {_memories(untried)}: {reason}", soft_wrap=True)
+        word = "no answer" if untried[0].verdict.result is Result.TIMEOUT else "not tried"
+        out.print(f"{word}, {len(untried)} trials of {_memories(untried)}: {reason}", soft_wrap=True)
     for differing in found.disagreements:
         out.print(_disagreement(differing), soft_wrap=True)
     trials, leaks, differ = len(found.rows), len(found.leaks), len(found.disagreements)
-    out.print(f"\n{trials:,} trials, {leaks} leaks, {differ} disagreements with the law.")
+    open_, silent = len(found.ended(Result.UNTRIED)), len(found.ended(Result.TIMEOUT))
+    out.print(
+        f"\n{trials:,} trials, {leaks} leaks, {differ} disagreements with the law; "
+        f"{open_} not tried, {silent} without an answer in time."
+    )
 
 
 def _by_path(found: Isolation) -> dict[tuple[str, str], list[Row]]:
@@ -51,7 +57,9 @@ def _by_path(found: Isolation) -> dict[tuple[str, str], list[Row]]:
 
 
 def _cell(rows: list[Row], memory: Memory) -> str:
-    letters = {row.state: SYMBOLS[row.verdict.result] + "!" * (not row.agrees) for row in rows if row.memory == memory}
+    letters = {
+        row.state: SYMBOLS[row.verdict.result] + "!" * (row.agrees is False) for row in rows if row.memory == memory
+    }
     return " ".join(letters[state] for state in State)
 
 
@@ -82,12 +90,12 @@ def _said(result: Result, error: str | None) -> str:
 
 def probe_json(found: Isolation, capabilities: Sequence[Capability]) -> dict[str, Any]:
     """The document of `pagewarden probe --json`, schema 1. errno: the errno's or the signal's name, or null."""
-    lacks = [Capability(f"{len(rows)} trials of {_memories(rows)}", False, why) for why, rows in found.lacks.items()]
     return {
         "schema": 1, "verb": "probe", "kernel": found.kernel,
-        "capabilities": [capability._asdict() for capability in (*capabilities, *lacks)],
+        "capabilities": [capability._asdict() for capability in capabilities],
         "matrix": [_row_json(row) for row in found.rows],
         "leaks": len(found.leaks), "disagreements": len(found.disagreements),
+        "untried": len(found.ended(Result.UNTRIED)), "timeouts": len(found.ended(Result.TIMEOUT)),
     }  # fmt: skip
 
 
@@ -95,5 +103,5 @@ def _row_json(row: Row) -> dict[str, Any]:
     return {
         "backing": row.memory.backing, "isolated": row.memory.isolated, "path": row.path.name, "state": row.state,
         "direction": row.path.direction, "result": row.verdict.result, "errno": row.verdict.error,
-        "law": row.law.result, "agrees": row.agrees,
+        "law": row.law.result, "agrees": row.agrees, "reason": row.verdict.reason,
     }  # fmt: skip

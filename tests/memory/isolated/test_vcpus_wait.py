@@ -45,7 +45,7 @@ def machine() -> Iterator[tuple[PrivateMemory, KvmMachine]]:
             require(False, str(lacking))
             raise
         slots = [Slot(0, memory.size, memory.guest_address)]
-        with kvm, kvm.create_vm() as vm, KvmMachine(vm, slots, [PORT], 2) as made:
+        with kvm, kvm.create_vm() as vm, KvmMachine(vm, slots, 2) as made:
             yield memory, made
 
 

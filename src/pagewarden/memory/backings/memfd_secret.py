@@ -5,7 +5,7 @@ import os
 from contextlib import ExitStack
 
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel.door import Region, memfd_secret
+from pagewarden.kernel.door import Region, claim, memfd_secret, memlock, too_little_locked
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event
 
@@ -36,8 +36,15 @@ class MemfdSecret:
             undo.callback(self.guest.close)
             self.window = Region(wanted.size)
             undo.callback(self.window.close)
-            self.guest.place(self.file)
-            self.window.place(self.file, uapi.PROT_NONE)
+            try:
+                self.guest.place(self.file)
+                self.window.place(self.file, uapi.PROT_NONE)
+            except OSError as error:
+                if error.errno != errno.EAGAIN:  # mm/secretmem.c, mlock_future_ok: each mapping counts
+                    raise
+                raise too_little_locked(2 * wanted.size) from error
+            if memlock() != "unlimited":
+                claim(self.guest.address, wanted.size)  # a page that is charged when it is touched is refused here
             for region in (self.guest, self.window):
                 region.advise_all(uapi.MADV_DONTFORK)
             self._release = undo.pop_all()

@@ -25,7 +25,7 @@ ANSWER = Struct("<q")
 REQUEST_MAX = 128 << 10
 """Bytes of a pickled function and its arguments: one message of a SOCK_SEQPACKET socket."""
 FDS_MAX = 64
-ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR")
+ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "TMPDIR")
 """What a host side inherits of the warden's environment; the rest may hold secrets."""
 
 

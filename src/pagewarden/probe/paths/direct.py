@@ -4,10 +4,12 @@ import contextlib
 import ctypes
 import os
 import select
+import stat
 import threading
 from collections.abc import Iterator
 
 from pagewarden.abi import aio, uffd
+from pagewarden.abi import memory as uapi
 from pagewarden.kernel import door
 from pagewarden.kernel.door import syscall
 from pagewarden.probe import raw
@@ -19,12 +21,37 @@ PAGE_OF_MARKS = MARK * (PAGE_SIZE // len(MARK))
 
 
 def direct_io() -> None:
-    """Unavailable where TMPDIR has no O_DIRECT."""
+    """Unavailable where O_DIRECT in TMPDIR is no I/O of a disk's: a file system may take the flag and copy all the same
+    (tmpfs does, seen on Linux 6.18), and then no page is pinned."""
     try:
-        with raw.scratch(flags=os.O_DIRECT):
-            pass
+        with raw.scratch(flags=os.O_DIRECT) as fd:
+            lack = why_not_direct(door.statx(fd, uapi.STATX_DIOALIGN))
     except OSError as error:
-        raise Unavailable(f"no O_DIRECT in the temporary directory ({error})", "set TMPDIR to a disk") from error
+        lack = str(error)
+    if lack:
+        raise Unavailable(f"no direct I/O in the temporary directory ({lack})", "set TMPDIR to a directory on a disk")
+
+
+def why_not_direct(found: uapi.statx) -> str:
+    """What speaks against it; "" for a file system on a block device that says how direct I/O is to be aligned."""
+    if not found.stx_mask & uapi.STATX_DIOALIGN:
+        return "the kernel does not say how to align it, STATX_DIOALIGN of Linux 6.1"
+    if not found.stx_dio_mem_align or not found.stx_dio_offset_align:
+        return "the file system copies it"
+    device = f"{found.stx_dev_major}:{found.stx_dev_minor}"
+    return "" if device in block_devices() else f"device {device} is no block device"
+
+
+def block_devices() -> set[str]:
+    """MAJOR:MINOR of every block device, and of the file systems that have a device number of their own on top of one
+    (btrfs), as /proc/self/mountinfo says (proc(5)): fields 3 and, behind the dash, the source."""
+    numbers = set(os.listdir("/sys/dev/block"))
+    with open("/proc/self/mountinfo") as lines:
+        for fields in map(str.split, lines):
+            source = fields[fields.index("-") + 2]
+            if source.startswith("/dev/") and os.path.exists(source) and stat.S_ISBLK(os.stat(source).st_mode):
+                numbers.add(fields[2])
+    return numbers
 
 
 @path("o_direct-write", READ, requires=direct_io)

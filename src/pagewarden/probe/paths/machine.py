@@ -3,11 +3,11 @@
 import ctypes
 import errno
 
-from pagewarden.kernel.kvm import Kvm, Vm
+from pagewarden.kernel.kvm import Kvm, Vm, backend
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.probe import raw
 from pagewarden.probe.registry import MARK, SAMPLE, Attempt, Direction, Target, path
-from pagewarden.vocab import PAGE_SIZE, ExitKind
+from pagewarden.vocab import PAGE_SIZE, ExitKind, Unavailable
 
 READ, WRITE = Direction.READ, Direction.WRITE
 CODE, BUFFER, MEMORY, PORT = 0x1000, 0x2000, 0x10000, 0x10
@@ -29,7 +29,7 @@ class Copier:
     def __init__(self, vm: Vm, size: int, address: int, guest_memfd: int = -1) -> None:
         self._own = raw.own_memory(2 * PAGE_SIZE)
         slots = [Slot(CODE, 2 * PAGE_SIZE, self._own), Slot(MEMORY, size, address, guest_memfd)]
-        self._machine = KvmMachine(vm, slots, [PORT])
+        self._machine = KvmMachine(vm, slots)
 
     def read(self, place: int, length: int) -> bytes:
         """Bytes of the memory from an offset, at most a page."""
@@ -51,9 +51,18 @@ class Copier:
 
 
 def kvm() -> None:
-    """Unavailable where no virtual machine can be made."""
-    with Kvm() as device, device.create_vm():
-        pass
+    """Unavailable where no guest runs: a page of ours, where nothing stands in its way, is written and read by one."""
+    with Kvm() as device:
+        guest = Copier(device.create_vm(), PAGE_SIZE, raw.own_memory(PAGE_SIZE))
+    try:
+        guest.write(0, MARK)
+        seen = guest.read(0, len(MARK))
+    except OSError as error:
+        raise Unavailable(
+            f"{backend()} runs no guest ({error})", "try another machine, or another KVM module"
+        ) from error
+    if seen != MARK:
+        raise Unavailable(f"{backend()} runs a guest that does not copy bytes", "try another KVM module")
 
 
 class Inherited(Kvm):

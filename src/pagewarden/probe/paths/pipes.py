@@ -109,6 +109,24 @@ def zerocopy() -> None:
         raise Unavailable(f"no zero-copy TCP on the loopback ({error})", "bring up lo; needs Linux 4.14") from error
 
 
+def queued_zerocopy() -> None:
+    """The same, and Unavailable where the send queue has no room for what is to lie ahead of the page."""
+    zerocopy()
+    transmit, receive = connection()
+    with transmit, receive:
+        transmit.setblocking(False)
+        queued = 0
+        try:
+            while queued < FILLER + PAGE_SIZE:
+                queued += transmit.send(bytes(FILLER + PAGE_SIZE - queued))
+        except BlockingIOError:
+            raise Unavailable(
+                f"a send would block: the queue took {queued} of {FILLER + PAGE_SIZE} bytes, SO_SNDBUF is "
+                f"{transmit.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)}",
+                f"set net.core.wmem_max to {4 * FILLER} or more",
+            ) from None
+
+
 def send(transmit: socket.socket, target: Target) -> None:
     syscall("sendto", transmit.fileno(), target.address, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
 
@@ -129,7 +147,7 @@ def send_zerocopy(target: Target) -> bytes:
         return receive_all(receive, PAGE_SIZE)
 
 
-@path("msg_zerocopy-before", READ, requires=zerocopy)
+@path("msg_zerocopy-before", READ, requires=queued_zerocopy)
 def send_zerocopy_before(target: Target) -> Attempt:
     """A page queued with MSG_ZEROCOPY behind a closed receive window, let through after the conversion."""
     transmit, receive = connection()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pagewarden.guest.hypercalls import HYPERCALL, PORTS
+from pagewarden.guest.hypercalls import HYPERCALL
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
@@ -42,7 +42,7 @@ def cpu_named(name: str, memory: PrivateMemory) -> Iterator[OnCpu]:
             device = opened.enter_context(Kvm())
             vm = opened.enter_context(device.create_vm())
             slot = Slot(0, memory.size, memory.guest_address)
-            cpu = opened.enter_context(KvmMachine(vm, [slot], PORTS)).cpus[0]
+            cpu = opened.enter_context(KvmMachine(vm, [slot])).cpus[0]
         except Unavailable:
             if name == "kvm":
                 raise

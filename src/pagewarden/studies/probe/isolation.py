@@ -11,7 +11,7 @@ from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Path
 from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
-from pagewarden.probe.trial import TIMEOUT, Result, State, Verdict
+from pagewarden.probe.trial import OPEN, Result, State, Verdict
 from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden, policy_of
 from pagewarden.vocab import PAGE_SIZE, one_of
 
@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 """progress(what, done, total), called after each trial."""
 TOGETHER = 24
 """Trials that share one isolated memory: starting its zygote costs as much as some ten of them."""
-SECONDS = 10.0
+SECONDS = 30.0
 """Until a trial that hangs is killed."""
 
 
@@ -54,13 +54,10 @@ class Row:
     law: Expected
 
     @property
-    def agrees(self) -> bool:
-        """The same result, and for a bare touch the same signal too. What could not be tried disagrees with nothing,
-        what had no answer in time with everything."""
-        if self.verdict.result is Result.UNAVAILABLE:
-            return True
-        if self.verdict.error == TIMEOUT:
-            return False
+    def agrees(self) -> bool | None:
+        """The same result, and for a bare touch the same signal too. None: there was no answer to compare."""
+        if self.verdict.result in OPEN:
+            return None
         if self.law.last in (Op.HOST_LOAD, Op.HOST_STORE) and self.law.error != self.verdict.error:
             return False
         return self.verdict.result is self.law.result
@@ -76,15 +73,19 @@ class Isolation:
     @property
     def leaks(self) -> list[Row]:
         """Trials in which the canary of a private page was seen."""
-        return [row for row in self.rows if row.verdict.result is Result.LEAK]
+        return self.ended(Result.LEAK)
 
     @property
     def disagreements(self) -> list[Row]:
-        return [row for row in self.rows if not row.agrees]
+        return [row for row in self.rows if row.agrees is False]
+
+    def ended(self, result: Result) -> list[Row]:
+        """Trials with that result."""
+        return [row for row in self.rows if row.verdict.result is result]
 
     @property
     def lacks(self) -> dict[str, list[Row]]:
-        """What could not be tried, by the reason."""
+        """What had no answer, by the reason."""
         reasons: dict[str, list[Row]] = {}
         for row in self.rows:
             if row.verdict.reason:
@@ -93,15 +94,18 @@ class Isolation:
 
 
 def isolation(
-    backings: Iterable[str] = (), patterns: Iterable[str] = (), progress: Progress | None = None
+    backings: Iterable[str] = (),
+    patterns: Iterable[str] = (),
+    progress: Progress | None = None,
+    seconds: float = SECONDS,
 ) -> Isolation:
     """Try every path, both directions, all states, on every memory; or only on those backings, only the paths with
-    those names (shell patterns). UserMistake for a name that nothing bears."""
+    those names (shell patterns). seconds: for one trial. UserMistake for a name that nothing bears."""
     memories, paths = chosen_memories(backings), chosen_paths(patterns)
-    jobs = [job for memory in memories for job in _jobs(memory, paths)]
+    jobs = [job for memory in memories for job in _jobs(memory, paths, seconds)]
     total = sum(len(job.cases) for job in jobs)
     verdicts: dict[tuple[Memory, Path, State], Verdict] = {}
-    for key, verdict in run_all(jobs, seconds=SECONDS):
+    for key, verdict in run_all(jobs, seconds=seconds):
         verdicts[key] = verdict
         if progress is not None:
             progress("trials", len(verdicts), total)
@@ -142,7 +146,7 @@ def chosen_paths(patterns: Iterable[str]) -> list[Path]:
 _Job = Job[tuple[Memory, Path, State]]
 
 
-def _jobs(memory: Memory, paths: Sequence[Path]) -> Iterator[_Job]:
+def _jobs(memory: Memory, paths: Sequence[Path], seconds: float) -> Iterator[_Job]:
     cases = [Case((memory, path, state), path, state) for path in paths for state in State]
     if not memory.isolated:
         for case in cases:
@@ -152,4 +156,4 @@ def _jobs(memory: Memory, paths: Sequence[Path]) -> Iterator[_Job]:
         alike = [case for case in cases if case.path.size == size]
         together = TOGETHER * 2 * PAGE_SIZE // size or 1
         for first in range(0, len(alike), max(together, 3)):
-            yield Job(partial(Isolated, memory.backing), alike[first : first + max(together, 3)])
+            yield Job(partial(Isolated, memory.backing, seconds), alike[first : first + max(together, 3)])

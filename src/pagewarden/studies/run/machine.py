@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from pagewarden.guest.hypercalls import PORTS, Outcome
+from pagewarden.guest.hypercalls import Outcome
 from pagewarden.guest.interpret import interpret
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import Program, image
@@ -146,7 +146,7 @@ def cpu_for(kind: str, memory: PrivateMemory) -> Iterator[Cpu]:
         else:
             vm = opened.enter_context(opened.enter_context(Kvm()).create_vm())
             slots = [Slot(0, memory.size, memory.guest_address)]
-            yield opened.enter_context(KvmMachine(vm, slots, PORTS)).cpus[0]
+            yield opened.enter_context(KvmMachine(vm, slots)).cpus[0]
 
 
 class ModelMachine:
