@@ -12,8 +12,8 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
 check: $(VENV)/dev.stamp
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples
 	$(BIN)/mypy
 
 bench: $(VENV)/bench.stamp

@@ -1,0 +1,73 @@
+"""The programs of examples/ run as a reader would run them, and say what their first lines promise."""
+
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from live import require
+from pagewarden.memory import PAGE_SIZE, PrivateMemory
+from pagewarden.vocab import Unavailable
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+def said(program: str) -> list[str]:
+    found = subprocess.run([sys.executable, EXAMPLES / program], capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.splitlines()
+
+
+def test_there_are_no_others() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "own_design.py", "own_device.py", "own_prices.py", "private_memory.py",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("program", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_each_fits_on_a_screen(program: Path) -> None:
+    assert 20 <= len(program.read_text().splitlines()) <= 45
+
+
+def available(isolated: bool) -> None:
+    try:
+        PrivateMemory(PAGE_SIZE, isolated=isolated).close()
+    except Unavailable as lacking:
+        require(False, str(lacking))
+
+
+def test_private_memory() -> None:
+    available(isolated=False)
+    lines = said("private_memory.py")
+    assert lines[0].startswith("backing ")
+    assert lines[1:] == [
+        "private: the host may not read byte 0",
+        "shared: the host reads b'a payload'",
+        "9 bytes went to the file",
+        "private again; shared pages: []",
+    ]
+
+
+def test_own_design() -> None:
+    lines = said("own_design.py")
+    hops = dict(line.split()[:2] for line in lines[:3])
+    assert hops == {"bounce": "4", "window": "8", "polled": "4"}
+    assert len(lines) > 10 and all(line.endswith(": holds") for line in lines[3:])
+
+
+def test_own_prices() -> None:
+    lines = said("own_prices.py")
+    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == ["as published", "with mine"]
+    before, after = (int(line.split(" from ")[1].split()[0]) for line in lines if line.startswith("  window"))
+    assert after < before
+
+
+def test_own_device() -> None:
+    available(isolated=True)
+    assert said("own_device.py") == [
+        f"page 0: CRC {zlib.crc32(b'x' * PAGE_SIZE).to_bytes(4, 'little').hex()}",
+        "page 1: refused, it is private",
+        "the device ended with status 0",
+    ]
