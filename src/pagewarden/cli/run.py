@@ -37,7 +37,8 @@ def run(
     """Boot a guest in private memory, let it do its I/O with a virtio block device, and check every byte.
 
     Prints what it cost, how fast it was, and what of the guest's private memory the host could see. The status is 1
-    when a byte was wrong, a count was not the predicted one, or the host could see a private byte.
+    when a byte was wrong, a count was not the predicted one, or the host could see a private byte; 2 when the host
+    failed, or could not be searched whole, so that there is no answer.
 
     \b
     pagewarden run
@@ -71,5 +72,5 @@ def run(
         print_json(found.document())
     else:
         found.show(console())
-    if not found.good:
-        raise typer.Exit(1)
+    if found.status:
+        raise typer.Exit(found.status)

@@ -20,7 +20,7 @@ from pagewarden.workload import Workload, load
 
 @dataclass(frozen=True)
 class Found:
-    good: bool
+    status: int
     show: Callable[[Console], None]
     document: Callable[[], dict[str, Any]]
 
@@ -35,12 +35,13 @@ def requests(path: Path | None, count: int | None, check: bool, progress: Progre
 def one(plan: Plan, workload: Workload, disk: DiskFile, _: Progress) -> Found:
     """As many requests a doorbell as the workload has in flight."""
     found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk)
-    return Found(found.good, lambda out: report.print_run(found, out), lambda: report.run_json(found))
+    return Found(found.status, lambda out: report.print_run(found, out), lambda: report.run_json(found))
 
 
 def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
     rows = run_all(plan, workload, disk, progress)
-    return Found(all(row.good for row in rows), lambda out: report.print_all(rows, out), lambda: report.all_json(rows))
+    status = min(filter(None, (row.status for row in rows)), default=0)  # a leak or a wrong byte, 1, before all else
+    return Found(status, lambda out: report.print_all(rows, out), lambda: report.all_json(rows))
 
 
 def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
@@ -52,7 +53,9 @@ def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progr
     if not found.results:
         raise Unavailable("; ".join(found.missing.values()), "nothing could be counted")
     title = f"{workload.name}: {workload.requests:,} requests"
-    return Found(found.good, lambda out: report.print_check(found, title, out), lambda: report.check_json(found))
+    return Found(
+        int(not found.good), lambda out: report.print_check(found, title, out), lambda: report.check_json(found)
+    )
 
 
 def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
@@ -63,4 +66,4 @@ def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) 
     if plan.isolated or plan.backing not in ("auto", "uffd-window"):
         raise UserMistake("--predict is for a device in this process on uffd-window memory: that is what is priced")
     found = predict_runs(plan.cpu, progress=progress.of("requests and primitives by turns"))
-    return Found(True, lambda out: print_prediction(found, out), lambda: prediction_json(found))
+    return Found(0, lambda out: print_prediction(found, out), lambda: prediction_json(found))

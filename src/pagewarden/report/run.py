@@ -8,6 +8,7 @@ from pagewarden.report.compare import design_json
 from pagewarden.report.console import table
 from pagewarden.studies.run.all_designs import PROFILE, Row
 from pagewarden.studies.run.canary import Sight
+from pagewarden.studies.run.host_error import HostError
 from pagewarden.studies.run.measure import KEYS, Check, Checked
 from pagewarden.studies.run.one import Run
 
@@ -15,6 +16,8 @@ from pagewarden.studies.run.one import Run
 def print_run(found: Run, out: Console) -> None:
     """What was done, how it went, what each request cost, what the host saw."""
     labels = found.labels
+    if found.host_error:
+        out.print(f"The host failed, so nothing is known of the guest's I/O: {found.host_error}\n")
     out.print(f"design   {found.plan.design}, {found.plan.batch} request(s) a doorbell at most")
     out.print(f"CPU      {labels.cpu}, {labels.level} ({labels.cpu_why})")
     out.print(f"backing  {labels.backing}: {labels.why}")
@@ -54,19 +57,25 @@ def _checked(found: Run) -> str:
 
 def print_sight(sight: Sight, out: Console) -> None:
     """What a search of the host found of the guest's secret."""
+    found = _verdict(sum(sight.hits.values()), sight.cut)
     out.print(
         f"\nThe host ({sight.whose}): {sight.bytes:,} bytes in {sight.mappings} mappings searched for a secret "
-        f"of the guest, {sum(sight.hits.values()):,} found."
+        f"of the guest, {found}."
     )
     for name, hits in sight.hits.items():
         out.print(f"  LEAK: {hits:,} in {name}")
     if sight.core is None:
-        out.print(f"Its core dump: none ({sight.core_why}).")
+        out.print(f"Its core dump: not searched ({sight.core_why}).")
     else:
         out.print(
             f"{'LEAK: its' if sight.core_hits else 'Its'} core dump: {sight.core:,} bytes searched, "
-            f"{sight.core_hits:,} found."
+            f"{_verdict(sight.core_hits, sight.core_cut)}."
         )
+
+
+def _verdict(hits: int, cut: str) -> str:
+    """None found is said only of what was searched to its end."""
+    return f"{hits:,} found" if hits or not cut else f"but NOT SEARCHED WHOLE, so none found says nothing: {cut}"
 
 
 def run_json(found: Run) -> dict[str, Any]:
@@ -83,14 +92,27 @@ def run_body(found: Run) -> dict[str, Any]:
         "batch": found.plan.batch, "requests": found.requests, "bytes": found.bytes, "doorbells": found.batches,
         "seconds": found.seconds, "requests_per_s": found.per_second, "bytes_per_s": found.bytes / found.seconds,
         "failures": outcome.failures, "first_failure": outcome.first_failure if outcome.failures else None,
-        "differs": found.differs, "restarts": found.restarts,
+        "differs": found.differs, "restarts": found.restarts, "host_error": _error_json(found.host_error),
         "total": dict(found.counts), "per_request": {key: n / found.requests for key, n in found.counts.items()},
         "start_and_end": dict(found.overhead),
         "sight": None if found.sight is None else _sight_json(found.sight), "good": found.good,
     }  # fmt: skip
 
 
+def _error_json(error: HostError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "errno": error.errno,
+        "name": error.name,
+        "what": error.what,
+        "times": error.times,
+        "remedy": error.remedy,
+    }
+
+
 def _sight_json(sight: Sight) -> dict[str, Any]:
+    """No number of canaries where none was found and the search was not whole."""
     return {
         "whose": sight.whose,
         "mappings": sight.mappings,
@@ -98,9 +120,12 @@ def _sight_json(sight: Sight) -> dict[str, Any]:
         "unreadable": sight.unreadable,
         "hits": dict(sight.hits),
         "core_bytes": sight.core,
-        "core_hits": sight.core_hits,
+        "cut": sight.cut or None,
+        "core_hits": None if sight.core is None else sight.core_hits if sight.core_hits or not sight.core_cut else None,
         "core_why": sight.core_why or None,
-        "leaks": sight.leaks,
+        "core_cut": sight.core_cut or None,
+        "whole": sight.whole,
+        "leaks": sight.leaks if sight.leaks or sight.whole else None,
     }
 
 

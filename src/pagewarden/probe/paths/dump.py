@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import io
 import os
 import resource
 import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from pagewarden.kernel import door
 from pagewarden.kernel.door import syscall
@@ -22,6 +24,7 @@ SHARED_MAPPINGS = "0xa"
 """/proc/PID/coredump_filter: anonymous and file-backed shared memory, nothing else (core(5))."""
 STACK = 64 << 10  # bytes
 PT_LOAD = 1
+PN_XNUM = 0xFFFF
 PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")  # type, flags, offset, vaddr, paddr, filesz, memsz, align (elf(5))
 
 
@@ -57,14 +60,36 @@ def crash_a_twin() -> None:
     os.waitpid(pid, 0)
 
 
+class Part(NamedTuple):
+    """What a program header of a core file says: bytes `stored` at `at` of the file are those from address `start`."""
+
+    kind: int
+    at: int
+    start: int
+    stored: int
+
+
+def parts(core: BinaryIO) -> list[Part]:
+    """The program headers of a core file (elf(5), ELF64); EOFError where even they are cut off."""
+    try:
+        head = core.read(64)
+        table, sections, size, count = *struct.unpack_from("<QQ", head, 32), *struct.unpack_from("<HH", head, 54)
+        if count == PN_XNUM:  # more than fit: sh_info of the first section header has the number
+            core.seek(sections + 44)
+            (count,) = struct.unpack("<I", core.read(4))
+        core.seek(table)
+        headers = [PROGRAM_HEADER.unpack_from(core.read(size)) for _ in range(count)]
+    except struct.error as short:
+        raise EOFError("the core's headers are cut off") from short
+    return [Part(kind, at, start, stored) for kind, _, at, start, _, stored, _, _ in headers]
+
+
 def from_core(core: bytes, address: int) -> bytes:
     """The bytes that a core file holds for an address; FileNotFoundError if it does not cover it, OSError EFAULT for
     the hole that the kernel leaves where it could not get the page (fs/coredump.c, dump_user_range)."""
-    offset, size, count = (*struct.unpack_from("<Q", core, 32), *struct.unpack_from("<HH", core, 54))
-    for index in range(count):
-        kind, _, at, start, _, stored, _, _ = PROGRAM_HEADER.unpack_from(core, offset + index * size)
-        if kind == PT_LOAD and start <= address < start + stored:
-            stored_bytes = core[at + address - start :][:SAMPLE]
+    for part in parts(io.BytesIO(core)):
+        if part.kind == PT_LOAD and part.start <= address < part.start + part.stored:
+            stored_bytes = core[part.at + address - part.start :][:SAMPLE]
             if not any(stored_bytes):
                 raise OSError(errno.EFAULT, "the core has a hole where the window is")
             return stored_bytes

@@ -33,7 +33,7 @@ from pagewarden.studies.run.host_half import Done, HostHalf, Request
 from pagewarden.studies.run.machine import chosen_cpu, machine_for
 from pagewarden.studies.run.plan import Plan
 from pagewarden.studies.run.warm import warm
-from pagewarden.vocab import PAGE_SIZE, PageRange, UserMistake
+from pagewarden.vocab import PAGE_SIZE, PageRange, Unavailable, UserMistake
 
 ROUNDS = 6
 """Times that primitives and runs take turns."""
@@ -128,7 +128,10 @@ def periods(plan: Plan, described: Program, length: int) -> list[float]:
     """ns from each request to the next, without those in which somebody else had the CPU, if enough are left."""
     stamps = Stamps(length if isinstance(described, Bare) else 0)
     with disk_for(length) as disk, machine_for(plan, described, disk, stamps) as machine:
-        machine.run()
+        failures = machine.run().failures
+    if failures:
+        error = machine.device.tally.errors.first
+        raise Unavailable(f"{failures} requests of a timed run failed", str(error or "try again without --predict"))
     times, taken_away = np.diff(np.array(stamps.times), axis=0)[SKIPPED:].T
     undisturbed = times[taken_away == 0]
     return [float(ns) for ns in (undisturbed if len(undisturbed) >= ENOUGH else times)]

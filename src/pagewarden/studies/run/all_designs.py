@@ -34,8 +34,13 @@ class Row:
         return nothing and (self.model is None or self.model.failed > 0)
 
     @property
+    def status(self) -> int:
+        """As of one run."""
+        return 0 if self.refused else 1 if self.run is None else self.run.status
+
+    @property
     def good(self) -> bool:
-        return self.refused or (self.run is not None and self.run.good)
+        return self.status == 0
 
 
 def run_all(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress | None = None) -> list[Row]:

@@ -4,8 +4,9 @@ The host is given two halves of it, random both; only the guest puts them togeth
 never shares. Wherever the whole turns up in the host, private memory has leaked. The search itself never holds it.
 """
 
+import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,8 +41,9 @@ class Mapping(NamedTuple):
 
 @dataclass
 class Sight:
-    """What was searched. hits: canaries found, by the mapping they were in. core: bytes of the core dump, None where
-    none was to be had (`core_why`); core_hits: canaries in it."""
+    """What was searched. hits: canaries found, by the mapping they were in. cut: why the search ended early, if it did.
+    core: bytes of the core dump, None where none was to be had (`core_why`); core_hits: canaries in it; core_cut: why
+    it is not whole, if it is not."""
 
     whose: str
     mappings: int = 0
@@ -51,10 +53,17 @@ class Sight:
     core: int | None = None
     core_hits: int = 0
     core_why: str = ""
+    cut: str = ""
+    core_cut: str = ""
 
     @property
     def leaks(self) -> int:
         return sum(self.hits.values()) + self.core_hits
+
+    @property
+    def whole(self) -> bool:
+        """What was there to be searched was searched to its end: only then no canary found is none there."""
+        return not self.cut and not self.core_cut
 
 
 @dataclass(frozen=True)
@@ -139,29 +148,52 @@ def mappings(pid: int | str) -> list[Mapping]:
 
 
 def search_process(canary: Canary, pid: int | str, whose: str, spare: tuple[tuple[int, int], ...] = ()) -> Sight:
-    """Read every readable mapping of a process, except the `spare` ranges of addresses. Raises OSError."""
+    """Read every readable mapping of a process, except the `spare` ranges of addresses; how far that came."""
     sight = Sight(whose)
+    try:
+        _search_mappings(canary, pid, spare, sight)
+    except OSError as error:
+        gone = error.errno in (errno.ESRCH, errno.ENOENT)
+        sight.cut = "the process has ended, or /proc is not to be had" if gone else error.strerror or str(error)
+    return sight
+
+
+def _search_mappings(canary: Canary, pid: int | str, spare: tuple[tuple[int, int], ...], sight: Sight) -> None:
+    """OSError where it cannot go on."""
     buffer = np.empty(CHUNK, np.uint8)
     mine = (buffer.ctypes.data, buffer.ctypes.data + CHUNK)
     with ExitStack() as opened:
-        memory, pagemap = (os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("mem", "pagemap"))
-        opened.callback(os.close, memory)
-        opened.callback(os.close, pagemap)
-        for mapping in mappings(pid):
+        memory = _opened(f"/proc/{pid}/mem", opened)
+        pagemap = -1
+        with suppress(OSError):  # it only saves the reading of pages that do not exist
+            pagemap = _opened(f"/proc/{pid}/pagemap", opened)
+        listed = mappings(pid)
+        if not listed:
+            raise ProcessLookupError(errno.ESRCH, "it has no memory any more")
+        for mapping in listed:
             sight.mappings += 1
             for part in _without(mapping, (*spare, mine) if pid == "self" else spare):
                 for start, stop in _touched(pagemap, *part) if mapping.name == ANONYMOUS else [part]:
                     found = _search_range(canary, memory, start, stop, buffer, sight)
                     if found:
                         sight.hits[mapping.name] = sight.hits.get(mapping.name, 0) + found
-    return sight
+
+
+def _opened(path: str, opened: ExitStack) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    opened.callback(os.close, fd)
+    return fd
 
 
 def _touched(pagemap: int, start: int, stop: int) -> list[tuple[int, int]]:
     """The runs of pages that exist at all, in memory or in swap: nobody else's bytes are behind the others
-    (Documentation/admin-guide/mm/pagemap.rst, bits 63 and 62)."""
-    first = start // PAGE_SIZE
-    entries = np.frombuffer(os.pread(pagemap, (stop // PAGE_SIZE - first) * 8, first * 8), np.uint64)
+    (Documentation/admin-guide/mm/pagemap.rst, bits 63 and 62). All of them where the kernel does not say."""
+    first, wanted, data = start // PAGE_SIZE, (stop // PAGE_SIZE - start // PAGE_SIZE) * 8, b""
+    with suppress(OSError):
+        data = os.pread(pagemap, wanted, first * 8)
+    if len(data) < wanted:
+        return [(start, stop)]
+    entries = np.frombuffer(data, np.uint64)
     there = np.concatenate(([0], (entries >> np.uint64(62)) != 0, [0])).astype(np.int8)
     edges = np.flatnonzero(np.diff(there)).reshape(-1, 2)
     return [(max(start, (first + a) * PAGE_SIZE), (first + b) * PAGE_SIZE) for a, b in edges.tolist()]
@@ -179,17 +211,20 @@ def _without(mapping: Mapping, spare: tuple[tuple[int, int], ...]) -> list[tuple
 
 
 def _search_range(canary: Canary, memory: int, start: int, stop: int, buffer: NDArray[np.uint8], sight: Sight) -> int:
-    """Chunks overlap by less than a canary. A page that nobody can read is stepped over."""
+    """Chunks overlap by less than a canary. A page that nobody can read is stepped over (EIO: fs/proc/base.c, mem_rw);
+    OSError for all else, ESRCH where the process has no memory any more."""
     found, keep = 0, 0
     while start < stop:
         try:
             got = os.preadv(memory, [buffer[keep : keep + min(stop - start, CHUNK - keep)].data], start)
-        except OSError:
-            got = 0
-        if not got:
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
             step = min(PAGE_SIZE - start % PAGE_SIZE, stop - start)
             sight.unreadable, start, keep = sight.unreadable + step, start + step, 0
             continue
+        if not got:
+            raise ProcessLookupError(errno.ESRCH, "it has no memory any more")
         sight.bytes, start = sight.bytes + got, start + got
         end = keep + got
         found += canary.count(buffer[:end])

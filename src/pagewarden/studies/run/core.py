@@ -29,8 +29,23 @@ def search_core(canary: Canary, sight: Sight) -> None:
             if not cores:
                 raise Unavailable("no core was written", "raise the limit: ulimit -c unlimited")
             sight.core_hits, sight.core = _count(canary, cores[0])
+            sight.core_cut = _cut(cores[0])
     except (Unavailable, OSError) as lacking:
         sight.core_why = str(lacking)
+
+
+def _cut(core: Path) -> str:
+    """Why the file is not the whole core that its program headers promise; "" where it is."""
+    size = core.stat().st_size
+    try:
+        with core.open("rb") as file:
+            promised = max((part.at + part.stored for part in dump.parts(file)), default=0)
+    except EOFError:
+        promised = 0
+    if promised and size >= promised:
+        return ""
+    whole = f"{size:,} of {promised:,} bytes" if promised else f"{size:,} bytes, not even all headers,"
+    return f"{whole} were written: a limit (ulimit -Hc, -Hf), or no room in TMPDIR"
 
 
 def _others_survive(directory: Path) -> None:

@@ -9,26 +9,28 @@ from contextlib import suppress
 from pagewarden.abi import virtio
 from pagewarden.memory.isolated.messages import DATA_MAX
 from pagewarden.memory.isolated.side import HostSide
-from pagewarden.studies.run.host import FEATURES
+from pagewarden.studies.run.host import FEATURES, WatchedDisk, WatchedView
+from pagewarden.studies.run.host_error import Errors
 from pagewarden.studies.run.warm import warm
 from pagewarden.virtio.device import BlockDevice
-from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PagewardenError
 
 READY, BROKEN = -1, -2
-"""What it reports beside the number of requests that a doorbell led to."""
+"""What it reports beside the number of requests that a doorbell led to, which goes with the disk's errors, if any."""
 
 
 def serve_block(host: HostSide, queue: int, ring: tuple[int, int, int, int], resume: bool, read_only: bool) -> None:
     """Serve doorbells until the warden is gone. ring: size, desc, avail, used. resume: another device was at work."""
-    device = BlockDevice(host, Disk(host.fds[0], read_only), queue + 1, ring[0])
+    errors, disk = Errors(), host.fds[0]
+    view = WatchedView(host, disk, errors)
+    device = BlockDevice(view, WatchedDisk(disk, read_only, errors), queue + 1, ring[0])
     try:
         _set_up(device, queue, Ring(*ring), resume)
         host.report(READY)
         with suppress(EOFError):
             while True:
-                host.report(_serve(device, host.listen()))
+                host.report(_serve(device, host.listen()), errors.packed())
     except PagewardenError as error:
         host.report(BROKEN, str(error).encode()[:DATA_MAX])
 

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio_blk import SECTOR
-from pagewarden.vocab import UserMistake
+from pagewarden.kernel.files import lock
+from pagewarden.studies.run.host_error import remedy
+from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload
 
 MOST = 1 << 30
@@ -64,8 +66,11 @@ class DiskFile:
         self.fd, self.extents, self.read_only, self.why = fd, extents, read_only, why
 
     def read(self) -> Bytes:
-        """What is there now, packed."""
-        return _read(self.fd, self.extents)
+        """What is there now, packed. Unavailable, UserMistake."""
+        try:
+            return _read(self.fd, self.extents)
+        except OSError as error:
+            raise _failed("reading", self.why, error) from error
 
     def write(self, content: Bytes) -> None:
         at = 0
@@ -84,6 +89,10 @@ def _read(fd: int, extents: Extents) -> Bytes:
                 raise UserMistake(f"the disk became shorter than {end:,} bytes while it was read")
             start, at = start + done, at + done
     return content
+
+
+def _failed(doing: str, what: str, error: OSError) -> Unavailable:
+    return Unavailable(f"{doing} {what}: {error.strerror or error}", remedy(error.errno or 0))
 
 
 def columns(workload: Workload) -> tuple[Numbers, Numbers]:
@@ -121,19 +130,53 @@ def open_disk(workload: Workload, path: Path | None, overwrite: bool, seed: int 
             "only its first N requests"
         )
     if path is None:
-        with tempfile.TemporaryFile(prefix="pagewarden-disk-") as file:
-            disk = DiskFile(file.fileno(), extents, False, f"a temporary file in {tempfile.gettempdir()}")
-            os.truncate(disk.fd, extents.end)
-            disk.write(np.frombuffer(np.random.default_rng(seed).bytes(extents.bytes), np.uint8))
+        with _temporary(extents, seed) as disk:
             yield disk
         return
     write = np.asarray(workload.write)
     fd = _open(path, read_only=not write.any())
     try:
+        why = f"{path}{_lock(fd, path, shared=not write.any())}"
         _check(fd, path, extents, Extents.of(offset[write], length[write]), overwrite)
-        yield DiskFile(fd, extents, not write.any(), str(path))
+        yield DiskFile(fd, extents, not write.any(), why)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _temporary(extents: Extents, seed: int) -> Iterator[DiskFile]:
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(tempfile.TemporaryFile(prefix="pagewarden-disk-"))
+            disk = DiskFile(file.fileno(), extents, False, f"a temporary file in {tempfile.gettempdir()}")
+            os.truncate(disk.fd, extents.end)
+            disk.write(np.frombuffer(np.random.default_rng(seed).bytes(extents.bytes), np.uint8))
+        except OSError as error:
+            raise _failed(f"making a disk of {extents.end:,} bytes, a temporary file", "(TMPDIR)", error) from error
+        yield disk
+
+
+def _lock(fd: int, path: Path, shared: bool) -> str:
+    """For as long as the file is open: two runs that write it would each find the other's bytes. UserMistake says who
+    has it; "", or a word that there are no locks."""
+    try:
+        holder = lock(fd, shared)
+    except OSError as error:
+        return f", not locked ({error.strerror})"
+    if holder is None:
+        return ""
+    raise UserMistake(
+        f"{path} is in use as a disk by {_who(holder)}: wait for its end, give each run a file of its own, or none "
+        "(no --disk) for a temporary one"
+    )
+
+
+def _who(pid: int) -> str:
+    if pid == os.getpid():
+        return "this very process"
+    with suppress(OSError):
+        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    return f"process {pid}" if pid else "a process that this one cannot see"
 
 
 def _open(path: Path, read_only: bool) -> int:

@@ -3,6 +3,7 @@
 Rings and headers are read by guarded copies whatever the design; what the design says is how the data goes.
 """
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,9 +13,10 @@ from pagewarden.abi import virtio, virtio_blk
 from pagewarden.designs import Copy, Do, Hop, Options, Steps, Syscall, design_named
 from pagewarden.guest.program import Program
 from pagewarden.law import Op
-from pagewarden.port import Buffer, HostView
+from pagewarden.port import HostView
 from pagewarden.sim.memory import ModelMemory
 from pagewarden.studies.run.disk import DiskFile
+from pagewarden.studies.run.host_error import Errors, MemoryRefuses
 from pagewarden.studies.run.host_half import Done, Request
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
@@ -36,50 +38,92 @@ class Tally:
 
     each: dict[Event, int] = field(default_factory=dict)
     events: Counter[Event] = field(default_factory=Counter)
+    errors: Errors = field(default_factory=Errors)
 
     def add(self, done: Done) -> None:
         self.events.update(done.events)
         self.events.update(self.each)
 
 
-class DesignView:
-    """port.HostView for a device of one design: what goes to or from the disk takes the design's path."""
+class WatchedView:
+    """port.HostView, and a port.VectoredView if `view` is one: errors of the disk's I/O are noted, and passed on."""
 
-    def __init__(self, view: HostView, disk: int, path: Path, tally: Tally) -> None:
-        self._view, self._disk, self._path, self._tally = view, disk, path, tally
-        self.size = view.size
-        for name in ("gather", "scatter", "add16"):  # a port.VectoredView, if the view is one
+    def __init__(self, view: HostView, disk: int, errors: Errors) -> None:
+        self._view, self._disk, self._errors = view, disk, errors
+        self.size, self.read, self.write, self.read_into = view.size, view.read, view.write, view.read_into
+        for name in ("gather", "scatter", "transfer", "add16"):
             if hasattr(view, name):
                 setattr(self, name, getattr(view, name))
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self._view.read(offset, length)
-
-    def write(self, offset: int, data: Buffer) -> None:
-        self._view.write(offset, data)
-
-    def read_into(self, offset: int, target: Buffer) -> None:
-        self._view.read_into(offset, target)
 
     def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
         if fd != self._disk:
             return self._view.pread_from(fd, file_offset, segments)
-        return self._move(file_offset, segments, False)
+        return self._watched(file_offset, segments, False)
 
     def pwrite_to(self, fd: int, file_offset: int, segments: Segments) -> int:
         if fd != self._disk:
             return self._view.pwrite_to(fd, file_offset, segments)
-        return self._move(file_offset, segments, True)
+        return self._watched(file_offset, segments, True)
+
+    def _watched(self, position: int, segments: Segments, to_file: bool) -> int:
+        length = sum(size for _, size in segments)
+        what = f"{'writing' if to_file else 'reading'} {length:,} bytes at byte {position:,} of the disk"
+        try:
+            moved = self._move(position, segments, to_file)
+        except OSError as error:
+            self._errors.note(error, what)
+            raise
+        if moved < length:
+            self._errors.note(OSError(errno.EIO, ""), f"{what}, of which it took {moved:,}")
+        return moved
 
     def _move(self, position: int, segments: Segments, to_file: bool) -> int:
+        move = self._view.pwrite_to if to_file else self._view.pread_from
+        return move(self._disk, position, segments)
+
+
+class DesignView(WatchedView):
+    """The view of a device of one design: what goes to or from the disk takes the design's path."""
+
+    def __init__(self, view: HostView, disk: int, path: Path, tally: Tally) -> None:
+        super().__init__(view, disk, tally.errors)
+        self._path, self._tally = path, tally
+        if hasattr(view, "transfer"):
+            self.transfer = _none_at_once
+
+    def _move(self, position: int, segments: Segments, to_file: bool) -> int:
+        """A call that moved a part is followed by another one: the rest goes through, or an error says why not."""
         moved = 0
         for offset, length in segments:
-            done = self._path(Request(offset, length, position + moved, to_file))
-            self._tally.add(done)
-            moved += done.moved
-            if done.moved < length:
-                break
+            end = moved + length
+            while moved < end:
+                rest = end - moved
+                done = self._path(Request(offset + length - rest, rest, position + moved, to_file))
+                if not done.moved:
+                    return moved
+                self._tally.add(done)
+                moved += done.moved
         return moved
+
+
+def _none_at_once(fd: int, runs: object, places: object) -> int:
+    """port.VectoredView.transfer, which leaves every run to pread_from and pwrite_to."""
+    return 0
+
+
+class WatchedDisk(Disk):
+    """A disk whose flushes that fail are noted."""
+
+    def __init__(self, fd: int, read_only: bool, errors: Errors) -> None:
+        super().__init__(fd, read_only)
+        self._errors = errors
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._errors.note(error, "flushing the disk")
+            raise
 
 
 def ring_of(described: Program) -> Ring:
@@ -97,7 +141,7 @@ class LocalDevice:
         self.tally = tally
         self._device = BlockDevice(
             DesignView(view, disk.fd, path, self.tally),
-            Disk(disk.fd, disk.read_only),
+            WatchedDisk(disk.fd, disk.read_only, tally.errors),
             described.queue + 1,
             described.layout.queue,
         )
@@ -124,7 +168,7 @@ class ModelHalf:
         self._steps = {write: _host_part(design_of(Options(), memory.policy, write).steps) for write in (True, False)}
 
     def __call__(self, request: Request) -> Done:
-        """As HostHalf's paths: raises PrivateAccess, OSError where the law refuses otherwise."""
+        """As HostHalf's paths: raises PrivateAccess, MemoryRefuses where the law does otherwise."""
         steps = self._steps[request.to_file]
         data = b"" if request.to_file else os.pread(self._disk, request.length, request.position)
         for step in steps:
@@ -144,7 +188,7 @@ class ModelHalf:
         except PrivateAccess:
             raise
         except Refused as refused:
-            raise OSError(refused.errno, refused.why) from refused
+            raise MemoryRefuses(refused.errno, refused.why) from refused
         if step.op in _LOADS:
             return self._memory.contents.read(step.op, request.offset, request.length)
         if step.op in _STORES:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.kernel.files import Pipe
 from pagewarden.memory.consumers import Hold
 from pagewarden.memory.private import PrivateMemory
+from pagewarden.studies.run.host_error import MemoryRefuses
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, PrivateAccess
 
 PIPE_SIZE = 1 << 20
@@ -124,27 +126,29 @@ class HostHalf:
         with self.claim(request):
             buffer = self._buffer[: request.length]
             if request.to_file:
-                got = os.preadv(self.memory.file, [buffer], request.offset)
+                got = _of_memory(os.preadv, self.memory.file, [buffer], request.offset)
                 return Done(os.pwrite(self.disk, buffer[:got], request.position), 1, copies=1)
             got = os.preadv(self.disk, [buffer], request.position)
-            return Done(os.pwrite(self.memory.file, buffer[:got], request.offset) if got else 0, 1, copies=1)
+            return Done(_of_memory(os.pwrite, self.memory.file, buffer[:got], request.offset), 1, copies=1)
 
     def spliced(self, request: Request) -> Done:
         """splice between the private fd and the file, through a pipe; a long request takes a turn a pipeful."""
         ends = (self.memory.file, request.offset), (self.disk, request.position)
         (source, at), (target, to) = ends if request.to_file else ends[::-1]
+        fill = partial(_of_memory, os.splice) if request.to_file else os.splice
+        drain = os.splice if request.to_file else partial(_of_memory, os.splice)
         moved = turns = 0
         with self.claim(request):
             pipe, self._pipe = self._pipe or Pipe(PIPE_SIZE), None
             try:
                 while moved < request.length:
-                    count = os.splice(source, pipe.transmit, min(pipe.size, request.length - moved), at + moved)
+                    count = fill(source, pipe.transmit, min(pipe.size, request.length - moved), at + moved)
                     if count == 0:
                         break
                     turns += 1
                     end = moved + count
                     while moved < end:
-                        done = os.splice(pipe.receive, target, end - moved, None, to + moved)
+                        done = drain(pipe.receive, target, end - moved, None, to + moved)
                         if done == 0:
                             raise OSError(errno.EIO, "splice: the file takes no more bytes")
                         moved += done
@@ -171,6 +175,14 @@ class HostHalf:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _of_memory(call: Callable[..., int], *arguments: object) -> int:
+    """A system call on the memory's file, which some backings refuse."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        raise MemoryRefuses(error.errno, error.strerror) from error
 
 
 class Claim:

@@ -40,7 +40,8 @@ class IsolatedDevice:
             if answer is not None:
                 self._checked(answer)
                 return
-            self._host.wait()
+            with suppress(Refused):  # who knew how it ended may be dead, too
+                self._host.wait()
             self.restarts += 1
             with suppress(Unavailable):  # it died while it started: the next round sees that
                 self._host = self._spawn(resume=True)
@@ -63,6 +64,7 @@ class IsolatedDevice:
         words = answer.data.decode(errors="replace")
         if answer.kind is not Kind.REPORT or answer.value == BROKEN:
             raise Refused(errno.EIO, f"the device process gave up: {words}")
+        self.tally.errors.unpack(answer.data, "the device process says")
 
     def _spawn(self, resume: bool) -> HostProcess:
         host = self._memory.spawn(

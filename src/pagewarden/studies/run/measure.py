@@ -245,6 +245,8 @@ def _checked(plan: Plan, disk: DiskFile, requests: Workload, kernel: bool) -> Ch
         run(plan, requests, disk, False, rings)
     predicted = predict(found.labels.policy, plan.design, requests)
     refused = predicted is None, found.outcome.failures == found.requests
+    if found.host_error and refused != (True, True):
+        raise Refused(found.host_error.errno, f"the host failed: {found.host_error}")
     lines = [] if any(refused) or predicted is None else _lines(found, predicted, meter if kernel and live else None)
     added = _added(meter, rings) if kernel and live and not any(refused) else {}
     return Checked(

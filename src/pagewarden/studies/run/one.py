@@ -1,5 +1,6 @@
 """One guest run, whole: it does its I/O, every byte is checked, what it cost is counted, what the host saw is said."""
 
+import errno
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,11 @@ from pagewarden.guest.hypercalls import Number, Outcome
 from pagewarden.guest.program import Program
 from pagewarden.studies.run.canary import Sight
 from pagewarden.studies.run.disk import Bytes, DiskFile
+from pagewarden.studies.run.host_error import HostError, remedy
 from pagewarden.studies.run.machine import Machine, Meter, chosen_cpu, machine_for
 from pagewarden.studies.run.plan import Plan, describe, replayed
 from pagewarden.studies.run.warm import warm
-from pagewarden.vocab import Event
+from pagewarden.vocab import Event, GuestStopped, Unavailable
 from pagewarden.workload import Workload
 
 COUNTED = (
@@ -62,11 +64,21 @@ class Run:
     sight: Sight | None
     restarts: int = 0
     differs: int | None = None
+    host_error: HostError | None = None
+
+    @property
+    def status(self) -> int:
+        """0: the I/O was right and nothing leaked. 1: a byte was wrong, or leaked. 2: the host failed, or would not be
+        searched whole, so that there is no answer."""
+        if self.sight and self.sight.leaks:
+            return 1
+        if self.outcome.failures or self.differs:
+            return 2 if self.host_error else 1
+        return 2 if self.sight and not self.sight.whole else 0
 
     @property
     def good(self) -> bool:
-        """The I/O was right and nothing leaked."""
-        return not self.outcome.failures and not self.differs and not (self.sight and self.sight.leaks)
+        return self.status == 0
 
     @property
     def per_second(self) -> float:
@@ -76,7 +88,8 @@ class Run:
 def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter: Meter | None = None) -> Run:
     """Make a machine, run the workload's guest on it, look at what it left.
 
-    look: search for the guest's secret in the host afterwards. Raises GuestStopped, Unavailable, UserMistake.
+    look: search for the guest's secret in the host afterwards. Raises GuestStopped, Unavailable (the host failed, too),
+    UserMistake.
     """
     warm()
     content = disk.read()
@@ -84,7 +97,7 @@ def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter
     with machine_for(plan, described, disk, meter) as machine:
         before = machine.memory.statistics()
         start = time.perf_counter()
-        outcome = machine.run()
+        outcome = _run(machine)
         seconds = time.perf_counter() - start
         counts, overhead = _counts(described, machine, before)
         sight = machine.look() if look else None
@@ -102,7 +115,22 @@ def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter
             sight,
             machine.device.restarts,
             differs,
+            machine.device.tally.errors.first,
         )
+
+
+def _run(machine: Machine) -> Outcome:
+    """Its end; Unavailable for one that the host is to blame for."""
+    try:
+        return machine.run()
+    except GuestStopped as stopped:
+        error = machine.device.tally.errors.first
+        if error is None:
+            raise
+        raise Unavailable(f"the host failed: {error.what}: {error.reason} (then {stopped})", error.remedy) from stopped
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise Unavailable(f"the host failed: {error.strerror or error}", remedy(code)) from error
 
 
 def _labels(plan: Plan, machine: Machine, disk: DiskFile) -> Labels:
