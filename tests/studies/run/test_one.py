@@ -115,11 +115,10 @@ def test_what_no_block_device_can_do_is_a_mistake() -> None:
     ):
         with pytest.raises(UserMistake, match=why), open_disk(workload, None, False):
             pass
-    for wrong in ({"cpu": "z80"}, {"isolated": True, "design": "splice"}):
+    for wrong in ({"cpu": "z80"}, {"isolated": True, "design": "splice"}, {"design": "teleport"}):
         with pytest.raises(UserMistake):
             Plan(**wrong)
     for plan, why in (
-        (Plan("teleport"), "no design"),
         (Plan(backing="tape"), "no backing"),
         (Plan(backing="guest-memfd"), "converts no page"),
     ):

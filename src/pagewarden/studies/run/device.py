@@ -9,7 +9,7 @@ from contextlib import suppress
 from pagewarden.abi import virtio
 from pagewarden.memory.isolated.messages import DATA_MAX
 from pagewarden.memory.isolated.side import HostSide
-from pagewarden.studies.run.host import FEATURES, WatchedDisk, WatchedView
+from pagewarden.studies.run.host import FEATURES, WatchedDisk
 from pagewarden.studies.run.host_error import Errors
 from pagewarden.studies.run.warm import warm
 from pagewarden.virtio.device import BlockDevice
@@ -22,9 +22,8 @@ READY, BROKEN = -1, -2
 
 def serve_block(host: HostSide, queue: int, ring: tuple[int, int, int, int], resume: bool, read_only: bool) -> None:
     """Serve doorbells until the warden is gone. ring: size, desc, avail, used. resume: another device was at work."""
-    errors, disk = Errors(), host.fds[0]
-    view = WatchedView(host, disk, errors)
-    device = BlockDevice(view, WatchedDisk(disk, read_only, errors), queue + 1, ring[0])
+    errors = Errors()
+    device = BlockDevice(host, WatchedDisk(host.fds[0], read_only, errors), queue + 1, ring[0])
     try:
         _set_up(device, queue, Ring(*ring), resume)
         host.report(READY)

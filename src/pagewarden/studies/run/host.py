@@ -13,7 +13,7 @@ from pagewarden.abi import virtio, virtio_blk
 from pagewarden.designs import Copy, Do, Hop, Options, Steps, Syscall, design_named
 from pagewarden.guest.program import Program
 from pagewarden.law import Op
-from pagewarden.port import HostView
+from pagewarden.port import HostView, VectoredView
 from pagewarden.sim.memory import ModelMemory
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.host_error import Errors, MemoryRefuses
@@ -45,51 +45,25 @@ class Tally:
         self.events.update(self.each)
 
 
-class WatchedView:
-    """port.HostView, and a port.VectoredView if `view` is one: errors of the disk's I/O are noted, and passed on."""
+class DesignView:
+    """port.HostView for a device of one design, a port.VectoredView if `view` is one: what goes to or from the disk
+    takes the design's path, and no other: of an error there the device hears EIO, for which it has no way round."""
 
-    def __init__(self, view: HostView, disk: int, errors: Errors) -> None:
-        self._view, self._disk, self._errors = view, disk, errors
+    def __init__(self, view: HostView, disk: int, path: Path, tally: Tally) -> None:
+        self._view, self._disk, self._path, self._tally = view, disk, path, tally
         self.size, self.read, self.write, self.read_into = view.size, view.read, view.write, view.read_into
-        for name in ("gather", "scatter", "transfer", "add16"):
-            if hasattr(view, name):
-                setattr(self, name, getattr(view, name))
+        if isinstance(view, VectoredView):
+            self.gather, self.scatter, self.add16, self.transfer = view.gather, view.scatter, view.add16, _none_at_once
 
     def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
         if fd != self._disk:
             return self._view.pread_from(fd, file_offset, segments)
-        return self._watched(file_offset, segments, False)
+        return self._move(file_offset, segments, False)
 
     def pwrite_to(self, fd: int, file_offset: int, segments: Segments) -> int:
         if fd != self._disk:
             return self._view.pwrite_to(fd, file_offset, segments)
-        return self._watched(file_offset, segments, True)
-
-    def _watched(self, position: int, segments: Segments, to_file: bool) -> int:
-        length = sum(size for _, size in segments)
-        what = f"{'writing' if to_file else 'reading'} {length:,} bytes at byte {position:,} of the disk"
-        try:
-            moved = self._move(position, segments, to_file)
-        except OSError as error:
-            self._errors.note(error, what)
-            raise
-        if moved < length:
-            self._errors.note(OSError(errno.EIO, ""), f"{what}, of which it took {moved:,}")
-        return moved
-
-    def _move(self, position: int, segments: Segments, to_file: bool) -> int:
-        move = self._view.pwrite_to if to_file else self._view.pread_from
-        return move(self._disk, position, segments)
-
-
-class DesignView(WatchedView):
-    """The view of a device of one design: what goes to or from the disk takes the design's path."""
-
-    def __init__(self, view: HostView, disk: int, path: Path, tally: Tally) -> None:
-        super().__init__(view, disk, tally.errors)
-        self._path, self._tally = path, tally
-        if hasattr(view, "transfer"):
-            self.transfer = _none_at_once
+        return self._move(file_offset, segments, True)
 
     def _move(self, position: int, segments: Segments, to_file: bool) -> int:
         """A call that moved a part is followed by another one: the rest goes through, or an error says why not."""
@@ -98,7 +72,12 @@ class DesignView(WatchedView):
             end = moved + length
             while moved < end:
                 rest = end - moved
-                done = self._path(Request(offset + length - rest, rest, position + moved, to_file))
+                request = Request(offset + length - rest, rest, position + moved, to_file)
+                try:
+                    done = self._path(request)
+                except OSError as error:
+                    self._tally.errors.note(error, f"{request.length:,} bytes at byte {request.position:,} of the disk")
+                    raise Noted(errno.EIO, "noted") from error
                 if not done.moved:
                     return moved
                 self._tally.add(done)
@@ -111,19 +90,20 @@ def _none_at_once(fd: int, runs: object, places: object) -> int:
     return 0
 
 
+class Noted(OSError):
+    """An error that somebody has noted."""
+
+
 class WatchedDisk(Disk):
-    """A disk whose flushes that fail are noted."""
+    """A disk whose errors are noted, all of them."""
 
     def __init__(self, fd: int, read_only: bool, errors: Errors) -> None:
         super().__init__(fd, read_only)
         self._errors = errors
 
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except OSError as error:
-            self._errors.note(error, "flushing the disk")
-            raise
+    def blame(self, error: OSError, what: str) -> None:
+        if not isinstance(error, Noted):
+            self._errors.note(error, what)
 
 
 def ring_of(described: Program) -> Ring:
