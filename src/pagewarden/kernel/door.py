@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import select
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
@@ -41,6 +42,9 @@ __all__ = [
     "twin",
     "unmap",
 ]
+
+SIZE_MAX = (1 << 63) - (1 << 21)
+"""Bytes of the largest memory file, rounded down to whole huge pages (include/linux/fs.h, MAX_LFS_FILESIZE)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -183,9 +187,13 @@ def readable(fds: Sequence[int], timeout: float | None) -> list[int]:
 
 
 def pages_of(size: int) -> int:
-    """Number of pages of a memory; ValueError unless `size` is a positive whole number of them."""
+    """Number of pages of a memory; ValueError unless `size` is a positive whole number of them, TypeError."""
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(f"a size is a number of bytes, not {size!r}")
     if size <= 0 or size % PAGE_SIZE:
         raise ValueError(f"size {size} is not a positive multiple of {PAGE_SIZE}")
+    if size > SIZE_MAX:
+        raise ValueError(f"size {size} is beyond what a file and a mapping can have ({SIZE_MAX} bytes)")
     return size // PAGE_SIZE
 
 
@@ -195,16 +203,21 @@ class Region:
     Python's own mmap object owns the range, so exported memoryviews and arrays keep it alive: after `close` they lead
     to nothing (SIGSEGV), never to somebody else's memory.
 
+    Nothing of a reservation counts as private writable memory (RLIMIT_DATA). In a forked child a region that was kept
+    to its process is reserved again, so that nothing else comes to lie where its buffers and its `close` reach.
+
     The start never lies on a 2 MiB boundary: a page of the file then cannot be mapped by a huge entry, which
     madvise(MADV_COLLAPSE) would install over a userfaultfd guard, neighbours included (seen on Linux 6.18).
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._alone = False
+        """No forked child has it."""
         self._owner = mmap.mmap(
             -1,
             size + PAGE_SIZE,
-            uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE,
+            uapi.MAP_SHARED | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE,
             uapi.PROT_READ | uapi.PROT_WRITE,
         )
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._owner))
@@ -212,6 +225,12 @@ class Region:
         self.address = base + self._skew
         self.memory = memoryview(self._owner)[self._skew : self._skew + size]
         """The mapping itself, a writable buffer of bytes."""
+        _regions.add(self)
+
+    def fill(self) -> None:
+        """Put ordinary memory of this process there, zeroes; OSError."""
+        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
+        syscall("mmap", self.address, self.size, uapi.PROT_READ | uapi.PROT_WRITE, flags, -1, 0)
 
     def place(self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE) -> None:
         """Map the file from its start over the whole region, shared; OSError."""
@@ -222,8 +241,10 @@ class Region:
         flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
         try:
             syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
-        except OSError:  # no room for a fresh mapping: what is there must not answer any more
+        except BaseException as error:  # no room for a fresh mapping: what is there must not answer any more
             self.protect(uapi.PROT_NONE, 0, self.size)
+            if not isinstance(error, OSError):
+                raise
 
     def advise(self, advice: int, offset: int, length: int) -> None:
         """madvise(2) on a part, in bytes; OSError."""
@@ -233,6 +254,7 @@ class Region:
         """Several madvise(2) on the whole region; OSError."""
         for advice in advices:
             self.advise(advice, 0, self.size)
+            self._alone |= advice == uapi.MADV_DONTFORK
 
     def keep_to_this_process(self) -> None:
         """No forked child and no core dump gets at the region, and no huge page closes what was opened singly."""
@@ -265,10 +287,34 @@ class Region:
         """Bar the region; its addresses go back with the last exported buffer. Twice is once."""
         if self._owner.closed:
             return
-        self.bar()
-        with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
-            self.memory.release()
-            self._owner.close()
+        try:
+            self.bar()
+        finally:
+            with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
+                self.memory.release()
+                self._owner.close()
+
+    def forked(self) -> None:
+        """In a forked child: see the class."""
+        if not self._alone or self._owner.closed:
+            return
+        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED_NOREPLACE
+        try:
+            syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
+        except OSError:  # something of the child's lies there already: the owner must never unmap it
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._owner))
+            self.close = lambda: None  # type: ignore[method-assign]
+
+
+_regions: "weakref.WeakSet[Region]" = weakref.WeakSet()
+
+
+def _in_the_child() -> None:
+    for region in list(_regions):
+        region.forked()
+
+
+os.register_at_fork(after_in_child=_in_the_child)
 
 
 def bytes_address(data: bytes) -> int:

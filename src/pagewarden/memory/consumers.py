@@ -1,8 +1,8 @@
 """Who else has the pages of a memory: consumers that are told before pages change, and references that forbid it."""
 
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Self
 
 from pagewarden.port import Listener
@@ -10,7 +10,10 @@ from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 
 class Hold:
-    """References on pages: while it lasts, they are neither converted nor punched. A context manager."""
+    """References on pages: while it lasts, they are neither converted nor punched. A context manager.
+
+    It ends with `release`, and with the object itself: one that an exception left behind refuses nothing for ever.
+    """
 
     def __init__(self, held: dict[int, tuple[PageRange, ...]], ranges: tuple[PageRange, ...]) -> None:
         self._held = held
@@ -19,6 +22,8 @@ class Hold:
     def release(self) -> None:
         """Drop the references, from any thread, without waiting. Twice is once."""
         self._held.pop(id(self), None)
+
+    __del__ = release
 
     def __enter__(self) -> Self:
         return self
@@ -44,22 +49,38 @@ class Consumers:
     def any(self) -> bool:
         return bool(self.held or self.listeners)
 
-    @contextmanager
-    def told(self, ranges: Sequence[PageRange]) -> Iterator[None]:
-        """Tell all listeners around the block. Refused(EAGAIN) when a page is held even then, or what a listener
-        raises; those told before hear that it is over."""
+    def around(self, ranges: Sequence[PageRange], change: Callable[[], None]) -> None:
+        """Tell all listeners, change, tell them that it is over. Refused(EAGAIN) when a page is held even then, or what
+        a listener raises: one that refuses hears nothing more, every other one that was told hears the end."""
         told: list[tuple[Listener, PageRange]] = []
         try:
             for pages in ranges:
                 for listener in self.listeners:
-                    listener.invalidate_begin(pages)
                     told.append((listener, pages))
+                    try:
+                        listener.invalidate_begin(pages)
+                    except Refused:
+                        told.pop()
+                        raise
                 self._refuse_held(pages)
-            yield
-        finally:
-            self.notifications += len(told)
-            for listener, pages in told:
+            change()
+        except BaseException:
+            with suppress(BaseException):  # the first error is the one that goes on
+                self._end(told)
+            raise
+        self._end(told)
+
+    def _end(self, told: list[tuple[Listener, PageRange]]) -> None:
+        """Each hears the end, whatever another makes of it; the first error goes on."""
+        self.notifications += len(told)
+        try:
+            while told:
+                listener, pages = told.pop(0)
                 listener.invalidate_end(pages)
+        except BaseException:
+            with suppress(BaseException):
+                self._end(told)
+            raise
 
     def _refuse_held(self, pages: PageRange) -> None:
         first = min(

@@ -13,6 +13,7 @@ from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
 from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.own_process import OwnProcess
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
 
 
-class PrivateMemory:
+class PrivateMemory(OwnProcess):
     """A guest's memory of `size` bytes, as its warden holds it (pagewarden.port.Memory). Page numbers count from 0.
 
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
@@ -45,6 +46,7 @@ class PrivateMemory:
         vm: int | None = None,
     ) -> None:
         self._closed = True  # until there is something to close
+        super().__init__()
         self._pages = pages_of(size)
         self.size = size
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
@@ -119,14 +121,16 @@ class PrivateMemory:
 
     def _change(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
         """Change those of the pages that are in the state."""
-        start, stop = pages.start, pages.stop
+        try:
+            start, stop = pages.start, pages.stop
+        except AttributeError:
+            raise _no_range(pages) from None
         with self._lock:
             if self._state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
             consumers = self._consumers
             if (consumers.held or consumers.listeners) and self._state.shared.find(state, start, stop) >= 0:
-                with consumers.told([pages]):
-                    change(start, stop)
+                consumers.around([pages], lambda: change(start, stop))
             else:
                 change(start, stop)
 
@@ -140,8 +144,7 @@ class PrivateMemory:
         with self._lock:
             self._alive()
             pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if self._consumers.any else []
-            with self._consumers.told(pages):
-                self._state.convert_all(*vectors)
+            self._consumers.around(pages, lambda: self._state.convert_all(*vectors))
 
     def _vector(self, ranges: "Ranges") -> "NDArray[np.int64]":
         import numpy as np
@@ -162,8 +165,7 @@ class PrivateMemory:
         with self._lock:
             if not self._range(pages).count:
                 return
-            with self._consumers.told([pages]):
-                self._state.punch(pages)
+            self._consumers.around([pages], lambda: self._state.punch(pages))
 
     # -- who else has the pages ----------------------------------------------------------------------------------------
 
@@ -184,6 +186,7 @@ class PrivateMemory:
     def unsubscribe(self, listener: Listener) -> None:
         """Tell it nothing more; ValueError when it was not subscribed."""
         with self._lock:
+            self._alive()
             self._consumers.listeners.remove(listener)
 
     # -- what is known -------------------------------------------------------------------------------------------------
@@ -200,6 +203,7 @@ class PrivateMemory:
         """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
         memory; of this process's descriptors it keeps `fds`. The function's module is imported before the process
         gives up its rights. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY), Unavailable."""
+        self._alive()
         spawn = self._backing.spawn
         if spawn is None:
             raise UserMistake("spawn needs PrivateMemory(..., isolated=True)")
@@ -223,10 +227,13 @@ class PrivateMemory:
     def shared_runs(self) -> Iterator[PageRange]:
         """The pages that the host may see, as contiguous ranges in order."""
         with self._lock:
+            self._alive()
             return iter([PageRange(*run) for run in runs_of(self._state.shared, 0, self._pages, 1)])
 
     def statistics(self) -> dict[str, int]:
         """Counts by event kind since the start, by this library's own ledger: what it asked of the kernel."""
+        if self._state.over == self.foreign:
+            raise self.foreign()
         counts = self._state.events()
         counts[Event.NOTIFICATIONS] += self._consumers.notifications
         counts[Event.PINS] += self._consumers.pins
@@ -243,6 +250,8 @@ class PrivateMemory:
 
     def _range(self, pages: PageRange) -> PageRange:
         self._alive()
+        if not isinstance(pages, PageRange):
+            raise _no_range(pages)
         return pages.checked(self._pages)
 
     def _alive(self) -> None:
@@ -255,16 +264,37 @@ class PrivateMemory:
         """Give everything back; arrays that still refer to the window lead to nothing (SIGSEGV). Twice is once."""
         with self._lock:
             if not self._closed:
-                self._closed = True
                 self._state.over = _closed
-                if self._window is not None:
-                    self._window.close()
-                self._backing.close()
+                try:
+                    if self._window is not None:
+                        self._window.close()
+                finally:
+                    self._backing.close()
+                self._closed = True
+
+    def forked(self) -> None:
+        """In a forked child: nothing of it is left but an object that refuses."""
+        if not self._closed:
+            self._closed = True
+            self._lock = threading.RLock()  # another thread of the parent may have had it
+            self._state.over = self.foreign
+            self._backing.forked()
 
     def __del__(self) -> None:
         if not self._closed:
             warnings.warn(f"unclosed {self.backing} memory", ResourceWarning, stacklevel=2, source=self)
             self.close()
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<PrivateMemory of {self.size} bytes, {self.backing}, closed>"
+        runs = runs_of(self._state.shared, 0, self._pages, 1)
+        pages = sum(stop - start for start, stop in runs)
+        shown = ", ".join(f"[{start}, {stop})" for start, stop in runs[:4]) + ", .." * (len(runs) > 4)
+        return (
+            f"<PrivateMemory of {self.size} bytes, {self.backing}{', isolated' * self.isolated}: "
+            f"{pages} of {self._pages} pages shared{': ' * bool(runs)}{shown}>"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -275,3 +305,7 @@ class PrivateMemory:
 
 def _closed() -> Exception:
     return ValueError("the memory is closed")
+
+
+def _no_range(pages: object) -> TypeError:
+    return TypeError(f"pages are a PageRange(start, stop), not {pages!r}")

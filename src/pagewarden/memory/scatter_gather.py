@@ -133,6 +133,10 @@ class Vectored:
         left: int = add16(self._futex, self._own, self._base + offset, amount)
         return left
 
+    def forked(self) -> None:
+        """In a forked child: see Scratch."""
+        self._scratch.forked()
+
     def close(self) -> None:
         self._bytes = None  # the array would keep the region's memory
         self._scratch.close()

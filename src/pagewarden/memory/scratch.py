@@ -24,6 +24,10 @@ class Scratch:
             os.close(self.file)
             raise
 
+    def forked(self) -> None:
+        """In a forked child: the parent goes on using the file."""
+        os.close(self.file)
+
     def close(self) -> None:
         self.region.close()
         os.close(self.file)

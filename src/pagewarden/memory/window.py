@@ -13,6 +13,7 @@ from fcntl import F_GETFL, fcntl
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.kernel.door import Region
+from pagewarden.memory.own_process import OwnProcess
 from pagewarden.memory.scratch import CHUNK, IOV_MAX, Borrowed, Scratch
 from pagewarden.port import Buffer
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
 Parts = TypeVar("Parts", memoryview, list[memoryview])
 
 
-class Window:
+class _Elsewhere:
+    """Stands for the region in a forked child, which does not have it."""
+
+    def __init__(self, refusal: Callable[[], Exception]) -> None:
+        self._refusal = refusal
+
+    @property
+    def memory(self) -> memoryview:
+        raise self._refusal()
+
+
+class Window(OwnProcess):
     """A VectoredView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
 
     def __init__(
@@ -38,9 +50,10 @@ class Window:
     ) -> None:
         """settle: held while no conversion is under way; reopen(offset), called inside it: True when the page at the
         offset is shared (and was opened again); hold(*ranges): keeps those pages as they are."""
+        super().__init__()
         self.size = region.size
         self.address = region.address
-        self._region = region
+        self._region: Region | _Elsewhere = region
         self._settle = nullcontext() if settle is None else settle
         self._reopen = reopen
         self._hold = hold
@@ -147,10 +160,20 @@ class Window:
         while self._vectors:
             self._vectors.pop().close()
 
+    def forked(self) -> None:
+        """In a forked child: nothing of it is left."""
+        self._region = _Elsewhere(self.foreign)
+        for scratch in self._scratches:
+            scratch.forked()
+        for vectored in self._vectors:
+            vectored.forked()
+        self._scratches, self._vectors = [], []
+
     def _vectored(self) -> "Vectored":
         """What does these three, one for each call at work; compiled code, loaded at the first."""
         from pagewarden.memory.scatter_gather import Vectored
 
+        self._part(0, 0)  # a forked child has none
         return Vectored(self.address, self.size)
 
     def _part(self, offset: int, length: int) -> memoryview:

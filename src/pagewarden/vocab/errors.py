@@ -4,7 +4,17 @@ import errno as _errno
 
 
 class PagewardenError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base of every error that the package raises on purpose. They pickle, with their fields."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickled, (type(self), self.args, dict(self.__dict__))
+
+
+def _unpickled(kind: type[PagewardenError], args: tuple[object, ...], fields: dict[str, object]) -> PagewardenError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class Refused(PagewardenError):

@@ -51,7 +51,8 @@ class GuestMemfd:
         self._shared = shared
         with ExitStack() as undo:
             self.vm = create_vm() if given is None else given
-            if given is None:
+            self._own_vm = given is None
+            if self._own_vm:
                 undo.callback(os.close, self.vm)
             offered = flags_offered(self.vm)
             flags = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
@@ -86,6 +87,11 @@ class GuestMemfd:
 
     def bar(self) -> None:
         self.window.bar()
+
+    def forked(self) -> None:
+        os.close(self.file)
+        if self._own_vm:
+            os.close(self.vm)
 
     def close(self) -> None:
         self._release.close()

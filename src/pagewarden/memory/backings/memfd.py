@@ -41,5 +41,8 @@ class Memfd:
     def bar(self) -> None:
         self.window.bar()
 
+    def forked(self) -> None:
+        os.close(self.file)
+
     def close(self) -> None:
         self._release.close()

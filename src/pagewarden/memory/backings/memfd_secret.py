@@ -61,5 +61,8 @@ class MemfdSecret:
     def bar(self) -> None:
         self.window.bar()
 
+    def forked(self) -> None:
+        os.close(self.file)
+
     def close(self) -> None:
         self._release.close()

@@ -86,6 +86,9 @@ class Backing(Protocol):
     def bar(self) -> None:
         """Nothing answers the host any more, for good: what is done when unshare fails; OSError."""
 
+    def forked(self) -> None:
+        """In a forked child: close the copies of descriptors. The parent's memory and host side must not notice."""
+
     def close(self) -> None:
         """Give everything back."""
 

@@ -107,5 +107,9 @@ class UffdWindow:
     def bar(self) -> None:
         self.window.bar()
 
+    def forked(self) -> None:
+        os.close(self.file)
+        self.guard.close()
+
     def close(self) -> None:
         self._release.close()

@@ -138,6 +138,10 @@ class IsolatedWindow:
     def punch(self, offset: int, length: int) -> None:
         punch_hole(self.file, offset, length)
 
+    def forked(self) -> None:
+        os.close(self.file)
+        self._waiting.close()
+
     def close(self) -> None:
         self._release.close()
 

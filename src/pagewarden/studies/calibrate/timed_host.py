@@ -62,6 +62,7 @@ class TimedHost:
     def _region(self, undo: ExitStack, size: int) -> Region:
         region = Region(size)
         undo.callback(region.close)
+        region.fill()
         region.memory[:] = b"\1" * size
         return region
 
