@@ -15,6 +15,7 @@ from typer.testing import Result as Run
 from live import require
 from pagewarden.cli.probe import probe
 from pagewarden.kernel.kvm import Vcpu
+from pagewarden.lab import fetch, qemu
 from pagewarden.law import POLICIES, Op
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.probe.capabilities import Capability
@@ -23,6 +24,7 @@ from pagewarden.probe.registry import Direction
 from pagewarden.probe.stages import Here
 from pagewarden.probe.trial import Result, State, Verdict
 from pagewarden.report.probe import probe_json
+from pagewarden.studies.probe.elsewhere import judged
 from pagewarden.studies.probe.expected import SCRIPTS, TURN, Expected, expected
 from pagewarden.studies.probe.isolation import MEMORIES, Isolation, Memory, Row, chosen_paths, isolation, law_of
 from pagewarden.vocab import UserMistake
@@ -124,6 +126,7 @@ def test_the_json_document(matrix: Isolation) -> None:
         "schema",
         "verb",
         "kernel",
+        "where",
         "capabilities",
         "matrix",
         "leaks",
@@ -245,3 +248,42 @@ def test_no_answer_in_time_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch
     document = json.loads(cli("--backing", "memfd", "--path", "load", "--timeout", "0.5", "--json").output)
     assert {(row["result"], row["agrees"]) for row in document["matrix"]} == {("TIMEOUT", None)}
     assert (document["timeouts"], document["untried"], document["disagreements"]) == (3, 0, 0)
+
+
+def test_a_document_of_another_kernel_is_judged_by_the_law_as_it_is_here(
+    matrix: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(json.dumps(probe_json(matrix, [])))
+    found = judged(document, "qemu")
+    assert json.loads(json.dumps(probe_json(found, []))) == {**document, "where": "qemu"}
+    monkeypatch.setitem(SCRIPTS, ("load", READ), (Op.GUP_PIN,))  # another law than the one inside
+    assert {row.path.name for row in judged(document, "qemu").disagreements} == {"load"}
+
+
+def test_the_probe_of_another_kernel_is_booted_with_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def boot(kernel: fetch.Kernel, command: list[str], seconds: float, say: fetch.Say) -> qemu.Answer:
+        asked.append(command)
+        inside = cli(*command[4:])
+        return qemu.Answer("9.9", inside.exit_code, inside.output, "")
+
+    monkeypatch.setattr(fetch, "kernel", lambda name, say: fetch.Kernel(name, Path("/vmlinuz"), None))
+    monkeypatch.setattr(qemu, "run", boot)
+    words = ("--backing", "memfd", "--path", "load")
+    run = cli("--kernel", "debian:9.9", *words)
+    assert run.exit_code == 0 and "under QEMU" in run.output and "L + L" in run.output
+    assert asked[0][4:] == ["--json", "--timeout", "120.0", *words]
+    document = json.loads(cli("--kernel", "debian:9.9", *words, "--json").output)
+    assert (document["where"], document["disagreements"]) == ("qemu", 0)
+    assert isinstance(cli("--kernel", "debian:9.9", "--path", "lod").exception, UserMistake)
+    assert len(asked) == 2, "a wrong name boots nothing"
+
+
+def test_kernels_are_listed_with_what_hinders(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [fetch.Offer("debian:6.12", "6.12.117+deb12", True), fetch.Offer("debian:7.3", "7.3.4+deb13", False)]
+    monkeypatch.setattr(fetch, "offers", lambda say: known)
+    monkeypatch.setattr(qemu, "lack", lambda: "apt-get install qemu-system-x86")
+    run = cli("--kernels")
+    assert run.exit_code == 0 and "6.12.117+deb12  in the cache" in run.output and "debian:7.3" in run.output
+    assert "no kernel can be booted here: apt-get install qemu-system-x86" in run.output

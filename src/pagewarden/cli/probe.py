@@ -1,8 +1,13 @@
 """`pagewarden probe`."""
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from pagewarden.probe.capabilities import Capability
+    from pagewarden.studies.probe.isolation import Isolation
 
 
 def probe(
@@ -14,8 +19,13 @@ def probe(
         list[str] | None, typer.Option(metavar="NAME", help="Only this path, or these ('io_uring-*'); repeatable.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="For one trial; then it has no answer.")
-    ] = 30,
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="For one trial, then it has no answer; none: 30, in QEMU 120."),
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Of another kernel, under QEMU: debian:6.12, or an image.")
+    ] = None,
+    kernels: Annotated[bool, typer.Option("--kernels", help="Which kernels can be had, and which are there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """What this kernel offers, and whether anything leaks: every way the host could touch a page, tried for real.
@@ -27,21 +37,48 @@ def probe(
     \b
     pagewarden probe
     pagewarden probe --backing uffd-window --path 'mremap*'
+    pagewarden probe --kernel debian:7.3
     pagewarden probe --json | jq '.matrix[] | select(.result == "LEAK")'
     """
-    from pagewarden.cli.progress import Progress
-    from pagewarden.probe.capabilities import capabilities
     from pagewarden.probe.trial import Result
     from pagewarden.report.console import console, print_json
-    from pagewarden.report.probe import print_probe, probe_json
-    from pagewarden.studies.probe.isolation import isolation
+    from pagewarden.report.probe import print_offers, print_probe, probe_json
 
-    with Progress() as progress:
-        found = isolation(backing or (), path or (), progress, timeout)
-    offered = capabilities()
+    if kernels:
+        from pagewarden.lab import fetch, qemu
+
+        print_offers(fetch.offers(_say), qemu.lack(), console())
+        return
+    found, offered = _here(backing, path, timeout) if kernel is None else _there(kernel, backing, path, timeout)
     if json:
         print_json(probe_json(found, offered))
     else:
         print_probe(found, offered, console())
     if found.disagreements or found.ended(Result.TIMEOUT):
         raise typer.Exit(1)
+
+
+Names: TypeAlias = list[str] | None
+
+
+def _here(backings: Names, paths: Names, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
+    from pagewarden.cli.progress import Progress
+    from pagewarden.probe.capabilities import capabilities
+    from pagewarden.studies.probe.isolation import SECONDS, isolation
+
+    with Progress() as progress:
+        found = isolation(backings or (), paths or (), progress, seconds or SECONDS)
+    return found, capabilities()
+
+
+def _there(kernel: str, backings: Names, paths: Names, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
+    from pagewarden.lab import fetch
+    from pagewarden.studies.probe.elsewhere import SECONDS, isolation_in
+
+    return isolation_in(fetch.kernel(kernel, _say), backings or (), paths or (), seconds or SECONDS, _say)
+
+
+def _say(what: str) -> None:
+    """A step that takes its time, for whoever watches."""
+    if sys.stderr.isatty():
+        print(f"pagewarden: {what}", file=sys.stderr)

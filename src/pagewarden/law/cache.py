@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 
 from pagewarden.law.policy import Policy
+from pagewarden.vocab.places import cache_directory
 
 Arrays = Mapping[str, Any]
 """Name -> array."""
-
-
-def directory() -> Path:
-    """Where this user's caches are; it need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagewarden"
 
 
 @cache
@@ -32,7 +28,7 @@ def _rules() -> bytes:
 
 def _path(policy: Policy) -> Path:
     text = repr((policy.guard, sorted(policy.mechanisms), policy.fault)).encode()
-    return directory() / f"law-{hashlib.sha256(_rules() + text).hexdigest()[:32]}.npz"
+    return cache_directory() / f"law-{hashlib.sha256(_rules() + text).hexdigest()[:32]}.npz"
 
 
 def load(policy: Policy) -> Arrays | None:

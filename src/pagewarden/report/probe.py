@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from pagewarden.lab.fetch import Offer
 from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.trial import Result, State
 from pagewarden.report.console import table
@@ -27,7 +28,7 @@ def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Conso
     for capability in capabilities:
         features.add_row(capability.name, "yes" if capability.available else "no", capability.reason)
     out.print(features)
-    out.print(f"\nHost access on Linux {found.kernel}")
+    out.print(f"\nHost access on Linux {found.kernel}" + " under QEMU" * (found.where == "qemu"))
     memories = list(dict.fromkeys(row.memory for row in found.rows))
     made = table("path", "tries to", *(memory.name for memory in memories), left=2 + len(memories))
     for (name, direction), rows in _by_path(found).items():
@@ -88,10 +89,20 @@ def _said(result: Result, error: str | None) -> str:
     return f"{result} ({error})" if error else result
 
 
+def print_offers(offers: Sequence[Offer], lack: str, out: Console) -> None:
+    """Kernels that can be had, and why none can be booted here, where that is so."""
+    known = table("name", "version", "", left=3)
+    for offer in offers:
+        known.add_row(offer.name, offer.version, "in the cache" if offer.there else "")
+    out.print(known)
+    if lack:
+        out.print(f"no kernel can be booted here: {lack}", soft_wrap=True)
+
+
 def probe_json(found: Isolation, capabilities: Sequence[Capability]) -> dict[str, Any]:
     """The document of `pagewarden probe --json`, schema 1. errno: the errno's or the signal's name, or null."""
     return {
-        "schema": 1, "verb": "probe", "kernel": found.kernel,
+        "schema": 1, "verb": "probe", "kernel": found.kernel, "where": found.where,
         "capabilities": [capability._asdict() for capability in capabilities],
         "matrix": [_row_json(row) for row in found.rows],
         "leaks": len(found.leaks), "disagreements": len(found.disagreements),

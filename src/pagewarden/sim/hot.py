@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pagewarden.law.cache import directory
+from pagewarden.vocab.places import cache_directory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _plain: list[Callable[..., Any]] = []
@@ -42,7 +42,7 @@ def _separate_cache(config: Any) -> None:
     callee of another file."""
     files = sorted({Path(function.__code__.co_filename) for function in _plain})
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    place = directory() / f"compiled-{digest}"
+    place = cache_directory() / f"compiled-{digest}"
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -69,6 +69,7 @@ class Isolation:
 
     kernel: str
     rows: tuple[Row, ...]
+    where: str = "here"  # or "qemu"
 
     @property
     def leaks(self) -> list[Row]:

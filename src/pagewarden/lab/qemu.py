@@ -1,0 +1,202 @@
+"""One command inside another kernel: QEMU, the host's root read-only through virtiofs, the answer on a disk.
+
+The guest is not trusted: it is given the host's files to read and three files of its own to write. The KVM that it
+finds is the one that real AMD machines have, on SVM as QEMU emulates it.
+"""
+
+import io
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from platform import machine
+
+from pagewarden.abi.memory import PR_SET_PDEATHSIG
+from pagewarden.kernel.door import prctl
+from pagewarden.lab import MACHINE, initramfs
+from pagewarden.lab.fetch import Kernel, Say
+from pagewarden.vocab import Unavailable
+
+QEMU = "qemu-system-x86_64"
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+DISK, ANSWER, MEMORY = 2 << 30, 64 << 20, "2G"
+"""Bytes of the disk for TMPDIR (sparse) and of the answer at most; the guest's memory."""
+APPEND = "console=ttyS0 panic=-1 loglevel=4 mitigations=off nokaslr secretmem.enable=1"
+LAST_LINES = 15
+SHARE = """set -e; root=$1; shift
+for place; do mount --bind "$place" "$root$place"; mount -o remount,bind,ro "$root$place"; done
+exec {virtiofsd} --socket-path="$root.sock" -o source="$root" -o cache=always -o sandbox=chroot --thread-pool-size=4
+"""
+"""In a mount namespace of its own: the places that the guest may read, none of them writable, not even by virtiofsd."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command inside came to; kernel: the version that ran, as uname says."""
+
+    kernel: str
+    status: int
+    stdout: str
+    stderr: str
+
+
+def lack() -> str:
+    """What this machine lacks to boot a kernel, and how to get it; "" when it can."""
+    if machine() != MACHINE:
+        return f"the lab boots {MACHINE} kernels, and this is {machine()}"
+    if os.geteuid() != 0:
+        return "the host's root is shared by virtiofsd, which needs root"
+    needed = {
+        QEMU: "qemu-system-x86",
+        VIRTIOFSD: "qemu-system-common",
+        "mkfs.ext4": "e2fsprogs",
+        "unshare": "util-linux",
+    }
+    missing = [package for program, package in needed.items() if shutil.which(program) is None]
+    return f"apt-get install {' '.join(missing)}" if missing else ""
+
+
+def run(
+    kernel: Kernel,
+    command: Sequence[str],
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    say: Say = lambda what: None,
+) -> Answer:
+    """Boot the kernel, run a command of this machine's inside as root, in this directory, and bring back what it said.
+
+    Unavailable where it cannot be booted, where it dies on the way (with the console's last lines) or takes longer than
+    that. Nothing is left running or lying about, however it ends.
+    """
+    if reason := lack():
+        raise Unavailable("no kernel can be booted here", reason)
+    with ExitStack() as opened:
+        place = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="pagewarden-lab-")))
+        (place / "initramfs").write_bytes(initramfs.build(kernel.modules))
+        _disks(place, script(command, {"TMPDIR": "/mnt/disk", **(environment or {})}))
+        say(f"booting {kernel.name}")
+        opened.enter_context(_shared_root(place))
+        with (place / "qemu.log").open("wb") as log:
+            vm = opened.enter_context(_process(_qemu(kernel, place), log))
+        try:
+            vm.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(
+                f"{kernel.name}: not done in {seconds:g} s{_last_lines(place)}", "allow more time"
+            ) from None
+        return _answer(kernel, place)
+
+
+def script(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """A shell script that does the command in this directory."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    names = [f"export {name}={shlex.quote(value)}\n" for name, value in {**kept, **environment}.items()]
+    return f"{''.join(names)}cd {shlex.quote(os.getcwd())}\nexec {shlex.join(command)}\n"
+
+
+def _disks(place: Path, command: str) -> None:
+    for name, size in (("disk", DISK), ("answer", ANSWER)):
+        with (place / name).open("wb") as file:
+            file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", place / "disk"], check=True, stdout=subprocess.DEVNULL)
+    with tarfile.open(place / "command", "w") as archive:
+        entry = tarfile.TarInfo("command")
+        entry.size = len(command.encode())
+        archive.addfile(entry, io.BytesIO(command.encode()))
+    os.truncate(place / "command", max(1 << 20, (place / "command").stat().st_size))
+
+
+def _qemu(kernel: Kernel, place: Path) -> list[str]:
+    disks = [
+        f"file={place / name},if=virtio,format=raw,cache=unsafe{more}"
+        for name, more in (("disk", ""), ("command", ",readonly=on"), ("answer", ""))
+    ]
+    return [
+        QEMU, "-accel", "tcg,thread=multi", "-machine", "q35,memory-backend=memory", "-cpu", "EPYC,+svm,-monitor",
+        "-smp", "1", "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
+        "-no-user-config", "-nodefaults", "-nic", "none", "-display", "none", "-no-reboot",
+        "-serial", f"file:{place / 'console'}", *(word for disk in disks for word in ("-drive", disk)),
+        "-chardev", f"socket,id=root,path={place / 'root.sock'}", "-device", "vhost-user-fs-pci,chardev=root,tag=root",
+        "-kernel", str(kernel.image), "-initrd", str(place / "initramfs"), "-append", APPEND,
+    ]  # fmt: skip
+
+
+@contextmanager
+def _shared_root(place: Path) -> Iterator[None]:
+    """virtiofsd for the host's root, at root.sock."""
+    root, log = place / "root", place / "virtiofsd.log"
+    root.mkdir()
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SHARE.format(virtiofsd=VIRTIOFSD), "sh"]
+    with log.open("wb") as output, _process([*words, str(root), *readable_places()], output) as server:
+        while not (place / "root.sock").exists():
+            if server.poll() is not None:
+                raise Unavailable(f"virtiofsd ended: {_tail(log)}", "see what it says; it needs to mount and chroot")
+            time.sleep(0.02)
+        yield
+
+
+def readable_places() -> list[str]:
+    """The root and what else is mounted of a disk's: no /proc, /sys or /dev, whose files are the running kernel's."""
+    places = ["/"]
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        where, source = fields[4], fields[fields.index("-") + 2]
+        if source.startswith("/dev/") and where != "/" and os.path.isdir(where):
+            places.append(where)
+    return list(dict.fromkeys(places))
+
+
+@contextmanager
+def _process(command: Sequence[str], output: io.BufferedWriter) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is killed, with all that it started, at the end of this block and with this process."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answer(kernel: Kernel, place: Path) -> Answer:
+    try:
+        with tarfile.open(place / "answer") as archive:
+            said = {entry.name: _content(archive, entry) for entry in archive}
+        return Answer(said["kernel"].strip(), int(said["status"]), said["stdout"], said["stderr"])
+    except (tarfile.TarError, KeyError, ValueError) as nothing:
+        raise Unavailable(
+            f"{kernel.name} died before it answered{_last_lines(place)}",
+            "is it for this machine, with virtiofs and ext4?",
+        ) from nothing
+
+
+def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> str:
+    file = archive.extractfile(entry)
+    return file.read().decode(errors="replace") if file else ""
+
+
+def _last_lines(place: Path) -> str:
+    """What the console said last, for a message; what QEMU said where the console is silent."""
+    return ":\n" + (_tail(place / "console") or _tail(place / "qemu.log"))
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a log, without the control characters of a terminal."""
+    content = path.read_text(errors="replace") if path.exists() else ""
+    lines = ["".join(letter for letter in line if letter.isprintable()) for line in content.splitlines()]
+    return "\n".join([line for line in lines if line.strip()][-LAST_LINES:])

@@ -1,0 +1,143 @@
+"""Which kernel is meant, where it is had from, and what is said when it is not to be had."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pagewarden.lab import fetch
+from pagewarden.vocab import Unavailable, UserMistake
+
+TARGETS = """\
+http://archive.example/debian/ bookworm Debian
+http://archive.example/debian/ bookworm-updates Debian
+http://archive.example/debian-security/ bookworm-security Debian
+https://elsewhere.example/ nodistro Somebody
+"""
+NAMES = """\
+linux-image-6.12.43+deb12-cloud-amd64
+linux-image-6.12.117+deb12-cloud-amd64
+linux-image-6.12.117+deb12-cloud-amd64-dbg
+linux-image-6.12.118+deb12-amd64
+linux-image-6.1.0-47-cloud-amd64
+linux-image-6.1.0-5-cloud-amd64
+linux-image-7.3.4+deb13-cloud-amd64
+linux-binary-7.3.4+deb13-cloud-amd64
+linux-modules-7.3.4+deb13-cloud-amd64
+"""
+
+
+class Archive:
+    """An apt that knows NAMES and downloads nothing but their names."""
+
+    def __init__(self) -> None:
+        self.downloaded: list[str] = []
+        self.answers = True
+
+    @contextmanager
+    def open(self, say: fetch.Say) -> Iterator[fetch.Apt]:
+        if not self.answers:
+            raise Unavailable("apt-get failed: no route", "is the archive to be reached?")
+        yield self.apt
+
+    def apt(self, program: str, *words: str, cwd: str = "") -> str:
+        if words[0] == "download":
+            self.downloaded += words[1:]
+            for name in words[1:]:
+                Path(cwd, f"{name}.deb").write_text(name)
+        return NAMES
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Archive:
+    made = Archive()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fetch, "archive", made.open)
+    monkeypatch.setattr(fetch, "run", lambda command, cwd=None: lay_out(Path(command[2]).stem, Path(command[3])))
+    return made
+
+
+def lay_out(package: str, root: Path) -> str:
+    """What dpkg-deb would unpack of a package."""
+    version = package.split("-", 2)[2]
+    if "binary" in package:
+        place = root / f"usr/lib/modules/{version}/vmlinuz"
+    elif "modules" in package:
+        place = root / f"usr/lib/modules/{version}/kernel/fs.ko"
+    else:
+        place = root / f"boot/vmlinuz-{version}"
+        (root / f"lib/modules/{version}").mkdir(parents=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(package)
+    return ""
+
+
+def test_the_newest_of_a_series_is_taken_and_lies_in_the_cache_then(archive: Archive) -> None:
+    kernel = fetch.kernel("debian:6.12")
+    assert kernel.image.name == "vmlinuz-6.12.117+deb12-cloud-amd64" and kernel.modules is not None
+    assert archive.downloaded == ["linux-image-6.12.117+deb12-cloud-amd64"]
+    assert fetch.kernel("debian:6.12") == kernel and len(archive.downloaded) == 1
+    assert fetch.kernel("debian:6.1").image.name == "vmlinuz-6.1.0-47-cloud-amd64", "47 is newer than 5"
+    assert [(offer.name, offer.version, offer.there) for offer in fetch.offers()] == [
+        ("debian:6.1", "6.1.0-47", True),
+        ("debian:6.12", "6.12.117+deb12", True),
+        ("debian:7.3", "7.3.4+deb13", False),
+    ]
+
+
+def test_an_image_in_two_packages_is_put_together(archive: Archive) -> None:
+    kernel = fetch.kernel("debian:7.3")
+    assert [name.split("-")[1] for name in archive.downloaded] == ["binary", "modules"]
+    assert kernel.image.parent == kernel.modules
+
+
+def test_without_an_archive_the_cache_will_do(archive: Archive) -> None:
+    fetch.kernel("debian:6.12")
+    archive.answers = False
+    said: list[str] = []
+    assert fetch.kernel("debian:6.12", said.append).image.name == "vmlinuz-6.12.117+deb12-cloud-amd64"
+    assert "no route" in said[0] and "6.12.117" in said[0]
+    with pytest.raises(Unavailable, match="no route"):
+        fetch.kernel("debian:7.3")
+    assert [offer.name for offer in fetch.offers() if offer.there] == ["debian:6.12"]
+
+
+def test_half_a_download_leaves_nothing(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(command: list[str], cwd: str | None = None) -> str:
+        raise Unavailable("dpkg-deb failed: No space left", "is there room?")
+
+    monkeypatch.setattr(fetch, "run", full)
+    with pytest.raises(Unavailable, match="No space"):
+        fetch.kernel("debian:6.12")
+    assert fetch.unpacked() == [] and list((fetch.home() / "kernels").iterdir()) == []
+
+
+def test_what_the_archive_lacks_is_said_with_what_it_has(archive: Archive) -> None:
+    with pytest.raises(Unavailable, match=r"no kernel 5\.4; it has 6\.1, 6\.12, 7\.3"):
+        fetch.kernel("debian:5.4")
+    for wrong in ("debian:new", "debian:", "debian:7.3/../.."):
+        with pytest.raises(UserMistake, match="expected debian:"):
+            fetch.kernel(wrong)
+    with pytest.raises(UserMistake, match="no such kernel image"):
+        fetch.kernel("/no/vmlinuz")
+
+
+def test_an_image_of_the_users_has_its_modules_beside_it_or_under_the_same_root(tmp_path: Path) -> None:
+    image = tmp_path / "boot" / "vmlinuz-9.9-mine"
+    image.parent.mkdir()
+    image.write_text("")
+    assert fetch.kernel(str(image)).modules is None
+    (tmp_path / "lib/modules/9.9-mine/kernel").mkdir(parents=True)
+    assert fetch.kernel(str(image)).modules == tmp_path / "lib/modules/9.9-mine"
+
+
+def test_the_archives_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "run", lambda command, cwd=None: TARGETS)
+    lines = fetch.sources()
+    assert f"deb [signed-by={fetch.KEYRING}] http://archive.example/debian/ trixie-backports main" in lines
+    assert any("debian-security/ bookworm-security main" in line for line in lines)
+    assert all("signed-by" in line for line in lines) and not any("elsewhere" in line for line in lines)
+    monkeypatch.setattr(fetch, "run", lambda command, cwd=None: "")
+    with pytest.raises(Unavailable, match="apt knows no archive"):
+        fetch.sources()
