@@ -11,7 +11,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 def test_law_document_is_up_to_date() -> None:
     text = document()
-    assert (DOCS / "law.md").read_text() == text, "run: python -m pagewarden.report.lawdoc > docs/law.md"
+    assert (DOCS / "law.md").read_text() == text, "run: python -m pagewarden.report.docs"
     assert all(f"`{name}`" in text for name in (*POLICIES, *MECHANISMS))
 
 

@@ -7,7 +7,7 @@ from pagewarden.law.cases import cases
 
 _HEAD = """# The law
 
-Printed from `pagewarden.law` by `python -m pagewarden.report.lawdoc > docs/law.md`; a test compares. Mail: the LKML
+Printed from `pagewarden.law` by `python -m pagewarden.report.docs`; a test compares. Mail: the LKML
 thread "[PATCH v5 00/13] KVM: mm: fd-based approach for supporting KVM guest private memory". Every source leads to its
 row in [sources.md](sources.md).
 """
@@ -54,7 +54,3 @@ def _cases(policy: str) -> list[str]:
             events = " ".join(event.key for event in case.events)
             lines.append(f"| `{op.key}` | {when} | {case.outcome.name} | {touched}{page} | {events} |")
     return lines
-
-
-if __name__ == "__main__":
-    print(document(), end="")

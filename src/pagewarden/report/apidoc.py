@@ -1,0 +1,78 @@
+"""docs/api.md: the names that a program imports, with their signatures and docstrings as the source has them."""
+
+import ast
+import inspect
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+ROOMS = (
+    "pagewarden.memory",
+    "pagewarden.port",
+    "pagewarden.virtio.device",
+    "pagewarden.workload",
+    "pagewarden.cost",
+    "pagewarden.designs",
+    "pagewarden.law",
+    "pagewarden.studies.compare.comparison",
+    "pagewarden.check.page.system",
+    "pagewarden.check.verdict",
+)
+_HEAD = (
+    "# Reference of the library\n\nGenerated from docstrings by `python -m pagewarden.report.docs`; a test compares."
+)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def document() -> str:
+    """The whole file."""
+    return "\n\n".join([_HEAD, *(part for room in ROOMS for part in _room(import_module(room)))]) + "\n"
+
+
+def _room(module: ModuleType) -> list[str]:
+    nodes = _nodes(module.__name__)
+    names: list[str] = getattr(module, "__all__", None) or [name for name in nodes if not name.startswith("_")]
+    parts, plain = [f"## `{module.__name__}`", inspect.cleandoc(module.__doc__ or "")], []
+    for name in sorted(names, key=str.lower):
+        home = getattr(getattr(module, name), "__module__", "")
+        node = _nodes(home).get(name) if home.startswith("pagewarden") else None
+        if node is None:
+            plain.append(f"`{name}`")
+        else:
+            parts += _class(node) if isinstance(node, ast.ClassDef) else [f"### `{_signature(node)}`", _doc(node)]
+    return [part for part in [*parts, f"Constants and types: {', '.join(plain)}." if plain else ""] if part]
+
+
+@cache
+def _nodes(module: str) -> dict[str, ast.ClassDef | Function]:
+    """The classes and functions of a module's source, by name."""
+    tree = ast.parse(inspect.getsource(import_module(module)))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | Function)}
+
+
+def _class(node: ast.ClassDef) -> list[str]:
+    methods = [item for item in node.body if isinstance(item, Function)]
+    made = next((_signature(item, node.name) for item in methods if item.name == "__init__"), node.name)
+    fields = [ast.unparse(item) for item in node.body if isinstance(item, ast.AnnAssign)]
+    lines = [f"- `{field}`" for field in fields if not field.startswith("_")]
+    lines += [_method(item) for item in methods if not item.name.startswith("_")]
+    return [f"### class `{made.removesuffix(' -> None')}`", _doc(node), "\n".join(lines)]
+
+
+def _method(node: Function) -> str:
+    is_property = any(ast.unparse(mark).endswith("property") for mark in node.decorator_list)
+    doc = " ".join(_doc(node).split())
+    return f"- `{node.name if is_property else _signature(node)}`" + (f": {doc}" if doc else "")
+
+
+def _signature(node: Function, name: str = "") -> str:
+    for item in ast.walk(node.args):
+        if isinstance(item, ast.arg) and isinstance(item.annotation, ast.Constant):
+            item.annotation = ast.Name(str(item.annotation.value))  # a type in quotes
+    arguments = ast.unparse(node.args).removeprefix("self").removeprefix("cls").removeprefix(", ")
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{name or node.name}({arguments}){returns}"
+
+
+def _doc(node: ast.ClassDef | Function) -> str:
+    return ast.get_docstring(node) or ""

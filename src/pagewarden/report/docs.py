@@ -1,0 +1,73 @@
+"""What the documents say that the program knows better: whole files, and blocks that are the output of a command.
+
+    python -m pagewarden.report.docs          # in a clone: writes what has changed
+    python -m pagewarden.report.docs --all    # also the blocks that take minutes
+
+A block stands between `<!-- run: pagewarden compare -->` and `<!-- end -->`. `run 12` keeps the first 12 lines; `run
+slow` is for what takes more than some seconds.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from pagewarden.report import apidoc, lawdoc
+from pagewarden.vocab import InternalError
+
+WHOLE: dict[str, Callable[[], str]] = {"docs/law.md": lawdoc.document, "docs/api.md": apidoc.document}
+BLOCK = re.compile(r"(<!-- run( slow)?( \d+)?: (pagewarden [^\n]*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+COLUMNS = 118
+
+
+def documents(root: Path) -> list[Path]:
+    """Every document that people read, the generated ones among them."""
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def current(root: Path, slow: bool) -> Iterator[tuple[Path, str]]:
+    """Each document that is generated, or has blocks, as it should be. slow: minutes are granted."""
+    for name, document in WHOLE.items():
+        yield root / name, document()
+    for path in documents(root):
+        text = path.read_text()
+        if BLOCK.search(text):
+            yield path, BLOCK.sub(lambda block: _block(block, root, slow), text)
+
+
+def _block(block: re.Match[str], root: Path, slow: bool) -> str:
+    head, is_slow, lines, command, _, end = block.groups()
+    if is_slow and not slow:
+        return block[0]
+    said = output(command, root).splitlines()[: int(lines) if lines else None]
+    return "\n".join([f"{head}```text", *(line.rstrip() for line in said), "```", end])
+
+
+@cache
+def output(command: str, root: Path) -> str:
+    """What a `pagewarden` command prints, run in the clone. InternalError where it is not a yes or a no."""
+    found = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=root,
+        env={**os.environ, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode not in (0, 1):
+        raise InternalError(f"{command}: status {found.returncode}: {found.stderr}")
+    return found.stdout
+
+
+def main(arguments: list[str]) -> None:
+    """Write what is not current, and say so."""
+    for path, text in current(Path.cwd(), slow="--all" in arguments):
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

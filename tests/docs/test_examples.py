@@ -1,0 +1,113 @@
+"""Every Python example and every command in the documents runs, and ends as the text says.
+
+A comment behind a command says what it needs: `a minute` and `minutes` wait for PAGEWARDEN_LONG=1, `needs ...` names a
+feature of the machine. `status 1` is the answer "no".
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from live import require
+from pagewarden.cost import load_profile, to_toml
+from pagewarden.report.docs import BLOCK, current, documents
+from pagewarden.vocab import Unavailable
+
+ROOT = Path(__file__).parent.parent.parent
+LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
+
+
+LINE = re.compile(r" {4}(pagewarden [^#]*?)(?: *; echo \$\?)?\s*(#.*)?")
+
+
+class Shown(NamedTuple):
+    """A command of a document, and what is said behind it."""
+
+    where: str
+    command: str
+    comment: str
+
+
+def commands() -> list[Shown]:
+    """Indented lines that start with pagewarden, with what a comment behind them says."""
+    found = []
+    for path in documents(ROOT):
+        lines = (LINE.fullmatch(line) for line in path.read_text().splitlines())
+        found += [Shown(path.name, line[1].strip(), line[2] or "") for line in lines if line]
+    return found
+
+
+def pythons() -> list[tuple[str, str]]:
+    """Blocks of Python in the documents."""
+    found = []
+    for path in documents(ROOT):
+        blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+        found += [(path.name, block) for block in blocks]
+    return found
+
+
+def test_something_is_found() -> None:
+    assert len(commands()) >= 15 and len(pythons()) >= 1
+    assert {shown.command.split()[1] for shown in commands()} == {"calibrate", "check", "compare", "probe", "run"}
+
+
+@pytest.mark.parametrize("where", sorted({shown.where for shown in commands()}))
+def test_commands_of_a_document_in_their_order(where: str, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "mine.toml").write_text(to_toml(load_profile("svm-epyc")))
+    for shown in commands():
+        if shown.where == where and "minute" not in shown.comment:
+            run(shown, tmp_path)
+
+
+@pytest.mark.parametrize("shown", [it for it in commands() if "minute" in it.comment], ids=lambda it: it.command)
+@pytest.mark.skipif(not LONG, reason="takes minutes: PAGEWARDEN_LONG=1")
+def test_command_that_takes_minutes(shown: Shown, tmp_path: Path) -> None:
+    run(shown, tmp_path)
+
+
+def run(shown: Shown, cwd: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", *shlex.split(shown.command)],
+        cwd=cwd,
+        env={**os.environ, "XDG_CONFIG_HOME": str(cwd / "home")},
+        capture_output=True,
+        text=True,
+    )
+    if "needs" in shown.comment and ended.returncode == 2:
+        require(False, ended.stderr)
+    wanted = int(re.search(r"status (is )?1", shown.comment) is not None)
+    assert ended.returncode == wanted, f"{shown.command}: {ended.stderr or ended.stdout[-2000:]}"
+
+
+@pytest.mark.parametrize(("where", "code"), pythons())
+def test_python(where: str, code: str) -> None:
+    try:
+        exec(compile(code, where, "exec"), {"__name__": "example"})
+    except Unavailable as lacking:
+        require(False, str(lacking))
+
+
+def test_generated_documents_and_blocks_are_current() -> None:
+    """The slow blocks only with PAGEWARDEN_LONG=1."""
+    stale = [path.name for path, text in current(ROOT, slow=LONG) if path.read_text() != text]
+    assert not stale, "run: python -m pagewarden.report.docs" + " --all" * LONG
+
+
+def test_blocks_are_marked_alike_everywhere() -> None:
+    for path in documents(ROOT):
+        text = path.read_text()
+        assert len(BLOCK.findall(text)) == text.count("<!-- run") == text.count("<!-- end -->"), path
+
+
+def test_links_lead_somewhere() -> None:
+    for path in (*documents(ROOT), ROOT / "examples/README.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
