@@ -8,11 +8,12 @@ import sys
 import numpy as np
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.law import POLICIES
-from pagewarden.sim import Machine
+from pagewarden.sim import Machine, engine
 from pagewarden.sim.hot import compile_hot
 from pagewarden.vocab import PageRange
 
 policy = POLICIES["hybrid"]
+engine.INTERPRETED = 1 << 40
 
 def run(design, batch):
     machine = Machine(policy, 4096, pool_pages=64, ring_entries=16)

@@ -1,6 +1,6 @@
 """The law of one policy as dense arrays: every state that a page can reach, under every operation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,6 +40,19 @@ class Table:
     def step(self, state: int, op: Op) -> Step:
         """The same step from the readable function."""
         return RULES[op](self.policy, self.pages[state])
+
+    def classes(self, ops: Iterable[Op]) -> NDArray[np.intp]:
+        """intp[S]: states of one class give the same outcomes and events, in whatever order these operations come."""
+        chosen = sorted(ops)
+        if not chosen:
+            return np.zeros(len(self.pages), np.intp)
+        seen = np.column_stack([self.outcome[:, chosen], self.events[:, chosen].reshape(len(self.pages), -1)])
+        _, found = np.unique(seen, axis=0, return_inverse=True)
+        count = 0
+        while count != (count := int(found.max()) + 1):
+            rows = np.column_stack([found, found[self.next[:, chosen]]])
+            _, found = np.unique(rows, axis=0, return_inverse=True)
+        return found
 
     def where(self, predicates: Mapping[str, Predicate]) -> dict[str, NDArray[np.bool_]]:
         """bool[S, O] for each name: the steps for which its predicate holds."""

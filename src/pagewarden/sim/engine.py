@@ -15,6 +15,8 @@ _DO, _JUMP, _TAKE, _GIVE = int(Kind.DO), int(Kind.JUMP), int(Kind.TAKE), int(Kin
 _EACH, _NEXT, _STOP = int(Kind.EACH), int(Kind.NEXT), int(Kind.STOP)
 INTERPRETED = 500
 """Requests that take less time interpreted than the compiler takes to load."""
+PAGES_A_REQUEST = 4
+"""Pages of a procedure that goes page by page that take as long as a request that does not."""
 ORDER = sorted(RANGED)
 """The events of the bits of `ranged`."""
 
@@ -162,7 +164,8 @@ def run(
     memory: Pages, table: Table, bits: NDArray[np.uint8], free: Ints, pool: int, tally: Tally,
 ) -> None:  # fmt: skip
     """`execute`, with its counts added to the tally; compiled when there is much to do."""
-    if which.size > INTERPRETED:
+    pages = int(counts.sum()) if (rows[:, 0] == _EACH).any() else 0
+    if which.size + pages // PAGES_A_REQUEST > INTERPRETED:
         compile_hot()
     ended = np.zeros(2, np.int64)
     execute(

@@ -43,6 +43,11 @@ class Machine:
         """What is known of a page."""
         return self.table.pages[self.memory.state(number)]
 
+    def alike(self, pages: PageRange, classes: NDArray[np.intp]) -> int | None:
+        """The class that the states of all pages of the range have; None where they differ. classes: intp[S]."""
+        found = np.unique(classes[np.unique(self.memory.expand(pages.start, pages.stop))])
+        return int(found[0]) if len(found) == 1 else None
+
     def apply(self, op: Op, pages: PageRange) -> tuple[Outcome, int]:
         """One operation on a range, all pages or none; the outcome and the first page that refused (or pages.stop)."""
         pages.checked(self.count + self.pool_pages)

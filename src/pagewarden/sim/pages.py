@@ -46,6 +46,15 @@ class Pages(NamedTuple):
         """All pages in one state again."""
         self.blocks[:], self.spare[:2] = state, 0
 
+    def expand(self, first: int, stop: int) -> States:
+        """The states of the pages first <= p < stop, one each."""
+        low, high = first >> SHIFT, -(-stop // BLOCK)
+        found = np.repeat(self.blocks[low:high], BLOCK)
+        for block in np.flatnonzero(self.blocks[low:high] == MIXED).tolist():
+            base = int(self.slot[low + block]) << SHIFT
+            found[block << SHIFT : (block + 1) << SHIFT] = self.slots[base : base + BLOCK]
+        return found[first - (low << SHIFT) : stop - (low << SHIFT)]
+
     def state(self, page: int) -> int:
         block = page >> SHIFT
         state = int(self.blocks[block])

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagewarden.cost import (
     BreakEven,
@@ -23,11 +23,10 @@ from pagewarden.designs import DESIGNS, Design, Options, Procedure
 from pagewarden.designs.convert import unshare
 from pagewarden.law import Policy
 from pagewarden.sim import RING_ENTRIES, Counts, Machine
+from pagewarden.studies.compare.shapes import Requests, Unsettled, run, run_each
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, UserMistake
 from pagewarden.workload import Workload
 
-CHUNK = 1 << 17
-"""Requests between two reports of progress."""
 BASELINES = ("bounce", "dma-buffer")
 """The designs that copy on both sides, which the others are to beat."""
 Progress = Callable[[str, int, int], None]
@@ -50,6 +49,10 @@ class Setup:
         return Machine(
             self.policy, pages, page_size=self.page_size, pool_pages=self.pool_pages, ring_entries=self.ring_entries
         )
+
+    def lazy(self, design: Design) -> int:
+        """Requests whose pages this design takes back together; 0: each at once."""
+        return self.options.lazy if design.converts(self.policy) else 0
 
     def procedures(self, design: Design) -> list[Procedure]:
         """A write, a read, and the deferred unshare of lazy designs."""
@@ -123,15 +126,16 @@ def compare(
     names = [design.name for design in designs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserMistake(f"two designs are called {twice[0]!r}: give each a name of its own")
-    results = [_result(setup, workload, design, progress) for design in designs]
+    wanted = {lazy: requests(setup, workload, lazy) for lazy in {setup.lazy(design) for design in designs}}
+    results = [_result(setup, workload, design, progress, wanted[setup.lazy(design)]) for design in designs]
     priced = [design for design, result in zip(designs, results, strict=True) if result.ns]
     return Comparison(setup, workload, results, _crossovers(setup, priced))
 
 
-def _result(setup: Setup, workload: Workload, design: Design, progress: Progress | None) -> Result:
+def _result(setup: Setup, workload: Workload, design: Design, progress: Progress | None, wanted: Requests) -> Result:
     name = design.name
     try:
-        counts = simulate(setup, workload, design, progress)
+        counts = simulate(setup, workload, design, progress, wanted)
     except Refused as refusal:
         return Result(name, workload.requests, {}, None, None, workload.requests, refusal)
     total = counts.as_dict()
@@ -144,26 +148,36 @@ def _result(setup: Setup, workload: Workload, design: Design, progress: Progress
     return Result(name, workload.requests, total, ns, Interval(*rates), 0, None)
 
 
-def simulate(setup: Setup, workload: Workload, design: Design, progress: Progress | None = None) -> Counts:
-    """Counts of the whole workload under one design. Refused where the policy does not even get to its start."""
+def simulate(
+    setup: Setup, workload: Workload, design: Design, progress: Progress | None = None, wanted: Requests | None = None
+) -> Counts:
+    """Counts of the whole workload under one design. Refused where the policy does not even get to its start.
+
+    wanted: `requests` of the same, where they are known.
+    """
     procedures = setup.procedures(design)
-    lazy = setup.options.lazy if design.converts(setup.policy) else 0
-    which, firsts, counts, sizes = requests(setup, workload, lazy)
-    machine = setup.machine(int((firsts + counts).max(initial=1)))
-    machine.prepare(procedures[0], PageRange(0, machine.count))
-    total = Counts()
-    for start in range(0, len(which), CHUNK):
-        part = slice(start, start + CHUNK)
-        total += machine.run(procedures, which[part], firsts[part], counts[part], sizes[part])
+    lazy = setup.lazy(design)
+    wanted = wanted or requests(setup, workload, lazy)
+
+    def report(done: int) -> None:
         if progress:
-            progress(design.name, min(start + CHUNK, len(which)), len(which))
-    return total
+            progress(design.name, done, len(wanted))
+
+    def machine() -> Machine:
+        made = setup.machine(wanted.pages)
+        made.prepare(procedures[0], PageRange(0, made.count))
+        return made
+
+    if not lazy:
+        with suppress(Unsettled):
+            found = run(machine(), procedures, wanted, report)
+            report(len(wanted))
+            return found
+    return run_each(machine(), procedures, wanted, report)
 
 
-def requests(
-    setup: Setup, workload: Workload, lazy: int = 0
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The workload as the machine runs it: procedure, first page, pages and bytes of each request.
+def requests(setup: Setup, workload: Workload, lazy: int = 0) -> Requests:
+    """The workload as the machine runs it.
 
     Buffers lie one behind another, as many as are in flight, and are used again. With lazy, an unshare of all pages
     of so many requests follows them (procedure 2).
@@ -180,7 +194,7 @@ def requests(
         which, sizes = np.insert(which, behind, 2), np.insert(sizes, behind, 0)
         counts = np.insert(counts, behind, (firsts + counts)[behind - 1])
         firsts = np.insert(firsts, behind, 0)
-    return which, firsts, counts, sizes
+    return Requests(which, firsts, counts, sizes)
 
 
 def _crossovers(setup: Setup, designs: list[Design]) -> list[Crossover]:
