@@ -2,16 +2,18 @@
 
 import contextlib
 import os
-import random
+import select
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dying_device
+from doorbells import AtDoorbells
 from guest_kit import LONG
 from live import require
 from pagewarden.guest.program import Program
@@ -21,22 +23,23 @@ from pagewarden.studies.run import isolated
 from pagewarden.studies.run.device import READY, serve_block
 from pagewarden.studies.run.disk import DiskFile, open_disk
 from pagewarden.studies.run.isolated import IsolatedDevice
-from pagewarden.studies.run.machine import LiveMachine, machine_for
+from pagewarden.studies.run.machine import LiveMachine, Meter, machine_for
 from pagewarden.studies.run.one import Run, run
 from pagewarden.studies.run.plan import Plan, default_mix, describe, replayed
 from pagewarden.vocab import GuestStopped, Unavailable, UserMistake
 
 MIX = default_mix(400 if LONG else 120)
 PLAN = Plan(isolated=True, verify=True, patience=30)
-KILLS = 100 if LONG else 6
+STEPS = range(1, dying_device.MOST + 1) if LONG else (1, 4, 7)
+SOON = 30.0
 
 
 @contextlib.contextmanager
-def ready(plan: Plan = PLAN) -> Iterator[tuple[LiveMachine, Program, DiskFile]]:
+def ready(plan: Plan = PLAN, meter: Meter | None = None) -> Iterator[tuple[LiveMachine, Program, DiskFile]]:
     with open_disk(MIX, None, False) as disk:
         described = describe(plan, MIX, disk, disk.read())
         try:
-            made = machine_for(plan, described, disk)
+            made = machine_for(plan, described, disk, meter)
             machine = made.__enter__()
         except Unavailable as missing:
             require(False, str(missing))
@@ -64,30 +67,51 @@ def test_the_io_is_right_and_the_process_sees_nothing(design: str, cpu: str) -> 
     assert found.sight is not None and found.sight.leaks == 0 and found.sight.bytes > 1 << 20
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
-def test_killed_at_any_moment_the_io_completes(seed: int) -> None:
-    """kill -9 while the guest runs, again and again; nothing is lost, and the guest never learns of it."""
-    draw, over = random.Random(seed), threading.Event()
-    with ready() as (machine, described, disk):
-        device, wanted = machine.device, replayed(described, disk, disk.read())
-        assert isinstance(device, IsolatedDevice)
-
-        def kill() -> None:
-            while not over.wait(draw.uniform(0, 0.05)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(device.pid, signal.SIGKILL)
-                if device.restarts >= 2:
-                    return
-
-        killer = threading.Thread(target=kill)
-        killer.start()
+def completes(plan: Plan, least: int, meter: AtDoorbells | None = None) -> None:
+    """Nothing is lost, the guest never learns of it, and so many device processes at least were replaced."""
+    with ready(plan, meter) as (machine, described, disk):
+        wanted = replayed(described, disk, disk.read())
         outcome = machine.run()
-        over.set()
-        killer.join()
         assert outcome.failures == 0 and outcome.requests == len(described.requests)
-        assert device.restarts >= 1
+        assert machine.device.restarts >= least
         assert (disk.read() == wanted).all(), "what the guest was told is written is on the disk"
         assert list(machine.memory.shared_runs()) == [described.layout.shared_pages]
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_the_io_completes(step: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 before each step of a device: rings and headers read, data moved, the status, the used index."""
+    monkeypatch.setattr(isolated, "serve_block", getattr(dying_device, f"at_{step}"))
+    completes(replace(PLAN, batch=batch), least=1)
+
+
+@pytest.mark.parametrize("doorbells", [(0,), (1, 60, 119)])
+@pytest.mark.parametrize("victim", ["device", "zygote"])
+def test_killed_between_requests_the_io_completes(
+    victim: str, doorbells: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device's process, or the one that starts such processes: with it everything below it dies."""
+    made: list[IsolatedDevice] = []
+    real = IsolatedDevice.__init__
+
+    def remembered(self: IsolatedDevice, *arguments: Any) -> None:
+        real(self, *arguments)
+        made.append(self)
+
+    def kill() -> None:
+        pid = made[0].pid if victim == "device" else parent_of(made[0].pid)
+        death = os.pidfd_open(made[0].pid)
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([death], [], [], SOON)[0], "it outlives the one that started it"
+        os.close(death)
+
+    monkeypatch.setattr(IsolatedDevice, "__init__", remembered)
+    completes(PLAN, len(doorbells), AtDoorbells(dict.fromkeys(doorbells, kill)))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def peeping(host: HostSide, *arguments: Any) -> None:
