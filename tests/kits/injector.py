@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -72,10 +73,11 @@ class _Library:
 @contextmanager
 def struck_calls(calls: Calls) -> Iterator[Calls]:
     """All system calls of the library are counted here, those of compiled code and of `os` aside."""
-    advise, ioctl = door.Region.advise, door.ioctl_inplace
+    advise, adviser, ioctl = door.Region.advise, door.Region.adviser, door.ioctl_inplace
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "_libc", _Library(door._libc, calls))
         patch.setattr(door.Region, "advise", lambda *arguments: calls.around(advise, *arguments))
+        patch.setattr(door.Region, "adviser", lambda *arguments: partial(calls.around, adviser(*arguments)))
         patch.setattr(uffd, "ioctl_inplace", lambda *arguments: calls.around(ioctl, *arguments))
         yield calls
 

@@ -92,14 +92,14 @@ def test_a_kernel_that_says_no_half_way_changes_nothing(monkeypatch: pytest.Monk
         mem.populate(0, bytes(10 * PAGE_SIZE))  # beyond that, holes
         mem.share(PageRange(2, 3))
         before = state(mem)
-        opening = mem._backing.share
+        opening = mem._state._share
 
         def failing(offset: int, length: int) -> None:
             if offset == 14 * PAGE_SIZE:
                 raise OSError(errno.ENOMEM, "no memory")
             opening(offset, length)
 
-        monkeypatch.setattr(mem._backing, "share", failing)
+        monkeypatch.setattr(mem._state, "_share", failing)
         with pytest.raises(Refused) as caught:
             mem.convert(array([(0, 4), (12, 13), (14, 15), (20, 21)]), array([(2, 3)]))
         assert (caught.value.errno, caught.value.offset) == (errno.ENOMEM, 14 * PAGE_SIZE)

@@ -3,13 +3,16 @@
 import errno
 import os
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live import require
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable, Use
+from pagewarden.memory.backings.protocol import KINDS
+from pagewarden.memory.choose import BACKINGS
 from pagewarden.port import HostView, Memory
 from pagewarden.vocab import UserMistake
 
@@ -256,11 +259,11 @@ def test_a_guest_memfd_is_private_or_shared_as_a_whole() -> None:
 
 
 def test_auto_says_what_it_took_and_why_and_never_takes_the_baseline() -> None:
-    for use in ("any", "kvm", "emulated"):
+    for use in get_args(Use):
         try:
             with PrivateMemory(PAGE_SIZE, use=use) as mem:
                 assert mem.backing in GUARDED and len(mem.why) > 20
-                if use != "emulated":
+                if use not in ("emulated", "host"):
                     assert mem.backing == "uffd-window"
         except Unavailable as lacking:
             require(False, str(lacking))
@@ -321,3 +324,59 @@ def test_any_sequence_keeps_state_window_and_contents_in_step(steps: list[tuple[
             len(run) for run in "".join("x" if s else " " for s in shared).split()
         ]
         assert mem.private_read(0, mem.size) == expected
+
+
+def test_all_consumers_hear_the_end_whatever_one_makes_of_it(memory: PrivateMemory) -> None:
+    class Loud(Consumer):
+        def invalidate_end(self, pages: PageRange) -> None:
+            super().invalidate_end(pages)
+            raise RuntimeError(f"consumer {self.number}")
+
+        number = 0
+
+    consumers = [Loud(memory, PageRange(0, 0)) for _ in range(3)]
+    for number, consumer in enumerate(consumers):
+        consumer.number = number
+        memory.subscribe(consumer)
+    with pytest.raises(RuntimeError, match="consumer 0"):
+        memory.share(PageRange(0, 1))
+    assert [[when for when, _ in consumer.seen] for consumer in consumers] == [["begin", "end"]] * 3
+    assert memory.is_shared(0) and memory.statistics()["notifications"] == 3
+
+
+def test_a_hold_that_an_exception_left_behind_refuses_nothing(memory: PrivateMemory) -> None:
+    def struck() -> None:
+        memory.hold(PageRange(0, 4))
+        raise KeyboardInterrupt
+
+    memory.share(PageRange(0, 4))
+    with pytest.raises(KeyboardInterrupt):
+        struck()
+    memory.unshare(PageRange(0, 4))
+    assert not memory.is_shared(0)
+
+
+def test_arguments_that_are_none_are_said_to_be(memory: PrivateMemory) -> None:
+    wrong: object = 0
+    for call in (memory.share, memory.unshare, memory.punch, memory.hold):
+        with pytest.raises(TypeError, match=r"PageRange\(start, stop\), not 0"):
+            call(wrong)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(UserMistake, match="any, kvm, emulated, host"):
+        PrivateMemory(PAGE_SIZE, use="foo")  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ValueError, match="beyond"):
+        PrivateMemory(1 << 63, "memfd")
+    with pytest.raises(TypeError, match="number of bytes"):
+        PrivateMemory("1", "memfd")  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_memory_says_what_it_is(memory: PrivateMemory) -> None:
+    memory.share(PageRange(2, 5))
+    said = f"<PrivateMemory of 65536 bytes, {memory.backing}: 3 of 16 pages shared: [2, 5)>"
+    assert repr(memory) == said
+    memory.close()
+    assert "closed" in repr(memory)
+
+
+def test_the_names_that_are_exported_are_those_that_there_are() -> None:
+    assert set(get_args(BackingName)) == {*BACKINGS, "auto"}
+    assert {use for kind in KINDS.values() for use in kind.reasons} == set(get_args(Use))

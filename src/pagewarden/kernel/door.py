@@ -12,7 +12,7 @@ import platform
 import resource
 import select
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
 from typing import Any
@@ -249,6 +249,15 @@ class Region:
     def advise(self, advice: int, offset: int, length: int) -> None:
         """madvise(2) on a part, in bytes; OSError."""
         self._owner.madvise(advice, self._skew + offset, length)
+
+    def adviser(self, advice: int) -> Callable[[int, int], None]:
+        """`advise` with this advice, of (offset, length): the quickest way from Python."""
+        madvise, skew = self._owner.madvise, self._skew
+
+        def advise(offset: int, length: int) -> None:
+            madvise(advice, skew + offset, length)
+
+        return advise
 
     def advise_all(self, *advices: int) -> None:
         """Several madvise(2) on the whole region; OSError."""

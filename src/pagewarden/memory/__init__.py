@@ -7,11 +7,35 @@ with PrivateMemory(64 << 20) as mem:
     mem.share(PageRange(0, 16))
     mem.window.read(0, 100)
     mem.unshare(PageRange(0, 16))
+
+`auto` takes the strongest that this host has for a use (`use="kvm"`, `"emulated"`, or `"host"` without any guest), and
+`.why` says why. What bytes Python copied out of a window, or into a payload, are ordinary memory of this process.
 """
 
+from pagewarden.memory.backings.protocol import BackingName, Use
 from pagewarden.memory.consumers import Hold
+from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.side import HostSide
 from pagewarden.memory.private import PrivateMemory
 from pagewarden.memory.window import Window
-from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable
+from pagewarden.port import HostView, Listener, Memory
+from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable, UserMistake
 
-__all__ = ["PAGE_SIZE", "Hold", "PageRange", "PrivateAccess", "PrivateMemory", "Refused", "Unavailable", "Window"]
+__all__ = [
+    "PAGE_SIZE",
+    "BackingName",
+    "Hold",
+    "HostProcess",
+    "HostSide",
+    "HostView",
+    "Listener",
+    "Memory",
+    "PageRange",
+    "PrivateAccess",
+    "PrivateMemory",
+    "Refused",
+    "Unavailable",
+    "Use",
+    "UserMistake",
+    "Window",
+]

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import get_args
 
 from pagewarden.memory import backings
 from pagewarden.memory.backings.protocol import KINDS, Backing, Use, Wanted
@@ -12,6 +13,12 @@ for _found in iter_modules(backings.__path__):
     import_module(f"{backings.__name__}.{_found.name}")
 BACKINGS = tuple(KINDS)
 """All names, strongest first."""
+
+
+def what_each_stops() -> str:
+    """A table in Markdown of all kinds."""
+    rows = [f"| `{name}` | {kind.stops} | {kind.leaves} |" for name, kind in KINDS.items()]
+    return "\n".join(["| backing | stops | does not stop |", "|---|---|---|", *rows])
 
 
 def choose(wanted: Wanted, name: str, isolated: bool, use: Use) -> tuple[Backing, str]:
@@ -28,11 +35,14 @@ def choose(wanted: Wanted, name: str, isolated: bool, use: Use) -> tuple[Backing
 
 def strongest(wanted: Wanted, use: Use) -> tuple[Backing, str]:
     """The strongest for the use that this host has, and why it was taken; Unavailable names every reason."""
-    lacking = []
+    use = one_of("use", use, get_args(Use))  # type: ignore[assignment]  # it is one of them
+    lacking: list[str] = []
     for name, kind in KINDS.items():
         if use in kind.reasons:
             try:
-                return kind.make(wanted), kind.reasons[use]
+                made = kind.make(wanted)
+                why = f"the strongest for use={use!r} here: {kind.reasons[use]}"
+                return made, f"{why} (not {'; not '.join(lacking)})" if lacking else why
             except Unavailable as lack:
                 lacking.append(f"{name}: {lack}")
     raise Unavailable(

@@ -36,18 +36,24 @@ class Consumers:
     """The listeners and holds of one memory. Its owner serializes everything but the release of a hold."""
 
     def __init__(self) -> None:
-        self.held: dict[int, tuple[PageRange, ...]] = {}
-        self.listeners: list[Listener] = []
+        self.present: dict[int, tuple[PageRange, ...]] = {}
+        """What each hold holds, by its number, and for each listener nothing: empty when nobody is to be asked."""
+        self._listeners: list[Listener] = []
         self.notifications = 0
         self.pins = 0
 
     def hold(self, ranges: tuple[PageRange, ...]) -> Hold:
         self.pins += sum(pages.count for pages in ranges)
-        return Hold(self.held, ranges)
+        return Hold(self.present, ranges)
 
-    @property
-    def any(self) -> bool:
-        return bool(self.held or self.listeners)
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+        self.present[id(self._listeners)] = ()
+
+    def unsubscribe(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+        if not self._listeners:
+            del self.present[id(self._listeners)]
 
     def around(self, ranges: Sequence[PageRange], change: Callable[[], None]) -> None:
         """Tell all listeners, change, tell them that it is over. Refused(EAGAIN) when a page is held even then, or what
@@ -55,13 +61,14 @@ class Consumers:
         told: list[tuple[Listener, PageRange]] = []
         try:
             for pages in ranges:
-                for listener in self.listeners:
+                for listener in self._listeners:
                     told.append((listener, pages))
                     try:
                         listener.invalidate_begin(pages)
                     except Refused:
                         told.pop()
                         raise
+                    self.notifications += 1
                 self._refuse_held(pages)
             change()
         except BaseException:
@@ -72,7 +79,6 @@ class Consumers:
 
     def _end(self, told: list[tuple[Listener, PageRange]]) -> None:
         """Each hears the end, whatever another makes of it; the first error goes on."""
-        self.notifications += len(told)
         try:
             while told:
                 listener, pages = told.pop(0)
@@ -86,7 +92,7 @@ class Consumers:
         first = min(
             (
                 max(held.start, pages.start)
-                for ranges in list(self.held.values())
+                for ranges in list(self.present.values())
                 for held in ranges
                 if held.start < pages.stop and pages.start < held.stop
             ),

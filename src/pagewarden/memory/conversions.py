@@ -42,64 +42,100 @@ class Conversions:
         """A byte a page: 1 where the host may see it."""
         self.over: Callable[[], Exception] | None = None
         """What to raise instead of doing anything, once this memory cannot be used any more."""
-        self._tallies = [0, 0], [0, 0], [0, 0]  # pages and runs that were unshared, shared, punched
+        self._share, self._unshare, self._idle_unshare = backing.share, backing.unshare, backing.idle_unshare
+        self._unshared, self._shared, self._punched = [0, 0], [0, 0], [0, 0]  # pages and runs
+        self._single_shares = self._single_unshares = 0  # of one page each, not in those
 
     # -- one range -----------------------------------------------------------------------------------------------------
 
     def share(self, start: int, stop: int) -> None:
         """Share what of the range is private; Refused with the kernel's errno, and nothing has changed."""
         shared = self.shared
+        if stop - start == 1:  # most of all conversions: the short way
+            if shared[start]:
+                return
+            try:
+                shared[start] = 1
+                self._share(start * PAGE_SIZE, PAGE_SIZE)
+            except BaseException as error:
+                self._undo_share(start, stop, error)
+                raise
+            self._single_shares += 1
+            return
         start = shared.find(0, start, stop)
         if start < 0:
             return
-        runs = [(start, stop)]
-        if stop - start > 1 and shared.find(1, start, stop) >= 0:
-            runs = runs_of(shared, start, stop, 0)
-        for i, (first, end) in enumerate(runs):
-            try:
-                shared[first:end] = b"\1" * (end - first)
-                self.backing.share(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
-            except BaseException as error:
-                self._close_again(runs[: i + 1])
-                if isinstance(error, OSError):
-                    raise _refused("share", error, first) from error
-                raise
-        self._count(1, sum(end - first for first, end in runs), len(runs))
+        if shared.find(1, start, stop) >= 0:
+            self._share_runs(runs_of(shared, start, stop, 0))
+            return
+        pages = stop - start
+        try:
+            shared[start:stop] = b"\1" * pages
+            self._share(start * PAGE_SIZE, pages * PAGE_SIZE)
+        except BaseException as error:
+            self._undo_share(start, stop, error)
+            raise
+        tally = self._shared
+        tally[0] += pages
+        tally[1] += 1
+
+    def _undo_share(self, start: int, stop: int, error: BaseException) -> None:
+        self._close_again([(start, stop)])
+        if isinstance(error, OSError):
+            raise _refused("share", error, start) from error
+
+    def _share_runs(self, runs: list[Run]) -> None:
+        try:
+            for first, end in runs:
+                self.share(first, end)
+        except BaseException:
+            if self.over is None:
+                self._close_again(runs)
+            raise
 
     def unshare(self, start: int, stop: int) -> None:
         """Unshare what of the range is shared; Refused with the kernel's errno, and nothing has changed."""
         shared = self.shared
+        if stop - start == 1:
+            if not shared[start]:
+                return
+            try:
+                self._unshare(start * PAGE_SIZE, PAGE_SIZE)
+            except BaseException as error:
+                self._undo_unshare(start, stop, error)
+                raise
+            shared[start] = 0
+            self._single_unshares += 1
+            return
         start = shared.find(1, start, stop)
         if start < 0:
             return
         stop = shared.rfind(1, start, stop) + 1
-        runs = [(start, stop)]
-        pages, count = stop - start, 1
-        if pages > 2 and shared.find(0, start, stop) >= 0:
-            pages, count = shared.count(1, start, stop), shared.count(b"\1\0", start, stop) + 1
-            if not self.backing.idle_unshare:
-                runs = runs_of(shared, start, stop, 1)
-        for first, end in runs:
-            try:
-                self.backing.unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
-            except BaseException as error:
-                self._open_again(runs_of(shared, start, end, 1))
-                if isinstance(error, OSError):
-                    raise _refused("unshare", error, first) from error
-                raise
+        pages, runs = shared.count(1, start, stop), shared.count(b"\1\0", start, stop) + 1
+        try:
+            if runs == 1 or self._idle_unshare:
+                self._unshare(start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
+            else:
+                for first, end in runs_of(shared, start, stop, 1):
+                    self._unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+        except BaseException as error:
+            self._undo_unshare(start, stop, error)
+            raise
         shared[start:stop] = bytes(stop - start)
-        self._count(0, pages, count)
-
-    def _count(self, which: int, pages: int, runs: int) -> None:
-        tally = self._tallies[which]
+        tally = self._unshared
         tally[0] += pages
         tally[1] += runs
+
+    def _undo_unshare(self, start: int, stop: int, error: BaseException) -> None:
+        self._open_again(runs_of(self.shared, start, stop, 1))
+        if isinstance(error, OSError):
+            raise _refused("unshare", error, start) from error
 
     def _close_again(self, runs: list[Run]) -> None:
         """A change did not come off: what it may have opened is private, on every way out of here."""
         try:
             for first, end in runs:
-                self.backing.unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+                self._unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
         except OSError as error:
             self._break(error)
         for first, end in runs:
@@ -109,7 +145,7 @@ class Conversions:
         """It may have shut these, which stay shared: where they cannot be opened now, the next access does that."""
         with suppress(OSError):
             for first, end in runs:
-                self.backing.share(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+                self._share(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
 
     def _break(self, error: OSError) -> NoReturn:
         """Pages that must be private could not be closed: nothing is shared from now on, and nothing else is done."""
@@ -144,7 +180,9 @@ class Conversions:
         if compiled is None or not len(ranges):
             return 0
         done, pages, runs = compiled(self.shared, ranges, to)
-        self._count(to, pages, runs)
+        tally = self._shared if to else self._unshared
+        tally[0] += pages
+        tally[1] += runs
         return done
 
     def _restore(self, before: list[tuple[int, bytes]]) -> None:
@@ -166,7 +204,8 @@ class Conversions:
             raise _refused("punch", error, pages.start) from error
         if not self.backing.whole_file:
             self.shared[pages.start : pages.stop] = bytes(pages.count)
-        self._count(2, pages.count, 1)
+        self._punched[0] += pages.count
+        self._punched[1] += 1
 
     def reopen(self, page: int) -> bool:
         """Open a shared page again whose entry reclaim took; False when it is private."""
@@ -180,8 +219,10 @@ class Conversions:
         counts = [0] * len(Event)
         backing = self.backing
         tariffs = backing.unsharing, backing.sharing, backing.punching
-        for tariff, (pages, runs) in zip(tariffs, self._tallies, strict=True):
-            for prices, times in ((tariff.page, pages), (tariff.run, runs)):
+        singles = self._single_unshares, self._single_shares, 0
+        tallies = zip(tariffs, (self._unshared, self._shared, self._punched), singles, strict=True)
+        for tariff, (pages, runs), single in tallies:
+            for prices, times in ((tariff.page, pages + single), (tariff.run, runs + single)):
                 for event, each in prices.items():
                     counts[event] += each * times
         return counts

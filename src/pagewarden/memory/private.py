@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pagewarden.kernel.door import pages_of
-from pagewarden.memory.backings.protocol import Use, Wanted
+from pagewarden.memory.backings.protocol import BackingName, Use, Wanted
 from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
@@ -38,7 +38,7 @@ class PrivateMemory(OwnProcess):
     def __init__(
         self,
         size: int,
-        backing: str = "auto",
+        backing: BackingName | str = "auto",
         *,
         isolated: bool = False,
         use: Use = "any",
@@ -55,6 +55,7 @@ class PrivateMemory(OwnProcess):
         self._state = Conversions(self._backing, self._pages, shared and self._backing.whole_file)
         self._lock = threading.RLock()
         self._consumers = Consumers()
+        self._asked = self._consumers.present
         self._closed = False
         view = self._backing.window
         self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold)
@@ -113,26 +114,38 @@ class PrivateMemory(OwnProcess):
     def share(self, pages: PageRange) -> None:
         """Let the host see the pages; those it sees already stay so. Refused(EAGAIN, offset) while one is held,
         Refused with the kernel's errno where it says no; then everything is as before. ValueError outside."""
-        self._change(pages, self._state.share, 0)
-
-    def unshare(self, pages: PageRange) -> None:
-        """Take the pages back, contents kept; raises as share does."""
-        self._change(pages, self._state.unshare, 1)
-
-    def _change(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
-        """Change those of the pages that are in the state."""
         try:
             start, stop = pages.start, pages.stop
         except AttributeError:
             raise _no_range(pages) from None
         with self._lock:
-            if self._state.over is not None or not 0 <= start <= stop <= self._pages:
+            state = self._state
+            if state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
-            consumers = self._consumers
-            if (consumers.held or consumers.listeners) and self._state.shared.find(state, start, stop) >= 0:
-                consumers.around([pages], lambda: change(start, stop))
+            if self._asked:
+                self._told(pages, state.share, 0)
             else:
-                change(start, stop)
+                state.share(start, stop)
+
+    def unshare(self, pages: PageRange) -> None:
+        """Take the pages back, contents kept; raises as share does."""
+        try:
+            start, stop = pages.start, pages.stop
+        except AttributeError:
+            raise _no_range(pages) from None
+        with self._lock:
+            state = self._state
+            if state.over is not None or not 0 <= start <= stop <= self._pages:
+                self._range(pages)
+            if self._asked:
+                self._told(pages, state.unshare, 1)
+            else:
+                state.unshare(start, stop)
+
+    def _told(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
+        """Change those of the pages that are in the state, if any, with the consumers told."""
+        if self._state.shared.find(state, pages.start, pages.stop) >= 0:
+            self._consumers.around([pages], lambda: change(pages.start, pages.stop))
 
     def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
         """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
@@ -143,7 +156,7 @@ class PrivateMemory(OwnProcess):
         vectors = self._vector(to_private), self._vector(to_shared)
         with self._lock:
             self._alive()
-            pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if self._consumers.any else []
+            pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if self._asked else []
             self._consumers.around(pages, lambda: self._state.convert_all(*vectors))
 
     def _vector(self, ranges: "Ranges") -> "NDArray[np.int64]":
@@ -181,13 +194,13 @@ class PrivateMemory(OwnProcess):
         There it must not wait for a thread that is inside an accessor of the window: that waits for the conversion."""
         with self._lock:
             self._alive()
-            self._consumers.listeners.append(listener)
+            self._consumers.subscribe(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
         """Tell it nothing more; ValueError when it was not subscribed."""
         with self._lock:
             self._alive()
-            self._consumers.listeners.remove(listener)
+            self._consumers.unsubscribe(listener)
 
     # -- what is known -------------------------------------------------------------------------------------------------
 

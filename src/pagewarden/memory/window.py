@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fcntl import F_GETFL, fcntl
+from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.kernel.door import Region
@@ -75,9 +76,12 @@ class Window(OwnProcess):
     def read(self, offset: int, length: int) -> bytes:
         if not 0 <= length <= CHUNK:
             self._part(offset, length)
-            target = bytearray(length)
-            self.read_into(offset, target)
-            return bytes(target)
+            whole = BytesIO()
+            whole.seek(length - 1)
+            whole.write(b"\0")
+            with whole.getbuffer() as target:
+                self.read_into(offset, target)
+            return whole.getvalue()
         with Borrowed(self._scratches) as scratch:
             self._copy(os.pwrite, scratch, offset, length)
             return scratch.region.memory[:length].tobytes()

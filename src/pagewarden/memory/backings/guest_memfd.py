@@ -30,7 +30,13 @@ def create(vm: int, size: int, flags: int) -> int:
     return ioctl(vm, kvm.KVM_CREATE_GUEST_MEMFD, ctypes.byref(kvm.kvm_create_guest_memfd(size, flags)))
 
 
-@backing("guest-memfd", 10, {})  # converts no page: only who asks for it gets it
+@backing(
+    "guest-memfd",
+    10,
+    {},  # converts no page: only who asks for it gets it
+    stops="every access of this machine's user space and kernel to the pages of a private file",
+    leaves="a file that is shared is open as a whole",
+)
 class GuestMemfd:
     """A guest_memfd with its VM (its own one unless `vm` is given, which then stays the caller's).
 

@@ -8,7 +8,13 @@ from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event
 
 
-@backing("memfd", 0, {})  # auto never takes it
+@backing(
+    "memfd",
+    0,
+    {},  # auto never takes it
+    stops="nothing",
+    leaves="everything: it is the baseline",
+)
 class Memfd:
     """A memfd, mapped once for everybody."""
 

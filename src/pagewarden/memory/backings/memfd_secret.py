@@ -13,7 +13,13 @@ from pagewarden.vocab import Event
 @backing(
     "memfd-secret",
     30,
-    {"emulated": "none of its pages is ever pinned or in the kernel's direct map; an emulated CPU can use it"},
+    {
+        "emulated": "none of its pages is ever pinned or in the kernel's direct map; an emulated CPU can use it",
+        "host": "none of its pages is ever pinned or in the kernel's direct map, and no guest needs them",
+    },
+    stops="touches of the window, system calls that are given its addresses, pins (O_DIRECT, io_uring, vmsplice, "
+    "process_vm_readv, /proc/PID/mem), the kernel's own mapping of all memory, a forked child",
+    leaves="code in this process that uses the private mapping's addresses, or changes the window's (mprotect)",
 )
 class MemfdSecret:
     """For emulated CPUs: KVM cannot map it. A range of other permissions splits the mapping, so a scattered pattern of

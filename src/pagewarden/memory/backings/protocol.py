@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from pagewarden.memory.isolated.process import HostProcess
 
-Use: TypeAlias = Literal["any", "kvm", "emulated"]
-"""Who runs the guest: KVM, an emulated CPU in this process, or either."""
+Use: TypeAlias = Literal["any", "kvm", "emulated", "host"]
+"""Who has the private side: a guest on KVM, on an emulated CPU in this process, either; or no guest at all, but this
+program itself, which hides bytes from what it hands its window to."""
+BackingName: TypeAlias = Literal["auto", "memfd-secret", "uffd-window", "guest-memfd", "memfd"]
+"""What a caller may ask for."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,10 @@ class Kind(NamedTuple):
     """Of two that fit a use, `auto` tries the stronger first."""
     reasons: Mapping[Use, str]
     """For which uses `auto` may take it, and why it then is the one."""
+    stops: str
+    """Which of the host's ways to a private page it stops."""
+    leaves: str
+    """Which it does not."""
 
 
 KINDS: dict[str, Kind] = {}
@@ -118,11 +125,13 @@ KINDS: dict[str, Kind] = {}
 Maker = TypeVar("Maker", bound=Callable[[Wanted], Backing])
 
 
-def backing(name: str, strength: int, reasons: Mapping[Use, str]) -> Callable[[Maker], Maker]:
+def backing(
+    name: str, strength: int, reasons: Mapping[Use, str], *, stops: str, leaves: str
+) -> Callable[[Maker], Maker]:
     """Enter what is decorated, which makes a Backing of what is Wanted, into the register."""
 
     def enter(make: Maker) -> Maker:
-        KINDS[name] = Kind(make, strength, reasons)
+        KINDS[name] = Kind(make, strength, reasons, stops, leaves)
         ordered: Sequence[tuple[str, Kind]] = sorted(KINDS.items(), key=lambda item: -item[1].strength)
         KINDS.clear()
         KINDS.update(ordered)

@@ -3,6 +3,7 @@
 import errno
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pagewarden.abi import memory as uapi
@@ -46,8 +47,12 @@ def share_window(guard: Userfault, address: int, guest: Region, offset: int, len
         "any": "every page has its own guard, for KVM and emulated CPUs alike",
         "kvm": "every page has its own guard and KVM can map it; memfd_secret refuses KVM's pins, and guest_memfd "
         "converts no single page",
-        "emulated": "memfd_secret is missing here; every page has its own guard",
+        "emulated": "every page has its own guard",
+        "host": "every page has its own guard",
     },
+    stops="touches of the window, system calls that are given its addresses, new pins, a forked child",
+    leaves="whoever may read this process (/proc/PID/mem, ptrace, the private mapping or the descriptor in it), and "
+    "pins that were taken while a page was shared: isolated=True is against those",
 )
 class UffdWindow:
     """The cooperating host: guard, window and open mapping in one process.
@@ -81,19 +86,11 @@ class UffdWindow:
             self.window.keep_to_this_process()
             self.guard.register(self.window.address, size, GUARD)
             self.zap = self.window.best_zap()
-            self._advise = self.window.advise
-            self._map = self.guard.mapper(self.window.address)
+            slowly = partial(share_window, self.guard, self.window.address, self.guest)
+            self.share = self.guard.mapper(self.window.address, slowly)
+            self.unshare = self.window.adviser(self.zap)
             self.guest.lock_when_touched()
             self._release = undo.pop_all()
-
-    def share(self, offset: int, length: int) -> None:
-        try:
-            self._map(offset, length)
-        except OSError:
-            share_window(self.guard, self.window.address, self.guest, offset, length)
-
-    def unshare(self, offset: int, length: int) -> None:
-        self._advise(self.zap, offset, length)
 
     def compiled(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
         """See protocol.Compiled; the first call loads the compiler."""
