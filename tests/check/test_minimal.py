@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from pagewarden.check.many import Workers, matrix, workers
+from pagewarden.check.many import Budget, Workers, matrix, workers
 from pagewarden.check.minimal import Answer, judge, minimal_sets, rests_on, works
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
+from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES, Policy
 from pagewarden.vocab import Unavailable, UserMistake
 
 HERE = Workers(1, lambda function, tasks: [function(task) for task in tasks])
+FREE = Budget.of(Limits(), HERE)
 PANIC = ("host-never-panics",)
 ASKED = ("host-never-panics", "host-never-reads-private")
 """A host that reads through a stale translation does not panic: alone, the first asks for nothing."""
@@ -42,22 +44,22 @@ def by_hand(chosen: Setting, names: tuple[str, ...]) -> set[frozenset[str]]:
             if any(known <= each for known in found):
                 continue
             candidate = replace(chosen, policy=replace(chosen.policy, name="candidate", mechanisms=each))
-            if judge((candidate, names)).holds:
+            if judge((candidate, names, FREE)).holds:
                 found.append(each)
     return set(found)
 
 
 def test_as_every_subset_says() -> None:
     tried = []
-    found = minimal_sets(small(), ASKED, HERE, lambda count, left: tried.append(count))
+    found = minimal_sets(small(), ASKED, HERE, progress=lambda count, left: tried.append(count)).sets
     assert set(found) == by_hand(small(), ASKED)
     assert tried[-1] < 8
-    assert minimal_sets(small(), PANIC, HERE) == [frozenset()]
+    assert minimal_sets(small(), PANIC, HERE).sets == [frozenset()]
 
 
 def test_what_the_mail_asks_for() -> None:
     """The host survives strace when GUP is refused, or when the page is taken from the guest."""
-    found = minimal_sets(small("gup-blocked", "gets-pfn"), ASKED, HERE)
+    found = minimal_sets(small("gup-blocked", "gets-pfn"), ASKED, HERE).sets
     assert frozenset({"gup-blocked", "gets-pfn"}) in found
     assert frozenset({"tlb-flushed", "force-reclaim", "injects"}) in found
 
@@ -73,7 +75,7 @@ def scheduler() -> Iterator[str]:
 
 def test_a_dask_cluster_gives_the_same(scheduler: str) -> None:
     with workers(f"dask://{scheduler.removeprefix('tcp://')}") as pool:
-        assert set(minimal_sets(small(), ASKED, pool)) == set(minimal_sets(small(), ASKED, HERE))
+        assert set(minimal_sets(small(), ASKED, pool).sets) == set(minimal_sets(small(), ASKED, HERE).sets)
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +106,7 @@ def test_a_counterexample_rests_on_few() -> None:
     assert {"gup-blocked", "injects", "force-reclaim"} <= asked
     free = sorted(policy.mechanisms - asked)
     assert free
-    assert judge((setting(policy.without(*free), "strace"), PANIC)) != Answer(True)
+    assert judge((setting(policy.without(*free), "strace"), PANIC, FREE)) != Answer(True)
 
 
 def test_matrix_has_every_policy() -> None:

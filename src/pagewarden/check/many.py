@@ -1,6 +1,7 @@
 """Many checks at once: in processes of this machine, or on a Dask cluster."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from pagewarden.check.page.system import Setting
+from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import check
 from pagewarden.law import POLICIES
 from pagewarden.vocab import Unavailable, UserMistake
@@ -69,16 +71,39 @@ class PolicyVerdicts:
     exhausted: bool
 
 
-def matrix(setting: Setting, names: tuple[str, ...], pool: Workers) -> list[PolicyVerdicts]:
-    """The setting under every policy, one page with all who act on it."""
-    return pool.map(_line, [(replace(setting, policy=policy), names) for policy in POLICIES.values()])
+@dataclass(frozen=True)
+class Budget:
+    """What many checks may use in all: each a worker's part of the memory, and what is left of the time."""
+
+    memory: int
+    until: float
+
+    @classmethod
+    def of(cls, limits: Limits, pool: Workers) -> "Budget":
+        """From now on."""
+        return cls(limits.memory // pool.width, time.time() + limits.seconds)
+
+    @property
+    def over(self) -> bool:
+        return time.time() > self.until
+
+    def limits(self) -> Limits:
+        return Limits(memory=self.memory, seconds=max(0.0, self.until - time.time()))
 
 
-def _line(task: tuple[Setting, tuple[str, ...]]) -> PolicyVerdicts:
-    setting, names = task
-    report = check(setting, names, search="apart")
+def matrix(
+    setting: Setting, names: tuple[str, ...], pool: Workers, limits: Limits | None = None
+) -> list[PolicyVerdicts]:
+    """The setting under every policy, one page with all who act on it; the limits hold for all of it."""
+    budget = Budget.of(limits or Limits(), pool)
+    return pool.map(_line, [(replace(setting, policy=policy), names, budget) for policy in POLICIES.values()])
+
+
+def _line(task: tuple[Setting, tuple[str, ...], Budget]) -> PolicyVerdicts:
+    setting, names, budget = task
+    report = check(setting, names, budget.limits(), search="apart")
     verdicts = {
         verdict.name: (verdict.verdict, len(verdict.path) if verdict.verdict == "fails" else 0)
         for verdict in report.verdicts
     }
-    return PolicyVerdicts(setting.policy.name, verdicts, report.states, report.seconds, report.exhausted)
+    return PolicyVerdicts(setting.policy.name, verdicts, report.states, report.seconds, not report.open)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.check.many import Workers
+from pagewarden.check.many import Budget, Workers
 from pagewarden.check.page.actors import guest_procedures
-from pagewarden.check.page.system import Setting
+from pagewarden.check.page.system import Setting, bits
 from pagewarden.check.replay import replay
+from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES, Design, Do, Steps, follow
 from pagewarden.law import MECHANISMS, Outcome, Page, Policy, apply, start
@@ -43,32 +44,42 @@ def watched(policy: Policy) -> Watched:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether a set holds; if not, the mechanisms that its failure consulted."""
+    """Whether a set holds; if not, the mechanisms that its failure consulted. None: not decided within the limits."""
 
-    holds: bool
+    holds: bool | None
     consulted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """sets: in the order in which they were found, smallest first; left: candidates of which nothing is known."""
+
+    sets: list[frozenset[str]]
+    left: int
 
 
 def minimal_sets(
     setting: Setting,
     names: tuple[str, ...],
     pool: Workers,
+    limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[frozenset[str]]:
-    """Every minimal set, smallest first. progress: sets tried, candidates left. UserMistake: too many mechanisms."""
+) -> Minimal:
+    """Every minimal set, or those found within the limits. progress: sets tried, candidates left. UserMistake: too many
+    mechanisms."""
     universe = sorted(setting.policy.mechanisms)
     if len(universe) > MOST:
         raise UserMistake(f"{len(universe)} mechanisms have too many subsets; leave some out with --without")
     lattice = _Lattice(universe)
-    tried = 0
-    while len(batch := lattice.smallest(pool.width)):
-        tasks = [(_with(setting, lattice.names(each)), names) for each in batch]
+    tried, budget = 0, Budget.of(limits or Limits(), pool)
+    while len(batch := lattice.smallest(pool.width)) and not budget.over:
+        tasks = [(_with(setting, lattice.names(each)), names, budget) for each in batch]
         for each, answer in zip(batch, pool.map(judge, tasks), strict=True):
             lattice.learn(each, answer)
         tried += len(batch)
         if progress:
             progress(tried, lattice.left)
-    return [lattice.names(each) for each in lattice.minimal]
+    return Minimal([lattice.names(each) for each in lattice.minimal], lattice.left + lattice.undecided)
 
 
 def _with(setting: Setting, mechanisms: frozenset[str]) -> Setting:
@@ -84,6 +95,7 @@ class _Lattice:
         self.alive = np.ones(len(self.all), bool)
         self.size = np.bitwise_count(self.all)
         self.minimal: list[int] = []
+        self.undecided = 0
 
     @property
     def left(self) -> int:
@@ -105,7 +117,10 @@ class _Lattice:
         return [int(each) for each in least[spread]]
 
     def learn(self, subset: int, answer: Answer) -> None:
-        if answer.holds:
+        if answer.holds is None:
+            self.alive[subset] = False
+            self.undecided += 1
+        elif answer.holds:
             if not any(known & subset == known for known in self.minimal):
                 self.minimal.append(subset)
             self.alive &= (self.all & subset) != subset
@@ -114,17 +129,18 @@ class _Lattice:
             self.alive &= (self.all & asked) != (subset & asked)
 
 
-def judge(task: tuple[Setting, tuple[str, ...]]) -> Answer:
+def judge(task: tuple[Setting, tuple[str, ...], Budget]) -> Answer:
     """Whether everything asked holds for one set; if not, what that rests on."""
-    setting, names = task
+    setting, names, budget = task
     policy = watched(setting.policy)
     if not works(policy, setting.design):
         return Answer(False, frozenset(policy.consulted))
-    report = check(setting, names, search="apart")
+    enough = replace(budget.limits(), first=bits(name for name in names if name in ALWAYS))
+    report = check(setting, names, enough, search="apart")
     for verdict in report.verdicts:
-        if verdict.verdict != "holds":
+        if verdict.verdict == "fails":
             return Answer(False, rests_on(report, verdict))
-    return Answer(True)
+    return Answer(None if report.open else True)
 
 
 def works(policy: Policy, design: Design) -> bool:

@@ -49,8 +49,9 @@ def replay(checked: Checked, path: list[Taken], kind: int | None = None) -> list
 class _Replay:
     def __init__(self, checked: Checked, kind: int | None) -> None:
         self.checked = checked
-        counts = [count for _, count in checked.system.kinds]
-        self.kinds = [number for number, count in enumerate(counts) for _ in range(count)] if kind is None else [kind]
+        self.kinds = (
+            [number for number, count in enumerate(checked.counts) for _ in range(count)] if kind is None else [kind]
+        )
         self.pages = [checked.table.pages[0]] * len(self.kinds)
         self.vcpus: list[tuple[int, int]] = [(0, 0)] * checked.setting.vcpus  # the page and the seat of each
         self.runs: dict[int | None, _Run] = {}

@@ -1,17 +1,22 @@
 """What a search says of each property: it holds, it fails and this is how, or the search did not get far enough."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter, process_time
 
-from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, build, offered
-from pagewarden.check.search.automaton import System
-from pagewarden.check.search.explorer import Exploration, Limits, Progress, Taken, explore
+from pagewarden.check.page.local import EVERY
+from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, bits, offered, page_searches
+from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, Progress, Taken, exhaust, explore
+from pagewarden.law import tabulate
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
 
 SEARCHES = ("auto", "together", "apart")
 AFFORDABLE = 20_000_000
 """States up to which `auto` explores all pages together: some ten seconds."""
+ALONE = 1 << 16
+"""States of one page beyond which `auto` does not think of several: two such pages have more than AFFORDABLE."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Verdict:
 class Report:
     """checked: what was explored. together: all pages at once, not one with everybody who acts on it. ends, stops: how
     far each search came, and why it stopped early if it did; apart there is one a kind of page. absent: properties that
-    the setting does not offer, with the reason."""
+    the setting does not offer, with the reason. seconds: from the question to the answer; cpu: of this process in
+    them; peak: its largest resident memory so far, bytes."""
 
     checked: Checked
     together: bool
@@ -38,6 +44,9 @@ class Report:
     stops: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     absent: dict[str, str]
+    seconds: float
+    cpu: float
+    peak: int
 
     @property
     def states(self) -> int:
@@ -52,8 +61,9 @@ class Report:
         return max(end.depth for end in self.ends)
 
     @property
-    def seconds(self) -> float:
-        return sum(end.seconds for end in self.ends)
+    def open(self) -> bool:
+        """Something that was asked is not decided."""
+        return any(verdict.verdict == "open" for verdict in self.verdicts)
 
     @property
     def exhausted(self) -> bool:
@@ -72,37 +82,47 @@ def check(
     names: tuple[str, ...] = (),
     limits: Limits | None = None,
     search: str = "auto",
-    announce: Callable[[Checked, bool], None] | None = None,
+    announce: Callable[[Setting, Checked | None, bool], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Explore a setting and judge the named properties, or every one that it offers.
 
     search: `together` explores all pages at once; `apart` one page of each kind with everybody who acts on it, which
     decides for any number of pages, as they meet in nothing but the actors (docs/check.md); `auto`: together, if there
-    are no more than AFFORDABLE states. announce: called with the system and whether together, before the search.
+    are no more than AFFORDABLE states, and no more than ALONE of one page. The limits hold for all of it. announce:
+    called with the setting, what is known of its pages and whether they are explored together.
     """
     if search not in SEARCHES:
         raise UserMistake(f"--search {search}: expected {', '.join(SEARCHES)}")
-    limits = limits or Limits()
-    names = asked(names)
-    checked, absent = build(setting), {} if names else offered(setting)
+    began, cpu = perf_counter(), process_time()
+    absent = {} if asked(names) else offered(setting)
     names = names or tuple(name for name in PROPERTIES if name not in absent)
-    together = search == "together" or (search == "auto" and checked.system.bound() <= AFFORDABLE)
-    if announce:
-        announce(checked, together)
-    limits = replace(limits, wanted=sum(1 << PROPERTIES.index(name) for name in names))
-    systems = [checked.system] if together else _apart(checked.system)
-    searches = tuple(explore(system, limits, progress) for system in systems)
+    limits = replace(limits or Limits(), wanted=bits(names))
+    say = announce or (lambda setting, checked, together: None)
+    if search == "apart":
+        say(setting, None, False)
+    casts, pages = page_searches(setting, limits, {"together": EVERY, "auto": ALONE}.get(search, 0), began)
+    searches: list[Exploration] = []
+    for page in pages:
+        ended = searches[-1].why if searches else ""
+        searches.append(exhaust(page, progress, ended if ended == INTERRUPTED else ""))
+    checked = Checked(setting, tabulate(setting.policy), casts, [page.local() for page in pages])
+    together = all(page.keep and found.exhausted for page, found in zip(pages, searches, strict=True))
+    together = together and (search == "together" or checked.system.bound() <= AFFORDABLE)
+    if search != "apart":
+        say(setting, checked, together)
+    if together:
+        held = sum(local.nbytes for local in checked.locals)
+        del pages, page
+        searches = [explore(checked.system, replace(limits, memory=limits.memory - held), progress, began)]
     verdicts = tuple(_judge(name, searches) for name in names)
     ends, stops = (tuple(getattr(search, name) for search in searches) for name in ("last", "why"))
-    return Report(checked, together, ends, stops, verdicts, absent)
+    peak = getrusage(RUSAGE_SELF).ru_maxrss * 1024  # in KiB on Linux
+    now = perf_counter() - began, process_time() - cpu
+    return Report(checked, together, ends, stops, verdicts, absent, *now, peak)
 
 
-def _apart(system: System) -> list[System]:
-    return [System([(automaton, 1)], system.capacity, system.symmetric) for automaton, _ in system.kinds]
-
-
-def _judge(name: str, searches: tuple[Exploration, ...]) -> Verdict:
+def _judge(name: str, searches: Sequence[Exploration]) -> Verdict:
     """A property that was decided early is decided, though the search went no further."""
     mark = PROPERTIES.index(name)
     always = name in ALWAYS

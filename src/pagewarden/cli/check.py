@@ -64,14 +64,15 @@ def check(
     chosen = policy_named(policy).with_(*(with_ or ())).without(*(without or ()))
     setting = Setting(chosen, design_named(design), pages, vcpus, stranger_named(stranger), symmetry)
     names = tuple(property_ or ())
+    limits = _limits(max_memory, max_seconds)
     if export is not None:
         _export(setting, names, export, file)
     elif matrix:
-        _matrix(setting, names, executor, json)
+        _matrix(setting, names, limits, executor, json)
     elif minimal:
-        _minimal(setting, names, executor, json)
+        _minimal(setting, names, limits, executor, json)
     else:
-        _check(setting, names, _limits(max_memory, max_seconds), search, trace, json)
+        _check(setting, names, limits, search, trace, json)
 
 
 def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool) -> None:
@@ -81,8 +82,8 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
     from pagewarden.report.check import announcement, print_report, progress_line, report_json
     from pagewarden.report.console import console, print_json
 
-    def announce(checked: Any, together: bool) -> None:
-        print(announcement(checked, together), file=sys.stderr)
+    def announce(*known: Any) -> None:
+        print(announcement(*known), file=sys.stderr)
 
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
@@ -105,12 +106,11 @@ def _limits(memory: str, seconds: float) -> Any:
 
 def _bytes(text: str) -> int:
     """A size as 512M or 8G; auto is four fifths of what is free now."""
-    import os
-
+    from pagewarden.check.search.memory import available
     from pagewarden.vocab import UserMistake
 
     if text == "auto":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 4 // 5
+        return available() * 4 // 5
     unit = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
     number = text[:-1] if unit else text
     if not number.isdecimal() or not int(number):
@@ -118,20 +118,22 @@ def _bytes(text: str) -> int:
     return int(number) << unit
 
 
-def _matrix(setting: Any, names: tuple[str, ...], executor: str, json: bool) -> None:
+def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool) -> None:
     from pagewarden.check.many import matrix, workers
     from pagewarden.report.check import matrix_json, print_matrix
     from pagewarden.report.console import console, print_json
 
     with workers(executor) as pool:
-        lines = matrix(setting, names, pool)
+        lines = matrix(setting, names, pool, limits)
     if json:
         print_json(matrix_json(lines))
     else:
         print_matrix(lines, console())
+    if not all(line.exhausted for line in lines):
+        raise typer.Exit(2)
 
 
-def _minimal(setting: Any, names: tuple[str, ...], executor: str, json: bool) -> None:
+def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool) -> None:
     from pagewarden.check.many import workers
     from pagewarden.check.minimal import minimal_sets
     from pagewarden.law.properties import ALWAYS
@@ -140,11 +142,13 @@ def _minimal(setting: Any, names: tuple[str, ...], executor: str, json: bool) ->
 
     names = names or tuple(ALWAYS)
     with workers(executor) as pool, _Line() as line:
-        sets = minimal_sets(setting, names, pool, lambda tried, left: line(f"{tried} sets tried, {left:,} left"))
+        found = minimal_sets(setting, names, pool, limits, lambda tried, left: line(f"{tried} tried, {left:,} left"))
     if json:
-        print_json(minimal_json(sets, names, setting))
+        print_json(minimal_json(found, names, setting))
     else:
-        print_minimal(sets, names, console())
+        print_minimal(found, names, console())
+    if found.left:
+        raise typer.Exit(2)
 
 
 def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) -> None:

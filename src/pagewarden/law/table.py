@@ -57,11 +57,13 @@ class Table:
     def where(self, predicates: Mapping[str, Predicate]) -> dict[str, NDArray[np.bool_]]:
         """bool[S, O] for each name: the steps for which its predicate holds."""
         hits = {name: np.zeros(self.next.shape, bool) for name in predicates}
-        for state, page in enumerate(self.pages):
-            for op in Op:
-                step = RULES[op](self.policy, page)
-                for name, predicate in predicates.items():
-                    hits[name][state, op] = predicate(self.policy, page, op, step)
+        for op in Op:
+            rule = RULES[op]
+            for name, predicate in predicates.items():
+                cells = np.flatnonzero(self.outcome[:, op] == predicate.outcome) if op in predicate.ops else ()
+                for state in cells:
+                    page = self.pages[state]
+                    hits[name][state, op] = predicate.holds(self.policy, page, op, rule(self.policy, page))
         return hits
 
 

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from pagewarden.check.explain import as_json, listing
 from pagewarden.check.many import PolicyVerdicts
+from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, Checked, Setting
-from pagewarden.check.search.automaton import System
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, Progress
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.report.console import table
@@ -17,16 +17,19 @@ RATE = 2_000_000
 """States a second to expect, in round figures; what a machine really does is printed at the end."""
 
 
-def announcement(checked: Checked, together: bool) -> str:
-    """What will be explored, before it starts."""
-    setting = checked.setting
+def announcement(setting: Setting, checked: Checked | None, together: bool) -> str:
+    """What will be explored, before it starts; of one page alone nothing is known before."""
+    text = f"{setting.policy.name}, {setting.design.name}: "
+    if checked is None:
+        return f"{text}one page with everybody who acts on it, which decides for any number of pages"
     locals_ = " and ".join(f"{len(local.codes):,}" for local in checked.locals)
-    text = f"{setting.policy.name}, {setting.design}: a page with everybody who acts on it has {locals_} states; "
+    text += f"a page with everybody who acts on it has {locals_} states; "
+    if not together:
+        return f"{text}explored apart, which decides for any number of pages"
     bound = checked.system.bound()
-    text += f"{_pages(setting.pages)} together at most {bound:,}"
-    if together:
-        return f"{text}: {_duration(bound / RATE)}, {_size(_memory(checked.system))}"
-    return f"{text}. Explored apart, which decides for any number of pages"
+    return (
+        f"{text}{_pages(setting.pages)} together at most {bound:,}: {_duration(bound / RATE)}, {_size(_memory(bound))}"
+    )
 
 
 def _pages(count: int) -> str:
@@ -37,8 +40,8 @@ def _duration(seconds: float) -> str:
     return "seconds" if seconds < 10 else f"some {seconds:,.0f} s"
 
 
-def _memory(system: System) -> int:
-    return int(system.bound() * (SLOT / FILL + ORDER + PARENT))
+def _memory(states: int) -> int:
+    return int(states * (SLOT / FILL + ORDER + PARENT))
 
 
 def _size(count: float) -> str:
@@ -78,7 +81,8 @@ def summary(report: Report) -> str:
     """How many states, how fast, and why it stopped if it did not see them all."""
     size = sum(end.memory for end in report.ends) / report.states
     text = f"{report.states:,} states, {report.transitions:,} transitions, depth {report.depth}, "
-    text += f"{report.seconds:.2f} s, {size:.1f} bytes a state"
+    text += f"{report.seconds:.2f} s ({report.cpu:.2f} s of CPU), {size:.1f} bytes a state, "
+    text += f"{_size(report.peak)} of memory at the peak"
     stopped = "; ".join(filter(None, report.stops))
     return text + (f"; stopped early: {stopped}" if stopped else "")
 
@@ -126,18 +130,20 @@ def matrix_json(lines: list[PolicyVerdicts]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def print_minimal(sets: list[frozenset[str]], names: tuple[str, ...], out: Console) -> None:
+def print_minimal(found: Minimal, names: tuple[str, ...], out: Console) -> None:
     """The sets, one a line, smallest first."""
     out.print(f"minimal sets of mechanisms with which {', '.join(names)} hold and a request completes:")
-    for each in sorted(sets, key=lambda names: (len(names), sorted(names))):
+    for each in sorted(found.sets, key=lambda names: (len(names), sorted(names))):
         out.print(f"  {', '.join(sorted(each)) or '(none)'}")
-    if not sets:
+    if found.left:
+        out.print(f"stopped early: of {found.left:,} sets nothing is known, of which a smaller one may hold")
+    elif not found.sets:
         out.print("  there is none")
 
 
-def minimal_json(sets: list[frozenset[str]], names: tuple[str, ...], setting: Setting) -> dict[str, Any]:
+def minimal_json(found: Minimal, names: tuple[str, ...], setting: Setting) -> dict[str, Any]:
     """schema 1: as docs/json.md says."""
-    ordered = sorted((sorted(each) for each in sets), key=lambda names: (len(names), names))
+    ordered = sorted((sorted(each) for each in found.sets), key=lambda names: (len(names), names))
     return {
         "schema": 1, "verb": "check-minimal", "policy": setting.policy.name, "design": setting.design.name,
         "properties": list(names), "sets": ordered,

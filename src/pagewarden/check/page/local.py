@@ -1,11 +1,15 @@
 """One page with everybody who acts on it: all its local states, and every action between them.
 
-A local state is a row of small integers (`moves`: LAW, HOLD, PROCEDURE, VCPU...), found breadth first by a
-compiled loop.
+A local state is a row of small integers (`moves`: LAW, HOLD, PROCEDURE, VCPU...), found breadth first by a compiled
+loop. That search is the whole check of a page apart; for several pages together its edges make an automaton.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from pagewarden.check.page.flow import TAKES
 from pagewarden.check.page.moves import PROCEDURE, VCPU, Move, Moves
 from pagewarden.check.search.automaton import FIELD, Automaton
+from pagewarden.check.search.explorer import Limits, Progress, Taken, stop_reason
 from pagewarden.check.search.loops import EMPTY
 from pagewarden.check.search.page_loops import (
     ALONE,
@@ -25,6 +30,7 @@ from pagewarden.check.search.page_loops import (
     Found,
     Law,
     Plan,
+    Steps,
     grow,
     refill,
 )  # fmt: skip
@@ -33,7 +39,13 @@ from pagewarden.vocab import UserMistake
 
 Rows = NDArray[np.int64]
 MOST_LOCAL = 1 << 26
-"""Local states of one page; more do not leave room for a second page."""
+"""Local states of one page that an automaton may have; more do not leave room for a second page."""
+EVERY = MOST_LOCAL + 1
+"""For `keep`: all edges, or a complaint."""
+MOST_NUMBERED = (1 << 31) - 1
+"""States that a page apart may have: their numbers are 32 bits wide."""
+RUN = 1 << 15
+"""States expanded between two looks at the clock and at signals."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +62,18 @@ class Properties:
 @dataclass(frozen=True)
 class Local:
     """shape: the size of each column; codes: uint64[L], the states as mixed-radix numbers of it, in the order in which
-    they were found. The automaton's actions are numbers of moves."""
+    they were found. The automaton's actions are numbers of moves; there is none where the edges were not kept."""
 
     shape: tuple[int, ...]
     codes: NDArray[np.uint64]
-    automaton: Automaton
+    steps: Steps
     moves: Moves
     table: Table
+    symmetric: bool
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + sum(array.nbytes for array in self.steps)
 
     def rows(self) -> Rows:
         """int64[L, columns]"""
@@ -67,26 +84,108 @@ class Local:
         found: list[list[int]] = _rows(self.codes[states], self.shape).tolist()
         return found
 
+    @cached_property
+    def automaton(self) -> Automaton:
+        rows, vcpus = self.rows(), len(self.shape) - VCPU
+        usage = np.zeros(len(rows), np.uint32)
+        for column in range(PROCEDURE, len(self.shape)):
+            usage += (rows[:, column] > 0).astype(np.uint32) << np.uint32(_shift(column, vcpus, self.symmetric))
+        moves = self.moves.list
+        entry = [1 << _shift(m.column, vcpus, self.symmetric) if m.enters and m.column else 0 for m in moves]
+        demand = usage[self.steps.source] + np.array(entry, np.uint32)[self.steps.action]
+        return Automaton(0, usage, self.steps.source, self.steps.target, demand, self.steps.marks, self.steps.action)
 
-def enumerate_page(table: Table, moves: Moves, properties: Properties, vcpus: int, symmetric: bool) -> Local:
-    """Every local state that a page can reach while nobody is busy elsewhere. symmetric: vCPUs are interchangeable.
 
-    UserMistake: there are more than MOST_LOCAL.
+class PageSearch:
+    """Every local state that a page can reach while nobody is busy elsewhere (explorer.Search).
+
+    symmetric: vCPUs are interchangeable. keep: write the edges down, for an automaton, which sees every state whatever
+    the limits' `wanted`, unless there are more states than that: then only the page apart can be checked. UserMistake:
+    more than MOST_LOCAL were to be kept.
     """
-    shape = (len(table.pages), 2, len(moves.procedure.list), *[len(moves.vcpu.list)] * vcpus)
-    whens = {id(move.when): move.when for move in moves.list if move.when is not None}
-    law = _law(table, properties, list(whens.values()))
-    plan = _plan(moves, shape, list(whens), properties, symmetric)
-    found, count, made = _search(law, plan)
-    rows = _rows(found.codes[:count], shape)
-    usage = np.zeros(count, np.uint32)
-    for column in range(PROCEDURE, len(shape)):
-        usage += (rows[:, column] > 0).astype(np.uint32) << np.uint32(_shift(column, vcpus, symmetric))
-    entry = [1 << _shift(m.column, vcpus, symmetric) if m.enters and m.column else 0 for m in moves.list]
-    source, action = found.source[:made], found.action[:made]
-    demand = usage[source] + np.array(entry, np.uint32)[action]
-    automaton = Automaton(0, usage, source, found.target[:made], demand, found.marks[:made], action)
-    return Local(shape, found.codes[:count], automaton, moves, table)
+
+    def __init__(
+        self, table: Table, moves: Moves, properties: Properties, vcpus: int, symmetric: bool, limits: Limits,
+        keep: int = 0, began: float | None = None,
+    ) -> None:  # fmt: skip
+        self.table, self.moves, self.symmetric = table, moves, symmetric
+        self.limits, self.keep = limits, keep
+        self.shape = (len(table.pages), 2, len(moves.procedure.list), *[len(moves.vcpu.list)] * vcpus)
+        whens = {id(move.when): move.when for move in moves.list if move.when is not None}
+        self.law = _law(table, properties, list(whens.values()))
+        self.plan = _plan(moves, self.shape, list(whens), properties, self.symmetric)
+        self.room = len(self.plan.moves) * 4
+        self.found = _space(1 << 14)
+        self.steps = _edges(1 << 15 if keep else 0)
+        self.head, self.count, self.made, self.depth, self.level = 0, 1, 0, 0, 1
+        self.found.codes[0] = 0
+        refill(self.found.table, self.found.numbers, self.found.codes, 1)
+        self.began = perf_counter() if began is None else began
+
+    @property
+    def seen(self) -> int:
+        return int(self.found.seen[0])
+
+    def more(self) -> bool:
+        return self.head < self.count
+
+    def progress(self) -> Progress:
+        memory = sum(array.nbytes for array in (*self.found, *self.steps))
+        return Progress(self.count, self.made, self.depth, perf_counter() - self.began, memory)
+
+    def run(self) -> str:
+        """Expand some states; why to stop, if there is a reason."""
+        stop, before = min(self.level, self.head + RUN), self.head
+        self.head, self.count, self.made = grow(
+            self.law, self.plan, self.found, self.steps, self.keep > 0, self.head, stop, self.count, self.made,
+            self.room,
+        )  # fmt: skip
+        if self.keep > MOST_LOCAL and self.count > MOST_LOCAL:
+            raise UserMistake(f"one page has more than {MOST_LOCAL:,} states; check fewer vCPUs or fewer strangers")
+        if self.count > self.keep:
+            self.keep, self.steps = 0, _edges(0)
+        if self.head == self.level and self.more():
+            self.depth += 1
+            self.level = self.count
+        wanted = 0 if self.keep else self.limits.wanted
+        why = stop_reason(self.limits, wanted, self.seen, self.count, perf_counter() - self.began)
+        return why or (self._grow() if self.head < stop and self.head - before < RUN else "")
+
+    def _grow(self) -> str:
+        """Make room; why not, if there is no more memory to be had."""
+        states, edges = len(self.found.codes), len(self.steps.source)
+        more = 2 * states if states - self.count < 2 * self.room + states // 4 else states
+        longer = 2 * edges if edges and edges - self.made < 2 * self.room + edges // 4 else edges
+        new = (more > states) * more * _STATE + (longer > edges) * longer * _EDGE
+        if self.progress().memory + new > self.limits.memory:
+            return f"{self.limits.memory:,} bytes of memory"
+        if more > MOST_NUMBERED:
+            return f"{MOST_NUMBERED:,} states"
+        if longer > edges:
+            self.steps = _moved(self.steps, lambda each: _longer(each, longer, self.made))
+        if more > states:
+            old = self.found
+            codes, parent, taken = (_longer(each, more, self.count) for each in (old.codes, old.parent, old.taken))
+            self.found = Found(np.full(2 * more, EMPTY), np.empty(2 * more, np.int32), codes, parent, taken, *old[5:])
+            refill(self.found.table, self.found.numbers, codes, self.count)
+        return ""
+
+    def path(self, mark: int) -> list[Taken]:
+        """A shortest sequence of moves whose last one carries the mark (a bit's number). KeyError: never seen."""
+        number, action, after = self.found.where[mark].tolist()
+        if number < 0:
+            raise KeyError(mark)
+        path = [Taken(0, action, number, after)]
+        while number:
+            before = int(self.found.parent[number])
+            path.append(Taken(0, int(self.found.taken[number]), before, number))
+            number = before
+        return path[::-1]
+
+    def local(self) -> Local:
+        """What was found, so far."""
+        steps = _moved(self.steps, lambda each: each[: self.made])
+        return Local(self.shape, self.found.codes[: self.count], steps, self.moves, self.table, self.symmetric)
 
 
 def _shift(column: int, vcpus: int, symmetric: bool) -> int:
@@ -144,36 +243,26 @@ def _row(move: Move, whens: list[int], properties: Properties, targets: list[tup
     return (-1 if move.op is None else move.op, -1 if move.column is None else move.column, flags, when, *spans)
 
 
-def _search(law: Law, plan: Plan) -> tuple[Found, int, int]:
-    """All states and edges; the arrays double as they fill."""
-    room = len(plan.moves) * 4
-    found = _space(1 << 14, 1 << 17)
-    found.codes[0] = 0
-    head, count, made = 0, 1, 0
-    refill(found, count)
-    while head < count:
-        head, count, made = grow(law, plan, found, head, count, made, room)
-        if count > MOST_LOCAL:
-            raise UserMistake(f"one page has more than {MOST_LOCAL:,} states; check fewer vCPUs or fewer strangers")
-        if head < count:
-            states, edges = _more(len(found.codes), count, room), _more(len(found.source), made, room)
-            found = _moved(found, _space(states, edges), count, made)
-    return found, count, made
+_STATE, _EDGE = 2 * 8 + 2 * 4 + 8 + 4 + 4, 4 * 4
+"""Bytes of a state's places in the arrays of Found, and of an edge."""
 
 
-def _more(size: int, used: int, room: int) -> int:
-    return 2 * size if size - used < 2 * room + size // 4 else size
-
-
-def _space(states: int, edges: int) -> Found:
-    source, target, action = (np.empty(edges, np.int32) for _ in range(3))
+def _space(states: int) -> Found:
+    parent, taken = (np.empty(states, np.int32) for _ in range(2))
     table, numbers, codes = np.full(2 * states, EMPTY), np.empty(2 * states, np.int32), np.empty(states, np.uint64)
-    return Found(table, numbers, codes, source, target, action, np.empty(edges, np.uint32))
+    return Found(table, numbers, codes, parent, taken, np.zeros(1, np.uint32), np.full((32, 3), -1))
 
 
-def _moved(old: Found, new: Found, count: int, made: int) -> Found:
-    new.codes[:count] = old.codes[:count]
-    for before, after in zip(old[3:], new[3:], strict=True):
-        after[:made] = before[:made]
-    refill(new, count)
-    return new
+def _edges(count: int) -> Steps:
+    source, target, action = (np.empty(count, np.int32) for _ in range(3))
+    return Steps(source, target, action, np.empty(count, np.uint32))
+
+
+def _moved(steps: Steps, move: Callable[[NDArray[Any]], NDArray[Any]]) -> Steps:
+    return Steps(*(move(each) for each in steps))
+
+
+def _longer(array: NDArray[Any], size: int, used: int) -> NDArray[Any]:
+    longer = np.empty(size, array.dtype)
+    longer[:used] = array[:used]
+    return longer

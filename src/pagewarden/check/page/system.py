@@ -1,16 +1,18 @@
 """The system that is checked: pages of one policy, a guest with one I/O design, and a stranger on the host."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
 from pagewarden.check.page.actors import Cast, cast, guest_procedures
 from pagewarden.check.page.flow import flow
-from pagewarden.check.page.local import Local, Properties, enumerate_page
+from pagewarden.check.page.local import EVERY, Local, PageSearch, Properties
 from pagewarden.check.page.moves import moves
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.search.automaton import MOST, System
+from pagewarden.check.search.explorer import Limits
 from pagewarden.designs import DESIGNS, Design, Options
 from pagewarden.law import Op, Policy, Table, tabulate
 from pagewarden.law.properties import ALWAYS, SOMETIMES
@@ -24,6 +26,11 @@ PROPERTIES = (*ALWAYS, *SOMETIMES, COMPLETES)
 def asked(names: tuple[str, ...]) -> tuple[str, ...]:
     """The properties of these names; UserMistake lists them all."""
     return tuple(one_of("property", name, PROPERTIES) for name in names)
+
+
+def bits(names: Iterable[str]) -> int:
+    """The marks of these properties."""
+    return sum(1 << PROPERTIES.index(name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,25 @@ class Setting:
 
 @dataclass(frozen=True)
 class Checked:
-    """A setting as a system for the explorer. casts, locals: by kind of page, the guest's own, then the pool's."""
+    """A setting with what was found of one page. casts, locals: by kind of page, the guest's own, then the pool's."""
 
     setting: Setting
     table: Table
     casts: list[Cast]
     locals: list[Local]
-    system: System
+
+    @property
+    def counts(self) -> list[int]:
+        """How many pages there are of each kind."""
+        return [self.setting.pages, 1][: len(self.locals)]
+
+    @cached_property
+    def system(self) -> System:
+        """All pages together, for the explorer."""
+        setting = self.setting
+        capacity = (setting.vcpus, 1) if setting.symmetric else (*(1,) * setting.vcpus, 1)
+        kinds = [(local.automaton, count) for local, count in zip(self.locals, self.counts, strict=True)]
+        return System(kinds, capacity, setting.symmetric)
 
 
 def offered(setting: Setting) -> dict[str, str]:
@@ -87,17 +106,24 @@ def _holders(setting: Setting) -> bool:
     return by_fd or (Op.GUP_PIN in ops and not setting.policy.has("gup-blocked"))
 
 
-def build(setting: Setting) -> Checked:
-    """The system of a setting; it is enumerated page by page, and nothing is explored yet."""
+def page_searches(
+    setting: Setting, limits: Limits, keep: int, began: float | None = None
+) -> tuple[list[Cast], list[PageSearch]]:
+    """The actors on each kind of page, and the search of its states. keep, began: as PageSearch has them."""
     table, marks = tabulate(setting.policy), properties(setting.policy)
     casts = [cast(setting.design, table, setting.strangers, pool) for pool in (False, True)[: 1 + _has_pool(setting)]]
-    found = [
-        enumerate_page(table, moves(everybody, table, setting.vcpus), marks, setting.vcpus, setting.symmetric)
-        for everybody in casts
-    ]
-    capacity = (setting.vcpus, 1) if setting.symmetric else (*(1,) * setting.vcpus, 1)
-    kinds = [(local.automaton, count) for local, count in zip(found, (setting.pages, 1), strict=False)]
-    return Checked(setting, table, casts, found, System(kinds, capacity, setting.symmetric))
+    vcpus, symmetric = setting.vcpus, setting.symmetric
+    listed = [moves(everybody, table, vcpus) for everybody in casts]
+    return casts, [PageSearch(table, each, marks, vcpus, symmetric, limits, keep, began) for each in listed]
+
+
+def build(setting: Setting) -> Checked:
+    """The system of a setting, every page's states and actions; nothing of several pages is explored yet."""
+    casts, searches = page_searches(setting, Limits(), EVERY)
+    for search in searches:
+        while search.more():
+            search.run()
+    return Checked(setting, tabulate(setting.policy), casts, [search.local() for search in searches])
 
 
 def _has_pool(setting: Setting) -> bool:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pagewarden.check.search.merge import merge
 
 FIELD = 4
 """Bits of a resource in a packed word: up to 7 units, the top bit shows that there were not enough."""
@@ -36,8 +39,7 @@ class Automaton:
     action: NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Edges:
+class Edges(NamedTuple):
     """The automata of a system as one, with actions of the same effect together: rows of a local state by `first`.
 
     weight: uint32, how many actions an edge stands for.
@@ -88,23 +90,17 @@ class System:
     @cached_property
     def edges(self) -> Edges:
         parts = list(zip(self.offsets, (automaton for automaton, _ in self.kinds), strict=False))
-        source = np.concatenate([part.source + offset for offset, part in parts]).astype(np.int64)
-        target = np.concatenate([part.target + offset for offset, part in parts]).astype(np.int64)
-        demand = np.concatenate([part.demand for _, part in parts])
-        marks = np.concatenate([part.marks for _, part in parts])
-        order = np.lexsort((demand, target, source))
-        source, target, demand, marks = source[order], target[order], demand[order], marks[order]
-        new = np.ones(len(source), bool)
-        new[1:] = (np.diff(source) != 0) | (np.diff(target) != 0) | (demand[1:] != demand[:-1])
-        at = np.flatnonzero(new)
-        marks = np.bitwise_or.reduceat(marks, at) if len(at) else marks
+        counts = np.concatenate([np.bincount(part.source, minlength=len(part.usage)) for _, part in parts])
+        first = np.concatenate([[0], np.cumsum(counts)])
+        target = np.concatenate([part.target + np.int32(offset) for offset, part in parts])
+        demand, marks = (np.concatenate([getattr(part, name) for _, part in parts]) for name in ("demand", "marks"))
+        weight = np.empty(len(target), np.uint32)
+        left = merge(first, target, demand, marks, weight)
         all_marks = np.zeros(self.locals, np.uint32)
-        np.bitwise_or.at(all_marks, source[at], marks)
-        return Edges(
-            np.searchsorted(source[at], np.arange(self.locals + 1)), target[at].astype(np.int32), demand[at], marks,
-            np.diff(at, append=len(source)).astype(np.uint32), all_marks,
-            np.concatenate([part.usage for _, part in parts]),
-        )  # fmt: skip
+        some = np.flatnonzero(np.diff(first))  # a state without edges has no slice to reduce
+        all_marks[some] = np.bitwise_or.reduceat(marks[:left], first[some]) if len(some) else 0
+        usage = np.concatenate([part.usage for _, part in parts])
+        return Edges(first, target[:left], demand[:left], marks[:left], weight[:left], all_marks, usage)
 
     def bound(self) -> int:
         """At most so many states: the combinations of local states that the resources allow. Exact where every local

@@ -7,12 +7,13 @@ limits and the clock, and sees signals between two runs of the loop.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.check.search.automaton import Automaton, System
-from pagewarden.check.search.loops import BLOCK, EMPTY, expand, insert, rehash
+from pagewarden.check.search.loops import BLOCK, EMPTY, Block, Space, Visited, expand, insert, rehash
 from pagewarden.vocab import UserMistake
 
 SLOT, ORDER, PARENT = 8, 4, 4
@@ -21,19 +22,21 @@ FILL = 0.85
 """Of the table, before it grows."""
 RUN = 1 << 18
 """States expanded between two looks at the clock and at signals."""
-MOST_STATES = (1 << 32) - 2
-"""Numbers of states are 32 bits wide."""
+MOST_SLOTS = 1 << 32
+"""Numbers of slots are 32 bits wide, in the order of discovery and in the hash."""
+MOST_STATES = int(MOST_SLOTS * FILL)
 
 
 @dataclass(frozen=True)
 class Limits:
     """When to stop early. memory: bytes of the explorer's arrays; seconds; states; wanted: stop when all these marks
-    have been seen."""
+    have been seen; first: or one of these."""
 
     memory: int = 1 << 62
     seconds: float = float("inf")
     states: int = MOST_STATES
     wanted: int = 0
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,36 @@ class Taken:
     after: int
 
 
+INTERRUPTED = "interrupted"
+
+
+class Search(Protocol):
+    """A search that is run in parts."""
+
+    @property
+    def seen(self) -> int:
+        """The bits of the marks so far."""
+
+    def more(self) -> bool:
+        """Whether states are left to expand."""
+
+    def run(self) -> str:
+        """Expand some; why to stop, if there is a reason."""
+
+    def progress(self) -> Progress: ...
+
+    def path(self, mark: int) -> list[Taken]:
+        """A shortest sequence of actions whose last one carries the mark (a bit's number). KeyError: never seen."""
+
+
 @dataclass
 class Exploration:
     """What was found. marks: the bits seen; why: how it stopped, empty if every reachable state was expanded."""
 
-    system: System
     last: Progress
     marks: int
     why: str
-    _search: "_Search" = field(repr=False)
+    _search: Search = field(repr=False)
 
     @property
     def exhausted(self) -> bool:
@@ -77,27 +101,46 @@ class Exploration:
 
 
 def explore(
-    system: System, limits: Limits | None = None, progress: Callable[[Progress], None] | None = None
+    system: System,
+    limits: Limits | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    began: float | None = None,
 ) -> Exploration:
-    """Every reachable state, or as many as the limits allow. An interrupt (Ctrl-C) ends the search as a limit does.
+    """Every reachable state, or as many as the limits allow; began: of the clock (perf_counter), if not now.
 
     UserMistake: the states of so many components do not fit in 64 bits.
     """
-    limits = limits or Limits()
-    search = _Search(system, limits)
-    why = ""
+    return exhaust(_Search(system, limits or Limits(), began), progress)
+
+
+def exhaust(search: Search, progress: Callable[[Progress], None] | None = None, why: str = "") -> Exploration:
+    """Run a search to its end, or to a limit; why: not at all, for that reason. An interrupt (Ctrl-C) ends it as a
+    limit does."""
     try:
         while not why and search.more():
             why = search.run()
             if progress:
                 progress(search.progress())
     except KeyboardInterrupt:
-        why = "interrupted"
-    return Exploration(system, search.progress(), int(search.seen), why, search)
+        why = INTERRUPTED
+    except MemoryError:
+        why = "the memory that the machine gives"
+    return Exploration(search.progress(), search.seen, why, search)
+
+
+def stop_reason(limits: Limits, wanted: int, seen: int, states: int, seconds: float) -> str:
+    """Why a search ends here, or nothing. wanted: marks after which no more is to be seen."""
+    if wanted and not wanted & ~seen:
+        return "every property asked for is decided"
+    if limits.first & seen:
+        return "one property fails"
+    if states > limits.states:
+        return f"{limits.states:,} states"
+    return f"{limits.seconds:g} seconds" if seconds > limits.seconds else ""
 
 
 class _Search:
-    def __init__(self, system: System, limits: Limits) -> None:
+    def __init__(self, system: System, limits: Limits, began: float | None) -> None:
         self.system, self.limits = system, limits
         self.components = len(system.start)
         if system.locals**self.components >= 1 << 64:
@@ -105,84 +148,76 @@ class _Search:
                 f"{self.components} components of {system.locals:,} local states do not fit in 64 bits; "
                 "check fewer pages, fewer vCPUs or fewer strangers"
             )
-        self.powers = np.array([system.locals**i for i in reversed(range(self.components))], np.uint64)
+        powers = np.array([system.locals**i for i in reversed(range(self.components))], np.uint64)
+        self.space = Space(powers, np.uint64(system.locals), np.uint32(system.spare), system.symmetric)
         self.edges = system.edges
-        widest = int(np.diff(self.edges.first).max(initial=0)) * self.components * BLOCK
-        self.fresh, self.begins = np.empty(widest, np.uint64), np.empty(widest, np.uint64)
-        self.source = np.empty(widest, np.uint32)
+        self.widest = int(np.diff(self.edges.first).max(initial=0)) * self.components * BLOCK
+        fresh, begins = (np.empty(self.widest, np.uint64) for _ in range(2))
+        self.block = Block(fresh, begins, np.empty(self.widest, np.uint32))
         expected = min(system.bound(), MOST_STATES, limits.states, self._affordable() // 2)
-        self.slots = max(int(min(expected, 1 << 24) / FILL), 2 * widest, 1 << 16)
-        self.table = np.full(self.slots, EMPTY)
-        self.order = np.zeros(int(self.slots * FILL), np.uint32)
-        self.parents = np.zeros(int(self.slots * FILL), np.uint32)
-        self.expected = max(expected, len(self.order))
+        slots = max(int(min(expected, 1 << 24) / FILL), 2 * self.widest, 1 << 16)
+        order, parents = (np.zeros(int(slots * FILL), np.uint32) for _ in range(2))
+        self.visited = Visited(np.full(slots, EMPTY), order, parents, np.full(32, -1, np.int64))
+        self.expected = max(expected, len(order))
         self.head, self.count, self.depth, self.level, self.transitions = 0, 1, 0, 1, 0
-        self.seen, self.found = np.uint32(0), np.full(32, -1, np.int64)
-        self.order[0] = insert(self.table, np.uint64(self.key(system.start)))[0]
-        self.began = time.perf_counter()
+        self.seen = 0
+        order[0] = insert(self.visited.table, np.uint64(self.key(system.start)))[0]
+        self.began = time.perf_counter() if began is None else began
 
     def _affordable(self) -> int:
         return int(self.limits.memory / (SLOT / FILL + ORDER + PARENT))
 
     def key(self, state: tuple[int, ...]) -> int:
         ordered = sorted(state) if self.system.symmetric else state
-        return sum(digit * int(power) for digit, power in zip(ordered, self.powers, strict=True))
+        return sum(digit * int(power) for digit, power in zip(ordered, self.space.powers, strict=True))
 
     def more(self) -> bool:
         return self.head < self.count
 
     def progress(self) -> Progress:
-        memory = self.table.nbytes + self.count * (ORDER + PARENT)  # of those two only what is used is resident
+        memory = self.visited.table.nbytes + self.count * (ORDER + PARENT)  # of those two only what is used is resident
         return Progress(self.count, self.transitions, self.depth, time.perf_counter() - self.began, memory)
 
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""
         stop = min(self.level, self.head + RUN)
-        system, edges = self.system, self.edges
         before = self.head
-        self.head, self.count, self.seen, taken = expand(
-            self.table, self.order, self.parents, self.head, self.count, stop, len(self.order), edges.first,
-            edges.target, edges.demand, edges.weight, edges.marks, edges.usage, edges.all_marks,
-            np.uint32(system.spare), np.uint64(system.locals), system.symmetric, self.seen, self.found, self.powers,
-            self.fresh, self.begins, self.source,
-        )  # fmt: skip
+        self.head, self.count, seen, taken = expand(
+            self.edges, self.space, self.visited, self.block, self.head, self.count, stop, np.uint32(self.seen)
+        )
+        self.seen = int(seen)
         self.transitions += int(taken)
         if self.head == self.level and self.head < self.count:
             self.depth += 1
             self.level = self.count
-        if self.limits.wanted and not self.limits.wanted & ~int(self.seen):
-            return "every property asked for is decided"
-        if self.count > self.limits.states:
-            return f"{self.limits.states:,} states"
-        if time.perf_counter() - self.began > self.limits.seconds:
-            return f"{self.limits.seconds:g} seconds"
-        return self.grow() if self.head < stop and self.head - before < RUN else ""
+        why = stop_reason(self.limits, self.limits.wanted, self.seen, self.count, time.perf_counter() - self.began)
+        return why or (self.grow() if self.head < stop and self.head - before < RUN else "")
 
     def grow(self) -> str:
         """Make room for twice as many states; why not, if there is no more memory to be had."""
-        slots = min(2 * self.slots, max(int(self.expected / FILL) + 2 * len(self.fresh), self.slots + self.slots // 4))
+        old, order, parents, found = self.visited
+        slots = larger(len(old), self.expected, self.widest)
         new = int(slots * FILL)
-        if (self.slots + slots) * SLOT + new * (ORDER + PARENT) > self.limits.memory:
-            return f"{self.limits.memory:,} bytes of memory"
-        if new > MOST_STATES:
+        if not slots:
             return f"{MOST_STATES:,} states"
-        table = np.full(slots, EMPTY)
-        self.order, self.parents = (_longer(each, new, self.count) for each in (self.order, self.parents))
-        rehash(self.table, self.order, self.count, table)
-        self.table, self.slots = table, slots
+        if (len(old) + slots) * SLOT + new * (ORDER + PARENT) > self.limits.memory:
+            return f"{self.limits.memory:,} bytes of memory"
+        order, parents = (_longer(each, new, self.count) for each in (order, parents))
+        self.visited = Visited(np.full(slots, EMPTY), order, parents, found)
+        rehash(old, order, self.count, self.visited.table)
         return ""
 
     def state(self, number: int) -> tuple[int, ...]:
-        key = int(self.table[self.order[number]])
-        return tuple(key // int(power) % self.system.locals for power in self.powers)
+        key = int(self.visited.table[self.visited.order[number]])
+        return tuple(key // int(power) % self.system.locals for power in self.space.powers)
 
     def path(self, mark: int) -> list[Taken]:
-        number = int(self.found[mark])
+        number = int(self.visited.found[mark])
         if number < 0:
             raise KeyError(mark)
         numbers = [number]
         while numbers[-1]:
-            numbers.append(int(self.parents[numbers[-1]]))
+            numbers.append(int(self.visited.parents[numbers[-1]]))
         numbers.reverse()
         here = self.system.start
         taken: list[Taken] = []
@@ -212,6 +247,12 @@ class _Search:
         """Of each component: the first number of its kind's local states, and what it follows."""
         pairs = zip(self.system.offsets, self.system.kinds, strict=False)
         return [(offset, automaton) for offset, (automaton, count) in pairs for _ in range(count)]
+
+
+def larger(slots: int, expected: int, widest: int) -> int:
+    """Slots of the next table, for so many states expected in all and so many successors at once; 0: none is larger."""
+    more = min(2 * slots, max(int(expected / FILL) + 2 * widest, slots + slots // 4), MOST_SLOTS)
+    return more if int(more * FILL) >= int(slots * FILL) + widest else 0
 
 
 def _longer(array: NDArray[np.uint32], size: int, used: int) -> NDArray[np.uint32]:

@@ -1,7 +1,10 @@
 """The compiled inner loops of the explorer: expand a run of states, and move a table that has become too small."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from pagewarden.check.search.automaton import OVER as _OVER
 from pagewarden.check.search.prefetch import prefetch
@@ -10,6 +13,34 @@ EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 OVER = np.uint32(_OVER)
 BLOCK = 16
 """States expanded together, so that their successors' slots are on their way from memory before they are looked at."""
+
+
+class Space(NamedTuple):
+    """How states are numbers: powers: uint64, of each component; radix: local states. spare: what shows that there is
+    not enough of a resource (automaton.System.spare). symmetric: components are in order of their local states."""
+
+    powers: NDArray[np.uint64]
+    radix: np.uint64
+    spare: np.uint32
+    symmetric: bool
+
+
+class Visited(NamedTuple):
+    """table: uint64[slots]; order: uint32, slot by number; parents: uint32, number of the parent. found[m]: int64, the
+    first state with an action of mark m, or -1."""
+
+    table: NDArray[np.uint64]
+    order: NDArray[np.uint32]
+    parents: NDArray[np.uint32]
+    found: NDArray[np.int64]
+
+
+class Block(NamedTuple):
+    """The successors of some states: their keys, the slots where to look for them, the states that they follow."""
+
+    fresh: NDArray[np.uint64]
+    begins: NDArray[np.uint64]
+    source: NDArray[np.uint32]
 
 
 @njit(cache=True, inline="always")
@@ -61,16 +92,14 @@ def _sorted_key(digits, taken, digit, radix):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def expand(  # type: ignore[no-untyped-def]
-    table, order, parents, head, count, stop, limit, first, target, demand, weight, marks, usage, all_marks, spare,
-    radix, symmetric, seen, found, powers, fresh, begins, source,
-):  # fmt: skip
-    """Expand states head..stop in order. Returns head, count, seen and the transitions taken, early when full.
-
-    table: uint64[slots]; order: uint32, slot by number; parents: uint32, number of the parent. found[m]: the first
-    state with an action of mark m. fresh, begins, source: buffers for a block's successors. radix: local states.
-    """
-    components = len(powers)
+def expand(edges, space, visited, block, head, count, stop, seen):  # type: ignore[no-untyped-def]
+    """Expand states head..stop in order. Returns head, count, seen and the transitions taken, early when full."""
+    # Out of their tuples once: an array taken out in the loop costs a reference count each time.
+    first, target, demand, marks, weight, all_marks, usage = edges
+    powers, radix, spare, symmetric = space
+    table, order, parents, found = visited
+    fresh, begins, source = block
+    components, limit = len(powers), len(order)
     digits = np.empty(components, np.int64)
     transitions = 0
     slots = np.uint64(len(table))

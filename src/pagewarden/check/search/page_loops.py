@@ -48,106 +48,114 @@ class Plan(NamedTuple):
 
 
 class Found(NamedTuple):
-    """table: uint64 codes by slot, numbers: of those states; codes: by number; the edges with their moves and marks."""
+    """table: uint64 codes by slot, numbers: of those states; codes, parent, taken: by number: the state, the one that
+    it was first reached from, and the move that led there. seen: uint32[1], all marks; where: int64[32, 3], for each
+    mark the state, the move and the state after it that first showed it, or -1."""
 
     table: NDArray[np.uint64]
     numbers: NDArray[np.int32]
     codes: NDArray[np.uint64]
+    parent: NDArray[np.int32]
+    taken: NDArray[np.int32]
+    seen: NDArray[np.uint32]
+    where: NDArray[np.int64]
+
+
+class Steps(NamedTuple):
+    """Every edge: int32 states before and after it and its move, uint32 marks. Of length 0 where they are not kept."""
+
     source: NDArray[np.int32]
     target: NDArray[np.int32]
     action: NDArray[np.int32]
     marks: NDArray[np.uint32]
 
 
-# Helpers are inlined: a tuple of arrays handed to a compiled function costs a reference count for each array.
-_inlined = njit(cache=True, inline="always")
-
-
 @njit(cache=True)
-def grow(law, plan, found, head, count, made, room):  # type: ignore[no-untyped-def]  # numba infers
-    """Expand local states from `head` on, until none is left or there may not be room for one more state's edges.
-    Returns head, count (of states), made (edges)."""
-    columns = len(plan.shape)
+def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type: ignore[no-untyped-def]  # numba infers
+    """Expand local states from `head` to `stop`, until none is left or there may not be room for one more state's
+    edges. keep: write the edges down. Returns head, count (of states), made (edges)."""
+    # Out of their tuples once: an array taken out in the loop costs a reference count each time.
+    following, came_of, marks_of, misses, leaves, when = law
+    shape, moves, targets, first, listed, base, adrift, alone, hidden, symmetric = plan
+    table, numbers, codes, parent, taken, seen, where = found
+    source, target, action, marks = steps
+    columns = len(shape)
     here, then = np.empty(columns, np.int64), np.empty(columns, np.int64)
-    while head < count and count + room <= len(found.codes) and made + room <= len(found.source):
-        idle = _decode(plan, found.codes[head], here)
-        stopped = plan.alone[here[2]]
+    while head < min(stop, count) and count + room <= len(codes) and (not keep or made + room <= len(source)):
+        at = codes[head]
+        idle = _decode(shape, at, here)
+        state, stopped = here[0], alone[here[2]]
         for turn in range(columns):
             c = turn + 3 if turn < columns - 3 else columns - 1 - turn  # the vCPUs, the stranger's procedure, its rest
-            if c >= 3 and (stopped or (plan.symmetric and c > 3 and here[c] == here[c - 1])):
+            if c >= 3 and (stopped or (symmetric and c > 3 and here[c] == here[c - 1])):
                 continue
-            seat = plan.base[c] + (here[c] if c > 0 else 0)
-            for k in range(plan.first[seat], plan.first[seat + 1]):
-                number = plan.listed[k]
-                op, state = plan.moves[number, OP], here[0]
-                flags = plan.moves[number, FLAGS]
-                if not law.when[plan.moves[number, WHEN], state] or (flags & ALONE and not idle):
+            seat = base[c] + (here[c] if c > 0 else 0)
+            for k in range(first[seat], first[seat + 1]):
+                number = listed[k]
+                op, flags, column = moves[number, OP], moves[number, FLAGS], moves[number, COLUMN]
+                if not when[moves[number, WHEN], state] or (flags & ALONE and not idle):
                     continue
-                came = law.came[state, op] if op >= 0 else FINE
-                bits = law.marks[state, op] if op >= 0 else np.uint32(0)
+                came = came_of[state, op] if op >= 0 else FINE
+                bits = marks_of[state, op] if op >= 0 else np.uint32(0)
                 if flags & HIDES:
-                    bits &= ~plan.hidden
-                if came == DIES or (came == WAITS and flags & RETRIES) or (came != FINE and flags & STAYS):
-                    if bits:
-                        found.source[made], found.target[made], found.action[made] = head, head, number
-                        found.marks[made] = bits
-                        made += 1
-                    continue
+                    bits &= ~hidden
+                stays = came == DIES or (came == WAITS and flags & RETRIES) or (came != FINE and flags & STAYS)
                 which = DONE if came == FINE else REFUSED
-                for t in range(plan.moves[number, which], plan.moves[number, which + 1]):
-                    shown = _after(law, plan, here, then, number, op, t) | bits
-                    code = _code(plan, then)
-                    if code == found.codes[head] and shown == 0:
+                last = moves[number, which] + 1 if stays else moves[number, which + 1]
+                for t in range(moves[number, which], last):
+                    shown, code = bits, at
+                    if not stays:
+                        for i in range(columns):
+                            then[i] = here[i]
+                        if column >= 0:
+                            then[column] = targets[t, 0]
+                            shown |= np.uint32(targets[t, 1])
+                        if op >= 0:
+                            then[0] = following[state, op]
+                            if misses[state, op] and column > 0:
+                                then[column] = adrift[base[column] + then[column]]
+                            if leaves[state, op]:
+                                for i in range(1, columns):
+                                    then[i] = adrift[base[i] + then[i]]
+                        code = _code(shape, symmetric, then)
+                    if code == at and shown == 0:
                         continue
-                    slot, new = insert(found.table, code)
-                    if new:
-                        found.numbers[slot] = count
-                        found.codes[count] = code
-                        count += 1
-                    found.source[made], found.target[made] = head, found.numbers[slot]
-                    found.action[made], found.marks[made] = number, shown
+                    there = head
+                    if code != at:
+                        slot, new = insert(table, code)
+                        if new:
+                            numbers[slot] = count
+                            codes[count], parent[count], taken[count] = code, head, number
+                            count += 1
+                        there = numbers[slot]
+                    if shown & ~seen[0]:
+                        for mark in range(32):
+                            if (shown & ~seen[0]) >> np.uint32(mark) & np.uint32(1):
+                                where[mark, 0], where[mark, 1], where[mark, 2] = head, number, there
+                        seen[0] |= shown
+                    if keep:
+                        source[made], target[made], action[made], marks[made] = head, there, number, shown
                     made += 1
         head += 1
     return head, count, made
 
 
-@_inlined
-def _decode(plan, code, here):  # type: ignore[no-untyped-def]
+@njit(cache=True, inline="always")
+def _decode(shape, code, here):  # type: ignore[no-untyped-def]
     """The columns of a code; whether every vCPU is idle."""
     idle = True
     for c in range(len(here) - 1, -1, -1):
-        size = np.uint64(plan.shape[c])
+        size = np.uint64(shape[c])
         here[c] = np.int64(code % size)
         code //= size
         idle = idle and (c < 3 or here[c] == 0)
     return idle
 
 
-@_inlined
-def _after(law, plan, here, then, number, op, t):  # type: ignore[no-untyped-def]
-    """The columns after a move that leads to target t, and the marks of getting there. Whoever holds a frame that the
-    page has left, or never had, holds another object from now on."""
-    column = plan.moves[number, COLUMN]
-    for c in range(len(here)):
-        then[c] = here[c]
-    shown = np.uint32(0)
-    if column >= 0:
-        then[column] = plan.targets[t, 0]
-        shown = np.uint32(plan.targets[t, 1])
-    if op >= 0:
-        then[0] = law.next[here[0], op]
-        if law.misses[here[0], op] and column > 0:
-            then[column] = plan.adrift[plan.base[column] + then[column]]
-        if law.leaves[here[0], op]:
-            for c in range(1, len(then)):
-                then[c] = plan.adrift[plan.base[c] + then[c]]
-    return shown
-
-
-@_inlined
-def _code(plan, then):  # type: ignore[no-untyped-def]
+@njit(cache=True, inline="always")
+def _code(shape, symmetric, then):  # type: ignore[no-untyped-def]
     """The number of these columns; interchangeable vCPUs are put in order first."""
-    if plan.symmetric:
+    if symmetric:
         for c in range(4, len(then)):
             seat = then[c]
             d = c - 1
@@ -157,13 +165,13 @@ def _code(plan, then):  # type: ignore[no-untyped-def]
             then[d + 1] = seat
     code = np.uint64(0)
     for c in range(len(then)):
-        code = code * np.uint64(plan.shape[c]) + np.uint64(then[c])
+        code = code * np.uint64(shape[c]) + np.uint64(then[c])
     return code
 
 
 @njit(cache=True)
-def refill(found, count):  # type: ignore[no-untyped-def]
+def refill(table, numbers, codes, count):  # type: ignore[no-untyped-def]
     """Put the states into a new table."""
     for number in range(count):
-        slot, _ = insert(found.table, found.codes[number])
-        found.numbers[slot] = number
+        slot, _ = insert(table, codes[number])
+        numbers[slot] = number
