@@ -32,6 +32,54 @@ def test_another_policy_has_another_file(directory: Path) -> None:
     assert cache.load(POLICIES["pkvm"].without("scrubs")) is None
 
 
+def test_a_changed_table_is_made_anew(directory: Path) -> None:
+    """What a hostile writer would do: the refusal of a GUP becomes a success, the rest stays as it was."""
+    policy = POLICIES["memfd-secret"]
+    built = table.tabulate.__wrapped__(policy)
+    file = next(directory.iterdir())
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    arrays["outcome"] = np.zeros_like(arrays["outcome"])
+    np.savez(file, **arrays)
+    assert cache.load(policy) is None
+    assert (table.tabulate.__wrapped__(policy).outcome == built.outcome).all() and built.outcome.any()
+    assert cache.load(policy) is not None
+
+
+def test_another_policys_file_is_not_believed(directory: Path) -> None:
+    for name in ("pkvm", "pkvm-2022"):
+        table.tabulate.__wrapped__(POLICIES[name])
+    one, other = (cache._path(POLICIES[name]) for name in ("pkvm", "pkvm-2022"))
+    assert one is not None and other is not None
+    one.write_bytes(other.read_bytes())
+    assert cache.load(POLICIES["pkvm"]) is None
+
+
+def test_a_file_that_others_may_write_or_a_link_is_not_believed(directory: Path, tmp_path: Path) -> None:
+    policy = POLICIES["memfd-secret"]
+    table.tabulate.__wrapped__(policy)
+    file = next(directory.iterdir())
+    file.chmod(0o666)
+    assert cache.load(policy) is None
+    file.chmod(0o600)
+    assert cache.load(policy) is not None
+    file.rename(tmp_path / "elsewhere.npz")
+    file.symlink_to(tmp_path / "elsewhere.npz")
+    assert cache.load(policy) is None
+
+
+def test_the_checker_asks_no_disk(directory: Path) -> None:
+    table.enumerated.__wrapped__(POLICIES["memfd-secret"])
+    assert not directory.exists()
+
+
+def test_old_tables_go(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "KEPT", 2)
+    for mechanism in ("scrubs", "in-place", "emulated", "gup-blocked"):
+        cache.store(POLICIES["memfd-secret"].without(mechanism), {"x": np.zeros(1)})
+    assert len(list(directory.iterdir())) == 2
+
+
 @pytest.mark.parametrize("junk", [b"", b"PK\x03\x04", b"junk" * 100])
 def test_a_broken_file_is_built_again(directory: Path, junk: bytes) -> None:
     policy = POLICIES["memfd-secret"]

@@ -1,17 +1,21 @@
 """Many checks at once: in processes of this machine, or on a Dask cluster."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
+from pagewarden.abi.memory import PR_SET_PDEATHSIG
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import check
+from pagewarden.kernel.door import prctl
 from pagewarden.law import POLICIES
 from pagewarden.vocab import Unavailable, UserMistake
 
@@ -34,9 +38,8 @@ def workers(executor: str = "local") -> Iterator[Workers]:
     UserMistake for another name; Unavailable without dask.distributed, or when nobody answers there.
     """
     if executor == "local":
-        width = len(os.sched_getaffinity(0))
-        with ProcessPoolExecutor(width, get_context("spawn")) as pool:
-            yield Workers(width, lambda function, tasks: list(pool.map(function, tasks)))
+        with _processes(len(os.sched_getaffinity(0))) as pool:
+            yield pool
     elif executor.startswith("dask://"):
         client = _cluster(executor.removeprefix("dask://"))
         try:
@@ -46,6 +49,40 @@ def workers(executor: str = "local") -> Iterator[Workers]:
             client.close()
     else:
         raise UserMistake(f"--executor {executor}: expected local or dask://HOST:PORT")
+
+
+@contextmanager
+def _processes(width: int) -> Iterator[Workers]:
+    """Processes that end with this one, however it ends, and that Ctrl-C does not reach: it ends them here."""
+
+    def mapped(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it, and none prints a traceback
+        try:
+            futures = [pool.submit(function, task) for task in tasks]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return [future.result() for future in futures]
+
+    pool = ProcessPoolExecutor(width, get_context("spawn"), _end_with, (os.getpid(),))
+    try:
+        yield Workers(width, mapped)
+    except BrokenProcessPool as broken:
+        raise Unavailable(
+            "a process of the check was killed", "memory may be short: see dmesg, and check less"
+        ) from broken
+    except BaseException:
+        for process in active_children():
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """In a worker: die with the process that wants the answers."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before
+        os._exit(1)
 
 
 def _cluster(address: str) -> Any:

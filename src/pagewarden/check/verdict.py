@@ -8,7 +8,7 @@ from time import perf_counter, process_time
 from pagewarden.check.page.local import EVERY
 from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, bits, offered, page_searches
 from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, Progress, Taken, exhaust, explore
-from pagewarden.law import tabulate
+from pagewarden.law import enumerated
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
 
@@ -106,7 +106,7 @@ def check(
     for page in pages:
         ended = searches[-1].why if searches else ""
         searches.append(exhaust(page, progress, ended if ended == INTERRUPTED else ""))
-    checked = Checked(setting, tabulate(setting.policy), casts, [page.local() for page in pages])
+    checked = Checked(setting, enumerated(setting.policy), casts, [page.local() for page in pages])
     together = all(page.keep and found.exhausted for page, found in zip(pages, searches, strict=True))
     together = together and (search == "together" or checked.system.bound() <= AFFORDABLE)
     if search != "apart":

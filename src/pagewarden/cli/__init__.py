@@ -1,8 +1,6 @@
-"""The command line: one verb a file. A user's mistake is one message and exit code 2; 1 means that the answer is no."""
+"""The command line: one verb a file; `status` says how each ends."""
 
-import os
-import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,15 +12,15 @@ from pagewarden.cli.law import law
 from pagewarden.cli.listing import listing
 from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
-from pagewarden.vocab import InternalError, PagewardenError
+from pagewarden.cli.status import main_of, with_status
 
 app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
-    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
 for verb in (compare, check, law, probe, run, calibrate):
-    app.command()(verb)
-app.command("list")(listing)
+    app.command()(with_status(verb))
+app.command("list")(with_status(listing))
 
 
 def _version(asked: bool) -> None:
@@ -31,27 +29,18 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _every_verb(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Which version this is.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the `pagewarden` command."""
-    try:
-        app()
-    except InternalError as bug:
-        print(f"pagewarden: a bug: {bug}", file=sys.stderr)
-        raise SystemExit(70) from bug
-    except PagewardenError as error:
-        print(f"pagewarden: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    main_of(app)

@@ -78,22 +78,25 @@ def check(
 def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool) -> None:
     from json import dumps
 
+    if trace is not None:
+        with trace.open("a"):  # that it can be written is known before the search, not after
+            pass
     from pagewarden.check.verdict import check as explore
     from pagewarden.report.check import announcement, print_report, progress_line, report_json
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.console import console, print_json, write
 
     def announce(*known: Any) -> None:
         print(announcement(*known), file=sys.stderr)
 
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
-    if trace is not None:
-        failed = [entry for entry in report_json(report)["properties"] if entry["verdict"] == "fails"]
-        trace.write_text(dumps(failed, indent=1) + "\n")
     if json:
         print_json(report_json(report))
     else:
         print_report(report, console())
+    if trace is not None:
+        failed = [entry for entry in report_json(report)["properties"] if entry["verdict"] == "fails"]
+        write(trace, dumps(failed, indent=1) + "\n")
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -153,12 +156,13 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
 
 def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) -> None:
     from pagewarden.check.export.languages import export
+    from pagewarden.report.console import write
 
     text = export(setting, kind, names)
     if file is None:
         print(text, end="")
     else:
-        file.write_text(text)
+        write(file, text)
 
 
 class _Line:

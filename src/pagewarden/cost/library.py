@@ -1,23 +1,25 @@
 """Where profiles are: those shipped, the user's own, or a file; and how one is written."""
 
 import json
-import os
 from importlib import resources
 from pathlib import Path
 
 from pagewarden.cost.names import unit
 from pagewarden.cost.profile import Profile, parse
 from pagewarden.vocab import UserMistake, one_of
+from pagewarden.vocab.places import config_home
 
 MAX_SIZE = 1 << 20
 """Bytes a profile may have."""
 
 
 def profile_directory() -> Path:
-    """Where the user's own profiles are: $XDG_CONFIG_HOME/pagewarden/profiles (it need not exist)."""
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".config"  # the XDG rules: a relative path is ignored
-    return base / "pagewarden" / "profiles"
+    """Where the user's own profiles are: $XDG_CONFIG_HOME/pagewarden/profiles (it need not exist). UserMistake: this
+    user has no home."""
+    home = config_home()
+    if home is None:
+        raise UserMistake("this user has no home directory for profiles; set HOME or XDG_CONFIG_HOME, or give a file")
+    return home / "profiles"
 
 
 def profile_names() -> tuple[str, ...]:
@@ -48,7 +50,8 @@ def load_profile(name_or_path: str | Path) -> Profile:
     try:
         return load_profile(one_of("profile", text, names))
     except UserMistake as mistake:
-        raise UserMistake(f"{mistake}; your own belong into {profile_directory()}, or give a file's path") from None
+        where = f"your own belong into {profile_directory()}, or " if config_home() else ""
+        raise UserMistake(f"{mistake}; {where}give a file's path") from None
 
 
 def to_toml(profile: Profile) -> str:
@@ -81,6 +84,8 @@ def _load_shipped(name: str) -> Profile:
 
 
 def _own() -> dict[str, Path]:
+    if config_home() is None:
+        return {}
     return {path.stem: path for path in sorted(profile_directory().glob("*.toml"))}
 
 

@@ -74,9 +74,9 @@ def expect(disk: Words, write: NDArray[Any], sector: NDArray[Any], length: NDArr
 
 @functools.cache
 def _compiled() -> Any:
-    from numba import njit
+    from pagewarden.vocab.compiled import njit
 
-    return njit(cache=True)(_serve)
+    return njit(_serve)
 
 
 def _serve(

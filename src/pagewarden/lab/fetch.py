@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagewarden.vocab import Unavailable, UserMistake
-from pagewarden.vocab.places import cache_directory
+from pagewarden.vocab.places import cache_home
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 RELEASES = ("bookworm", "trixie")
@@ -101,7 +101,11 @@ def offers(say: Say = lambda what: None) -> list[Offer]:
 
 
 def home() -> Path:
-    return cache_directory() / "lab"
+    """Unavailable: this user has no place for caches."""
+    caches = cache_home()
+    if caches is None:
+        raise Unavailable("this user has no home directory for kernels", "set HOME, or XDG_CACHE_HOME")
+    return caches / "lab"
 
 
 def unpacked() -> list[str]:

@@ -5,12 +5,12 @@ from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_
 from pagewarden.law.policy import MECHANISMS, POLICIES, Guard, Policy, policy_named
 from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, start, store
 from pagewarden.law.step import Outcome, Step
-from pagewarden.law.table import Table, tabulate
+from pagewarden.law.table import Table, enumerated, tabulate
 
 __all__ = [
     "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MECHANISMS", "POLICIES", "SOURCES", "Data", "Guard", "Home", "Op",
-    "Outcome", "Owner", "Page", "Policy", "Reach", "Step", "Table", "View", "apply", "component_states", "policy_named",
-    "reason", "start", "tabulate",
+    "Outcome", "Owner", "Page", "Policy", "Reach", "Step", "Table", "View", "apply", "component_states", "enumerated",
+    "policy_named", "reason", "start", "tabulate",
 ]  # fmt: skip
 
 # Importing the files of rules is what fills RULES.

@@ -74,6 +74,16 @@ def tabulate(policy: Policy) -> Table:
     if arrays is None:
         arrays = _enumerate(policy)
         cached.store(policy, arrays)
+    return _table(policy, arrays)
+
+
+@cache
+def enumerated(policy: Policy) -> Table:
+    """The same by the rules alone, for a verdict that must not rest on what a disk holds."""
+    return _table(policy, _enumerate(policy))
+
+
+def _table(policy: Policy, arrays: cached.Arrays) -> Table:
     pages = [Page(*(kind(value) for kind, value in zip(_KINDS, row, strict=True))) for row in arrays["pages"].tolist()]
     return Table(
         policy, pages, {page: state for state, page in enumerate(pages)},

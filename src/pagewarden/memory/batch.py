@@ -3,16 +3,17 @@
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
 from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.kernel import uffd
 from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab.compiled import njit
 
 _ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uint64, types.uintp))
 _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
-_fill: Any = njit(cache=True)(uffd.fill_continue)
+_fill: Any = njit(uffd.fill_continue)
 
 
 def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int, request: Any) -> tuple[int, int, int]:
@@ -49,7 +50,7 @@ def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int
     return len(ranges), pages, runs
 
 
-_compiled: Any = njit(cache=True, nogil=True)(_change)
+_compiled: Any = njit(nogil=True)(_change)
 
 
 def change(

@@ -8,11 +8,12 @@ process that gives up its rights imports it before.
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
 from pagewarden.kernel.door import number_of
 from pagewarden.memory.scratch import CHUNK, IOV_MAX, Scratch
+from pagewarden.vocab.compiled import njit
 
 _ssize_call: Any = types.int64(types.int32, types.uintp, types.int32, types.int64)  # fd, iovec, parts, offset
 _pwritev: Any = types.ExternalFunction("pwritev", _ssize_call)
@@ -97,12 +98,12 @@ def _add16(futex: int, own: int, address: int, amount: int) -> int:
     return 0
 
 
-prepare: Any = njit(cache=True)(_prepare)
-_move = njit("b1(i8,i8,i8,i8[:,::1],i8,u8[::1],u1[::1],u1[::1])", cache=True, nogil=True)
+prepare: Any = njit(_prepare)
+_move = njit("b1(i8,i8,i8,i8[:,::1],i8,u8[::1],u1[::1],u1[::1])", nogil=True)
 gather: Any = _move(_gather)
 scatter: Any = _move(_scatter)
-transfer: Any = njit("i8(i8,i8,i8,i8[:,::1],i8[:,::1],u8[::1])", cache=True, nogil=True)(_transfer)
-add16: Any = njit("i8(i8,i8,i8,i8)", cache=True, nogil=True)(_add16)
+transfer: Any = njit("i8(i8,i8,i8,i8[:,::1],i8[:,::1],u8[::1])", nogil=True)(_transfer)
+add16: Any = njit("i8(i8,i8,i8,i8)", nogil=True)(_add16)
 
 
 class Vectored:

@@ -18,6 +18,7 @@ from pagewarden.probe import raw
 from pagewarden.probe.registry import Died, Path
 from pagewarden.probe.trial import Evidence, Result, Stage, State, TimedOut, Trial, Verdict
 from pagewarden.vocab import InternalError, Unavailable
+from pagewarden.vocab.host import is_short
 
 PR_SET_PDEATHSIG = 1
 FAULTS = (signal.SIGBUS, signal.SIGSEGV)
@@ -168,6 +169,7 @@ def _how_it_ended(status: int) -> str:
 
 def _serve(job: Job[Any], answers: int) -> NoReturn:
     """The child's whole life."""
+    done = 0
     try:
         os.setpgid(0, 0)
         door.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -179,6 +181,12 @@ def _serve(job: Job[Any], answers: int) -> NoReturn:
             stage = lack
         for case in job.cases:
             _send(answers, Answer(_run(stage, case, answers)))
+            done += 1
+    except (OSError, MemoryError) as error:
+        short = is_short(error)
+        answer = Answer(Verdict(Result.UNTRIED, reason=short)) if short else Answer(failed=traceback.format_exc())
+        for _ in job.cases[done:]:
+            _send(answers, answer)
     except BaseException:
         _send(answers, Answer(failed=traceback.format_exc()))
     finally:

@@ -1,8 +1,10 @@
 """Where text goes: a console that neither wraps nor colours what is piped."""
 
+import errno
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 from rich.console import Console
@@ -13,9 +15,15 @@ from pagewarden.report.documents import Document
 PIPED_WIDTH = 200
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Not rich's status 1, which would be an answer: an error as of any other writer."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
+
+
 def console() -> Console:
     """Standard output."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+    return _Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
 
 
 def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
@@ -24,6 +32,15 @@ def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
     for number, header in enumerate(headers):
         made.add_column(header, justify="left" if number < left else "right", no_wrap=True)
     return made
+
+
+def write(path: Path, text: str) -> None:
+    """A file that the user named; OSError says which."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def print_document(document: Document) -> None:

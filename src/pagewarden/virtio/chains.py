@@ -6,10 +6,9 @@ chains as BATCH and DESCRIPTORS allow; a chain always fits. Every function retur
 
 from typing import Any, NamedTuple
 
-from numba import njit
-
 from pagewarden.abi.virtio import VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
 from pagewarden.virtio import faults
+from pagewarden.vocab.compiled import njit
 
 BATCH = 256
 """Most requests of a batch."""
@@ -41,7 +40,7 @@ def _misplaced(addr: int, length: int, memory: int) -> int:
     return faults.NONE
 
 
-misplaced: Any = njit(cache=True)(_misplaced)
+misplaced: Any = njit(_misplaced)
 
 
 def _table_fault(flags: int, length: int, longest: int) -> int:
@@ -53,7 +52,7 @@ def _table_fault(flags: int, length: int, longest: int) -> int:
     return faults.INDIRECT_SIZE if length & 15 else faults.NONE
 
 
-table_fault: Any = njit(cache=True)(_table_fault)
+table_fault: Any = njit(_table_fault)
 
 
 def _follow(
@@ -89,7 +88,7 @@ def _follow(
             return faults.NEXT_RANGE, i, n, weight
 
 
-follow: Any = njit(cache=True)(_follow)
+follow: Any = njit(_follow)
 
 
 def _flatten(
@@ -175,7 +174,5 @@ LIST, PLACES = "i8[::1]", "i8[:,::1]"
 VERDICT = "UniTuple(i8,5)"
 """Types of compiled functions are given, so that they are ready when the module is imported: a device may have lost its
 right to open files by the time that it needs them."""
-flatten: Any = njit(f"{VERDICT}({LIST},u2[::1],i8,i8,i8,i8,{LIST},i8,{PLACES},{LIST},{LIST},{PLACES})", cache=True)(
-    _flatten
-)
-expand: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{LIST},i8,{PLACES},{LIST})", cache=True)(_expand)
+flatten: Any = njit(f"{VERDICT}({LIST},u2[::1],i8,i8,i8,i8,{LIST},i8,{PLACES},{LIST},{LIST},{PLACES})")(_flatten)
+expand: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{LIST},i8,{PLACES},{LIST})")(_expand)

@@ -7,13 +7,13 @@ A chain is a stream of readable bytes, then one of writable bytes; how they are 
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.abi.virtio import VIRTQ_DESC_F_WRITE
 from pagewarden.virtio import faults
 from pagewarden.virtio.chains import ADDR, FLAGS, LEN, LIST, PLACES, SIZE_MAX, VERDICT
 from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab.compiled import njit
 
 HEADER = 16
 """Bytes of virtio_blk_req before the data."""
@@ -42,7 +42,7 @@ def _append(places: Any, n: int, floor: int, addr: int, length: int) -> int:
     return n + 1
 
 
-append: Any = njit(cache=True)(_append)
+append: Any = njit(_append)
 
 
 def _frame(
@@ -108,7 +108,7 @@ def _probe(segments: Any, requests: Any, chains: int, pieces: Any, parts: int) -
     return chains, faults.NONE, 0, 0, parts
 
 
-probe: Any = njit(cache=True)(_probe)
+probe: Any = njit(_probe)
 
 
 def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int, sealed: bool) -> tuple[int, int]:
@@ -132,7 +132,7 @@ def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int, sealed: 
     return (blk.VIRTIO_BLK_S_OK, filled) if good else (blk.VIRTIO_BLK_S_IOERR, 0)
 
 
-judge: Any = njit(cache=True)(_judge)
+judge: Any = njit(_judge)
 
 
 def _classify(
@@ -191,8 +191,6 @@ def _extends(run: Any, kind: int, chain: int, file_at: int, begin: int, stop: in
     return bool(run[FILE_AT] + run[BYTES] == file_at and run[STOP] == begin and stop - run[BEGIN] <= SIZE_MAX)
 
 
-extends: Any = njit(cache=True)(_extends)
-frame: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{PLACES},{PLACES},{PLACES})", cache=True)(_frame)
-classify: Any = njit(
-    f"UniTuple(i8,2)({LIST},{PLACES},{LIST},i8,i8,i8,b1,{PLACES},u1[::1],u4[::1],{PLACES})", cache=True
-)(_classify)
+extends: Any = njit(_extends)
+frame: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{PLACES},{PLACES},{PLACES})")(_frame)
+classify: Any = njit(f"UniTuple(i8,2)({LIST},{PLACES},{LIST},i8,i8,i8,b1,{PLACES},u1[::1],u4[::1],{PLACES})")(_classify)

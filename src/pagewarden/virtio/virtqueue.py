@@ -8,7 +8,6 @@ reading it; chains after it are done again, which a block device may do.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_USED_F_NO_NOTIFY, virtq_desc, virtq_used_elem
@@ -17,6 +16,7 @@ from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.gather import Vectored, places_of
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
 from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab.compiled import njit
 
 _MODULO = 0xFFFF
 _PATIENCE = 100
@@ -169,4 +169,4 @@ def _lay_out(
     return marked + 3
 
 
-lay_out: Any = njit(f"i8({PLACES},i8,u1[::1],u1[::1],i8,i8,i8,i8,i8,i8,{PLACES},u1[::1])", cache=True)(_lay_out)
+lay_out: Any = njit(f"i8({PLACES},i8,u1[::1],u1[::1],i8,i8,i8,i8,i8,i8,{PLACES},u1[::1])")(_lay_out)

@@ -14,7 +14,7 @@ from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.search.automaton import MOST, System
 from pagewarden.check.search.explorer import Limits
 from pagewarden.designs import DESIGNS, Design, Options
-from pagewarden.law import Op, Policy, Table, tabulate
+from pagewarden.law import Op, Policy, Table, enumerated
 from pagewarden.law.properties import ALWAYS, SOMETIMES
 from pagewarden.vocab import UserMistake, one_of
 
@@ -110,7 +110,7 @@ def page_searches(
     setting: Setting, limits: Limits, keep: int, began: float | None = None
 ) -> tuple[list[Cast], list[PageSearch]]:
     """The actors on each kind of page, and the search of its states. keep, began: as PageSearch has them."""
-    table, marks = tabulate(setting.policy), properties(setting.policy)
+    table, marks = enumerated(setting.policy), properties(setting.policy)
     casts = [cast(setting.design, table, setting.strangers, pool) for pool in (False, True)[: 1 + _has_pool(setting)]]
     vcpus, symmetric = setting.vcpus, setting.symmetric
     listed = [moves(everybody, table, vcpus) for everybody in casts]
@@ -123,7 +123,7 @@ def build(setting: Setting) -> Checked:
     for search in searches:
         while search.more():
             search.run()
-    return Checked(setting, tabulate(setting.policy), casts, [search.local() for search in searches])
+    return Checked(setting, enumerated(setting.policy), casts, [search.local() for search in searches])
 
 
 def _has_pool(setting: Setting) -> bool:
@@ -134,8 +134,8 @@ def _has_pool(setting: Setting) -> bool:
 def properties(policy: Policy) -> Properties:
     """The marks of every step of the law. A page that is given to the guest ends with the step of an unshare, which
     shows nothing of conversion."""
-    where = tabulate(policy).where({**ALWAYS, **SOMETIMES})
-    marks = np.zeros((len(tabulate(policy).pages), len(Op)), np.uint32)
+    where = enumerated(policy).where({**ALWAYS, **SOMETIMES})
+    marks = np.zeros((len(enumerated(policy).pages), len(Op)), np.uint32)
     for bit, name in enumerate(where):
         marks |= where[name].astype(np.uint32) << np.uint32(bit)
     hidden = 1 << PROPERTIES.index("unshare-succeeds")

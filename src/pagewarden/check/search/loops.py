@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.check.search.automaton import OVER as _OVER
 from pagewarden.check.search.prefetch import prefetch
+from pagewarden.vocab.compiled import njit
 
 EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 OVER = np.uint32(_OVER)
@@ -43,19 +43,19 @@ class Block(NamedTuple):
     source: NDArray[np.uint32]
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _slot(key, slots):  # type: ignore[no-untyped-def]  # numba infers
     """Multiplicative hashing; the top half of the product, scaled to the size of the table."""
     return (((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) * slots) >> np.uint64(32)
 
 
-@njit(cache=True)
+@njit
 def insert(table, key):  # type: ignore[no-untyped-def]
     """The slot of a key and whether it is new."""
     return _insert_at(table, key, _slot(key, np.uint64(len(table))))
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _insert_at(table, key, slot):  # type: ignore[no-untyped-def]
     """The same from the slot where the search begins; linear probing."""
     slots = np.uint64(len(table))
@@ -69,14 +69,14 @@ def _insert_at(table, key, slot):  # type: ignore[no-untyped-def]
     return slot, True
 
 
-@njit(cache=True)
+@njit
 def rehash(old, order, count, table):  # type: ignore[no-untyped-def]
     """Put every state into a larger table; order then holds the new slots."""
     for number in range(count):
         order[number] = insert(table, old[order[number]])[0]
 
 
-@njit(cache=True)
+@njit
 def _sorted_key(digits, taken, digit, radix):  # type: ignore[no-untyped-def]
     """The canonical key after component `taken` of sorted digits has become `digit`."""
     key = np.uint64(0)
@@ -91,7 +91,7 @@ def _sorted_key(digits, taken, digit, radix):  # type: ignore[no-untyped-def]
     return key if placed else key * radix + np.uint64(digit)
 
 
-@njit(cache=True)
+@njit
 def expand(edges, space, visited, block, head, count, stop, seen):  # type: ignore[no-untyped-def]
     """Expand states head..stop in order. Returns head, count, seen and the transitions taken, early when full."""
     # Out of their tuples once: an array taken out in the loop costs a reference count each time.

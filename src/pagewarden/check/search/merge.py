@@ -1,10 +1,11 @@
 """Edges of the same effect put together, by a compiled loop."""
 
 import numpy as np
-from numba import njit
+
+from pagewarden.vocab.compiled import njit
 
 
-@njit(cache=True)
+@njit
 def merge(first, target, demand, marks, weight):  # type: ignore[no-untyped-def]
     """Put edges of one source, target and demand together, in place, sorted within their source, with all their marks.
     weight: how many each stands for. Returns how many are left; first then counts those."""

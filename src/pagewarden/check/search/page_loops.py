@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.check.search.loops import insert
+from pagewarden.vocab.compiled import njit
 
 STAYS, RETRIES, ALONE, HIDES = 1, 2, 4, 8
 """Flags of a move: refused, nothing happens; an access that has to wait is tried again; only while no vCPU is at work
@@ -70,7 +70,7 @@ class Steps(NamedTuple):
     marks: NDArray[np.uint32]
 
 
-@njit(cache=True)
+@njit
 def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type: ignore[no-untyped-def]  # numba infers
     """Expand local states from `head` to `stop`, until none is left or there may not be room for one more state's
     edges. keep: write the edges down. Returns head, count (of states), made (edges)."""
@@ -140,7 +140,7 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
     return head, count, made
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _decode(shape, code, here):  # type: ignore[no-untyped-def]
     """The columns of a code; whether every vCPU is idle."""
     idle = True
@@ -152,7 +152,7 @@ def _decode(shape, code, here):  # type: ignore[no-untyped-def]
     return idle
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _code(shape, symmetric, then):  # type: ignore[no-untyped-def]
     """The number of these columns; interchangeable vCPUs are put in order first."""
     if symmetric:
@@ -169,7 +169,7 @@ def _code(shape, symmetric, then):  # type: ignore[no-untyped-def]
     return code
 
 
-@njit(cache=True)
+@njit
 def refill(table, numbers, codes, count):  # type: ignore[no-untyped-def]
     """Put the states into a new table."""
     for number in range(count):

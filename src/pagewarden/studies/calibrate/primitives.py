@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
 from pagewarden.kernel.door import number_of
 from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab.compiled import njit
 
 CALL, COPY, TOUCH, ZERO, NOTHING = range(5)
 
@@ -104,14 +105,14 @@ class Sibling:
         self._stop[0] = 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _now(scratch: Any) -> int:
     """ns; scratch is room for a struct timespec."""
     _clock_gettime(_CLOCK_MONOTONIC, scratch.ctypes.data)
     return scratch[0] * 1_000_000_000 + scratch[1]  # type: ignore[no-any-return]  # numba's arrays are Any to mypy
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def perform(rows: Any, mmap: int, rounds: int, each: bool, spent: Any, scratch: Any) -> int:
     """Run the script; -1, or the row whose system call failed (errno in scratch[2]). ns are added to spent.
 
@@ -152,7 +153,7 @@ def perform(rows: Any, mmap: int, rounds: int, each: bool, spent: Any, scratch: 
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def spin(stop: Any, limit: int, scratch: Any) -> int:
     """Rounds until stop[0] is set or the time is over."""
     end, rounds = _now(scratch) + limit, 0

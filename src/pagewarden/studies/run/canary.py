@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pagewarden.guest.assembler import Assembler, Mem
 from pagewarden.guest.hypercalls import HYPERCALL, Number
 from pagewarden.guest.listing import Code
 from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab.compiled import njit
 
 WORDS = 4
 """Words of 8 bytes that the canary has. The pages are full of it."""
@@ -132,7 +132,7 @@ def _count(data: Any, one: Any, other: Any) -> int:
     return found
 
 
-_search: Any = njit(cache=True, nogil=True)(_count)
+_search: Any = njit(nogil=True)(_count)
 
 
 def mappings(pid: int | str) -> list[Mapping]:

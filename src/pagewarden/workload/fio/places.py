@@ -42,9 +42,9 @@ def _take(used: Any, state: Any, wanted: Any, drawn: Any, unit: int, limit: int,
 
 @cache
 def _compiled() -> Any:
-    import numba
+    from pagewarden.vocab.compiled import njit
 
-    return numba.njit(cache=True)(_take)
+    return njit(_take)
 
 
 class Map:

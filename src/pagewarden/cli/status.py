@@ -1,0 +1,125 @@
+"""How a verb ends: 0 yes, 1 the answer is no, 2 the user or the host can mend it, 3 a bug of ours. The one place.
+
+A 2 is one line on standard error: what, why, what to do. Ctrl-C is 130 and a reader that went away 141, as a shell has
+it of any program that a signal ends; neither says anything.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+import typer
+
+from pagewarden import __version__
+from pagewarden.cli.limited import watched
+from pagewarden.vocab import InternalError, PagewardenError
+from pagewarden.vocab.host import LIMITS, in_words, is_hosts
+
+MISTAKE, BUG, INTERRUPTED, NO_READER = 2, 3, 130, 141
+Given = ParamSpec("Given")
+
+
+def with_status(verb: Callable[Given, None]) -> Callable[Given, None]:
+    """The verb, ending with a status whatever happens in it, its output written out."""
+
+    @wraps(verb)
+    def guarded(*arguments: Given.args, **options: Given.kwargs) -> None:
+        status = 0
+        try:
+            try:
+                verb(*arguments, **options)
+            except typer.Exit as said:
+                status = said.exit_code
+            sys.stdout.flush()
+        except BaseException as error:
+            status = status_of(error)
+        raise typer.Exit(status)
+
+    return guarded
+
+
+def main_of(app: typer.Typer) -> NoReturn:
+    """Run the command line and end the process."""
+    _open_standard_files()
+    try:
+        status = watched(lambda: _parsed(app))
+    except PagewardenError as error:
+        status = status_of(error)
+    raise SystemExit(status)
+
+
+def _parsed(app: typer.Typer) -> int:
+    status: int
+    try:
+        status = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except BaseException as error:
+        status = status_of(error)
+    _leave_nothing_unwritten()
+    return status
+
+
+def status_of(error: BaseException) -> int:
+    """Say what is to be said of an error, and the status that it means."""
+    match error:
+        case typer.Exit():
+            return error.exit_code
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case BrokenPipeError():
+            return NO_READER
+        case InternalError():
+            return _bug(error)
+        case PagewardenError():
+            return _mistake(str(error))
+        case MemoryError():
+            return _mistake(f"not enough memory{f' ({error})' if str(error) else ''}; ask for less, or {LIMITS}")
+        case OSError() if is_hosts(error):
+            return _mistake(in_words(error))
+        case ImportError() if not (error.name or "").startswith("pagewarden"):
+            return _mistake(f"{error.name or 'a library'} cannot be loaded: {error}; install it again, or {LIMITS}")
+    if hasattr(error, "format_message"):  # of the parser: a wrong option or argument
+        return _mistake(f"{error.format_message()}; see pagewarden --help") if str(error) else MISTAKE
+    return _bug(error)
+
+
+def _mistake(text: str) -> int:
+    _say(f"pagewarden: {' '.join(text.split())}")
+    return MISTAKE
+
+
+def _bug(error: BaseException) -> int:
+    _say("".join(traceback.format_exception(error)).rstrip())
+    _say(f"pagewarden: a bug of pagewarden {__version__}; please report it with the lines above: see CONTRIBUTING.md")
+    return BUG
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _open_standard_files() -> None:
+    """What was closed leads to nothing: else the next file that is opened, a guest's disk, would be standard output."""
+    for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
+
+
+def _leave_nothing_unwritten() -> None:
+    """What could not be written is not tried again when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)

@@ -1,0 +1,52 @@
+"""What a host refuses its programs, by errno: a likely cause and what helps, in one line."""
+
+import errno
+
+LIMITS = "see ulimit -v, -d and -l, the cgroup's memory.max, and vm.max_map_count"
+_REMEDIES = {
+    errno.ENOSPC: "make room there, or let TMPDIR name a place that has some",
+    errno.EDQUOT: "the quota is used up: make room, or let TMPDIR name another place",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.EIO: "the device or file system under it fails: see the kernel's log (dmesg)",
+    errno.EROFS: "the file system is read-only: name a place that can be written",
+    errno.EACCES: "ask for the permission, or name a place that is yours",
+    errno.EPERM: "a container, a seccomp filter or a missing capability forbids it: run where it is allowed",
+    errno.ENOSYS: "a seccomp filter forbids it, or the kernel lacks it: run where it is there",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "the host has no open files left: close some, or raise the sysctl fs.file-max",
+    errno.ENOMEM: f"memory is short, or limited: {LIMITS}",
+    errno.EAGAIN: f"a limit on processes, threads or locked memory: see ulimit -u and -l; {LIMITS}",
+    errno.ENOENT: "it is missing: check the path; /proc and /sys must be mounted",
+    errno.ENOTDIR: "a part of the path is no directory: check it",
+    errno.EISDIR: "it is a directory: name a file",
+    errno.ELOOP: "symbolic links lead in a circle: check the path",
+    errno.ENAMETOOLONG: "the name is too long: take a shorter one",
+    errno.EBUSY: "somebody else uses it: try again, or name another",
+    errno.ETXTBSY: "it is being executed: name another file",
+    errno.ENXIO: "nobody is at its other end: name a file",
+    errno.ENODEV: "the device is gone: check the path",
+}
+
+
+def is_hosts(error: OSError) -> bool:
+    """Whether the host or its user can mend it; what is left (EBADF, EINVAL, EFAULT, ...) is our own bug. Without an
+    errno it is a shared library that could not be loaded."""
+    return error.errno is None or error.errno in _REMEDIES
+
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
+
+
+def is_short(error: OSError | MemoryError) -> str:
+    """What the host is short of, whatever was being done, in words; empty when the error says more than that."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {LIMITS}"
+    missing = error.errno == errno.ENOENT and str(error.filename).startswith("/proc/")
+    return in_words(error) if missing or error.errno in _SHORT else ""
+
+
+def in_words(error: OSError) -> str:
+    """What failed, why, and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    why = error.strerror or str(error)
+    return f"{where}{why}; {_REMEDIES.get(error.errno or 0, LIMITS)}"
