@@ -33,38 +33,18 @@ def touch(host: HostSide, offset: int) -> None:
     ctypes.string_at(host.address + offset, 1)
 
 
-def fork_and_touch(host: HostSide, offset: int) -> None:
-    """Report how a forked child ends that loads a byte."""
-    pid = os.fork()
-    if pid == 0:
-        touch(host, offset)
-        os._exit(0)
-    host.report(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-
-
-def keep_pinned(host: HostSide) -> None:
-    """Pin page 0 by vmsplice while it is shared; when told, report what the pin holds."""
-    receive, transmit = os.pipe()
-    piece = iovec(host.address, 8)
-    syscall("vmsplice", transmit, ctypes.addressof(piece), 1, 0)
-    host.report(0)
-    host.listen()
-    host.report(0, os.read(receive, 8))
-
-
 def write_file(host: HostSide) -> None:
     host.pwrite_to(host.fds[0], 0, [(0, PAGE_SIZE)])
 
 
 def descriptors(host: HostSide) -> None:
-    """Report what each descriptor leads to, without the one that lists them."""
-    for name in os.listdir("/proc/self/fd"):
+    """Report the number of each descriptor, and its device and inode."""
+    for number in range(2000):
         try:
-            host.report(int(name), os.readlink(f"/proc/self/fd/{name}").encode())
-        except FileNotFoundError:
+            status = os.fstat(number)
+        except OSError:
             continue
-        except PermissionError:
-            host.report(int(name), b"hidden")
+        host.report(number, f"{status.st_dev} {status.st_ino}".encode())
 
 
 def attempts(host: HostSide) -> dict[str, Callable[[], object]]:
@@ -92,6 +72,10 @@ def attempts(host: HostSide) -> dict[str, Callable[[], object]]:
             os.open(f"/proc/self/map_files/{name}", os.O_RDWR) for name in os.listdir("/proc/self/map_files")
         ],
         "own-mem": lambda: os.pread(os.open("/proc/self/mem", os.O_RDONLY), 8, page),
+        "fork": os.fork,
+        "vfork": lambda: syscall("vfork"),
+        "clone-vm": lambda: syscall("clone", 0x100 | 17, 0, 0, 0, 0),
+        "vmsplice": lambda: syscall("vmsplice", 1, ctypes.addressof(remote), 1, 0),
         "user-namespace": lambda: syscall("unshare", 0x10000000),
         "clone-namespace": lambda: syscall("clone", 0x10000000 | 17, 0, 0, 0, 0),
         "root-again": lambda: os.setuid(0),
@@ -140,5 +124,5 @@ def fail(host: HostSide) -> None:
 
 
 def stay(host: HostSide) -> None:
-    host.report(os.getpid())
+    host.report(host.pid)
     time.sleep(600)

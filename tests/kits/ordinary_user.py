@@ -36,7 +36,7 @@ def isolated() -> None:
         reports = [
             (message.value, message.data) for message in iter(lambda: host.receive(20), None) if message.kind == 3
         ]
-        assert len(reports) == 21 and all(code for code, _ in reports), reports
+        assert len(reports) == 25 and all(code for code, _ in reports), reports
 
 
 def counting() -> None:

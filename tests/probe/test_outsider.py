@@ -42,10 +42,10 @@ def test_an_outsider_without_privileges_cannot_look_into_this_process_once_it_is
 
 def test_an_outsider_is_the_host_sides_user_and_not_root() -> None:
     def as_host_side() -> bytes:
-        from pagewarden.memory.isolated import sandbox
+        from pagewarden.kernel import confine
 
         outsider = Outsider(peers.ACCESSES)
-        sandbox.drop_privileges()
+        confine.become_nobody()
         raw.make_dumpable()
         page = ctypes.create_string_buffer(SECRET, len(SECRET))
         return ask(outsider.fd, "vm_read", os.getpid(), ctypes.addressof(page))

@@ -1,4 +1,4 @@
-"""seccomp filters: include/uapi/linux/{seccomp,filter,bpf_common,audit}.h and linux/sched.h, names verbatim."""
+"""seccomp filters: include/uapi/linux/{seccomp,filter,bpf_common,audit}.h, names verbatim."""
 
 from ctypes import POINTER, Structure, c_uint8, c_uint16, c_uint32
 
@@ -20,18 +20,8 @@ BPF_LD_W_ABS = 0x20
 BPF_JMP_JEQ_K = 0x15
 BPF_JMP_JGT_K = 0x25
 BPF_JMP_JSET_K = 0x45
+BPF_ALU_AND_K = 0x54
 BPF_RET_K = 0x06
-
-CLONE_NAMESPACES = {
-    "CLONE_NEWTIME": 0x00000080,
-    "CLONE_NEWNS": 0x00020000,
-    "CLONE_NEWCGROUP": 0x02000000,
-    "CLONE_NEWUTS": 0x04000000,
-    "CLONE_NEWIPC": 0x08000000,
-    "CLONE_NEWUSER": 0x10000000,
-    "CLONE_NEWPID": 0x20000000,
-    "CLONE_NEWNET": 0x40000000,
-}
 
 
 class sock_filter(Structure):

@@ -10,10 +10,12 @@ from typing import Any
 
 from pagewarden.abi import uffd
 from pagewarden.kernel.door import ioctl, ioctl_inplace, syscall
-from pagewarden.vocab import Unavailable
+from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 _CONTINUE = Struct("QQQq")
 """uffdio_continue: start, len, mode, mapped."""
+_NOWHERE = 1 << 16
+"""The lowest address that a process may map by default (vm.mmap_min_addr): nothing lies there."""
 GUARD = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
 """Both modes: with MINOR alone holes would answer, with MISSING alone the page cache would."""
 GUARD_FEATURES = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MINOR_SHMEM | uffd.UFFD_FEATURE_MISSING_SHMEM
@@ -122,6 +124,11 @@ class Userfault:
                 otherwise(offset, length)
 
         return map_whole
+
+    def gone(self) -> bool:
+        """Is the address space that it belongs to gone, with its last thread's end? The kernel says so by ESRCH before
+        it looks for a mapping (fs/userfaultfd.c, userfaultfd_continue); at this address it finds none of ours."""
+        return self.map_present(_NOWHERE, PAGE_SIZE)[1] == errno.ESRCH
 
     def close(self) -> None:
         """Give the fd back: ranges still registered lose their guard. Twice is once."""

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import get_args
+from typing import Literal, get_args
 
 from pagewarden.memory import backings
 from pagewarden.memory.backings.protocol import KINDS, Backing, Use, Wanted
@@ -21,13 +21,13 @@ def what_each_stops() -> str:
     return "\n".join(["| backing | stops | does not stop |", "|---|---|---|", *rows])
 
 
-def choose(wanted: Wanted, name: str, isolated: bool, use: Use) -> tuple[Backing, str]:
+def choose(wanted: Wanted, name: str, isolated: bool | Literal["best-effort"], use: Use) -> tuple[Backing, str]:
     """The backing and why it was taken; Unavailable, UserMistake."""
     name = one_of("backing", name, (*BACKINGS, "auto"))
     if isolated:
         if name not in ("auto", "uffd-window"):
             raise UserMistake(f"{name} cannot be isolated: only a uffd-window is opened and shut from another process")
-        return IsolatedWindow(wanted), "the only one that an untrusted host can be given"
+        return IsolatedWindow(wanted, isolated), "the only one that an untrusted host can be given"
     if name == "auto":
         return strongest(wanted, use)
     return KINDS[name].make(wanted), "asked for"

@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pagewarden.kernel.door import pages_of
 from pagewarden.memory.backings.protocol import BackingName, Use, Wanted
@@ -30,9 +30,10 @@ class PrivateMemory(OwnProcess):
 
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
     `.backing` and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process
-    that `spawn` starts, and unshare replaces the page. shared: the state that all pages start in. vm: the KVM VM that
-    a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and
-    wait for each other; accessors of the window wait for a conversion of the page they touch.
+    that `spawn` starts, and unshare replaces the page; "best-effort" starts it even where a part of its room is not to
+    be had (HostProcess.missing). shared: the state that all pages start in. vm: the KVM VM that a guest-memfd is bound
+    to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait for each other;
+    accessors of the window wait for a conversion of the page they touch.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class PrivateMemory(OwnProcess):
         size: int,
         backing: BackingName | str = "auto",
         *,
-        isolated: bool = False,
+        isolated: bool | Literal["best-effort"] = False,
         use: Use = "any",
         shared: bool = False,
         vm: int | None = None,
@@ -51,7 +52,7 @@ class PrivateMemory(OwnProcess):
         self.size = size
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
-        self.isolated = isolated
+        self.isolated = bool(isolated)
         self._state = Conversions(self._backing, self._pages, shared and self._backing.whole_file)
         self._lock = threading.RLock()
         self._consumers = Consumers()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pagewarden.abi import io_uring, kvm, uffd
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel import door
+from pagewarden.kernel import confine, door
 from pagewarden.kernel import uffd as userfault
 from pagewarden.kernel.counters import NAMED, Counters
 from pagewarden.kernel.door import Region, ioctl, syscall
@@ -19,8 +19,8 @@ from pagewarden.kernel.kvm import Kvm, backend
 from pagewarden.memory.backings import guest_memfd
 from pagewarden.memory.backings.protocol import Wanted
 from pagewarden.memory.backings.uffd_window import UffdWindow
-from pagewarden.memory.isolated import sandbox
-from pagewarden.memory.isolated.window import WAIT_FEATURES
+from pagewarden.memory.isolated import allowed, room
+from pagewarden.memory.isolated.replace import WAIT_FEATURES
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 MSG_ZEROCOPY = 0x4000000
@@ -105,11 +105,12 @@ def _process_vm() -> str:
 
 def _seccomp() -> str:
     """Install the host side's filter in a child, and see that it bites."""
-    lines = sandbox.filter_lines()
+    lines = room.program_for(allowed.Self(os.getpid(), (-1 & 0xFFFFFFFF, -1 & 0xFFFFFFFF)))
     pid = os.fork()
     if pid == 0:
         try:
-            sandbox.install(lines)
+            confine.no_new_privileges()
+            confine.install_filter(lines)
             syscall("mremap", 0, 0, 0, 0)
         except OSError as error:
             os._exit(error.errno or 255)

@@ -1,7 +1,6 @@
 """One attempt in an untrusted host side: what runs there, and the words it has for whoever steers the warden."""
 
 import importlib
-import os
 from collections.abc import Callable
 from types import ModuleType
 
@@ -29,7 +28,7 @@ def act(
     """The host side's whole life: an attempt on the page at an offset, and its evidence. The path is of that family;
     kept: what the host's descriptors are in a Target; known: the page's address in the warden."""
     fds = dict(zip(kept, host.fds, strict=True))
-    hand = Hand(Target(host.address + place, os.getpid(), host.warden, open_mapping=known, **fds))
+    hand = Hand(Target(host.address + place, host.pid, host.warden, open_mapping=known, **fds))
     try:
         evidence = hand.arm(REGISTRY.paths[name, direction])
         if evidence is None:

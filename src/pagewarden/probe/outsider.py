@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import NoReturn, TypeAlias
 
-from pagewarden.memory.isolated import sandbox
+from pagewarden.kernel import confine
 from pagewarden.probe.registry import SAMPLE
 
 Access: TypeAlias = Callable[[int, int], bytes]
@@ -31,7 +31,8 @@ class Outsider:
 
 def _serve(channel: socket.socket, accesses: Mapping[str, Access]) -> NoReturn:
     try:
-        sandbox.drop_privileges()
+        if os.geteuid() == 0:
+            confine.become_nobody()
         while request := channel.recv(REQUEST.size):
             name, pid, address = REQUEST.unpack(request)
             channel.send(_answer(accesses[name.rstrip(b"\0").decode()], pid, address))

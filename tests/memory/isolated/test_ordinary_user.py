@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from live import require
-from pagewarden.memory.isolated.sandbox import NOBODY
+from pagewarden.kernel.confine import NOBODY
 from pagewarden.probe.capabilities import capabilities
 
 ROOT = Path(__file__).parents[3]

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import select
 import socket
+import time
 from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
@@ -13,15 +15,20 @@ from pagewarden.vocab import Refused
 RECORD = Struct("<IIq240s")
 """kind, length of data, value, data: 256 bytes on a SOCK_SEQPACKET socket."""
 DATA_MAX = 240
+FDS_MAX = 200
+"""Descriptors of one message; the kernel's limit is 253 (include/net/scm.h, SCM_MAX_FD)."""
 
 
 class Kind(IntEnum):
     HELLO = 1  # host: my window starts at `value`; its userfaultfd comes with this message
-    READY = 2  # host: I have given up everything
+    READY = 2  # host: I have given up everything; data: what became of each part of the room
     REPORT = 3  # host: a value and a few bytes, for whoever steers the warden
     DONE = 4  # host: the function returned; value is 0, or 1 when it raised, with the words in data
-    GO = 5  # warden: run
+    GO = 5  # warden: run; `value` is your process id as I see it
     TELL = 6  # warden: a value for the function
+    ASK = 7  # host: nobody can look into me any more: the memory, please
+    MEMORY = 8  # warden: the memory and the descriptors to keep come with this message
+    WORDS = 9  # host: a part of what the function prints
 
 
 class Message(NamedTuple):
@@ -31,20 +38,53 @@ class Message(NamedTuple):
     fds: list[int]
 
 
-def send(channel: socket.socket, kind: Kind, value: int = 0, data: bytes = b"", fds: tuple[int, ...] = ()) -> None:
-    """Send one record; OSError, ValueError for more than DATA_MAX bytes."""
+def send(
+    channel: socket.socket,
+    kind: Kind,
+    value: int = 0,
+    data: bytes = b"",
+    fds: tuple[int, ...] = (),
+    timeout: float | None = None,
+) -> None:
+    """Send one record; OSError, ValueError for more than DATA_MAX bytes, Refused(ETIMEDOUT) when the other end has not
+    made room after `timeout` seconds."""
     if len(data) > DATA_MAX:
         raise ValueError(f"{len(data)} bytes do not fit a message of {DATA_MAX}")
-    socket.send_fds(channel, [RECORD.pack(kind, len(data), value, data)], fds)
+    record = RECORD.pack(kind, len(data), value, data)
+    if fds:
+        socket.send_fds(channel, [record], fds)
+        return
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            channel.send(record, 0 if until is None else socket.MSG_DONTWAIT)
+            return
+        except BlockingIOError:
+            left = max(0.0, (until or 0.0) - time.monotonic())
+            if not left or not _writable(channel.fileno(), left):
+                raise Refused(errno.ETIMEDOUT, f"the other end has not read for {timeout} s") from None
+
+
+def _writable(fd: int, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(timeout * 1000))
 
 
 def receive(channel: socket.socket, timeout: float | None, accepted: tuple[Kind, ...], fds: int = 0) -> Message | None:
     """The next record, None at the end. It comes from whoever is at the other end, so every field is checked:
-    Refused(EPROTO) for anything malformed or not accepted now, Refused(ETIMEDOUT) after `timeout` seconds."""
-    if not readable([channel.fileno()], timeout):
+    Refused(EPROTO) for anything malformed or not accepted now, Refused(ETIMEDOUT) after `timeout` seconds.
+
+    fds: how many descriptors must come along. Where none may, none is taken: the kernel drops them.
+    """
+    if timeout is not None and not readable([channel.fileno()], timeout):
         raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
+    got: list[int] = []
     try:
-        raw, got, flags, _ = socket.recv_fds(channel, RECORD.size + 1, max(fds, 1))
+        if fds:
+            raw, got, flags, _ = socket.recv_fds(channel, RECORD.size + 1, fds, socket.MSG_CMSG_CLOEXEC)
+        else:
+            raw, _, flags, _ = channel.recvmsg(RECORD.size + 1)
     except ConnectionResetError:
         return None
     if not raw and not got:

@@ -1,105 +1,208 @@
-"""The untrusted host side as the warden's side knows it. Everything it says is checked."""
+"""The untrusted host side as the warden's side knows it. Everything it says is checked, every wait has an end."""
 
 import errno
 import os
 import signal
 import socket
+import sys
+import time
 from contextlib import suppress
 
+from pagewarden.kernel import confine
 from pagewarden.kernel.door import readable
 from pagewarden.kernel.uffd import Userfault
-from pagewarden.memory.isolated import messages
+from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import Kind, Message
-from pagewarden.memory.isolated.zygote import Zygote
-from pagewarden.vocab import Refused, Unavailable
+from pagewarden.memory.isolated.zygote import ENDED, PATIENCE, Fate
+from pagewarden.memory.own_process import OwnProcess
+from pagewarden.vocab import InternalError, Refused, Unavailable
 
-START_TIMEOUT = 30.0
-"""Seconds that a host side may take to give everything up."""
+START_TIMEOUT = 120.0
+"""Seconds that a host side may take to start: importing the function's module may compile code."""
+SEND_TIMEOUT = 10.0
+"""Seconds that a host side which does not read is given before a doorbell is refused."""
+WORDS_MAX = 64 << 10
+"""Bytes of what a host side prints that are kept and passed on."""
 
 
-class HostProcess:
-    """A host side that runs; a malformed message ends it."""
+class HostProcess(OwnProcess):
+    """A host side that runs; a malformed message ends it.
 
-    def __init__(self, zygote: Zygote, channel: socket.socket, pid: int, pidfd: int) -> None:
-        self.pid = pid
+    pid: as this process sees it, -1 where /proc does not say. address: where its window starts, in its address space.
+    guard: its userfaultfd, once it has greeted, kept until its address space is gone. missing: the parts of the room
+    that this host does not have. words: what it has printed, escaped, the first 64 KiB.
+    """
+
+    def __init__(self, channel: socket.socket, pidfd: int, fate: Fate) -> None:
+        super().__init__()
+        self.pid = _pid_of(pidfd)
         self.address = 0
-        """Where its window starts, in its address space."""
         self.guard: Userfault | None = None
-        """Its userfaultfd, once it has greeted. Its last reference must not go before the process has."""
-        self._pidfd = pidfd
-        self._zygote = zygote
-        self._channel = channel
+        self.missing: tuple[room.Lack, ...] = ()
+        self.words = ""
+        self._pidfd, self._fate, self._channel = pidfd, fate, channel
         self._status: int | None = None
+        self._buried = False
+
+    # -- talk ----------------------------------------------------------------------------------------------------------
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """Its next REPORT (value, data) or its DONE; None when it is dead, which it is as soon as it hangs up.
         Refused(ETIMEDOUT), and Refused(EPROTO) after killing it for a message that is none of ours."""
         return self._expect(timeout, (Kind.REPORT, Kind.DONE))
 
-    def tell(self, value: int) -> None:
-        """Give its function a number; OSError when it is dead."""
-        messages.send(self._channel, Kind.TELL, value)
+    def tell(self, value: int, timeout: float = SEND_TIMEOUT) -> None:
+        """Give its function a number; OSError when it is dead, Refused(ETIMEDOUT) when it does not read."""
+        messages.send(self._channel, Kind.TELL, value, timeout=timeout)
+
+    def go(self) -> None:
+        """Let its function run. That it has died meanwhile is said by whatever is asked of it next."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            messages.send(self._channel, Kind.GO, self.pid, timeout=SEND_TIMEOUT)
+
+    def _expect(self, timeout: float | None, kinds: tuple[Kind, ...], fds: int = 0) -> Message | None:
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            ready = readable([self._channel.fileno(), *([] if self._buried else [self._pidfd])], left)
+            if not ready:
+                raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
+            if self._channel.fileno() not in ready:  # dead, and it had said nothing more
+                return None
+            message = self._receive((*kinds, Kind.WORDS), fds)
+            if message is None or message.kind is not Kind.WORDS:
+                return message
+            self._hear(message.data)
+            if until is not None and time.monotonic() >= until:
+                raise Refused(errno.ETIMEDOUT, f"nothing but words in {timeout} s")
+
+    def _receive(self, kinds: tuple[Kind, ...], fds: int) -> Message | None:
+        try:
+            message = messages.receive(self._channel, 0, kinds, fds if self.guard is None else 0)
+        except Refused as refused:
+            if refused.errno == errno.EPROTO:
+                self.end()
+            raise
+        if message is None:  # it hung up: it is on its way out, or has nothing more to do
+            self.end()
+        return message
+
+    def _hear(self, data: bytes) -> None:
+        """Keep and pass on what it prints, as far as it is printable: its words reach no terminal as they are."""
+        text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in data.decode(errors="replace"))
+        text = text[: WORDS_MAX - len(self.words)]
+        self.words += text
+        if text and sys.stderr is not None:
+            sys.stderr.write(text)
+
+    # -- its start -----------------------------------------------------------------------------------------------------
+
+    def greet(self, file: int, fds: tuple[int, ...], timeout: float = START_TIMEOUT) -> None:
+        """Give it the memory and its descriptors once nobody can look into it, learn its window's address and
+        userfaultfd, and what it could not give up; Unavailable when it could not set itself up."""
+        self._step(timeout, Kind.ASK)
+        messages.send(self._channel, Kind.MEMORY, fds=(file, *fds))
+        hello = self._step(timeout, Kind.HELLO, 1)
+        self.address, self.guard = hello.value, Userfault.adopt(confine.lift(hello.fds[0]))
+        if os.readlink(f"/proc/self/fd/{self.guard.fd}") != "anon_inode:[userfaultfd]":
+            raise Refused(errno.EPROTO, "the host side sent a descriptor that is no userfaultfd")
+        self.missing = room.lacks(room.Outcomes.unpacked(self._step(timeout, Kind.READY).data))
+
+    def _step(self, timeout: float, kind: Kind, fds: int = 0) -> Message:
+        """Its next message, which must be this one; Unavailable with its words otherwise."""
+        try:
+            message = self._expect(timeout, (kind, Kind.DONE) if not fds else (kind,), fds)
+        except Refused as refused:
+            raise Unavailable(f"the host side did not start: {refused}{self._said()}", "see its words") from refused
+        if message is None or message.kind is not kind:
+            words = message.data.decode(errors="replace") if message else "it died"
+            raise Unavailable(f"the host side could not set itself up: {words}{self._said()}", "see its words")
+        return message
+
+    def _said(self) -> str:
+        return f"; it said: {self.words[-500:]}" if self.words else ""
+
+    # -- its end -------------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> int:
         """How it ended: 0, 1 when its function raised, or minus the signal. Refused(ETIMEDOUT), and Refused(ESRCH) when
         nobody can tell any more."""
         if self._status is None:
-            if self._pidfd < 0:
-                raise Refused(errno.ESRCH, "the host side is dead, and who knew how is dead too")
-            self._status = self._zygote.ended(timeout)
+            if not self._buried and not readable([self._pidfd], timeout):
+                raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
+            try:
+                self._status, _ = self._fate.read(ENDED, PATIENCE)
+            except (Refused, OSError) as lost:
+                raise Refused(errno.ESRCH, f"the host side is dead, and nobody can tell how it ended: {lost}") from lost
         return self._status
 
     @property
     def dead(self) -> bool:
         """Has it come to its end?"""
-        return self._pidfd < 0 or bool(readable([self._pidfd], 0))
+        return self._buried or bool(readable([self._pidfd], 0))
 
     def kill(self) -> int:
         """End it, and how it ended; Refused(ESRCH) as for wait."""
-        self._kill()
-        return self.wait()
+        self.end()
+        return self.wait(0)
 
-    def _kill(self) -> None:
-        if self._pidfd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            readable([self._pidfd], None)
+    def end(self) -> None:
+        """See that it is dead; InternalError when it does not die."""
+        if self._buried:
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if not readable([self._pidfd], PATIENCE):
+            raise InternalError(f"process {self.pid} does not die of SIGKILL: it waits in the kernel")
 
-    def _expect(self, timeout: float | None, kinds: tuple[Kind, ...], fds: int = 0) -> Message | None:
-        try:
-            message = messages.receive(self._channel, timeout, kinds, fds)
-        except Refused as refused:
-            if refused.errno == errno.EPROTO:
-                self._kill()
-            raise
-        if message is None:  # it hung up: it is on its way out, or has nothing more to do
-            self._kill()
-        return message
+    def forked(self) -> None:
+        if not self._buried:
+            self._buried = True
+            os.close(self._pidfd)
+            self._close()
 
-    def greet(self) -> None:
-        """Learn its window's address and userfaultfd; Unavailable when it could not set itself up."""
-        hello = self._expect(START_TIMEOUT, (Kind.HELLO,), 1)
-        if hello is None:
-            raise Unavailable("the host side did not start", "its error is on standard error")
-        self.address, self.guard = hello.value, Userfault.adopt(hello.fds[0])
-        if os.readlink(f"/proc/self/fd/{self.guard.fd}") != "anon_inode:[userfaultfd]":
-            raise Refused(errno.EPROTO, "the host side sent a descriptor that is no userfaultfd")
-        ready = self._expect(START_TIMEOUT, (Kind.READY, Kind.DONE))
-        if ready is None or ready.kind is not Kind.READY:
-            words = ready.data.decode(errors="replace") if ready else "it died"
-            raise Unavailable(f"the host side could not give up its rights: {words}", "see standard error")
-
-    def go(self) -> None:
-        """Let its function run."""
-        messages.send(self._channel, Kind.GO)
+    def _close(self) -> None:
+        self._fate.close()
+        self._channel.close()
 
     def bury(self) -> None:
-        """See that it is dead, then let go of its guard and of everything else."""
-        self._kill()
-        with suppress(Refused):  # how it ended, while the zygote can still tell
-            self.wait()
-        if self.guard is not None:
-            self.guard.close()
-        os.close(self._pidfd)
-        self._pidfd = -1
-        self._channel.close()
+        """Kill it, then let go of its guard, once its address space is gone, and of everything else."""
+        if self._buried:
+            return
+        try:
+            self.end()
+            with suppress(Refused):  # how it ended, while the zygote can still tell
+                self.wait(0)
+        finally:
+            self._buried = self.dead
+            if self._buried:
+                os.close(self._pidfd)
+            if self.guard is not None:
+                _let_go(self.guard)
+            self._close()
+
+
+_undead: list[Userfault] = []
+"""Guards of host sides that are dead but whose address space is not gone yet."""
+
+
+def _let_go(guard: Userfault) -> None:
+    """Close the guard when the kernel says that its address space is gone: as long as that lives, so does the guard."""
+    _undead.append(guard)
+    until = time.monotonic() + PATIENCE
+    while _undead:
+        for one in [one for one in _undead if one.gone()]:
+            _undead.remove(one)
+            one.close()
+        if time.monotonic() > until:
+            return  # the next one looks again
+        if _undead:
+            time.sleep(0.0002)
+
+
+def _pid_of(pidfd: int) -> int:
+    with suppress(OSError), open(f"/proc/self/fdinfo/{pidfd}") as lines:
+        for line in lines:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return -1

@@ -1,32 +1,46 @@
 """The untrusted host side, seen from inside: a process that has a window on a memory and nothing else of it."""
 
+import errno
+import io
+import linecache  # noqa: F401  what a traceback needs, before there are no files any more
 import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
+from pagewarden.kernel import confine
 from pagewarden.kernel.door import Region, prctl
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
-from pagewarden.memory.isolated import messages, sandbox
+from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import Kind
+from pagewarden.memory.scratch import Scratch
 from pagewarden.memory.window import Window
+from pagewarden.vocab import Refused
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LOWEST_OWN = 64
+"""pagewarden's own descriptors lie at this number or above, and above all that were handed over."""
+SCRATCHES = 4
+"""Scratch files made beforehand, at numbers of pagewarden's own: accessors at work at once that need no more."""
 
 
 class HostSide(Window):
     """The window, as the function that the host side runs has it, with a word to and from the warden.
 
-    fds: the descriptors that `spawn` was told to keep. warden: the pid that holds the memory.
+    fds: the descriptors that `spawn` was told to keep, by the numbers that they have in the warden. pid: this process
+    as the warden sees it; warden: the pid, there, of the process that holds the memory.
     """
 
-    def __init__(self, region: Region, channel: socket.socket, fds: tuple[int, ...], warden: int) -> None:
+    def __init__(self, region: Region, channel: socket.socket, fds: tuple[int, ...], pid: int, warden: int) -> None:
         super().__init__(region)
-        self.fds = fds
-        self.warden = warden
+        self.fds, self.pid, self.warden = fds, pid, warden
         self._channel = channel
 
     def report(self, value: int, data: bytes = b"") -> None:
@@ -40,51 +54,119 @@ class HostSide(Window):
             raise EOFError("the warden is gone")
         return message.value
 
+    def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+        return super().pread_from(self._handed_over(fd), file_offset, segments)
 
-def run(
-    size: int,
-    file: int,
-    channel: socket.socket,
-    keeper: socket.socket,
-    fds: tuple[int, ...],
-    warden: int,
-    function: Callable[..., object],
-    arguments: tuple[Any, ...],
-) -> None:
-    """Become the host side: window and guard, hand the guard over, give everything up, run. Does not return."""
-    status = 1
-    try:
-        host = _enter(size, file, channel, keeper, fds, warden)
-        function(host, *arguments)
-        status = 0
-        messages.send(channel, Kind.DONE, 0)
-    except BaseException:
-        words = traceback.format_exc()
-        print(words, file=sys.stderr, flush=True)
-        messages.send(channel, Kind.DONE, 1, words.encode()[-messages.DATA_MAX :])
-    finally:
-        with suppress(OSError, ValueError):  # what is not to be had any more is not to be flushed
-            sys.stdout.flush()
-        os._exit(status)
+    def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+        return super().pwrite_to(self._handed_over(fd), file_offset, segments)
+
+    def transfer(self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]") -> int:
+        return super().transfer(self._handed_over(fd), runs, places)
+
+    def _handed_over(self, fd: int) -> int:
+        """The descriptor, unless it is one of pagewarden's own: I/O to that would be lost without a word."""
+        if fd >= LOWEST_OWN and fd not in self.fds and fd >= _lowest_own(self.fds):
+            raise Refused(errno.EBADF, f"descriptor {fd} was not handed over: spawn(..., fds=[{fd}]) does that")
+        return fd
 
 
-def _enter(
-    size: int, file: int, channel: socket.socket, keeper: socket.socket, fds: tuple[int, ...], warden: int
-) -> HostSide:
-    parent = os.getppid()
-    region = Region(size)
-    guard = Userfault(GUARD_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping would keep its guard
-    region.place(file)
-    region.keep_to_this_process()
-    guard.register(region.address, size, GUARD)
-    messages.send(keeper, Kind.HELLO, fds=(guard.fd,))
-    messages.send(channel, Kind.HELLO, region.address, fds=(guard.fd,))
-    sandbox.close_all_but({0, 1, 2, channel.fileno(), *fds})
-    sandbox.drop_privileges()
-    prctl(uapi.PR_SET_PDEATHSIG, 9)  # after setuid, which clears it
-    if os.getppid() != parent:
-        os._exit(1)
-    sandbox.install(sandbox.filter_lines())
-    messages.send(channel, Kind.READY)
-    messages.receive(channel, None, (Kind.GO,))
-    return HostSide(region, channel, fds, warden)
+class Words(io.TextIOBase):
+    """What takes the place of standard output and error: the warden hears it, as far as it listens."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        data = text.encode(errors="backslashreplace")
+        for at in range(0, len(data), messages.DATA_MAX):
+            piece = data[at : at + messages.DATA_MAX]
+            try:
+                messages.send(self._channel, Kind.WORDS, 0, piece, timeout=0)
+            except (OSError, Refused):  # it does not listen, or is gone: words are no reason to wait
+                break
+        return len(text)
+
+
+class Entrance:
+    """What the zygote hands its child: the only things that are open in it when it starts."""
+
+    def __init__(
+        self, size: int, channel: int, numbers: tuple[int, ...], warden: int, empty: int, found: room.Outcomes
+    ) -> None:
+        """size: of the memory, bytes; numbers: of the descriptors to keep; empty: a mount namespace, or -1; found: what
+        became of the room so far."""
+        self.size, self.numbers, self.warden, self.empty, self.found = size, numbers, warden, empty, found
+        prctl(uapi.PR_SET_DUMPABLE, 0)
+        confine.close_all_but({0, 1, 2, channel, *({empty} - {-1})})
+        room.limit_yourself(_lowest_own(numbers))
+        lowest = _lowest_own(numbers)
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, confine.lift(channel, lowest))
+        if empty >= 0:
+            self.empty = confine.lift(empty, lowest)
+
+    def run(self, find: Callable[[], tuple[Callable[..., object], tuple[Any, ...]]]) -> NoReturn:
+        """Become the host side: find the function and its arguments while there are files, get the memory, hand the
+        guard over, give everything up, run."""
+        status = 1
+        try:
+            function, arguments = find()
+            host = self._enter()
+            sys.stdout = sys.stderr = Words(self._channel)
+            function(host, *arguments)
+            status = 0
+            messages.send(self._channel, Kind.DONE, 0)
+        except BaseException:
+            words = traceback.format_exc()
+            Words(self._channel).write(words)
+            messages.send(self._channel, Kind.DONE, 1, words.encode()[-messages.DATA_MAX :])
+        finally:
+            os._exit(status)
+
+    def _enter(self) -> HostSide:
+        file = self._take_descriptors()
+        region = Region(self.size)
+        guard = Userfault(GUARD_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping would keep its guard
+        guard.fd = confine.lift(guard.fd, _lowest_own(self.numbers))
+        region.place(file)
+        os.close(file)
+        region.keep_to_this_process()
+        guard.register(region.address, self.size, GUARD)
+        messages.send(self._channel, Kind.HELLO, region.address, fds=(guard.fd,))
+        scratches = [_own_scratch(_lowest_own(self.numbers)) for _ in range(SCRATCHES)]
+        room.shut_the_door(self.found, self.empty)
+        # The guard stays: it must not go before the address space, and the kernel closes descriptors after that.
+        room.shut_the_mouth((self._channel.fileno(), guard.fd))
+        messages.send(self._channel, Kind.READY, 0, self.found.packed())
+        go = messages.receive(self._channel, None, (Kind.GO,))
+        if go is None:
+            os._exit(1)
+        host = HostSide(region, self._channel, self.numbers, go.value, self.warden)
+        host._scratches += scratches
+        return host
+
+    def _take_descriptors(self) -> int:
+        """Ask for the memory, now that nobody else can take it, and for the descriptors to keep, which get the numbers
+        that they have in the warden; the memory's."""
+        messages.send(self._channel, Kind.ASK)
+        brought = messages.receive(self._channel, None, (Kind.MEMORY,), 1 + len(self.numbers))
+        if brought is None:
+            os._exit(1)
+        lowest = _lowest_own(self.numbers)
+        file, *handed = [confine.lift(fd, lowest) for fd in brought.fds]
+        for number, fd in zip(self.numbers, handed, strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        return file
+
+
+def _lowest_own(numbers: tuple[int, ...]) -> int:
+    return max(LOWEST_OWN, *(number + 1 for number in numbers)) if numbers else LOWEST_OWN
+
+
+def _own_scratch(lowest: int) -> Scratch:
+    scratch = Scratch()
+    scratch.file = confine.lift(scratch.file, lowest)
+    return scratch

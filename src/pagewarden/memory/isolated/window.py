@@ -1,45 +1,35 @@
 """The untrusted host: its window is in another process, and taking a page back puts the bytes on a fresh page.
 
 What the host kept of the old page (a pin, a registered buffer, a pipe) lives on for it alone and holds what was
-shared. While a page is replaced, whoever uses it through the guest's view waits: the run is write-protected, its
-bytes are saved, the hole is punched, which unmaps it everywhere, and UFFDIO_COPY puts whole new pages in place.
-
-A user that waits must not hold the interpreter's lock (KVM_RUN and emulators do not; private_read and private_write
-take turns with conversions instead). A user inside a system call waits only where this process may handle kernel
-faults (root, CAP_SYS_PTRACE, or sysctl vm.unprivileged_userfaultfd=1); elsewhere it gets EFAULT, KVM_RUN included: stop
-the vCPUs in a listener there.
+shared. `replace` says what happens to a page meanwhile.
 """
 
 import errno
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pagewarden.abi import memory as uapi
-from pagewarden.abi import uffd
-from pagewarden.kernel.door import Region, bytes_address, memfd, prctl, punch_hole
-from pagewarden.kernel.uffd import Userfault
+from pagewarden.kernel import confine
+from pagewarden.kernel.door import Region, memfd, prctl, punch_hole
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
-from pagewarden.memory.isolated.process import HostProcess
-from pagewarden.memory.isolated.zygote import Zygote
+from pagewarden.memory.isolated import zygote
+from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
+from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
+from pagewarden.memory.isolated.replace import STEP, GuestView, Replacing
+from pagewarden.memory.isolated.room import Level, broken
+from pagewarden.memory.isolated.zygote import Request, Zygote
 from pagewarden.vocab import Event, InternalError, Refused, Unavailable
-
-WAIT = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
-WAIT_FEATURES = uffd.UFFD_FEATURE_MISSING_SHMEM | uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM
-STEP = 1 << 20
-"""Bytes replaced at once: what the warden holds a second copy of."""
-PATIENCE = 1000
-"""Tries, a millisecond apart, at getting fresh pages before the bytes are given up as lost."""
 
 
 class IsolatedWindow:
     """A memfd whose open mapping is this process's alone; the host side's window is opened through its userfaultfd.
 
     While one exists this process is undumpable: none of the same user may trace it or open its /proc/PID/mem and fd.
+    level: True, or "best-effort" where the host side may run though a part of its room is not to be had.
     """
 
     name = "uffd-window"
@@ -51,109 +41,135 @@ class IsolatedWindow:
     window = None
     compiled = None
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, level: Level = True) -> None:
         size = wanted.size
+        self._level = level
+        self._zygote: Zygote | None = None
+        self._host: HostProcess | None = None
         with ExitStack() as undo:
-            self.file = memfd("pagewarden", size)
+            self.file = confine.lift(memfd("pagewarden", size))  # a number of 0 to 2 would reach every child
             undo.callback(os.close, self.file)
-            self.guest = Region(size)
+            self.guest: Region = (view := GuestView(size))
             undo.callback(self.guest.close)
             self.guest.place(self.file)
             self.guest.keep_to_this_process()
             self.guest.lock_when_touched()
-            self._waiting = _waiting_room()
-            undo.callback(self._waiting.close)
+            self._replacing = view.replacing = Replacing(self.file, self.guest)
+            undo.callback(self._replacing.close)
             undo.enter_context(_undumpable())
-            self._zygote: Zygote | None = None
-            self._host: HostProcess | None = None
             undo.callback(self._end)
             self._release = undo.pop_all()
 
-    def spawn(self, function: Callable[..., object], arguments: tuple[Any, ...], fds: tuple[int, ...]) -> HostProcess:
-        """Start the host side and greet it: its window is shut as yet, and it runs after `go`."""
-        if any(os.path.samestat(os.fstat(fd), os.fstat(self.file)) for fd in fds):
-            raise Refused(errno.EPERM, "the memory itself is not for the host side to keep")
+    # -- the host side -------------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        function: Callable[..., object],
+        arguments: tuple[Any, ...],
+        fds: tuple[int, ...],
+        patience: float = START_TIMEOUT,
+    ) -> HostProcess:
+        """Start the host side and greet it: its window is shut as yet, and it runs after `go`. Unavailable where the
+        room does not keep every promise, unless that is allowed."""
         if self._host is not None and self._host.dead:
             self._forget_host()
         if self._host is not None:
             raise Refused(errno.EBUSY, "the memory has a host side already: one at a time")
-        if self._zygote is None or self._zygote.dead:
-            self._zygote = Zygote()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                pid, pidfd = self._zygote.fork(self.guest.size, self.file, theirs, fds, function, arguments)
-            except BaseException:
-                ours.close()
-                raise
-        self._host = HostProcess(self._zygote, ours, pid, pidfd)
+        request = Request.checked(self.guest.size, fds, function, arguments)
+        with descriptions_of_its_own(fds, self.file) as own:
+            for tries_left in (1, 0):
+                try:
+                    self._host = self._ask(request, patience)
+                    self._host.greet(self.file, own, patience)
+                    self._judge(self._host)
+                    return self._host
+                except BaseException as error:
+                    self._forget_host()
+                    died_with_zygote = self._zygote is not None and self._zygote.dead
+                    if not tries_left or not died_with_zygote or not isinstance(error, (Refused, Unavailable, OSError)):
+                        raise
+        raise InternalError("not reached")
+
+    def _ask(self, request: bytes, patience: float) -> HostProcess:
+        if self._zygote is not None and self._zygote.dead:
+            self._give_zygote()
+        if self._zygote is None:
+            self._zygote = zygote.take()
+        ours, theirs = (zygote.lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         try:
-            self._host.greet()
+            with theirs:
+                pidfd, fate = self._zygote.fork(request, theirs, patience)
         except BaseException:
-            self._forget_host()
+            ours.close()
             raise
-        return self._host
+        return HostProcess(ours, pidfd, fate)
+
+    def _judge(self, host: HostProcess) -> None:
+        if self._level is True and (reasons := broken(host.missing)):
+            raise Unavailable(
+                f"an untrusted host side cannot be kept apart here ({'; '.join(reasons)})",
+                "allow user namespaces (sysctl user.max_user_namespaces) or Landlock with signal scopes (Linux 6.12), "
+                "or say isolated='best-effort' and read host.missing",
+            )
+
+    # -- pages ---------------------------------------------------------------------------------------------------------
 
     def share(self, offset: int, length: int) -> None:
-        if self._host is None or self._host.guard is None:
+        host = self._host
+        if host is None or host.guard is None:
             return
         try:
-            share_window(self._host.guard, self._host.address, self.guest, offset, length)
+            share_window(host.guard, host.address, self.guest, offset, length)
         except OSError as error:
             if error.errno != errno.ESRCH:  # when it is dead nobody sees anything
                 raise
 
     def unshare(self, offset: int, length: int) -> None:
+        """Put the pages' bytes on fresh pages."""
         for start, count in _steps(offset, length):
-            self._replace(start, count)
+            self._replacing.replace(start, count)
 
     def bar(self) -> None:
-        self._forget_host()
-
-    def _replace(self, offset: int, length: int) -> None:
-        address = self.guest.address + offset
-        self._waiting.register(address, length, WAIT)
-        try:
-            self._waiting.write_protect(address, length)
-            saved = os.pread(self.file, length, offset)  # not through the guest's view: at a hole we would wait too
-            if len(saved) != length:
-                raise OSError(errno.EIO, "the memory's file gave fewer bytes than it has")
-            punch_hole(self.file, offset, length)
-            self._put_back(address, saved)
-        finally:
-            self._waiting.unregister(address, length)
-
-    def _put_back(self, address: int, saved: bytes) -> None:
-        done, tries = 0, 0
-        source = bytes_address(saved)
-        while done < len(saved):
+        """What cannot be closed is destroyed: end the host side, whatever interrupts that."""
+        interrupted: BaseException | None = None
+        while self._host is not None and not self._host.dead:
             try:
-                done += self._waiting.copy(address + done, source + done, len(saved) - done)
-            except OSError as error:
-                tries += 1
-                if error.errno not in (errno.EAGAIN, errno.ENOMEM) or tries > PATIENCE:
-                    raise InternalError(f"{len(saved) - done} bytes of the guest are lost: {error}") from error
-                time.sleep(0.001)
+                self._host.end()
+            except InternalError:
+                raise
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     def punch(self, offset: int, length: int) -> None:
+        self._replacing.settle()
         punch_hole(self.file, offset, length)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def forked(self) -> None:
         os.close(self.file)
-        self._waiting.close()
+        self._replacing.forked()
 
     def close(self) -> None:
         self._release.close()
 
     def _forget_host(self) -> None:
-        if self._host is not None:
-            self._host.bury()
-            self._host = None
+        host, self._host = self._host, None
+        if host is not None:
+            host.bury()
+
+    def _give_zygote(self) -> None:
+        used, self._zygote = self._zygote, None
+        if used is not None:
+            zygote.give(used)
 
     def _end(self) -> None:
-        self._forget_host()
-        if self._zygote is not None:
-            self._zygote.close()
+        try:
+            self._forget_host()
+        finally:
+            self._give_zygote()
 
 
 def _steps(offset: int, length: int) -> list[tuple[int, int]]:
@@ -175,11 +191,3 @@ def _undumpable() -> Iterator[None]:
         if len(_isolating) == 1:
             prctl(uapi.PR_SET_DUMPABLE, min(_isolating[0], 1))  # 2 cannot be set
         _isolating.pop()
-
-
-def _waiting_room() -> Userfault:
-    """The userfaultfd that makes users of a page wait; without privileges those inside a syscall fail instead."""
-    try:
-        return Userfault(WAIT_FEATURES, user_mode_only=False)
-    except Unavailable:
-        return Userfault(WAIT_FEATURES)

@@ -95,14 +95,14 @@ def dofork_before(target: Target) -> Attempt:
     return helper.result()
 
 
-@path("mlock", READ)
+@path("mlock", READ, calls=("mlock",))
 def mlock(target: Target) -> bytes:
     """mlock(2), which faults pages in by GUP, then a look."""
     syscall("mlock", target.address, target.length)
     return raw.look(target.address)
 
 
-@path("mlock-before", READ)
+@path("mlock-before", READ, calls=("mlock",))
 def mlock_before(target: Target) -> Attempt:
     """mlock(2) before the conversion, so that plain advice cannot close the page; a look after it."""
     syscall("mlock", target.address, target.length)
@@ -110,7 +110,7 @@ def mlock_before(target: Target) -> Attempt:
     return raw.look(target.address)
 
 
-@path("mincore", READ)
+@path("mincore", READ, calls=("mincore",))
 def mincore(target: Target) -> bytes:
     """mincore(2): tells residency, never bytes."""
     seen = ctypes.create_string_buffer(1)
@@ -118,7 +118,7 @@ def mincore(target: Target) -> bytes:
     return b""
 
 
-@path("pagemap", READ)
+@path("pagemap", READ, calls=("openat",))
 def pagemap(target: Target) -> bytes:
     """/proc/self/pagemap: tells the entry (and the frame number to a privileged reader), never bytes."""
     raw.make_dumpable()

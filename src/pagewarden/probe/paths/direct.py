@@ -54,7 +54,7 @@ def block_devices() -> set[str]:
     return numbers
 
 
-@path("o_direct-write", READ, requires=direct_io)
+@path("o_direct-write", READ, requires=direct_io, calls=("openat",))
 def direct_write(target: Target) -> bytes:
     """O_DIRECT write(2) from the window."""
     with raw.scratch(flags=os.O_DIRECT) as fd:
@@ -62,7 +62,7 @@ def direct_write(target: Target) -> bytes:
         return content_of(fd)
 
 
-@path("o_direct-read", WRITE, requires=direct_io)
+@path("o_direct-read", WRITE, requires=direct_io, calls=("openat",))
 def direct_read(target: Target) -> bytes:
     """O_DIRECT read(2) into the window."""
     with raw.scratch(PAGE_OF_MARKS, os.O_DIRECT) as fd:
@@ -199,7 +199,7 @@ def submit(opcode: int, fd: int, target: Target) -> None:
         raise OSError(-event.res, os.strerror(-event.res))
 
 
-@path("aio-pwrite", READ, requires=asynchronous)
+@path("aio-pwrite", READ, requires=asynchronous, calls=("io_setup",))
 def aio_pwrite(target: Target) -> bytes:
     """io_submit of a PWRITE from the window to an O_DIRECT file."""
     with raw.scratch(flags=os.O_DIRECT) as fd:
@@ -207,7 +207,7 @@ def aio_pwrite(target: Target) -> bytes:
         return content_of(fd)
 
 
-@path("aio-pread", WRITE, requires=asynchronous)
+@path("aio-pread", WRITE, requires=asynchronous, calls=("io_setup",))
 def aio_pread(target: Target) -> bytes:
     """io_submit of a PREAD from an O_DIRECT file into the window."""
     with raw.scratch(PAGE_OF_MARKS, os.O_DIRECT) as fd:

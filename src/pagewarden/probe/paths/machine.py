@@ -78,20 +78,20 @@ def guest_on(target: Target) -> Copier:
     return Copier(device.create_vm(), target.length, target.address)
 
 
-@path("kvm-memslot", READ, requires=kvm)
+@path("kvm-memslot", READ, requires=kvm, calls=("ioctl",))
 def read(target: Target) -> bytes:
     """A guest whose memslot is the window copies the page out."""
     return guest_on(target).read(0, SAMPLE)
 
 
-@path("kvm-memslot", WRITE, requires=kvm)
+@path("kvm-memslot", WRITE, requires=kvm, calls=("ioctl",))
 def write(target: Target) -> bytes:
     """A guest whose memslot is the window writes the page."""
     guest_on(target).write(0, MARK)
     return b""
 
 
-@path("kvm-memslot-before", READ, requires=kvm)
+@path("kvm-memslot-before", READ, requires=kvm, calls=("ioctl",))
 def read_later(target: Target) -> Attempt:
     """A guest that has read the page before the conversion reads it again."""
     guest = guest_on(target)
@@ -100,7 +100,7 @@ def read_later(target: Target) -> Attempt:
     return guest.read(0, SAMPLE)
 
 
-@path("kvm-memslot-before", WRITE, requires=kvm)
+@path("kvm-memslot-before", WRITE, requires=kvm, calls=("ioctl",))
 def write_later(target: Target) -> Attempt:
     """A guest that has written the page before the conversion writes it again."""
     guest = guest_on(target)

@@ -131,51 +131,51 @@ def vm_write_self(target: Target) -> bytes:
     return vm_write(target.host, target.address)
 
 
-@path("process_vm_readv-peer", READ, requires=peers)
+@path("process_vm_readv-peer", READ, requires=peers, calls=("process_vm_readv",))
 def vm_read_peer(target: Target) -> bytes:
     """process_vm_readv(2) by another process of the same user."""
     return into_host(target, vm_read)
 
 
-@path("process_vm_writev-peer", WRITE, requires=peers)
+@path("process_vm_writev-peer", WRITE, requires=peers, calls=("process_vm_writev",))
 def vm_write_peer(target: Target) -> bytes:
     """process_vm_writev(2) by another process of the same user."""
     return into_host(target, vm_write)
 
 
-@path("proc-self-mem", READ)
+@path("proc-self-mem", READ, calls=("openat",))
 def mem_read_self(target: Target) -> bytes:
     """/proc/self/mem, read."""
     raw.make_dumpable()
     return mem_read(target.host, target.address)
 
 
-@path("proc-self-mem", WRITE)
+@path("proc-self-mem", WRITE, calls=("openat",))
 def mem_write_self(target: Target) -> bytes:
     """/proc/self/mem, written."""
     raw.make_dumpable()
     return mem_write(target.host, target.address)
 
 
-@path("proc-pid-mem", READ, requires=peers)
+@path("proc-pid-mem", READ, requires=peers, calls=("openat",))
 def mem_read_peer(target: Target) -> bytes:
     """/proc/PID/mem, read by another process of the same user."""
     return into_host(target, mem_read)
 
 
-@path("proc-pid-mem", WRITE, requires=peers)
+@path("proc-pid-mem", WRITE, requires=peers, calls=("openat",))
 def mem_write_peer(target: Target) -> bytes:
     """/proc/PID/mem, written by another process of the same user."""
     return into_host(target, mem_write)
 
 
-@path("ptrace-peek", READ, requires=peers)
+@path("ptrace-peek", READ, requires=peers, calls=("ptrace",))
 def ptrace_peek(target: Target) -> bytes:
     """ptrace(ATTACH, PEEKDATA) by another process of the same user."""
     return into_host(target, attach_and_peek)
 
 
-@path("ptrace-poke", WRITE, requires=peers)
+@path("ptrace-poke", WRITE, requires=peers, calls=("ptrace",))
 def ptrace_poke(target: Target) -> bytes:
     """ptrace(ATTACH, POKEDATA) by another process of the same user."""
     return into_host(target, attach_and_poke)

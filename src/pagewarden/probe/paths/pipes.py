@@ -22,7 +22,7 @@ def vmsplice(fd: int, target: Target, length: int = SAMPLE) -> None:
     syscall("vmsplice", fd, ctypes.addressof(piece), 1, 0)
 
 
-@path("vmsplice", READ)
+@path("vmsplice", READ, calls=("vmsplice",))
 def vmsplice_out(target: Target) -> bytes:
     """vmsplice(2) of the window into a pipe."""
     with raw.pipe() as (receive, transmit):
@@ -30,7 +30,7 @@ def vmsplice_out(target: Target) -> bytes:
         return os.read(receive, SAMPLE)
 
 
-@path("vmsplice-before", READ)
+@path("vmsplice-before", READ, calls=("vmsplice",))
 def vmsplice_before(target: Target) -> Attempt:
     """A page put into a pipe by vmsplice(2) before the conversion, read from the pipe after it."""
     with raw.pipe() as (receive, transmit):
@@ -39,7 +39,7 @@ def vmsplice_before(target: Target) -> Attempt:
         return os.read(receive, SAMPLE)
 
 
-@path("vmsplice-into", WRITE)
+@path("vmsplice-into", WRITE, calls=("vmsplice",))
 def vmsplice_into(target: Target) -> bytes:
     """vmsplice(2) from a pipe into the window."""
     with raw.pipe() as (receive, transmit):
@@ -48,7 +48,7 @@ def vmsplice_into(target: Target) -> bytes:
         return b""
 
 
-@path("splice", READ)
+@path("splice", READ, calls=("splice",))
 def splice(target: Target) -> bytes:
     """vmsplice(2) into a pipe, splice(2) on to a socket."""
     with raw.pipe() as (receive, transmit), raw.pair() as (left, right):
@@ -57,7 +57,7 @@ def splice(target: Target) -> bytes:
         return left.recv(SAMPLE)
 
 
-@path("splice-to-file", READ)
+@path("splice-to-file", READ, calls=("splice",))
 def splice_to_file(target: Target) -> bytes:
     """vmsplice(2) into a pipe, splice(2) on to a file."""
     with raw.pipe() as (receive, transmit), raw.scratch() as fd:
@@ -66,7 +66,7 @@ def splice_to_file(target: Target) -> bytes:
         return os.pread(fd, SAMPLE, 0)
 
 
-@path("tee", READ)
+@path("tee", READ, calls=("tee",))
 def tee(target: Target) -> bytes:
     """vmsplice(2) into a pipe, tee(2) to a second one."""
     with raw.pipe() as (receive, transmit), raw.pipe() as (second, into):
@@ -75,7 +75,7 @@ def tee(target: Target) -> bytes:
         return os.read(second, SAMPLE)
 
 
-@path("tee-before", READ)
+@path("tee-before", READ, calls=("tee",))
 def tee_before(target: Target) -> Attempt:
     """A reference doubled by tee(2) before the conversion, the second pipe read after it."""
     with raw.pipe() as (receive, transmit), raw.pipe() as (second, into):
@@ -138,7 +138,7 @@ def receive_all(receive: socket.socket, length: int) -> bytes:
     return received
 
 
-@path("msg_zerocopy", READ, requires=zerocopy)
+@path("msg_zerocopy", READ, requires=zerocopy, calls=("socket",))
 def send_zerocopy(target: Target) -> bytes:
     """send(2) with MSG_ZEROCOPY from the window."""
     transmit, receive = connection()
@@ -147,7 +147,7 @@ def send_zerocopy(target: Target) -> bytes:
         return receive_all(receive, PAGE_SIZE)
 
 
-@path("msg_zerocopy-before", READ, requires=queued_zerocopy)
+@path("msg_zerocopy-before", READ, requires=queued_zerocopy, calls=("socket",))
 def send_zerocopy_before(target: Target) -> Attempt:
     """A page queued with MSG_ZEROCOPY behind a closed receive window, let through after the conversion."""
     transmit, receive = connection()

@@ -54,16 +54,20 @@ CHANNELS: dict[str, Callable[[], contextlib.AbstractContextManager[tuple[int, in
 }
 
 
-def _register(kind: str) -> None:
-    channel = CHANNELS[kind]
+CALLS: dict[str, tuple[str, ...]] = {"file": ("openat",), "pipe": (), "socket": ("socketpair",)}
+"""What making a channel takes beside what every program does."""
 
-    @path(f"write-{kind}", READ, about=f"write(2) from the window to a {kind}")
+
+def _register(kind: str) -> None:
+    channel, calls = CHANNELS[kind], CALLS[kind]
+
+    @path(f"write-{kind}", READ, about=f"write(2) from the window to a {kind}", calls=calls)
     def outward(target: Target) -> bytes:
         with channel() as (receive, transmit):
             syscall("write", transmit, target.address, SAMPLE)
             return os.read(receive, SAMPLE)
 
-    @path(f"read-{kind}", WRITE, about=f"read(2) from a {kind} into the window")
+    @path(f"read-{kind}", WRITE, about=f"read(2) from a {kind} into the window", calls=calls)
     def inward(target: Target) -> bytes:
         with channel() as (receive, transmit):
             os.write(transmit, MARK)
@@ -92,7 +96,7 @@ def readv(target: Target) -> bytes:
         return b""
 
 
-@path("pwritev", READ)
+@path("pwritev", READ, calls=("openat",))
 def pwritev(target: Target) -> bytes:
     """pwritev(2) from the window to a file."""
     with raw.scratch() as fd:
@@ -100,7 +104,7 @@ def pwritev(target: Target) -> bytes:
         return os.pread(fd, SAMPLE, 0)
 
 
-@path("preadv", WRITE)
+@path("preadv", WRITE, calls=("openat",))
 def preadv(target: Target) -> bytes:
     """preadv(2) from a file into the window."""
     with raw.scratch(MARK) as fd:

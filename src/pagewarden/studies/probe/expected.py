@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from pagewarden.law import Op, Outcome, Owner, Page, Policy, apply, policy_named, start
 from pagewarden.law.ops import HOST_READS, HOST_WRITES
-from pagewarden.memory.isolated.sandbox import DENIED, HARMLESS_ADVICE
+from pagewarden.memory.isolated.allowed import HARMLESS_ADVICE, NAMES
 from pagewarden.probe.registry import Direction, Path
 from pagewarden.probe.trial import Result, State
 from pagewarden.vocab import InternalError
@@ -168,7 +168,7 @@ def policy_of(backing: str, isolated: bool) -> Policy:
 
 def forbidden(path: Path) -> bool:
     """Whether the untrusted host side's filter forbids a call that the path cannot do without."""
-    denied = any(call in DENIED for call in path.calls)
+    denied = any(call not in NAMES for call in path.calls)
     return denied or (path.advice is not None and path.advice not in HARMLESS_ADVICE)
 
 

@@ -1,0 +1,220 @@
+"""The room of the host side: its parts, who builds which, and whether what this host has of them is enough.
+
+The launcher makes the namespaces, the zygote their inside, and each host side shuts the door behind itself. Every part
+is tried; the errno of what is not to be had travels to the warden, which decides.
+"""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Literal, NamedTuple, TypeAlias
+
+from pagewarden.abi import confinement as uapi
+from pagewarden.abi import memory as mm
+from pagewarden.kernel import confine
+from pagewarden.kernel.door import prctl
+from pagewarden.kernel.seccomp import program
+from pagewarden.memory.isolated.allowed import ALLOWED, Self
+
+Level: TypeAlias = Literal[True, "best-effort"]
+"""What a host must have: every promise, or as much as is to be had."""
+
+
+class Part(Enum):
+    """A part of the room, and what it keeps the host side from."""
+
+    USER = "user namespace", "rights of its own outside, and another's processes by the same user id"
+    PID = "PID namespace", "seeing or signalling any process; its init's end is the end of all"
+    OWN_PID = "PID namespace of its own", "seeing or signalling other host sides"
+    EMPTY_ROOT = "empty read-only root", "every file that was not handed over"
+    NETWORK = "network namespace", "the network, and abstract sockets"
+    IPC = "IPC namespace", "System V memory, semaphores and queues of others"
+    UTS = "UTS namespace", "the host's name"
+    CGROUP = "cgroup namespace", "the names of control groups"
+    KEYRING = "session keyring", "the warden's keys"
+    NOBODY = "user nobody", "what root's user id alone allows"
+    CAPABILITIES = "no capability", "every right of root"
+    BOUNDING = "no capability ever again", "gaining one by a program that it starts, which the filter forbids as well"
+    FILES = "Landlock: files", "opening any file, whatever the namespaces are"
+    SCOPES = "Landlock: signals, abstract sockets", "signals and sockets to processes outside"
+    LIMITS = "limits", "core dumps, locked memory, more than some hundred threads"
+    OOM = "oom_score_adj 1000", "outliving the warden when memory runs out"
+
+    def __init__(self, title: str, against: str) -> None:
+        self.title = title
+        self.against = against
+
+
+PARTS = tuple(Part)
+NAMESPACES = {
+    Part.PID: uapi.CLONE_NEWPID,
+    Part.EMPTY_ROOT: uapi.CLONE_NEWNS,
+    Part.NETWORK: uapi.CLONE_NEWNET,
+    Part.IPC: uapi.CLONE_NEWIPC,
+    Part.UTS: uapi.CLONE_NEWUTS,
+    Part.CGROUP: uapi.CLONE_NEWCGROUP,
+}
+NEEDED: tuple[tuple[Part, ...], ...] = (
+    (Part.CAPABILITIES,),
+    (Part.NOBODY,),
+    (Part.KEYRING,),
+    (Part.EMPTY_ROOT, Part.FILES),
+    (Part.PID, Part.SCOPES),
+)
+"""One of each must be there for every promise to hold. The seccomp filter is no part: without it nothing starts."""
+THREADS = 256
+OWN_DESCRIPTORS = 16
+"""Numbers that pagewarden itself may need above the ones that were handed over."""
+
+
+class Outcomes(dict[Part, int]):
+    """What became of each part that was tried: 0, or the errno that it failed with."""
+
+    def attempt(self, part: Part, *acts: Callable[[], object]) -> bool:
+        """Do these for the part; True when all went well."""
+        try:
+            for act in acts:
+                act()
+        except OSError as error:
+            self[part] = error.errno or -1
+            return False
+        self.setdefault(part, 0)
+        return True
+
+    def packed(self) -> bytes:
+        """Two bytes a part."""
+        return b"".join(self.get(part, 0).to_bytes(2, "little", signed=True) for part in PARTS)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Outcomes":
+        """The same at the other end."""
+        codes = [int.from_bytes(data[at : at + 2], "little", signed=True) for at in range(0, len(data), 2)]
+        return cls(zip(PARTS, codes, strict=True))
+
+
+class Lack(NamedTuple):
+    """A part that this host does not have."""
+
+    part: Part
+    errno: int
+
+    def __str__(self) -> str:
+        return f"{self.part.title} ({os.strerror(self.errno)}): it does not keep the host side from {self.part.against}"
+
+
+def lacks(outcomes: Outcomes) -> tuple[Lack, ...]:
+    """What is not to be had, in the order of the parts."""
+    return tuple(Lack(part, outcomes[part]) for part in PARTS if outcomes.get(part))
+
+
+def broken(missing: Iterable[Lack]) -> list[str]:
+    """Why a promise would not hold; empty when all do."""
+    gone = {lack.part: lack.errno for lack in missing}
+    return [
+        " and ".join(f"{part.title}: {os.strerror(gone[part])}" for part in choices)
+        for choices in NEEDED
+        if all(part in gone for part in choices)
+    ]
+
+
+# -- the launcher ------------------------------------------------------------------------------------------------------
+
+
+def leave_namespaces() -> Outcomes:
+    """New namespaces, each by itself, so that one that is missing costs no other; an ordinary user needs one of users
+    for the right to the others. The PID namespace begins with the next child."""
+    found = Outcomes()
+    uid, gid = os.geteuid(), os.getegid()
+    if uid != 0:
+        found.attempt(Part.USER, lambda: confine.unshare(uapi.CLONE_NEWUSER), lambda: confine.map_self(uid, gid))
+    for part, flag in NAMESPACES.items():
+        found.attempt(part, lambda flag=flag: confine.unshare(flag))  # type: ignore[misc]
+    found.attempt(Part.KEYRING, confine.join_new_session_keyring)
+    return found
+
+
+# -- the zygote --------------------------------------------------------------------------------------------------------
+
+
+def be_killed_first() -> None:
+    """When memory runs out, this process and its children go before all others."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def empty_root(found: Outcomes) -> int:
+    """A mount namespace whose root is empty, as a descriptor to enter it by; this process stays in its own. -1 when
+    it is not to be had."""
+    if found.get(Part.EMPTY_ROOT):
+        return -1
+    made = []
+
+    def make() -> None:
+        own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            confine.unshare(uapi.CLONE_NEWNS)
+            made.append(os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+            try:
+                confine.become_empty()
+            finally:
+                confine.enter(own, uapi.CLONE_NEWNS)
+        finally:
+            os.close(own)
+
+    if found.attempt(Part.EMPTY_ROOT, make):
+        return made[0]
+    for fd in made:
+        os.close(fd)
+    return -1
+
+
+# -- the host side -----------------------------------------------------------------------------------------------------
+
+
+def limit_yourself(lowest: int) -> None:
+    """Resource limits; descriptors up to some above `lowest`."""
+    for name, most in (("CORE", 0), ("MEMLOCK", 0), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NICE", 0), ("NPROC", THREADS)):
+        kind = getattr(resource, f"RLIMIT_{name}")
+        _, hard = resource.getrlimit(kind)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(1024, lowest + OWN_DESCRIPTORS)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def shut_the_door(found: Outcomes, empty: int) -> None:
+    """Everything but the system calls is given up. What is not to be had stands in `found`."""
+    root = os.geteuid() == 0
+    if not found.get(Part.EMPTY_ROOT):
+        found.attempt(Part.EMPTY_ROOT, lambda: confine.enter(empty, uapi.CLONE_NEWNS))
+    if empty >= 0:
+        os.close(empty)
+    confine.no_new_privileges()
+    bounded = found.attempt(Part.BOUNDING, confine.lock_securebits, confine.drop_bounding_set)
+    if root:
+        found.attempt(Part.NOBODY, confine.become_nobody)
+    found.attempt(Part.CAPABILITIES, confine.drop_capabilities)
+    if confine.capabilities_left(bounding=bounded):
+        found[Part.CAPABILITIES] = errno.EPERM
+    prctl(mm.PR_SET_DUMPABLE, 0)  # a change of user may have set it
+    prctl(mm.PR_SET_PDEATHSIG, 9)  # after the change of user, which clears it
+    abi = confine.landlock_abi()
+    found.attempt(Part.FILES, lambda: confine.landlock(abi))
+    found[Part.SCOPES] = found[Part.FILES] or (0 if abi >= 6 else errno.EOPNOTSUPP)
+
+
+def shut_the_mouth(kept: tuple[int, int]) -> None:
+    """The last thing: from now on only the calls of the table are made."""
+    own = Self(os.getpid(), kept)
+    confine.install_filter(program_for(own))
+
+
+def program_for(own: Self) -> confine.Program:
+    """The filter of a host side; Unavailable on a machine without a table. clone3 keeps its flags in memory, where no
+    filter sees them: the C library then falls back to clone."""
+    rules = [(entry.name, entry.conditions(own) if entry.conditions else ()) for entry in ALLOWED]
+    return program(rules, [("clone3", errno.ENOSYS)])

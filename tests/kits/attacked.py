@@ -1,0 +1,289 @@
+"""A warden under attack, as a program: `attacked.py SCENARIO`. It keeps random secrets in private pages, lets a hostile
+host side loose, does to it what the scenario says, and prints one line of JSON: what was found out. Nothing must be:
+
+leaked: bytes of secrets in what the host side sent, said or wrote. intact: the memory is as the warden left it.
+went: what the host side itself says that it could do. left: is anything of it left.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import hostile
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+from pagewarden.memory.isolated import process
+from pagewarden.memory.isolated.allowed import ALLOWED, NAMES
+from pagewarden.memory.isolated.messages import Kind
+from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.window import IsolatedWindow
+from pagewarden.vocab import Refused
+
+PAGES, SOON = 8, 30.0
+PIECE = 16
+"""Bytes of a secret that are searched for: random, so that none turns up by chance."""
+
+
+class Warden:
+    """A memory whose first page is shared and whose others hold secrets, and all that was heard."""
+
+    def __init__(self) -> None:
+        self.memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=True)
+        self.secrets = [os.urandom(PIECE) for _ in range(PAGES - 1)]
+        self.memory.private_write(PAGE_SIZE, b"".join(secret * (PAGE_SIZE // PIECE) for secret in self.secrets))
+        self.memory.share(PageRange(0, 1))
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.heard: list[bytes] = []
+        self.host: HostProcess | None = None
+
+    def spawn(self, function: Callable[..., object], *arguments: Any) -> HostProcess:
+        self.host = self.memory.spawn(function, *arguments, fds=(self.file.fileno(),))
+        return self.host
+
+    def hear(self, timeout: float = SOON) -> int:
+        """The next report's value; -1 at its end."""
+        assert self.host is not None
+        message = self.host.receive(timeout)
+        if message is None:
+            return -1
+        self.heard.append(message.data)
+        if message.kind is Kind.DONE:
+            return -2
+        return message.value
+
+    def leaked(self) -> int:
+        """Bytes of secrets in all that came out of the host side."""
+        out = b"".join(self.heard) + os.pread(self.file.fileno(), 1 << 30, 0)
+        if self.host is not None:
+            out += self.host.words.encode(errors="surrogateescape")
+        return sum(out.count(secret) for secret in self.secrets) * PIECE
+
+    def intact(self) -> bool:
+        expected = b"".join(secret * (PAGE_SIZE // PIECE) for secret in self.secrets)
+        return self.memory.private_read(PAGE_SIZE, len(expected)) == expected and list(self.memory.shared_runs()) == [
+            PageRange(0, 1)
+        ]
+
+    def verdict(self, **found: Any) -> dict[str, Any]:
+        """End everything, then say what was found."""
+        pid = self.host.pid if self.host is not None else -1
+        intact = self.intact()
+        self.memory.close()
+        left = pid > 0 and _runs(pid)
+        return {"leaked": self.leaked(), "intact": intact, "left": left, "undead": len(process._undead), **found}
+
+
+def isolated(warden: Warden) -> IsolatedWindow:
+    backing = warden.memory._backing
+    assert isinstance(backing, IsolatedWindow)
+    return backing
+
+
+def words(warden: Warden) -> str:
+    return warden.heard[-1].decode(errors="replace") if warden.heard else ""
+
+
+def outlive() -> dict[str, Any]:
+    """The host side leaves whatever it can behind, and is killed."""
+    warden = Warden()
+    warden.spawn(hostile.outlive)
+    warden.hear()
+    went = warden.hear()
+    which = words(warden)
+    assert warden.host is not None
+    status = warden.host.kill()
+    warden.host.bury()
+    time.sleep(0.1)
+    return warden.verdict(went=went, which=which, status=status)
+
+
+def reports(function: Callable[..., object], *arguments: Any) -> dict[str, Any]:
+    """The host side says how much went through; the first report counts."""
+    warden = Warden()
+    warden.spawn(function, *arguments)
+    went = warden.hear()
+    which = words(warden)
+    while warden.hear() >= 0:
+        pass
+    return warden.verdict(went=went, which=which)
+
+
+def lurk() -> dict[str, Any]:
+    """One host side after the other, each of which looks for what the next or the zygote has for a moment."""
+    went, which = 0, ""
+    warden = Warden()
+    for _ in range(5):
+        host = warden.spawn(hostile.take_file)
+        went, which = max(went, warden.hear()), words(warden)
+        with suppress(Refused):
+            host.kill()
+    return warden.verdict(went=went, which=which)
+
+
+def kill_others() -> dict[str, Any]:
+    warden, other = Warden(), Warden()
+    first = other.spawn(hostile.wait_and_look)
+    other.hear()
+    warden.spawn(hostile.kill_others, (first.pid, os.getpid(), os.getppid()))
+    went = warden.hear()
+    which = words(warden)
+    alive = not first.dead
+    with open(f"/proc/{first.pid}/stat") as line:
+        alive = alive and line.read().rsplit(")", 1)[1].split()[0] != "T"
+    first.kill()
+    return warden.verdict(went=went, which=which, other=alive) | {"leaked": warden.leaked() + other.leaked()}
+
+
+def deaf() -> dict[str, Any]:
+    """A host side that answers and never reads: the doorbell ends."""
+    warden = Warden()
+    host = warden.spawn(hostile.deaf)
+    refused = 0
+    try:
+        for _ in range(100_000):
+            host.tell(0, timeout=0.2)
+            warden.hear()
+    except Refused as late:
+        refused = late.errno
+    host.kill()
+    return warden.verdict(went=0, refused=refused)
+
+
+def flood() -> dict[str, Any]:
+    """Words without end: a wait has one, they are bounded, and nothing that a terminal obeys comes through."""
+    warden = Warden()
+    sys.stderr = None
+    host = warden.spawn(hostile.flood)
+    warden.hear()
+    refused = 0
+    try:
+        host.receive(0.5)
+    except Refused as late:
+        refused = late.errno
+    for _ in range(300):
+        with suppress(Refused):
+            host.receive(0.0)
+    bad = sum(not (c.isprintable() or c == "\n") for c in host.words)
+    host.kill()
+    return warden.verdict(went=bad, refused=refused, words=len(host.words))
+
+
+def offsets() -> dict[str, Any]:
+    """The file that was handed over keeps its offset and its flags."""
+    warden = Warden()
+    warden.file.seek(5)
+    flags = fcntl.fcntl(warden.file, fcntl.F_GETFL)
+    warden.spawn(hostile.move_offsets)
+    answer = warden.hear()
+    same = os.lseek(warden.file.fileno(), 0, os.SEEK_CUR) == 5 and fcntl.fcntl(warden.file, fcntl.F_GETFL) == flags
+    return warden.verdict(went=int(answer == 0) + int(not same))
+
+
+def numbers() -> dict[str, Any]:
+    """The host side uses the number that the caller has; the bytes are in the caller's file."""
+    warden = Warden()
+    warden.memory.private_write(0, b"shared!!")
+    high = os.dup2(warden.file.fileno(), 500)
+    warden.host = warden.memory.spawn(hostile.write_by_number, high, fds=(warden.file.fileno(), high))
+    refused = warden.hear()
+    wrote = os.pread(warden.file.fileno(), 8, 0)
+    return warden.verdict(went=int(wrote != b"shared!!") + int(refused != len(hostile.HIGH)))
+
+
+def closed(*which: str) -> dict[str, Any]:
+    """Started with some of 0, 1 and 2 closed; they are given back afterwards, for the answer alone."""
+    warden = Warden()
+    warden.spawn(hostile.standard_files)
+    went = warden.hear()
+    said = words(warden)
+    warden.hear()
+    own = [fd for fd in (warden.memory.file, isolated(warden)._replacing._waiting.fd) if fd < 3]
+    return warden.verdict(went=went, which=said, own=own)
+
+
+def denied() -> dict[str, Any]:
+    return reports(hostile.sweep_denied, tuple(NAMES))
+
+
+def allowed() -> dict[str, Any]:
+    """Each call of the table with hostile arguments, in a host side of its own."""
+    warden, tried = Warden(), 0
+    for entry in ALLOWED:
+        host = warden.spawn(hostile.sweep_allowed, entry.name)
+        with suppress(Refused):
+            warden.hear(0.3)
+        with suppress(Refused):
+            host.kill()
+        tried += 1
+        warden.memory.unshare(PageRange(0, 1))
+        warden.memory.share(PageRange(0, 1))
+    return warden.verdict(went=0, tried=tried)
+
+
+def kills(seed: str) -> dict[str, Any]:
+    """Zygote, launcher, host side killed or stopped in some order at some point of progress; the memory goes on."""
+    import random
+
+    dice, warden, rounds = random.Random(int(seed)), Warden(), 0
+    for _ in range(25):
+        host = warden.spawn(hostile.wait_and_look)
+        warden.hear()
+        used = isolated(warden)._zygote
+        assert used is not None
+        init = _child_of(used.pid)
+        victims = [(host.pid, signal.SIGKILL), (used.pid, signal.SIGKILL), (init, signal.SIGKILL)]
+        victims += [(host.pid, signal.SIGSTOP), (init, signal.SIGSTOP)]
+        for pid, number in dice.sample(victims, dice.randint(1, 3)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+            for _ in range(dice.randint(0, 3)):
+                warden.memory.share(PageRange(0, 1))
+                warden.memory.unshare(PageRange(0, 1))
+            warden.memory.share(PageRange(0, 1))
+        with suppress(Refused):
+            host.kill()
+        rounds += 1
+    return warden.verdict(went=0, rounds=rounds)
+
+
+def _runs(pid: int) -> bool:
+    """Is it there, and no zombie?"""
+    try:
+        with open(f"/proc/{pid}/stat") as line:
+            return line.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _child_of(pid: int) -> int:
+    with open(f"/proc/{pid}/task/{pid}/children") as line:
+        return int(line.read().split()[0])
+
+
+SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
+    "outlive": outlive,
+    "break-guard": lambda: reports(hostile.break_guard),
+    "take-file": lambda: reports(hostile.take_file),
+    "lurk": lurk,
+    "kill-others": kill_others,
+    "deaf": deaf,
+    "flood": flood,
+    "offsets": offsets,
+    "numbers": numbers,
+    "closed": closed,
+    "denied": denied,
+    "allowed": allowed,
+    "kills": kills,
+}
+
+if __name__ == "__main__":
+    scenario, *rest = sys.argv[2:]
+    answer = SCENARIOS[scenario](*rest)
+    with open(int(sys.argv[1]), "w") as out:
+        json.dump(answer, out)
