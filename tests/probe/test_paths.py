@@ -1,11 +1,17 @@
 """Every path for real, on a memory without a guard (it must get through, or it proves nothing) and on a guarded one."""
 
+import os
+import socket
 from collections.abc import Mapping
 
 import pytest
 
 from live import require
+from pagewarden.abi import memory as uapi
+from pagewarden.kernel import door
+from pagewarden.probe import raw
 from pagewarden.probe.catalogue import PATHS
+from pagewarden.probe.paths import direct, pipes
 from pagewarden.probe.registry import Direction, Path
 from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.trial import Result, State, Verdict
@@ -137,3 +143,39 @@ def test_a_guarded_page_while_it_is_shared(verdicts: Mapping[Key, Verdict], path
         assert verdict == Verdict(Result.REFUSED, "EFAULT")  # the host has closed it itself
     elif (path.name, path.direction) not in SILENT | DESTROYS:
         assert verdict == Verdict(Result.ALLOWED, touched=True)
+
+
+def test_a_send_that_would_block_is_said_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = pipes.connection
+
+    def narrow() -> tuple[socket.socket, socket.socket]:
+        """As where net.core.wmem_max caps what was asked for."""
+        transmit, receive = connect()
+        transmit.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return transmit, receive
+
+    monkeypatch.setattr(pipes, "connection", narrow)
+    with pytest.raises(Unavailable, match=r"a send would block.*set net\.core\.wmem_max"):
+        pipes.queued_zerocopy()
+
+
+def test_what_speaks_against_direct_io() -> None:
+    disk = next(iter(direct.block_devices())).split(":")
+    known = {"stx_mask": uapi.STATX_DIOALIGN, "stx_dio_mem_align": 512, "stx_dio_offset_align": 512}
+    on_disk = {"stx_dev_major": int(disk[0]), "stx_dev_minor": int(disk[1])}
+    assert direct.why_not_direct(uapi.statx(**known, **on_disk)) == ""
+    assert "STATX_DIOALIGN" in direct.why_not_direct(uapi.statx(**{**known, "stx_mask": 0}, **on_disk))
+    assert "copies" in direct.why_not_direct(uapi.statx(**{**known, "stx_dio_mem_align": 0}, **on_disk))
+    assert "no block device" in direct.why_not_direct(uapi.statx(**known, stx_dev_major=0, stx_dev_minor=9999))
+
+
+def test_statx_says_where_a_file_lies() -> None:
+    with raw.scratch() as fd:
+        found, known = door.statx(fd, uapi.STATX_DIOALIGN), os.fstat(fd)
+        assert (found.stx_dev_major, found.stx_dev_minor) == (os.major(known.st_dev), os.minor(known.st_dev))
+
+
+def test_a_scratch_file_that_cannot_be_made_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with pytest.raises(Unavailable, match=r"no unnamed file in /nowhere .*set TMPDIR"), raw.scratch():
+        pass

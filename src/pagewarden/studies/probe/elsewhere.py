@@ -11,7 +11,7 @@ from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
 from pagewarden.probe.trial import Result, State, Verdict
 from pagewarden.studies.probe.isolation import Isolation, Memory, Row, chosen_memories, chosen_paths, law_of
-from pagewarden.vocab import InternalError
+from pagewarden.vocab import InternalError, Unavailable
 
 SECONDS = 120.0
 """For one trial: an emulated machine is some ten times slower."""
@@ -32,6 +32,10 @@ def isolation_in(
     options += [word for name in patterns for word in ("--path", name)]
     command = [sys.executable, "-m", "pagewarden", "probe", "--json", "--timeout", str(seconds), *options]
     answer = qemu.run(kernel, command, LIMIT, say=say)
+    if answer.status == 2:
+        raise Unavailable(
+            f"inside {answer.kernel}: {answer.stderr.strip()[-2000:]}", "see docs/lab.md for what it is given"
+        )
     if answer.status not in (0, 1):
         raise InternalError(f"the probe inside ended with status {answer.status}: {answer.stderr.strip()[-2000:]}")
     document = json.loads(answer.stdout)
