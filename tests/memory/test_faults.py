@@ -152,3 +152,21 @@ def test_a_close_that_is_struck_anywhere_leaves_nothing_that_answers(backing: st
             fatal += 1
         assert fatal > 1
     os.close(file)
+
+
+@pytest.mark.parametrize("backing", BACKINGS)
+def test_the_first_unshare_of_memory_that_starts_shared_may_be_struck_anywhere(backing: str) -> None:
+    for after in (False, True):
+        fatal = 1
+        while True:
+            calls = Calls({}, after)
+            with struck_calls(calls), PrivateMemory(PAGES * PAGE_SIZE, backing, shared=True) as mem:
+                mem.private_write(0, b"".join(each * PAGE_SIZE for each in FIRST[:10]))
+                calls.made, calls.faults = 0, {fatal: Struck}
+                with suppress(Struck):
+                    mem.unshare(PageRange(2, 6))
+                calls.faults, made = {}, calls.made
+                assert judge(mem, allowed("unshare"), f"call {fatal}") == "usable"
+            if made < fatal:
+                break
+            fatal += 1

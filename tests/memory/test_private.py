@@ -380,3 +380,38 @@ def test_a_memory_says_what_it_is(memory: PrivateMemory) -> None:
 def test_the_names_that_are_exported_are_those_that_there_are() -> None:
     assert set(get_args(BackingName)) == {*BACKINGS, "auto"}
     assert {use for kind in KINDS.values() for use in kind.reasons} == set(get_args(Use))
+
+
+@pytest.mark.parametrize("backing", CONVERTING)
+def test_memory_that_starts_shared_allocates_nothing_that_nobody_touched(backing: str) -> None:
+    size = 64 << 20 if backing == "memfd-secret" else 1 << 30
+    with made(backing, size, shared=True) as mem:
+        view, pages = mem.window, size // PAGE_SIZE
+        assert mem.is_shared(0) and mem.is_shared(pages - 1)
+        if backing != "memfd-secret":  # which says nothing of its blocks
+            assert os.fstat(mem.file).st_blocks == 0
+        view.memory[5 * PAGE_SIZE : 5 * PAGE_SIZE + 4] = b"host"
+        assert mem.private_read(5 * PAGE_SIZE, 4) == b"host"
+        mem.private_write(700 * PAGE_SIZE, b"guest")
+        assert bytes(view.memory[700 * PAGE_SIZE : 700 * PAGE_SIZE + 5]) == b"guest"
+        if backing != "memfd-secret":
+            assert os.fstat(mem.file).st_blocks == 2 * PAGE_SIZE // 512
+        mem.unshare(PageRange(5, 6))
+        mem.unshare(PageRange(pages - 1, pages))
+        assert view.memory[4 * PAGE_SIZE] == view.memory[6 * PAGE_SIZE] == 0
+        assert bytes(view.memory[700 * PAGE_SIZE : 700 * PAGE_SIZE + 5]) == b"guest"
+        if backing != "memfd":
+            for page in (5, pages - 1):
+                with pytest.raises(PrivateAccess):
+                    view.read(page * PAGE_SIZE, 1)
+        if backing == "uffd-window":
+            assert os.fstat(mem.file).st_blocks <= 3 * (2 << 20) // 512
+            mem.punch(PageRange(300_00, 300_10))
+            with pytest.raises(PrivateAccess):
+                view.read(30_000 * PAGE_SIZE, 1)
+        mem.convert([PageRange(5, 6)], [PageRange(1000, 1001)])
+        assert view.read(5 * PAGE_SIZE, 4) == b"host" and not mem.is_shared(1000)
+        mem.unshare(PageRange(0, pages))
+        assert not list(mem.shared_runs())
+        if backing == "uffd-window":
+            assert os.fstat(mem.file).st_blocks <= 4 * (2 << 20) // 512

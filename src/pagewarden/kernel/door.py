@@ -19,6 +19,7 @@ from typing import Any
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory_syscalls import SYSCALLS
+from pagewarden.kernel.causes import CallFailed, lacking
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
 
 __all__ = [
@@ -52,9 +53,8 @@ _libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 _libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
-def _failed(what: str) -> OSError:
-    code = ctypes.get_errno()
-    return OSError(code, f"{what}: {os.strerror(code)}")
+def _failed(call: str) -> OSError:
+    return CallFailed(call, ctypes.get_errno())
 
 
 def number_of(name: str) -> int:
@@ -73,11 +73,11 @@ def syscall(name: str, *arguments: int) -> int:
     return result
 
 
-def ioctl(fd: int, request: int, argument: Any = None) -> int:
-    """ioctl(2) with a ctypes reference, an address, or None; its result, or OSError."""
+def ioctl(fd: int, request: int, argument: Any = None, name: str = "") -> int:
+    """ioctl(2) with a ctypes reference, an address, or None; its result, or OSError that tells the request's name."""
     result: int = _libc.ioctl(fd, request, argument)
     if result < 0:
-        raise _failed(f"ioctl {request:#x}")
+        raise _failed(name or f"ioctl {request:#x}")
     return result
 
 
@@ -97,6 +97,9 @@ def twin(entry: int, stack: int, flags: int) -> int:
 def _sized(fd: int, size: int) -> int:
     try:
         os.ftruncate(fd, size)
+    except OSError as error:
+        os.close(fd)
+        raise CallFailed("ftruncate", error.errno or errno.EIO) from error
     except BaseException:
         os.close(fd)
         raise
@@ -105,20 +108,19 @@ def _sized(fd: int, size: int) -> int:
 
 def memfd(name: str, size: int) -> int:
     """A memory file of `size` bytes, close-on-exec; OSError."""
-    return _sized(os.memfd_create(name, os.MFD_CLOEXEC), size)
+    try:
+        fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    except OSError as error:
+        raise CallFailed("memfd_create", error.errno or errno.EIO) from error
+    return _sized(fd, size)
 
 
 def memfd_secret(size: int) -> int:
-    """A memfd_secret of `size` bytes (mm/secretmem.c); Unavailable where it is not compiled in or not enabled."""
+    """A memfd_secret of `size` bytes (mm/secretmem.c); Unavailable where this kernel, or this user, has none."""
     try:
         fd = syscall("memfd_secret", os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ENOSYS:
-            raise Unavailable(
-                "memfd_secret is not enabled (ENOSYS)",
-                "needs CONFIG_SECRETMEM=y, and before Linux 6.5 secretmem.enable=1 at boot",
-            ) from error
-        raise
+        raise Unavailable(*lacking(error)) from error
     return _sized(fd, size)
 
 
@@ -214,12 +216,11 @@ class Region:
         self.size = size
         self._alone = False
         """No forked child has it."""
-        self._owner = mmap.mmap(
-            -1,
-            size + PAGE_SIZE,
-            uapi.MAP_SHARED | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE,
-            uapi.PROT_READ | uapi.PROT_WRITE,
-        )
+        flags = uapi.MAP_SHARED | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE
+        try:
+            self._owner = mmap.mmap(-1, size + PAGE_SIZE, flags, uapi.PROT_READ | uapi.PROT_WRITE)
+        except OSError as error:
+            raise CallFailed("mmap", error.errno or errno.EIO) from error
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._owner))
         self._skew = 0 if base % HUGE_PAGE else PAGE_SIZE
         self.address = base + self._skew

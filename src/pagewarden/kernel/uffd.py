@@ -9,6 +9,7 @@ from struct import Struct
 from typing import Any
 
 from pagewarden.abi import uffd
+from pagewarden.kernel.causes import CallFailed, lacking
 from pagewarden.kernel.door import ioctl, ioctl_inplace, syscall
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
@@ -35,12 +36,9 @@ def _open(flags: int) -> int:
     try:
         return syscall("userfaultfd", os.O_CLOEXEC | os.O_NONBLOCK | flags)
     except OSError as error:
-        advice = (
-            "sysctl vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE"
-            if error.errno == errno.EPERM
-            else "needs a kernel with CONFIG_USERFAULTFD=y"
-        )
-        raise Unavailable(f"userfaultfd: {os.strerror(error.errno or 0)}", advice) from error
+        if error.errno == errno.EPERM and not flags & uffd.UFFD_USER_MODE_ONLY:
+            error = CallFailed("userfaultfd for kernel faults", errno.EPERM)
+        raise Unavailable(*lacking(error)) from error
 
 
 @cache
@@ -49,7 +47,7 @@ def offered() -> int:
     fd = _open(uffd.UFFD_USER_MODE_ONLY)
     try:
         api = uffd.uffdio_api(uffd.UFFD_API, 0, 0)
-        ioctl(fd, uffd.UFFDIO_API, ctypes.byref(api))
+        ioctl(fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
         return int(api.features)
     finally:
         os.close(fd)
@@ -65,7 +63,7 @@ class Userfault:
         self.fd = _open(uffd.UFFD_USER_MODE_ONLY if user_mode_only else 0)
         try:
             api = uffd.uffdio_api(uffd.UFFD_API, features, 0)
-            ioctl(self.fd, uffd.UFFDIO_API, ctypes.byref(api))
+            ioctl(self.fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
         except BaseException:
             self.close()
             raise
@@ -80,7 +78,7 @@ class Userfault:
     def register(self, address: int, length: int, mode: int) -> None:
         """UFFDIO_REGISTER; OSError."""
         argument = uffd.uffdio_register(uffd.uffdio_range(address, length), mode, 0)
-        ioctl(self.fd, uffd.UFFDIO_REGISTER, ctypes.byref(argument))
+        ioctl(self.fd, uffd.UFFDIO_REGISTER, ctypes.byref(argument), "UFFDIO_REGISTER")
 
     def unregister(self, address: int, length: int) -> None:
         """UFFDIO_UNREGISTER; whoever waits on the range is woken. OSError."""

@@ -1,9 +1,11 @@
 """Which kind of memory a caller gets, and why."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Literal, get_args
 
+from pagewarden.kernel.causes import lacking
 from pagewarden.memory import backings
 from pagewarden.memory.backings.protocol import KINDS, Backing, Use, Wanted
 from pagewarden.memory.isolated.window import IsolatedWindow
@@ -27,25 +29,34 @@ def choose(wanted: Wanted, name: str, isolated: bool | Literal["best-effort"], u
     if isolated:
         if name not in ("auto", "uffd-window"):
             raise UserMistake(f"{name} cannot be isolated: only a uffd-window is opened and shut from another process")
-        return IsolatedWindow(wanted, isolated), "the only one that an untrusted host can be given"
+        made = _made(lambda each: IsolatedWindow(each, isolated), wanted)
+        return made, "the only one that an untrusted host can be given"
     if name == "auto":
         return strongest(wanted, use)
-    return KINDS[name].make(wanted), "asked for"
+    return _made(KINDS[name].make, wanted), "asked for"
 
 
 def strongest(wanted: Wanted, use: Use) -> tuple[Backing, str]:
     """The strongest for the use that this host has, and why it was taken; Unavailable names every reason."""
     use = one_of("use", use, get_args(Use))  # type: ignore[assignment]  # it is one of them
-    lacking: list[str] = []
+    lacks: list[str] = []
     for name, kind in KINDS.items():
         if use in kind.reasons:
             try:
-                made = kind.make(wanted)
+                made = _made(kind.make, wanted)
                 why = f"the strongest for use={use!r} here: {kind.reasons[use]}"
-                return made, f"{why} (not {'; not '.join(lacking)})" if lacking else why
+                return made, f"{why} (not {'; not '.join(lacks)})" if lacks else why
             except Unavailable as lack:
-                lacking.append(f"{name}: {lack}")
+                lacks.append(f"{name}: {lack}")
     raise Unavailable(
-        f"no backing protects memory here ({'; '.join(lacking)})",
+        f"no backing protects memory here ({'; '.join(lacks)})",
         "backing='memfd' runs anywhere, without any protection",
     )
+
+
+def _made(make: Callable[[Wanted], Backing], wanted: Wanted) -> Backing:
+    """Unavailable for whatever the kernel refuses, with its cause."""
+    try:
+        return make(wanted)
+    except OSError as error:
+        raise Unavailable(*lacking(error)) from error

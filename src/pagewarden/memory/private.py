@@ -53,19 +53,13 @@ class PrivateMemory(OwnProcess):
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
         self.isolated = bool(isolated)
-        self._state = Conversions(self._backing, self._pages, shared and self._backing.whole_file)
+        self._state = Conversions(self._backing, self._pages, shared)
         self._lock = threading.RLock()
         self._consumers = Consumers()
         self._asked = self._consumers.present
         self._closed = False
         view = self._backing.window
         self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold)
-        if shared:
-            try:
-                self.share(PageRange(0, self._pages))
-            except BaseException:
-                self.close()
-                raise
 
     # -- the guest's and the warden's side -----------------------------------------------------------------------------
 

@@ -6,8 +6,11 @@ from contextlib import ExitStack
 
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel.door import Region, claim, memfd_secret, memlock, too_little_locked
+from pagewarden.kernel.mappings import MAPPINGS
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event
+
+OPEN = uapi.PROT_READ | uapi.PROT_WRITE
 
 
 @backing(
@@ -23,7 +26,7 @@ from pagewarden.vocab import Event
 )
 class MemfdSecret:
     """For emulated CPUs: KVM cannot map it. A range of other permissions splits the mapping, so a scattered pattern of
-    shared pages may meet vm.max_map_count (ENOMEM)."""
+    shared pages is refused before it uses up vm.max_map_count (ENOMEM)."""
 
     name = "memfd-secret"
     whole_file = False
@@ -44,7 +47,7 @@ class MemfdSecret:
             undo.callback(self.window.close)
             try:
                 self.guest.place(self.file)
-                self.window.place(self.file, uapi.PROT_NONE)
+                self.window.place(self.file, OPEN if wanted.shared else uapi.PROT_NONE)
             except OSError as error:
                 if error.errno != errno.EAGAIN:  # mm/secretmem.c, mlock_future_ok: each mapping counts
                     raise
@@ -56,7 +59,8 @@ class MemfdSecret:
             self._release = undo.pop_all()
 
     def share(self, offset: int, length: int) -> None:
-        self.window.protect(uapi.PROT_READ | uapi.PROT_WRITE, offset, length)
+        MAPPINGS.take(2, "mprotect")  # at most: it may split one into three
+        self.window.protect(OPEN, offset, length)
 
     def unshare(self, offset: int, length: int) -> None:
         self.window.protect(uapi.PROT_NONE, offset, length)

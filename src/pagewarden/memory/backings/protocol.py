@@ -101,7 +101,7 @@ class Wanted(NamedTuple):
 
     size: int
     shared: bool = False
-    """The state that all pages start in."""
+    """The state that all pages start in; nothing is allocated for it that nobody has touched."""
     vm: int | None = None
     """The KVM VM that a guest-memfd is bound to."""
 

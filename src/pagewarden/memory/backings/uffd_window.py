@@ -10,12 +10,14 @@ from pagewarden.abi import memory as uapi
 from pagewarden.kernel.door import Region, memfd, punch_hole
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.vocab import PAGE_SIZE, Event
+from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Event
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+PIECES = 1024
+"""The most pieces of a window that get their guard apart."""
 PATIENCE = 1000
 """Tries in a row at one page before an EAGAIN without progress (the address space is changing) is passed on."""
 
@@ -84,21 +86,56 @@ class UffdWindow:
             undo.callback(self.window.close)  # barred before the guard goes
             self.window.place(self.file)
             self.window.keep_to_this_process()
-            self.guard.register(self.window.address, size, GUARD)
+            self._bare = bytearray(0)
+            if wanted.shared:
+                self._bare = bytearray(b"\1" * -(-size // self._piece(size)))
+            else:
+                self.guard.register(self.window.address, size, GUARD)
             self.zap = self.window.best_zap()
             slowly = partial(share_window, self.guard, self.window.address, self.guest)
             self.share = self.guard.mapper(self.window.address, slowly)
-            self.unshare = self.window.adviser(self.zap)
+            self._zap = self.window.adviser(self.zap)
+            self.unshare = self._unshare_bare if wanted.shared else self._zap
             self.guest.lock_when_touched()
             self._release = undo.pop_all()
+
+    @staticmethod
+    def _piece(size: int) -> int:
+        """Bytes that get their guard at once, where all pages start shared: so few pieces that their borders do not use
+        up the process's mappings, so small that little is filled which nobody touched."""
+        return max(HUGE_PAGE, -(-size // PIECES // PAGE_SIZE) * PAGE_SIZE)
+
+    def _guard(self, offset: int, length: int) -> None:
+        """Guard the pieces that the range touches and that have none yet. What is mapped stays mapped: a piece that
+        goes on being shared in part is filled before, so that no page of it stops answering meanwhile."""
+        piece = self._piece(self.window.size)
+        for k in range(offset // piece, (offset + length - 1) // piece + 1):
+            if self._bare[k]:
+                start = k * piece
+                count = min(piece, self.window.size - start)
+                if start < offset or start + count > offset + length:  # not all of it is to be shut
+                    self.window.advise(uapi.MADV_POPULATE_WRITE, start, count)
+                self.guard.register(self.window.address + start, count, GUARD)
+                self._bare[k] = 0
+        if not any(self._bare):
+            self._bare = bytearray(0)
+
+    def _unshare_bare(self, offset: int, length: int) -> None:
+        if self._bare:
+            self._guard(offset, length)
+        self._zap(offset, length)
 
     def compiled(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
         """See protocol.Compiled; the first call loads the compiler."""
         from pagewarden.memory import batch
 
+        if self._bare:
+            return 0, 0, 0
         return batch.change(self.guard.fd, self.window.address, self.zap, shared, ranges, to)
 
     def punch(self, offset: int, length: int) -> None:
+        if self._bare and length:
+            self._guard(offset, length)
         punch_hole(self.file, offset, length)
 
     def bar(self) -> None:
