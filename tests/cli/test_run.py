@@ -113,6 +113,8 @@ def test_all_designs_live_and_modelled(capsys: pytest.CaptureFixture[str], monke
         assert row["live"]["per_request"]["exits"] == row["model"]["per_request"]["hops_by_edge"]["guest>hyp"]
     _, printed, _ = here(capsys, monkeypatch, *arguments, "4", "--backing", "memfd-secret")
     assert "splice: not to be had on this backing" in printed
+    words = " ".join(printed.split())
+    assert "Counts are to be compared, times are not" in words and "An exit is there and back" in words
 
 
 def test_check_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from pagewarden.law.ops import FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
-from pagewarden.law.policy import MECHANISMS, POLICIES, Guard, Policy, policy_named
+from pagewarden.law.policy import MECHANISMS, POLICIES, Guard, Policy, policy_named, policy_of
 from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, start, store
 from pagewarden.law.step import Outcome, Step
 from pagewarden.law.table import Table, enumerated, tabulate
@@ -10,7 +10,7 @@ from pagewarden.law.table import Table, enumerated, tabulate
 __all__ = [
     "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MECHANISMS", "POLICIES", "SOURCES", "Data", "Guard", "Home", "Op",
     "Outcome", "Owner", "Page", "Policy", "Reach", "Step", "Table", "View", "apply", "component_states", "enumerated",
-    "policy_named", "reason", "start", "tabulate",
+    "policy_named", "policy_of", "reason", "start", "tabulate",
 ]  # fmt: skip
 
 # Importing the files of rules is what fills RULES.

@@ -147,6 +147,11 @@ POLICIES = {policy.name: policy for policy in _ALL}
 """The policies by name (design table; capabilities: LKML v5 00/13 thread and the kernel files that the rules cite)."""
 
 
+def policy_of(backing: str, isolated: bool = False) -> Policy:
+    """What a live memory of that backing promises, its host side in a process of its own or not; UserMistake."""
+    return policy_named(f"{backing}-isolated" if isolated else backing)
+
+
 def policy_named(name: str) -> Policy:
     """The policy of that name; UserMistake lists the names."""
     return POLICIES[one_of("policy", name, POLICIES)]

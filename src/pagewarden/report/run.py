@@ -132,6 +132,9 @@ def _sight_json(sight: Sight) -> dict[str, Any]:
 ALL_KEYS = ("exits", "hypercalls", "access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
 
 
+EXITS = "An exit is there and back: `compare` counts it as two hops, and the way to the host and back as two more."
+
+
 def print_all(rows: list[Row], out: Console) -> None:
     """Each design's counts a request, live and as the model has them, then how fast it was."""
     runs = [row.run for row in rows if row.run]
@@ -154,8 +157,8 @@ def print_all(rows: list[Row], out: Console) -> None:
         if row.run and row.run.sight and row.run.sight.leaks:
             out.print(f"{row.design}: LEAK: {row.run.sight.leaks:,} of the guest's secret found in the host.")
     out.print(
-        "The model's time is that of the profile's machine, not of this one. Ledgers count here; --check-counts "
-        "asks the kernel."
+        "Counts are to be compared, times are not: live is a whole request here, guest, device and disk included; "
+        f"model is the access alone at {PROFILE}'s prices. {EXITS} Ledgers count here; --check-counts asks the kernel."
     )
 
 

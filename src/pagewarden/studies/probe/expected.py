@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
 
-from pagewarden.law import Op, Outcome, Owner, Page, Policy, apply, policy_named, start
+from pagewarden.law import Op, Outcome, Owner, Page, Policy, apply, start
 from pagewarden.law.ops import HOST_READS, HOST_WRITES
 from pagewarden.memory.isolated.allowed import HARMLESS_ADVICE, NAMES
 from pagewarden.probe.registry import Direction, Path
@@ -159,11 +159,6 @@ class Expected:
     result: Result
     error: str | None = None
     last: Op | None = None
-
-
-def policy_of(backing: str, isolated: bool) -> Policy:
-    """The law's policy for a live memory."""
-    return policy_named(f"{backing}-isolated" if isolated else backing)
 
 
 def forbidden(path: Path) -> bool:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 
-from pagewarden.law import Op
+from pagewarden.law import Op, policy_of
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Path
 from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
 from pagewarden.probe.trial import OPEN, Result, State, Verdict
-from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden, policy_of
+from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden
 from pagewarden.vocab import PAGE_SIZE, one_of
 
 Progress = Callable[[str, int, int], None]

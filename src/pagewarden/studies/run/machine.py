@@ -15,7 +15,7 @@ from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
-from pagewarden.law import policy_named
+from pagewarden.law import policy_of
 from pagewarden.memory import PrivateMemory
 from pagewarden.memory.backings.protocol import Use
 from pagewarden.port import Cpu, Memory
@@ -51,7 +51,7 @@ class LiveMachine:
         self._canary, at = Canary.random(), described.layout.end
         self.memory = memory = opened.enter_context(memory_for(plan, kind, at + self._canary.size))
         self.backing, self.why = memory.backing, memory.why
-        self.policy = memory.backing + "-isolated" * plan.isolated
+        self.policy = policy_of(memory.backing, plan.isolated).name
         self._code = assemble(described)
         for gpa, content in image(described, self._code.content):
             memory.populate(gpa, content)
@@ -156,10 +156,10 @@ class ModelMachine:
 
     def __init__(self, plan: Plan, described: Program, disk: DiskFile) -> None:
         name = "uffd-window" if plan.backing == "auto" else plan.backing
-        self.policy = name + "-isolated" * (plan.isolated and name == "uffd-window")
+        self.policy = policy_of(name, plan.isolated and name == "uffd-window").name
         self._described, self._canary = described, Canary.random()
         self._secret = described.layout.end
-        self.memory = ModelMemory(self._secret + self._canary.size, policy_named(self.policy))
+        self.memory = ModelMemory(self._secret + self._canary.size, policy_of(self.policy))
         self.backing, self.why = self.memory.backing, "the law of that backing, no kernel involved"
         self.memory.private_write(self._secret + PAGE_SIZE, self._canary.whole() * (PAGES * PAGE_SIZE // 32))
         for gpa, content in image(described, b""):
