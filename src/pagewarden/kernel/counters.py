@@ -59,6 +59,9 @@ class Counters:
     Names: `syscalls:NAME` (entries into that system call), syscalls (into any), page_faults, tlb_flush, kvm_exits, or
     any tracepoint as `group:event`. stimuli: for tracepoints that STIMULI does not know, what makes them count. Raises
     Unavailable with the reason, KeyError for an unknown system call.
+
+    Closing the last counter of a tracepoint waits until no CPU is inside it, some 15 ms (perf_trace_event_unreg of
+    kernel/trace/trace_event_perf.c): whoever opens many one after the other keeps one of each open meanwhile.
     """
 
     source = "kernel"
