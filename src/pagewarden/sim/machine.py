@@ -10,7 +10,7 @@ from pagewarden.designs import RESOURCES, Kind, Line, Procedure, Steps, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
 from pagewarden.sim import pages as states
 from pagewarden.sim.counts import Counts
-from pagewarden.sim.engine import Tally, ranged_bits, run
+from pagewarden.sim.engine import Program, Requests, Tally, rules_of, run
 from pagewarden.sim.pages import Pages
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
 
@@ -37,7 +37,7 @@ class Machine:
         self.memory = Pages.uniform(pages + self.pool_pages)
         self.free = np.array([{"pool": self.pool_pages, "ring": ring_entries}[name] for name in RESOURCES], np.int64)
         self.events = np.zeros(len(Event), np.int64)  # of every `apply` so far, by Event
-        self._bits = ranged_bits(self.table)
+        self._rules = rules_of(self.table)
 
     def page(self, number: int) -> Page:
         """What is known of a page."""
@@ -53,9 +53,8 @@ class Machine:
         pages.checked(self.count + self.pool_pages)
         tally = Tally.empty(1, len(self.table.pages))
         outcome, page = states.apply_range(
-            self.memory, self.table.next, self.table.outcome, self._bits, op, pages.start, pages.stop,
-            tally.hits[0], tally.once[0],
-        )  # fmt: skip
+            self.memory, self._rules, op, pages.start, pages.stop, tally.hits[0], tally.once[0]
+        )
         self.events += tally.events(self.table, np.array([[Kind.DO, op, -1, 0]], np.int32))[0]
         return Outcome(int(outcome)), int(page)
 
@@ -80,8 +79,10 @@ class Machine:
     ) -> Counts:
         """Requests one after the other. which: the procedure of each; firsts, counts: its pages; sizes: its bytes."""
         rows, starts, steps = programs(list(procedures))
-        tally = self._tally(rows, starts, which, firsts, counts, sizes)
-        found = Counts(completed=tally.completed, failed=tally.failed, refusal=self._refusal(tally, rows))
+        ranges = (np.asarray(column, np.int64) for column in (firsts, counts, sizes))
+        tally = self._tally(Program(rows, starts), Requests(np.asarray(which, np.int32), *ranges))
+        failed, completed = tally.ended.tolist()
+        found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows))
         events = tally.events(self.table, rows)
         found.events += events.sum(0)
         found.add_ranges(events, tally.ran)
@@ -93,7 +94,8 @@ class Machine:
         """A procedure once, on a range, after its setup: the steps that ran, how often, and what each cost."""
         self.prepare(procedure, pages)
         rows, starts, steps = programs([procedure])
-        tally = self._tally(rows, starts, [0], [pages.start], [pages.count], [size])
+        one = (np.array([value]) for value in (pages.start, pages.count, size))
+        tally = self._tally(Program(rows, starts), Requests(np.zeros(1, np.int32), *one))
         events = tally.events(self.table, rows)
         lines = []
         for row in np.flatnonzero(tally.ran):
@@ -105,15 +107,9 @@ class Machine:
                 lines.append((steps[row], int(tally.ran[row]), found))
         return lines
 
-    def _tally(
-        self, rows: NDArray[np.int32], starts: NDArray[np.int64], which: ArrayLike, firsts: ArrayLike,
-        counts: ArrayLike, sizes: ArrayLike,
-    ) -> Tally:  # fmt: skip
-        tally = Tally.empty(len(rows), len(self.table.pages))
-        run(
-            rows, starts, np.asarray(which, np.int32), np.asarray(firsts, np.int64), np.asarray(counts, np.int64),
-            np.asarray(sizes, np.int64), self.memory, self.table, self._bits, self.free, self.count, tally,
-        )  # fmt: skip
+    def _tally(self, program: Program, requests: Requests) -> Tally:
+        tally = Tally.empty(len(program.rows), len(self.table.pages))
+        run(program, requests, self.memory, self._rules, self.free, self.count, tally)
         return tally
 
     def _refusal(self, tally: Tally, rows: NDArray[np.int32]) -> Refused | None:

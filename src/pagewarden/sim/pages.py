@@ -61,6 +61,14 @@ class Pages(NamedTuple):
         return int(self.slots[(int(self.slot[block]) << SHIFT) + page % BLOCK]) if state == MIXED else state
 
 
+class Rules(NamedTuple):
+    """The law as loops look it up, [S, O]: the next state, the outcome (0: done), and the ranged events, a bit each."""
+
+    following: States
+    outcome: NDArray[np.uint8]
+    ranged: NDArray[np.uint8]
+
+
 @hot
 def _alike(states: States, first: int, stop: int, state: int) -> int:
     """The first index that is not in a state, or stop; by words of four, and by strides without a branch inside."""
@@ -157,32 +165,33 @@ def fill(memory: Pages, first: int, stop: int, state: int) -> None:
 
 
 @hot
-def apply_range(
-    memory: Pages, following: States, outcome: NDArray[np.uint8], ranged: NDArray[np.uint8],
-    op: int, first: int, stop: int, hits: Ints, once: Ints,
-) -> tuple[int, int]:  # fmt: skip
+def note(once: Ints, bits: int) -> None:
+    """Ranged events that happened, by bit, counted once: int64[K]."""
+    for bit in range(once.size):
+        once[bit] += bits >> bit & 1
+
+
+@hot
+def apply_range(memory: Pages, rules: Rules, op: int, first: int, stop: int, hits: Ints, once: Ints) -> tuple[int, int]:
     """One operation on a range, all pages or none. Returns (outcome, page): 0, or that of the first page that refuses.
 
-    following, outcome: [S, O]; ranged: [S, O], bit k set where event RANGED[k] happens. hits: int64[S], pages by the
-    state that the operation found; once: int64[K], calls in which ranged event k happened.
+    hits: int64[S], pages by the state that the operation found; once: int64[K], calls in which ranged event k happened.
     """
     position = first
     while position < stop:
         state, end = run_of(memory, position, stop)
-        if outcome[state, op]:
+        if rules.outcome[state, op]:
             hits[state] += 1
-            for bit in range(once.size):
-                once[bit] += ranged[state, op] >> bit & 1
-            return outcome[state, op], position
+            note(once, rules.ranged[state, op])
+            return rules.outcome[state, op], position
         position = end
     position, seen = first, 0
     while position < stop:
         state, end = run_of(memory, position, stop)
         hits[state] += end - position
-        seen |= ranged[state, op]
-        if following[state, op] != state:
-            fill(memory, position, end, following[state, op])
+        seen |= rules.ranged[state, op]
+        if rules.following[state, op] != state:
+            fill(memory, position, end, rules.following[state, op])
         position = end
-    for bit in range(once.size):
-        once[bit] += seen >> bit & 1
+    note(once, seen)
     return 0, stop
