@@ -40,7 +40,6 @@ def test_the_content_decides(tmp_path: Path, content: str, form: str) -> None:
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"\x1f\x8b\x08junk", "gzip"),
-        (b"\x07\x74\x61\x65\x00", "blkparse -i"),
         (b"\x28\xb5\x2f\xfdxx", "zstd"),
         (b"\xef\xbb\xbffio version 2 iolog\n", "byte order mark"),
         (b"\x7fELF\x02\x01\x01\x00\x00", ":1: found"),

@@ -15,6 +15,7 @@ from pagewarden.vocab import UserMistake
 from pagewarden.workload import Workload, load
 from pagewarden.workload.fio.job import NOMINAL
 from pagewarden.workload.fio.options import known
+from pagewarden.workload.load import Reading, of_fio
 
 
 def job(folder: Path, *lines: str, head: str = "[j]") -> Workload:
@@ -261,7 +262,7 @@ def test_a_plugin_s_engine_has_options_of_its_own(tmp_path: Path) -> None:
 def test_a_size_that_only_the_device_tells_is_nominal(tmp_path: Path, size: list[str]) -> None:
     found = job(tmp_path, "filename=/dev/vdb", "rw=randread", "bs=4k", "time_based", "runtime=60", *size)
     assert found.requests == NOMINAL and any("--requests" in note for note in found.notes)
-    assert load(tmp_path / "job.fio", nominal=7).requests == 7
+    assert load(tmp_path / "job.fio", reading=Reading(nominal=7)).requests == 7
     assert job(tmp_path, *size, "number_ios=9").requests == 9
     assert job(tmp_path, *size, "io_size=1m").bytes == 1 << 20
 
@@ -274,9 +275,43 @@ def test_jobs_that_wait_come_after_those_they_wait_for(tmp_path: Path) -> None:
     assert found.jobs == (("a", 1), ("b", 1), ("c", 1)) and found.independent
     assert [part.name for part in found.parts()] == ["a", "b", "c"]
     assert [part.requests for part in found.parts()] == [4, 4, 4]
-    assert load(path, only=["b"]).write.all()
+    assert load(path, reading=Reading(only=["b"])).write.all()
     with pytest.raises(UserMistake, match="no section is called 'd'; there are a, b, c"):
-        load(path, only=["d"])
+        load(path, reading=Reading(only=["d"]))
+
+
+def test_fio_s_command_line_is_a_job_file(tmp_path: Path) -> None:
+    words = [
+        "fio",
+        "--bs=8k",
+        "--name=a",
+        "--rw=write",
+        "--size",
+        "32k",
+        "--output=x",
+        "--name=b",
+        "--size=16k",
+        "--rw=read",
+        "--norandommap",
+    ]
+    found = of_fio(words)
+    text = "[global]\nbs=8k\n[a]\nrw=write\nsize=32k\n[b]\nsize=16k\nrw=read\nnorandommap\n"
+    (tmp_path / "job.fio").write_text(text)
+    assert same(found, load(tmp_path / "job.fio")) and found.jobs == (("a", 1), ("b", 1))
+    with pytest.raises(UserMistake, match="--name=JOB"):
+        of_fio(["--bs=4k"])
+    with pytest.raises(UserMistake, match="a job file is compared by its own name"):
+        of_fio(["--name=a", "job.fio"])
+    with pytest.raises(UserMistake, match="did you mean numjobs"):
+        of_fio(["--name=a", "--size=4k", "--numjob=3"])
+
+
+def test_fio_s_report_repeats_its_options(tmp_path: Path) -> None:
+    require(FIO is not None, "fio is not installed")
+    (tmp_path / "job.fio").write_text("[global]\nioengine=null\nsize=1m\n[a]\nbs=8k\n[b]\nrw=write\nbs=16k\n")
+    command = [str(FIO), "--output-format=json", "--output=report", "job.fio"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert same(load(tmp_path / "report"), load(tmp_path / "job.fio"))
 
 
 def test_what_is_included_stands_where_it_is_included(tmp_path: Path) -> None:
