@@ -33,12 +33,13 @@ ROUNDS, LEAST = 9, 20_000_000
 
 
 class NoDisk:
-    """The window, but a transfer between memory and disk is over at once. A VectoredView."""
+    """The window, but a transfer between memory and disk is over at once. A LendingView."""
 
     def __init__(self, window: Window) -> None:
         self.size, self.memory = window.size, window.memory
         self.read, self.write, self.read_into = window.read, window.write, window.read_into
         self.gather, self.scatter, self.add16 = window.gather, window.scatter, window.add16
+        self.lend = window.lend
 
     def transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
         return len(runs)

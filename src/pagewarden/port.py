@@ -4,6 +4,7 @@ A device sees a HostView; a guest's executor sees a Memory; a consumer of the fd
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from pagewarden.vocab import Exit, PageRange
@@ -70,6 +71,31 @@ class VectoredView(HostView, Protocol):
         The other side only ever sees whole numbers on the way from the old one to the new one, modulo 2^16; a copy by
         the kernel goes byte by byte. A full memory barrier.
         """
+
+
+class Loan(Protocol):
+    """Shared pages that may be loaded and stored directly, from one thread, inside `busy` and while `good`: a
+    conversion of one of them takes them back first, and waits for busy. Inside it nothing may wait for a conversion."""
+
+    good: bool
+    busy: AbstractContextManager[object]
+    addresses: tuple[int, ...]
+    """Where each of the places lies."""
+    window: int
+    """Where the window is mapped, for guarded copies (kernel.guarded) ..."""
+    scratch: tuple[int, int, int]
+    """... and the file that they go through: fd, where it is mapped, bytes."""
+
+    def close(self) -> None:
+        """Give the pages back. Twice is once."""
+
+
+@runtime_checkable
+class LendingView(VectoredView, Protocol):
+    """A VectoredView that lends shared pages: no system call for what is read and written all the time (a ring)."""
+
+    def lend(self, *places: tuple[int, int]) -> Loan | None:
+        """places: (offset, bytes) each. None while one of their pages is private, or where there is no such thing."""
 
 
 @runtime_checkable

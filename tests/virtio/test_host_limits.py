@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,8 +73,8 @@ def test_a_disk_without_a_cache_takes_any_shared_page(
 def test_a_private_page_is_still_the_guests_affair(memory: PrivateMemory, direct: int) -> None:
     """Between the check and the transfer: nothing of it reaches the disk."""
     rig = Rig(memory.window, Disk(direct))
-    queue = rig.device._queues[0]
-    take = queue._batch.take
+    transfers = rig.device._queues[0]._transfers
+    perform = transfers.perform
     data = rig.arena.take(PAGE_SIZE, PAGE_SIZE)
     memory.window.write(data, b"secret" * 100)
     header, status = rig.arena.take(16), rig.arena.take(1)
@@ -81,11 +82,11 @@ def test_a_private_page_is_still_the_guests_affair(memory: PrivateMemory, direct
     rig.drivers[0].add_chain([(header, 16), (data, 512)], [(status, 1)])
     rig.drivers[0].publish()
 
-    def closing(waiting: int) -> None:
-        take(waiting)
+    def closing(*arguments: Any) -> object:
         memory.unshare(PageRange.covering(data, 512))
+        return perform(*arguments)
 
-    queue._batch.take = closing  # type: ignore[method-assign]
+    transfers.perform = closing  # type: ignore[method-assign, assignment]
     with pytest.raises(Exception, match=f"gpa {data:#x} is private"):
         rig.device.process(0)
     with Path(f"/proc/self/fd/{direct}").open("rb") as file:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,3 +169,67 @@ def test_a_disk_without_a_cache_is_served_with_the_pages_held(memory: PrivateMem
         assert memory.window.read(status, 1)[0] == OK and memory.window.read(data, PAGE_SIZE) == content
     os.close(file)
     assert used.length == PAGE_SIZE + 1 and (tmp_path / "direct").read_bytes()[4096:8192] == content
+
+
+def lent(rig: Rig) -> bool:
+    loan = rig.device._queues[0]._at_once._loan
+    return loan is not None and loan.good
+
+
+def test_a_ring_is_borrowed_and_given_back(memory: PrivateMemory, disk: Disk, image: int) -> None:
+    """Taken back by an unshare, the device finds it private; shared again, a fresh one borrows it anew."""
+    rig = Rig(memory.window, disk)
+    assert rig.do(IN, 3, into=1024)[:2] == (OK, os.pread(image, 1024, 1536)) and lent(rig)
+    page = rig.rings[0].used // PAGE_SIZE
+    memory.unshare(PageRange(page, page + 1))
+    assert not lent(rig)
+    with pytest.raises(DeviceNeedsReset, match="is private"):
+        rig.device.process(0)
+    memory.share(PageRange(page, page + 1))
+    rig.device.write_status(0)
+    assert not memory._consumers.lent
+    again = Rig(memory.window, disk)
+    assert again.do(IN, 0, into=512)[:2] == (OK, os.pread(image, 512, 0)) and lent(again)
+    again.device.close()
+    assert not memory._consumers.lent
+
+
+def test_a_ring_taken_back_during_the_transfer_hands_nothing_back(memory: PrivateMemory, disk: Disk) -> None:
+    rig = Rig(memory.window, disk)
+    rig.do(IN, 3, into=1024)
+    transfers = rig.device._queues[0]._transfers
+    perform = transfers.perform
+    page = rig.rings[0].used // PAGE_SIZE
+
+    def closing(*arguments: Any) -> object:
+        memory.unshare(PageRange(page, page + 1))
+        return perform(*arguments)
+
+    transfers.perform = closing  # type: ignore[method-assign, assignment]
+    rig.post(IN, 0, into=512)
+    rig.drivers[0].publish()
+    with pytest.raises(DeviceNeedsReset, match="is private"):
+        rig.device.process(0)
+    memory.share(PageRange(page, page + 1))
+    assert rig.drivers[0].reap() == []
+
+
+def test_a_status_that_turns_private_hands_nothing_back(memory: PrivateMemory, disk: Disk) -> None:
+    rig = Rig(memory.window, disk)
+    rig.do(IN, 3, into=1024)
+    transfers = rig.device._queues[0]._transfers
+    perform = transfers.perform
+    header, status = rig.arena.take(16), rig.arena.take(1, PAGE_SIZE)
+    data = rig.arena.take(512, PAGE_SIZE)
+    memory.window.write(header, request(IN, 0))
+    rig.drivers[0].add_chain([(header, 16)], [(data, 512), (status, 1)])
+    rig.drivers[0].publish()
+
+    def closing(*arguments: Any) -> object:
+        memory.unshare(PageRange.covering(status, 1))
+        return perform(*arguments)
+
+    transfers.perform = closing  # type: ignore[method-assign, assignment]
+    with pytest.raises(DeviceNeedsReset, match=f"gpa {status:#x} is private"):
+        rig.device.process(0)
+    assert lent(rig) and rig.drivers[0].reap() == []

@@ -233,9 +233,9 @@ class Region:
         flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
         syscall("mmap", self.address, self.size, uapi.PROT_READ | uapi.PROT_WRITE, flags, -1, 0)
 
-    def place(self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE) -> None:
-        """Map the file from its start over the whole region, shared; OSError."""
-        syscall("mmap", self.address, self.size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, 0)
+    def place(self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE, offset: int = 0) -> None:
+        """Map the file from the offset on over the whole region, shared; OSError."""
+        syscall("mmap", self.address, self.size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, offset)
 
     def bar(self) -> None:
         """Nothing is reachable through the region any more; OSError."""

@@ -1,12 +1,16 @@
-"""Who else has the pages of a memory: consumers that are told before pages change, and references that forbid it."""
+"""Who else has the pages of a memory: consumers that are told before pages change, references that forbid it,
+and loans, which end before it."""
 
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pagewarden.port import Listener
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
+
+if TYPE_CHECKING:
+    from pagewarden.memory.loan import Loan
 
 
 class Hold:
@@ -39,6 +43,7 @@ class Consumers:
         self.present: dict[int, tuple[PageRange, ...]] = {}
         """What each hold holds, by its number, and for each listener nothing: empty when nobody is to be asked."""
         self._listeners: list[Listener] = []
+        self.lent: dict[int, Loan] = {}
         self.notifications = 0
         self.pins = 0
 
@@ -55,9 +60,24 @@ class Consumers:
         if not self._listeners:
             del self.present[id(self._listeners)]
 
-    def around(self, ranges: Sequence[PageRange], change: Callable[[], None]) -> None:
-        """Tell all listeners, change, tell them that it is over. Refused(EAGAIN) when a page is held even then, or what
-        a listener raises: one that refuses hears nothing more, every other one that was told hears the end."""
+    def lends(self, start: int, stop: int) -> bool:
+        """Is one of these pages lent?"""
+        return any(loan.meets(start, stop) for loan in list(self.lent.values()))
+
+    def take_back(self, pages: PageRange) -> None:
+        """End the loans of these pages; Refused: one could not be ended."""
+        for loan in list(self.lent.values()):
+            if loan.meets(pages.start, pages.stop):
+                try:
+                    loan.take_back()
+                except OSError as error:
+                    why = "a device has the page mapped, and the kernel does not unmap it: reset the device"
+                    raise Refused(error.errno or errno.EBUSY, why, pages.start * PAGE_SIZE) from error
+
+    def around(self, ranges: Sequence[PageRange], back: Sequence[PageRange], change: Callable[[], None]) -> None:
+        """Tell all listeners, change, tell them that it is over; the loans of pages that go `back` to the guest end
+        before the change. Refused(EAGAIN) when a page is held even then, Refused where a loan cannot end, or what a
+        listener raises: one that refuses hears nothing more, every other one that was told hears the end."""
         told: list[tuple[Listener, PageRange]] = []
         try:
             for pages in ranges:
@@ -70,6 +90,8 @@ class Consumers:
                         raise
                     self.notifications += 1
                 self._refuse_held(pages)
+            for pages in back if self.lent else ():
+                self.take_back(pages)
             change()
         except BaseException:
             with suppress(BaseException):  # the first error is the one that goes on

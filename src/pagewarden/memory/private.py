@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pagewarden.memory.loan import Loan
+
     Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
 
 
@@ -56,10 +58,10 @@ class PrivateMemory(OwnProcess):
         self._state = Conversions(self._backing, self._pages, shared)
         self._lock = threading.RLock()
         self._consumers = Consumers()
-        self._asked = self._consumers.present
+        self._asked, self._lent = self._consumers.present, self._consumers.lent
         self._closed = False
         view = self._backing.window
-        self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold)
+        self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold, self._lend)
 
     # -- the guest's and the warden's side -----------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class PrivateMemory(OwnProcess):
             state = self._state
             if state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
-            if self._asked:
+            if self._asked or (self._lent and self._consumers.lends(start, stop)):
                 self._told(pages, state.unshare, 1)
             else:
                 state.unshare(start, stop)
@@ -140,7 +142,8 @@ class PrivateMemory(OwnProcess):
     def _told(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
         """Change those of the pages that are in the state, if any, with the consumers told."""
         if self._state.shared.find(state, pages.start, pages.stop) >= 0:
-            self._consumers.around([pages], lambda: change(pages.start, pages.stop))
+            back = [pages] if state else []
+            self._consumers.around([pages], back, lambda: change(pages.start, pages.stop))
 
     def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
         """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
@@ -151,8 +154,9 @@ class PrivateMemory(OwnProcess):
         vectors = self._vector(to_private), self._vector(to_shared)
         with self._lock:
             self._alive()
-            pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if self._asked else []
-            self._consumers.around(pages, lambda: self._state.convert_all(*vectors))
+            asked = self._asked or self._lent
+            pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if asked else []
+            self._consumers.around(pages, pages[: len(vectors[0])], lambda: self._state.convert_all(*vectors))
 
     def _vector(self, ranges: "Ranges") -> "NDArray[np.int64]":
         import numpy as np
@@ -173,7 +177,7 @@ class PrivateMemory(OwnProcess):
         with self._lock:
             if not self._range(pages).count:
                 return
-            self._consumers.around([pages], lambda: self._state.punch(pages))
+            self._consumers.around([pages], [pages], lambda: self._state.punch(pages))
 
     # -- who else has the pages ----------------------------------------------------------------------------------------
 
@@ -183,6 +187,20 @@ class PrivateMemory(OwnProcess):
             for pages in ranges:
                 self._range(pages)
             return self._consumers.hold(ranges)
+
+    def _lend(self, loan: "Loan") -> bool:
+        """Map the pages of the loan, if all of them are shared and the file can be mapped."""
+        with self._lock:
+            self._alive()
+            for pages in loan.ranges:
+                self._range(pages)
+                if self._state.shared.find(0, pages.start, pages.stop) >= 0:
+                    return False
+            try:
+                loan.open(self._backing.file, self._lent)
+            except OSError:
+                return False
+            return True
 
     def subscribe(self, listener: Listener) -> None:
         """Tell the listener around each conversion and punch. It may refuse by raising Refused in invalidate_begin.
@@ -272,6 +290,7 @@ class PrivateMemory(OwnProcess):
         """Give everything back; arrays that still refer to the window lead to nothing (SIGSEGV). Twice is once."""
         with self._lock:
             if not self._closed:
+                self._consumers.take_back(PageRange(0, self._pages))
                 self._state.over = _closed
                 try:
                     if self._window is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pagewarden.memory.loan import Loan
     from pagewarden.memory.scatter_gather import Vectored
 
 Parts = TypeVar("Parts", memoryview, list[memoryview])
@@ -48,9 +49,11 @@ class Window(OwnProcess):
         settle: AbstractContextManager[object] | None = None,
         reopen: Callable[[int], bool] = lambda offset: False,
         hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext(),
+        lend: "Callable[[Loan], bool] | None" = None,
     ) -> None:
         """settle: held while no conversion is under way; reopen(offset), called inside it: True when the page at the
-        offset is shared (and was opened again); hold(*ranges): keeps those pages as they are."""
+        offset is shared (and was opened again); hold(*ranges): keeps those pages as they are; lend(loan): True when
+        it was opened."""
         super().__init__()
         self.size = region.size
         self.address = region.address
@@ -58,6 +61,7 @@ class Window(OwnProcess):
         self._settle = nullcontext() if settle is None else settle
         self._reopen = reopen
         self._hold = hold
+        self._lend = lend
         self._scratches: list[Scratch] = []
         self._vectors: list[Vectored] = []
 
@@ -156,6 +160,24 @@ class Window(OwnProcess):
                     raise PrivateAccess(errno.EFAULT, "the host may not write to the page", offset)
         finally:
             self._vectors.append(vectored)
+
+    def lend(self, *places: tuple[int, int]) -> "Loan | None":
+        """The places themselves, to load and store (port.LendingView)."""
+        for place in places:
+            self._part(*place)
+        if self._lend is None:
+            return None
+        from pagewarden.memory.loan import Loan  # compiled code
+
+        loan = Loan(places, self._vectored(), self.address)
+        try:
+            if self._lend(loan):
+                return loan
+        except BaseException:
+            loan.close()
+            raise
+        loan.close()
+        return None
 
     def close(self) -> None:
         """Give the scratch files back; the mapping belongs to the memory."""

@@ -12,12 +12,12 @@ status says VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_UNSUPP and the others go on.
 """
 
 import threading
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
 from pagewarden.port import HostView
+from pagewarden.virtio.at_once import WANTED, AtOnce
 from pagewarden.virtio.batch import Batch
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
@@ -25,9 +25,9 @@ from pagewarden.virtio.gather import Vectored
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.transfers import Transfers
 from pagewarden.virtio.virtqueue import Virtqueue
+from pagewarden.virtio.work import Work
 from pagewarden.vocab import PrivateAccess
 
-Result = TypeVar("Result")
 _OPTIONAL = (
     (blk.VIRTIO_BLK_T_FLUSH, blk.VIRTIO_BLK_F_FLUSH),
     (blk.VIRTIO_BLK_T_DISCARD, blk.VIRTIO_BLK_F_DISCARD),
@@ -54,53 +54,72 @@ class BlockQueue:
         Raises Refused(EINVAL) for a ring that cannot be."""
         self._size = ring.checked(view.size, longest).size
         self._memory = Vectored(view)
-        self._queue = Virtqueue(index, self._memory, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1))
-        self._batch = Batch(self._queue, self._memory, view.size, longest * (features >> VIRTIO_F_INDIRECT_DESC & 1))
+        self._work = work = Work()
+        work["memory"], work["longest"] = view.size, longest * (features >> VIRTIO_F_INDIRECT_DESC & 1)
+        work["capacity"], work["kinds"], work["sealed"] = disk.capacity, kinds(features), disk.read_only
+        self._queue = Virtqueue(index, self._memory, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1), work)
+        self._batch = Batch(index, self._memory, work)
+        self._at_once = AtOnce(view, ring, work)
         self._transfers = Transfers(view, disk, self._memory, bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1))
         self.busy, self.stopping = threading.Lock(), False
-        self._limits = disk.capacity, kinds(features), disk.read_only
 
     def process(self) -> Processed:
         """Serve what waits, about a ring of requests at most. Raises DeviceNeedsReset."""
-        return self._guarded(self._process)
+        try:
+            completed, wanted = 0, 0
+            while True:
+                done, seen = self._batch_at_once(completed)
+                completed, wanted, waiting = completed + done, wanted | seen & WANTED, seen & ~WANTED
+                if not waiting or completed >= self._size or self.stopping:
+                    return tuple.__new__(Processed, (completed, wanted > 0, waiting > 0))
+        except PrivateAccess as error:
+            raise self._private(error) from error
 
     def resume(self) -> None:
         """Go on where the used ring says that a device before this one stopped. Raises DeviceNeedsReset."""
-        self._guarded(self._queue.resume)
-
-    def _guarded(self, act: Callable[[], Result]) -> Result:
         try:
-            return act()
+            self._queue.resume()
         except PrivateAccess as error:
-            raise DeviceNeedsReset(
-                self._queue.index, self._batch.culprit(error.offset), f"gpa {error.offset or 0:#x} is private"
-            ) from error
+            raise self._private(error) from error
+
+    def _private(self, error: PrivateAccess) -> DeviceNeedsReset:
+        where = error.offset
+        return DeviceNeedsReset(self._queue.index, self._batch.culprit(where), f"gpa {where or 0:#x} is private")
 
     def close(self) -> None:
+        self._at_once.close()
         self._memory.close()
 
-    def _process(self) -> Processed:
-        completed, wanted = 0, False
-        while True:
-            waiting = self._queue.snapshot()
-            if waiting:
-                completed += self._serve(waiting)
-            waiting, now = self._queue.look(completed)
-            wanted = wanted or now
-            if not waiting or completed >= self._size or self.stopping:
-                return Processed(completed, wanted, waiting > 0)
+    def _batch_at_once(self, completed: int) -> tuple[int, int]:
+        """A batch of what waits: how many requests, and how many chains wait by now, plus WANTED where the driver asked
+        to be told of those or of the `completed` since the kick."""
+        done = self._at_once.take()
+        if done > 0:
+            self._transfer()
+            seen = self._at_once.finish(completed)
+            if seen >= 0:
+                return done, seen
+            if seen == -1:
+                self._queue.publish()
+        elif done < 0:
+            done = self._serve(self._queue.snapshot())
+        waiting, wanted = self._queue.look(completed + done)
+        return done, waiting | WANTED * wanted
 
     def _serve(self, waiting: int) -> int:
         """A batch of what waits, from the snapshot to the used ring; how many requests."""
-        batch = self._batch
-        batch.take(waiting)
-        runs = batch.plan(*self._limits)
+        if not waiting:
+            return 0
+        self._batch.take(waiting)
         self._queue.hold()
-        for request, status in self._transfers.perform(runs, batch.segments, batch.rows):
+        self._transfer()
+        self._queue.publish()
+        return self._work["chains"]
+
+    def _transfer(self) -> None:
+        batch = self._batch
+        for request, status in self._transfers.perform(batch.runs[self._work["runs"]], batch.segments, batch.rows):
             batch.fail(request, status)
-        self._queue.publish(batch.used_bytes, batch.statuses, batch.count, batch.marks, batch.marked)
-        done, batch.count = batch.count, 0
-        return done
 
 
 def kinds(features: int) -> int:

@@ -1,35 +1,33 @@
-"""Descriptor chains taken apart: from a copy of the ring to a flat list of descriptors. Compiled, plain loops only.
+"""Descriptor chains taken apart: from the ring to a flat list of descriptors. Compiled, plain loops only.
 
-Everything here reads a copy that the device made once, so the driver cannot change what was checked. A batch is as many
-chains as BATCH and DESCRIPTORS allow; a chain always fits. Every function returns a Verdict as a plain tuple.
+The driver may write the ring meanwhile: each of its words is read once, and judged as read. A batch is as many chains
+as BATCH and DESCRIPTORS allow; a chain always fits. x: a virtio.work.WORK; what is wrong is left in x.fault, x.chain
+and x.detail, and x.chains says how many chains were taken before it.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from numba import types
 
 from pagewarden.abi.virtio import VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
+from pagewarden.kernel.guarded import load16, load64
 from pagewarden.virtio import faults
+from pagewarden.virtio.ring import RING
+from pagewarden.virtio.work import ADDR, BATCH, DESCRIPTORS, FLAGS, LEN, RECORD
 from pagewarden.vocab.compiled import njit
 
-BATCH = 256
-"""Most requests of a batch."""
-DESCRIPTORS = 4096
-"""Most descriptors of a batch, those of indirect tables included."""
-SIZE_MAX = 1024
-"""Largest queue of this device, entries: a chain may be as long as the queue, and one readv call takes 1024 parts."""
 SIZE_MIN = 4
 """Smallest queue: header, data and status are three descriptors, and a size is a power of two."""
-ADDR, LEN, FLAGS = range(3)
-"""Rows of a flat list of descriptors, int64 of shape (3, DESCRIPTORS)."""
 
 
-class Verdict(NamedTuple):
-    """How a check went. chains: taken into the batch, from the first on, unless there is a fault."""
+def _bad(x: Any, chain: int, fault: int, detail: int) -> int:
+    """Leave what is wrong with a chain; -1."""
+    x.chains = x.chain = chain
+    x.fault, x.detail = fault, detail
+    return -1
 
-    chains: int
-    fault: int  # faults.NONE, or what is wrong ...
-    chain: int  # ... with which chain of the batch
-    detail: int  # index, gpa or size, as the fault has it
-    items: int  # of the list that was made
+
+bad: Any = njit(_bad)
 
 
 def _misplaced(addr: int, length: int, memory: int) -> int:
@@ -55,93 +53,72 @@ def _table_fault(flags: int, length: int, longest: int) -> int:
 table_fault: Any = njit(_table_fault)
 
 
-def _follow(
-    words: Any, head: int, memory: int, longest: int, seen: Any, turn: int, flat: Any, n: int
-) -> tuple[int, int, int, int]:
-    """One chain into `flat` from n on: fault, its detail, the new n, and the descriptors that it will have at last."""
-    size, i, weight = len(seen), head, 0
+def _follow(x: Any, chain: int, n: int) -> tuple[int, int]:
+    """One chain into x.flat from n on: the new n, or -1, and the descriptors that it will have at last."""
+    flat, i, weight = x.flat[0], x.heads[chain], 0
     while True:
-        if seen[i] == turn:
-            return faults.TWICE, i, n, weight
-        seen[i] = turn
-        addr, rest = words[2 * i], words[2 * i + 1]
+        if x.seen[i] == x.turn:
+            return bad(x, chain, faults.TWICE, i), 0
+        x.seen[i] = x.turn
+        addr, rest = load64(x.desc + 16 * i), load64(x.desc + 16 * i + 8)
         length, flags = rest & 0xFFFFFFFF, (rest >> 32) & 0xFFFF
-        fault = misplaced(addr, length, memory)
+        fault = misplaced(addr, length, x.memory)
         if fault:
-            return fault, addr, n, weight
+            return bad(x, chain, fault, addr), 0
         weight += 1
         if flags & VIRTQ_DESC_F_INDIRECT:
-            fault = table_fault(flags, length, longest)
+            fault = table_fault(flags, length, x.longest)
             if fault:
-                return fault, length if fault == faults.INDIRECT_SIZE else i, n, weight
+                return bad(x, chain, fault, length if fault == faults.INDIRECT_SIZE else i), 0
             weight += (length >> 4) - 1
-            if weight > longest:
-                return faults.CHAIN_LONG, weight, n, weight
+            if weight > x.longest:
+                return bad(x, chain, faults.CHAIN_LONG, weight), 0
         if n == DESCRIPTORS:
-            return faults.NONE, 0, n, DESCRIPTORS + 1
+            return n, DESCRIPTORS + 1
         flat[ADDR, n], flat[LEN, n], flat[FLAGS, n] = addr, length, flags
         n += 1
         if not flags & VIRTQ_DESC_F_NEXT:
-            return faults.NONE, 0, n, weight
+            return n, weight
         i = (rest >> 48) & 0xFFFF
-        if i >= size:
-            return faults.NEXT_RANGE, i, n, weight
+        if i >= x.size:
+            return bad(x, chain, faults.NEXT_RANGE, i), 0
 
 
 follow: Any = njit(_follow)
 
 
-def _flatten(
-    words: Any,
-    ring: Any,
-    first: int,
-    count: int,
-    memory: int,
-    longest: int,
-    seen: Any,
-    turn: int,
-    flat: Any,
-    starts: Any,
-    heads: Any,
-    tables: Any,
-) -> tuple[int, int, int, int, int]:
-    """Chains first .. first + count - 1 of the avail ring, direct descriptors only; items: indirect tables met.
-
-    words: int64 (2 * size), the descriptor table; ring: uint16 (size); seen: int64 (size), where `turn` marks the
-    descriptors of this batch; starts: int64 (BATCH + 1), where each chain begins in `flat`; heads: int64 (BATCH);
-    tables: int64 (2, DESCRIPTORS), gpa and bytes of each indirect table, still an entry of `flat` itself.
-    longest: descriptors that a chain with an indirect table may have, 0 where there are none.
-    """
-    size = len(ring)
+def _flatten(x: Any, waiting: int) -> int:
+    """The first of the chains that wait, direct descriptors only; how many indirect tables were met, or -1."""
     n = total = met = 0
-    starts[0] = 0
-    for chain in range(min(count, BATCH)):
-        head = heads[chain] = int(ring[(first + chain) & (size - 1)])
-        if head >= size:
-            return chain, faults.HEAD_RANGE, chain, head, met
-        fault, detail, n, weight = follow(words, head, memory, longest, seen, turn, flat, n)
-        if fault:
-            return chain, fault, chain, detail, met
+    x.turn += 1
+    x.wide = x.bounds[0, 0] = 0
+    x.fault, x.chains = faults.NONE, 0
+    for chain in range(min(waiting, BATCH)):
+        head = load16(x.avail + RING + 2 * ((x.done + chain) & (x.size - 1)))
+        x.heads[chain] = head
+        if head >= x.size:
+            return int(bad(x, chain, faults.HEAD_RANGE, head))
+        n, weight = follow(x, chain, n)
+        if n < 0:
+            return -1
         total += weight
         if total > DESCRIPTORS:
-            return chain, faults.NONE, 0, 0, met
-        starts[chain + 1] = n
-        if flat[FLAGS, n - 1] & VIRTQ_DESC_F_INDIRECT:
-            tables[0, met], tables[1, met] = flat[ADDR, n - 1], flat[LEN, n - 1]
+            break
+        x.chains = chain + 1
+        x.bounds[0, chain + 1] = n
+        if x.flat[0, FLAGS, n - 1] & VIRTQ_DESC_F_INDIRECT:
+            x.tables[0, met], x.tables[1, met] = x.flat[0, ADDR, n - 1], x.flat[0, LEN, n - 1]
             met += 1
-    return min(count, BATCH), faults.NONE, 0, 0, met
+    return met
 
 
-def _expand(
-    flat: Any, starts: Any, chains: int, words: Any, memory: int, wide: Any, begins: Any
-) -> tuple[int, int, int, int, int]:
-    """The same chains with each indirect table in its place, from flat, starts into wide, begins; items: descriptors.
-
-    words: int64, the tables one after the other as `_flatten` listed them.
-    """
-    n = at = 0
+def _expand(x: Any) -> int:
+    """The same chains with each indirect table in its place; 0, or -1. The tables, one after the other as `_flatten`
+    listed them, lie at x.words_at."""
+    flat, starts, wide, begins = x.flat[0], x.bounds[0], x.flat[1], x.bounds[1]
+    n, at = 0, x.words_at
     begins[0] = 0
-    for chain in range(chains):
+    for chain in range(x.chains):
         for k in range(starts[chain], starts[chain + 1]):
             if not flat[FLAGS, k] & VIRTQ_DESC_F_INDIRECT:
                 wide[ADDR, n], wide[LEN, n], wide[FLAGS, n] = flat[ADDR, k], flat[LEN, k], flat[FLAGS, k]
@@ -150,29 +127,38 @@ def _expand(
             entries, i = flat[LEN, k] >> 4, 0
             for step in range(entries + 1):
                 if step == entries:
-                    return chain, faults.TWICE, chain, i, n
-                addr, rest = words[at + 2 * i], words[at + 2 * i + 1]
+                    return int(bad(x, chain, faults.TWICE, i))
+                addr, rest = load64(at + 16 * i), load64(at + 16 * i + 8)
                 length, flags = rest & 0xFFFFFFFF, (rest >> 32) & 0xFFFF
                 if flags & VIRTQ_DESC_F_INDIRECT:
-                    return chain, faults.NESTED, chain, i, n
-                fault = misplaced(addr, length, memory)
+                    return int(bad(x, chain, faults.NESTED, i))
+                fault = misplaced(addr, length, x.memory)
                 if fault:
-                    return chain, fault, chain, addr, n
+                    return int(bad(x, chain, fault, addr))
                 wide[ADDR, n], wide[LEN, n], wide[FLAGS, n] = addr, length, flags
                 n += 1
                 if not flags & VIRTQ_DESC_F_NEXT:
                     break
                 i = (rest >> 48) & 0xFFFF
                 if i >= entries:
-                    return chain, faults.NEXT_RANGE, chain, i, n
-            at += 2 * entries
+                    return int(bad(x, chain, faults.NEXT_RANGE, i))
+            at += 16 * entries
         begins[chain + 1] = n
-    return chains, faults.NONE, 0, 0, n
+    x.wide = 1
+    return 0
 
 
-LIST, PLACES = "i8[::1]", "i8[:,::1]"
-VERDICT = "UniTuple(i8,5)"
-"""Types of compiled functions are given, so that they are ready when the module is imported: a device may have lost its
-right to open files by the time that it needs them."""
-flatten: Any = njit(f"{VERDICT}({LIST},u2[::1],i8,i8,i8,i8,{LIST},i8,{PLACES},{LIST},{LIST},{PLACES})")(_flatten)
-expand: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{LIST},i8,{PLACES},{LIST})")(_expand)
+flatten: Any = njit(_flatten)
+expand: Any = njit(_expand)
+
+
+def _flatten_of(work: Any, waiting: int) -> int:
+    return int(flatten(work[0], waiting))
+
+
+def _expand_of(work: Any) -> int:
+    return int(expand(work[0]))
+
+
+flatten_of: Any = njit(types.int64(RECORD, types.int64))(_flatten_of)
+expand_of: Any = njit(types.int64(RECORD))(_expand_of)

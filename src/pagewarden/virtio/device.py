@@ -14,12 +14,13 @@ from pagewarden.abi import virtio as abi
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView
 from pagewarden.virtio.block import BlockQueue, Processed
-from pagewarden.virtio.chains import SIZE_MAX, SIZE_MIN
+from pagewarden.virtio.chains import SIZE_MIN
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.requests import RANGES_MAX, REQUEST_MAX
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.transfers import DISCARD_MAX
+from pagewarden.virtio.work import SIZE_MAX
 from pagewarden.vocab import Refused
 
 Result = TypeVar("Result")

@@ -7,11 +7,35 @@ A chain is a stream of readable bytes, then one of writable bytes; how they are 
 from typing import Any
 
 import numpy as np
+from numba import types
 
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.abi.virtio import VIRTQ_DESC_F_WRITE
+from pagewarden.kernel.guarded import load64
 from pagewarden.virtio import faults
-from pagewarden.virtio.chains import ADDR, FLAGS, LEN, LIST, PLACES, SIZE_MAX, VERDICT
+from pagewarden.virtio.chains import bad
+from pagewarden.virtio.work import (
+    ADDR,
+    BEGIN,
+    BYTES,
+    COUNT,
+    END,
+    FILE_AT,
+    FIRST,
+    FLAGS,
+    IN_AT,
+    IN_BYTES,
+    LEN,
+    OP,
+    OUT_AT,
+    OUT_BYTES,
+    PIECES,
+    RECORD,
+    SIZE_MAX,
+    START,
+    STATUS,
+    STOP,
+)
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 
@@ -19,18 +43,8 @@ HEADER = 16
 """Bytes of virtio_blk_req before the data."""
 REQUEST_MAX = 32 << 20
 """Most bytes of data in a request: size_max times seg_max never exceeds it."""
-PIECES = 16384
-"""Most places that a batch looks at before it commits: header parts and a byte of each page of data."""
 RANGES_MAX = 16
 """Most ranges of a discard or write-zeroes request (max_discard_seg, max_write_zeroes_seg)."""
-OUT_AT, IN_AT, END, OUT_BYTES, IN_BYTES, STATUS, START = range(7)
-"""Columns of a request, int64: segments [OUT_AT, IN_AT) are data to the device, [IN_AT, END) from it; STATUS is a gpa;
-classify sets START, the first sector."""
-FIELDS = 7
-OP, FILE_AT, BEGIN, STOP, FIRST, COUNT, BYTES = range(7)
-"""Columns of a run, int64: requests FIRST .. FIRST + COUNT - 1 do one thing, with segments [BEGIN, STOP). The
-first four are as port.VectoredView.transfer has them, for VIRTIO_BLK_T_IN is 0 and VIRTIO_BLK_T_OUT is 1."""
-RUN_FIELDS = 7
 
 
 def _append(places: Any, n: int, floor: int, addr: int, length: int) -> int:
@@ -45,13 +59,12 @@ def _append(places: Any, n: int, floor: int, addr: int, length: int) -> int:
 append: Any = njit(_append)
 
 
-def _frame(
-    flat: Any, starts: Any, chains: int, segments: Any, requests: Any, pieces: Any
-) -> tuple[int, int, int, int, int]:
-    """Fill segments (int64 (2, DESCRIPTORS)), requests (BATCH, FIELDS) and pieces (2, PIECES): first the header parts
-    of all chains in order, then one byte of each page that the batch touches; items: pieces. Verdict as in chains."""
+def _frame(x: Any) -> int:
+    """Fill segments, rows and pieces: first the header parts of all chains in order, then one byte of each page that
+    the batch touches; how many pieces, or -1."""
     n = parts = 0
-    for chain in range(chains):
+    flat, starts, segments, pieces = x.flat[x.wide], x.bounds[x.wide], x.segments, x.pieces
+    for chain in range(x.chains):
         missing, to_device, from_device = HEADER, 0, 0
         begin = into = n
         for k in range(starts[chain], starts[chain + 1]):
@@ -63,7 +76,7 @@ def _frame(
                 n = append(segments, n, into, addr, length)
                 continue
             if from_device:
-                return chain, faults.ORDER, chain, addr, parts
+                return int(bad(x, chain, faults.ORDER, addr))
             take = min(missing, length)
             if take:
                 parts = append(pieces, parts, 0, addr, take)
@@ -72,43 +85,44 @@ def _frame(
                 n = append(segments, n, begin, addr + take, length - take)
                 to_device += length - take
         if missing:
-            return chain, faults.SHORT_HEADER, chain, missing, parts
+            return int(bad(x, chain, faults.SHORT_HEADER, missing))
         if from_device == 0:
-            return chain, faults.NO_STATUS, chain, to_device + HEADER, parts
+            return int(bad(x, chain, faults.NO_STATUS, to_device + HEADER))
         if to_device + from_device - 1 > REQUEST_MAX:
-            return chain, faults.TOO_BIG, chain, to_device + from_device - 1, parts
+            return int(bad(x, chain, faults.TOO_BIG, to_device + from_device - 1))
         segments[LEN, n - 1] -= 1
         status = segments[ADDR, n - 1] + segments[LEN, n - 1]
         n -= int(segments[LEN, n - 1] == 0)
-        row = requests[chain]
+        row = x.rows[chain]
         row[OUT_AT], row[IN_AT], row[END] = begin, into, n
         row[OUT_BYTES], row[IN_BYTES], row[STATUS] = to_device, from_device - 1, status
-    result: tuple[int, int, int, int, int] = probe(segments, requests, chains, pieces, parts)
-    return result
+    return int(probe(x, parts))
 
 
-def _probe(segments: Any, requests: Any, chains: int, pieces: Any, parts: int) -> tuple[int, int, int, int, int]:
-    """One byte of each page of data and status; a page met lately is not listed again."""
-    known = np.full(256, -1, np.int64)
-    for chain in range(chains):
-        row = requests[chain]
+def _probe(x: Any, parts: int) -> int:
+    """One byte of each page of data and status; a page met lately is not listed again. x.chains: those that fit."""
+    known, segments, pieces = np.full(64, -1, np.int64), x.segments, x.pieces
+    for chain in range(x.chains):
+        row = x.rows[chain]
         for k in range(row[OUT_AT], row[END] + 1):
             if k < row[END]:
                 start, length = segments[ADDR, k], segments[LEN, k]
             else:
                 start, length = row[STATUS], 1
             for page in range(start // PAGE_SIZE, (start + length - 1) // PAGE_SIZE + 1):
-                if known[page & 255] == page:
+                if known[page & 63] == page:
                     continue
                 if parts == PIECES:
-                    return chain, faults.NONE, 0, 0, parts
-                known[page & 255] = page
+                    x.chains = chain
+                    return parts
+                known[page & 63] = page
                 pieces[ADDR, parts], pieces[LEN, parts] = max(start, page * PAGE_SIZE), 1
                 parts += 1
-    return chains, faults.NONE, 0, 0, parts
+    return parts
 
 
 probe: Any = njit(_probe)
+frame: Any = njit(_frame)
 
 
 def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int, sealed: bool) -> tuple[int, int]:
@@ -135,49 +149,37 @@ def _judge(kind: int, sector: int, row: Any, capacity: int, kinds: int, sealed: 
 judge: Any = njit(_judge)
 
 
-def _classify(
-    headers: Any,
-    requests: Any,
-    heads: Any,
-    chains: int,
-    capacity: int,
-    kinds: int,
-    sealed: bool,
-    runs: Any,
-    statuses: Any,
-    used: Any,
-    marks: Any,
-) -> tuple[int, int]:
-    """Judge each header and put what is to be done into runs; how many runs and marks there are.
+def _classify(x: Any) -> None:
+    """Judge each header, as for this disk, and put what is to be done into x.run; x.runs and x.marked say how much.
 
-    headers: int64 (2 * chains); runs: int64 (BATCH, RUN_FIELDS); statuses: uint8 (BATCH); used: uint32 (2 * BATCH),
-    virtq_used_elem for a batch in which all goes well; marks: int64 (2, BATCH), where the status bytes go.
+    The headers lie at x.headers_at; x.used_elements are virtq_used_elem for a batch in which all goes well.
     """
     n = put = 0
-    for chain in range(chains):
-        row = requests[chain]
-        kind, sector = headers[2 * chain] & 0xFFFFFFFF, headers[2 * chain + 1]
+    for chain in range(x.chains):
+        row = x.rows[chain]
+        at = x.headers_at + HEADER * chain
+        kind, sector = load64(at) & 0xFFFFFFFF, load64(at + 8)
         row[START] = sector
-        status, filled = judge(kind, sector, row, capacity, kinds, sealed)
-        statuses[chain] = status
-        used[2 * chain] = heads[chain]
-        used[2 * chain + 1] = filled + 1 if filled == row[IN_BYTES] else filled
-        put = append(marks, put, 0, row[STATUS], 1)
+        status, filled = judge(kind, sector, row, x.capacity, x.kinds, x.sealed)
+        x.statuses[chain] = status
+        x.used_elements[2 * chain] = x.heads[chain]
+        x.used_elements[2 * chain + 1] = filled + 1 if filled == row[IN_BYTES] else filled
+        put = append(x.marks, put, 0, row[STATUS], 1)
         if status != blk.VIRTIO_BLK_S_OK:
             continue
         begin, stop, length = row[OUT_AT], row[IN_AT], row[OUT_BYTES]
         if kind == blk.VIRTIO_BLK_T_IN or kind == blk.VIRTIO_BLK_T_GET_ID:
             begin, stop, length = row[IN_AT], row[END], row[IN_BYTES]
-        if n and extends(runs[n - 1], kind, chain, sector * blk.SECTOR, begin, stop):
-            runs[n - 1, COUNT] += 1
-            runs[n - 1, STOP] = stop
-            runs[n - 1, BYTES] += length
+        if n and extends(x.run[n - 1], kind, chain, sector * blk.SECTOR, begin, stop):
+            x.run[n - 1, COUNT] += 1
+            x.run[n - 1, STOP] = stop
+            x.run[n - 1, BYTES] += length
             continue
-        run = runs[n]
+        run = x.run[n]
         run[OP], run[FIRST], run[COUNT], run[FILE_AT] = kind, chain, 1, sector * blk.SECTOR
         run[BEGIN], run[STOP], run[BYTES] = begin, stop, length
         n += 1
-    return n, put
+    x.runs, x.marked = n, put
 
 
 def _extends(run: Any, kind: int, chain: int, file_at: int, begin: int, stop: int) -> bool:
@@ -192,5 +194,16 @@ def _extends(run: Any, kind: int, chain: int, file_at: int, begin: int, stop: in
 
 
 extends: Any = njit(_extends)
-frame: Any = njit(f"{VERDICT}({PLACES},{LIST},i8,{PLACES},{PLACES},{PLACES})")(_frame)
-classify: Any = njit(f"UniTuple(i8,2)({LIST},{PLACES},{LIST},i8,i8,i8,b1,{PLACES},u1[::1],u4[::1],{PLACES})")(_classify)
+classify: Any = njit(_classify)
+
+
+def _frame_of(work: Any) -> int:
+    return int(frame(work[0]))
+
+
+def _classify_of(work: Any) -> None:
+    classify(work[0])
+
+
+frame_of: Any = njit(types.int64(RECORD))(_frame_of)
+classify_of: Any = njit(types.void(RECORD))(_classify_of)

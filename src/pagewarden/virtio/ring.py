@@ -50,16 +50,26 @@ class Ring:
         """Where the device says at which avail index it wants a kick."""
         return self.used + RING + virtq_used_elem.itemsize * self.size
 
+    @property
+    def parts(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """(gpa, bytes) of descriptor table, avail ring, used ring, each with its event index."""
+        return (
+            (self.desc, virtq_desc.itemsize * self.size),
+            (self.avail, self.used_event + 2 - self.avail),
+            (self.used, self.avail_event + 2 - self.used),
+        )
+
     def checked(self, memory: int, size_max: int = QUEUE_SIZE_LIMIT) -> "Ring":
         """This ring, if it fits in a memory of so many bytes and a device with so many entries; Refused(EINVAL)."""
         if not 0 < self.size <= size_max or self.size & (self.size - 1):
             raise Refused(errno.EINVAL, f"a queue of {self.size} entries: not a power of two from 1 to {size_max}")
-        for part, start, end, alignment in (
-            ("descriptor table", self.desc, self.desc + virtq_desc.itemsize * self.size, VIRTQ_DESC_ALIGN),
-            ("avail ring", self.avail, self.used_event + 2, VIRTQ_AVAIL_ALIGN),
-            ("used ring", self.used, self.avail_event + 2, VIRTQ_USED_ALIGN),
-        ):
-            if not 0 <= start <= end <= memory:
+        named = (
+            ("descriptor table", VIRTQ_DESC_ALIGN),
+            ("avail ring", VIRTQ_AVAIL_ALIGN),
+            ("used ring", VIRTQ_USED_ALIGN),
+        )
+        for (part, alignment), (start, length) in zip(named, self.parts, strict=True):
+            if not 0 <= start <= start + length <= memory:
                 raise Refused(errno.EINVAL, f"the {part} reaches beyond the memory", start)
             if start % alignment:
                 raise Refused(errno.EINVAL, f"the {part} is not aligned to {alignment} bytes", start)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView
-from pagewarden.virtio import requests
 from pagewarden.virtio.disk import BOUNCE, Disk, aligned
 from pagewarden.virtio.gather import Pairs, Vectored, pairs, places_of
 from pagewarden.virtio.requests import RANGES_MAX
+from pagewarden.virtio.work import END, IN_AT, IN_BYTES, OP, OUT_AT, OUT_BYTES, START
 
 DISCARD_MAX = 8192
 """Most sectors of a range to discard or to zero (max_discard_sectors, max_write_zeroes_sectors): 4 MiB."""
@@ -41,7 +41,7 @@ class Transfers:
         self._buffer: Any = None
 
     def perform(self, runs: NDArray[np.int64], segments: NDArray[np.int64], rows: NDArray[np.int64]) -> Failures:
-        """Do the runs, of segments, for requests (columns of both as in requests), and say which requests failed."""
+        """Do the runs, of segments, for requests (columns of both as in work), and say which requests failed."""
         failures: Failures = []
         at = self._vectored.transfer(self._disk.fd, runs, segments)
         while at < len(runs):
@@ -66,9 +66,9 @@ class Transfers:
         """A run that did not go through, request by request. A part of a write that failed may be on the disk, as
         on any disk."""
         failures: Failures = []
-        columns = [requests.OUT_AT, requests.IN_AT, requests.OUT_BYTES, requests.START]
+        columns = [OUT_AT, IN_AT, OUT_BYTES, START]
         if op == blk.VIRTIO_BLK_T_IN:
-            columns = [requests.IN_AT, requests.END, requests.IN_BYTES, requests.START]
+            columns = [IN_AT, END, IN_BYTES, START]
         for request in wanted:
             begin, stop, length, sector = rows[request, columns].tolist()
             parts = pairs(segments[:, begin:stop], stop - begin)
@@ -150,7 +150,7 @@ class Transfers:
         return blk.VIRTIO_BLK_S_OK
 
     def _stable(self, runs: NDArray[np.int64]) -> bool:
-        if _WRITES.isdisjoint(runs[:, requests.OP].tolist()):
+        if _WRITES.isdisjoint(runs[:, OP].tolist()):
             return True
         return self._special(blk.VIRTIO_BLK_T_FLUSH, []) == blk.VIRTIO_BLK_S_OK
 

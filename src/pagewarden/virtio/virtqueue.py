@@ -8,13 +8,14 @@ reading it; chains after it are done again, which a block device may do.
 from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_USED_F_NO_NOTIFY, virtq_desc, virtq_used_elem
-from pagewarden.virtio.chains import BATCH, PLACES
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.gather import Vectored, places_of
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
+from pagewarden.virtio.work import RECORD, Work
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 
@@ -29,20 +30,18 @@ _ELEM = virtq_used_elem.itemsize
 class Virtqueue:
     """One queue; every method raises PrivateAccess when the ring is not shared, DeviceNeedsReset when it is absurd.
 
-    done: chains completed, modulo 2^16: the next one to take, and the used index.
-    entries, words: the avail ring and the descriptor table (int64, two a descriptor) as the last snapshot found them.
+    It works on a copy of avail ring and descriptor table, which it makes by the view's calls.
     """
 
-    def __init__(self, index: int, memory: Vectored, ring: Ring, event_idx: bool) -> None:
-        self.index, self.ring, self.done = index, ring, 0
+    def __init__(self, index: int, memory: Vectored, ring: Ring, event_idx: bool, work: Work) -> None:
+        self.index, self.ring, self._work = index, ring, work
         self._memory, self._event_idx = memory, event_idx
-        self._owed = False  # an interrupt that may have got lost
         size, start = ring.size, 2 * RING
         table = start + -(-2 * size // 8) * 8
         self._copy = np.zeros(table + virtq_desc.itemsize * size, np.uint8)
         self._indices = self._copy[:_LOOK].data.cast("H")
-        self.entries: NDArray[Any] = self._copy[start : start + 2 * size].view("<u2")
-        self.words: NDArray[Any] = self._copy[table:].view("<i8")
+        at = self._copy.ctypes.data
+        self._places_of_copy = at + table, at + start - RING
         # The kernel copies byte by byte: an index is good when two copies in a row agree. What it counts is copied
         # after it, in the same call. The used ring is only touched.
         twice = [(ring.avail, RING), (ring.avail, RING)]
@@ -51,36 +50,42 @@ class Virtqueue:
             (max(ring.used, page), 1)
             for page in range(ring.used // PAGE_SIZE * PAGE_SIZE, ring.avail_event + 2, PAGE_SIZE)
         ]
-        entries, words = (ring.avail + RING, 2 * size), (ring.desc, self.words.nbytes)
+        entries, words = (ring.avail + RING, 2 * size), (ring.desc, virtq_desc.itemsize * size)
         self._whole = places_of([*twice, entries, *fill, words, *touched])
         self._look = places_of([*twice, (ring.used_event, 2)])
         self._event_at = ring.avail_event if event_idx else ring.used
-        self._places, self._data = np.zeros((2, BATCH + 3), np.int64), np.zeros((_ELEM + 1) * BATCH + 2, np.uint8)
+        self._places, self._data = work.table("places"), work.table("data")
+        work["size"], work["done"], work["events"] = size, 0, event_idx
+
+    @property
+    def done(self) -> int:
+        """Chains completed, modulo 2^16: the next one to take, and the used index."""
+        return self._work["done"]
 
     def resume(self) -> None:
         """Go on after the last chain that was published by whoever served this ring before."""
         index = np.zeros(2, np.uint8)
         self._memory.gather(places_of([(self.ring.used + 2, 2)]), 1, index)
-        self.done = int(index.view("<u2")[0])
-        self._owed = True
+        self._work["done"] = int(index.view("<u2")[0])
+        self._work["owed"] = True
         self._tell(self.done if self._event_idx else 0)
         barrier()
 
     def snapshot(self) -> int:
         """Copy avail ring and descriptor table, once; how many chains wait."""
+        self._work["desc"], self._work["avail"] = self._places_of_copy
         return self._read(self._whole, self._copy)
 
     def look(self, completed: int) -> tuple[int, bool]:
         """How many chains wait by now, and whether the driver asked to be told about the last `completed` ones; the
         latter is True once after a resume."""
         waiting = self._read(self._look, self._copy[:_LOOK])
-        owed, self._owed = self._owed, False
+        owed, self._work["owed"] = self._work["owed"], False
         if owed or not completed:
-            return waiting, owed
-        flags, event = self._indices[2], self._indices[4]
+            return waiting, bool(owed)
         if self._event_idx:
-            return waiting, need_event(event, self.done, self.done - completed)
-        return waiting, not flags & VIRTQ_AVAIL_F_NO_INTERRUPT
+            return waiting, need_event(self._indices[4], self.done, self.done - completed)
+        return waiting, not self._indices[2] & VIRTQ_AVAIL_F_NO_INTERRUPT
 
     def _read(self, places: NDArray[np.int64], target: NDArray[np.uint8]) -> int:
         indices = self._indices
@@ -90,12 +95,13 @@ class Virtqueue:
                 break
         else:
             raise DeviceNeedsReset(self.index, None, "the avail index does not hold still")
-        waiting = indices[3] - self.done & _MODULO
+        index = indices[3]
+        waiting = index - self.done & _MODULO
         if waiting > self.ring.size:
             raise DeviceNeedsReset(
                 self.index,
                 None,
-                f"the avail index jumped to {indices[3]}, {waiting} ahead of "
+                f"the avail index jumped to {index}, {waiting} ahead of "
                 f"{self.done} in a queue of {self.ring.size} entries",
             )
         return waiting
@@ -109,64 +115,39 @@ class Virtqueue:
         data = np.array([value & 0xFF, value >> 8], np.uint8)
         self._memory.scatter(places_of([(self._event_at, 2)]), 1, data)
 
-    def publish(
-        self, used: NDArray[np.uint8], statuses: NDArray[np.uint8], count: int, marks: NDArray[np.int64], marked: int
-    ) -> None:
-        """Write `count` statuses to their `marked` places and hand the chains back, and ask for a kick at the next one.
+    def publish(self) -> None:
+        """Write the statuses of the batch to their places and hand its chains back, and ask for a kick at the next one.
 
-        used: bytes of virtq_used_elem in avail order. The used index goes last, in one piece. The kick is asked
-        for a little before it: look once more afterwards, the driver may have been quicker.
+        The used index goes last, in one piece. The kick is asked for a little before it: look once more afterwards, the
+        driver may have been quicker.
         """
-        done = self.done + count & _MODULO
-        ring = self.ring
+        work, ring = self._work, self.ring
+        count, done = work["chains"], self.done + work["chains"] & _MODULO
         event = done if self._event_idx else 0
-        places = lay_out(
-            marks,
-            marked,
-            statuses,
-            used,
-            count,
-            self.done & ring.size - 1,
-            ring.used + RING,
-            ring.size,
-            self._event_at,
-            event,
-            self._places,
-            self._data,
-        )
+        places = lay_out(work.record, ring.used + RING, self._event_at, event)
         self._memory.scatter(self._places, places, self._data[: (_ELEM + 1) * count + 2])
         self._memory.add16(ring.used + 2, count)
-        self.done = done
+        work["done"] = done
         barrier()
 
 
-def _lay_out(
-    marks: Any,
-    marked: int,
-    statuses: Any,
-    used: Any,
-    count: int,
-    at: int,
-    base: int,
-    size: int,
-    event_at: int,
-    event: int,
-    places: Any,
-    data: Any,
-) -> int:
-    """Statuses, used elements from entry `at` on, wrapped, and the event: their bytes and places; how many places."""
+def _lay_out(work: Any, base: int, event_at: int, event: int) -> int:
+    """Statuses, used elements from where they go on, wrapped, and the event: bytes and places; how many places."""
+    x = work[0]
+    count, marked, at = x.chains, x.marked, x.done & (x.size - 1)
+    places, data = x.places, x.data
     for k in range(marked):
-        places[0, k], places[1, k] = marks[0, k], marks[1, k]
+        places[0, k], places[1, k] = x.marks[0, k], x.marks[1, k]
     for k in range(count):
-        data[k] = statuses[k]
+        data[k] = x.statuses[k]
     for k in range(_ELEM * count):
-        data[count + k] = used[k]
-    fit = min(count, size - at)
+        data[count + k] = x.used_elements[k >> 2] >> (8 * (k & 3)) & 0xFF
+    fit = min(count, x.size - at)
     places[0, marked], places[1, marked] = base + _ELEM * at, _ELEM * fit
     places[0, marked + 1], places[1, marked + 1] = base, _ELEM * (count - fit)
     places[0, marked + 2], places[1, marked + 2] = event_at, 2
     data[(_ELEM + 1) * count], data[(_ELEM + 1) * count + 1] = event & 0xFF, event >> 8
-    return marked + 3
+    return int(marked) + 3
 
 
-lay_out: Any = njit(f"i8({PLACES},i8,u1[::1],u1[::1],i8,i8,i8,i8,i8,i8,{PLACES},u1[::1])")(_lay_out)
+lay_out: Any = njit(types.int64(RECORD, types.int64, types.int64, types.int64))(_lay_out)

@@ -1,8 +1,9 @@
 """Functions compiled by numba, whose code is kept on disk where nobody else can put any, or not at all.
 
 numba's cache is a pickle: who can write it runs code here. So it lies in a private directory, under a name that the
-text of all compiled functions of a folder decides: numba itself looks at the caller's file only, and would run an old
-callee of another one. A cache that cannot be read or written is no error: the function is compiled again.
+text of all compiled functions of a folder, and of kernel/, decides: numba itself looks at the caller's file only, and
+would run an old callee of another one. A cache that cannot be read or written is no error: the function is compiled
+again.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from pagewarden.vocab.places import all_but_newest, private_cache
 
 KEPT = 16
 """Directories of compiled code: one for each folder that has some, and a few older texts."""
-_MARKS = (b"njit", b"@hot", b"intrinsic")
+_MARKS = (b"njit", b"@hot", b"intrinsic", b"from_dtype")
 
 
 def njit(*given: Any, **options: Any) -> Any:
@@ -68,7 +69,8 @@ def _tolerate(kept: Any) -> None:
 
 @cache
 def _place(folder: str) -> Path | None:
-    texts = [file.read_bytes() for file in sorted(Path(folder).glob("*.py"))]
+    folders = dict.fromkeys((Path(folder), Path(__file__).parent.parent / "kernel"))  # all may call compiled code there
+    texts = [file.read_bytes() for each in folders for file in sorted(each.glob("*.py"))]
     text = b"\0".join(text for text in texts if any(mark in text for mark in _MARKS))
     digest = hashlib.sha256(f"{sys.version}\0{folder}\0".encode() + text).hexdigest()[:16]
     home = private_cache()

@@ -1,0 +1,69 @@
+"""Shared pages lent to code of this process that loads and stores them without a guard: a device's rings.
+
+They are mapped once more from the file of the memory, and only while all of them are shared: a conversion or a punch
+takes them back before it changes anything, so no private page is ever reachable through a loan.
+"""
+
+import threading
+
+from pagewarden.kernel.door import Region
+from pagewarden.memory.own_process import OwnProcess
+from pagewarden.memory.scatter_gather import Vectored
+from pagewarden.vocab import PAGE_SIZE, PageRange
+
+
+class Loan(OwnProcess):
+    """port.Loan. Its memory calls `take_back`, its borrower `close`."""
+
+    def __init__(self, places: tuple[tuple[int, int], ...], copies: Vectored, window: int) -> None:
+        """Good once `open` has mapped the pages."""
+        super().__init__()
+        self.good, self.busy = False, threading.Lock()
+        self.ranges = tuple(PageRange.covering(*place) for place in places)
+        self.addresses: tuple[int, ...] = ()
+        self.window, self.scratch = window, copies.place
+        self._places = places
+        self._copies: Vectored | None = copies
+        self._lent: dict[int, Loan] = {}
+        self._regions: list[Region] = []
+
+    def open(self, file: int, lent: "dict[int, Loan]") -> None:
+        """Map the pages of this file; OSError, then they are not lent. lent: the loans of its memory, by identity: it
+        knows of this one before the first page is mapped."""
+        lent[id(self)], self._lent = self, lent
+        for pages in self.ranges:
+            region = Region(pages.count * PAGE_SIZE)
+            self._regions.append(region)
+            region.keep_to_this_process()
+            region.place(file, offset=pages.start * PAGE_SIZE)
+            region.keep_to_this_process()  # what is placed does not take the reservation's advice over
+        places = zip(self._regions, self._places, strict=True)
+        self.addresses = tuple(region.address + start % PAGE_SIZE for region, (start, _) in places)
+        self.good = True
+
+    def meets(self, start: int, stop: int) -> bool:
+        """Is one of these pages lent?"""
+        return any(lent.start < stop and start < lent.stop for lent in self.ranges)
+
+    def take_back(self) -> None:
+        """Nothing is reachable through the loan afterwards; waits for who is inside `busy`. OSError: it still is, and
+        the memory goes on counting it. Twice is once."""
+        with self.busy:
+            self.good = False
+            for region in self._regions:
+                region.close()
+            self._lent.pop(id(self), None)
+
+    def close(self) -> None:
+        """Give the pages back. Twice is once."""
+        self.take_back()
+        copies, self._copies = self._copies, None
+        if copies is not None:
+            copies.close()
+
+    def forked(self) -> None:
+        """In a forked child: the pages are not there (MADV_DONTFORK)."""
+        self.good, self.busy, self._regions, self._lent = False, threading.Lock(), [], {}
+        if self._copies is not None:
+            self._copies.forked()
+            self._copies = None
