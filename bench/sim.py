@@ -138,7 +138,7 @@ def page_events(load: Workload) -> int:
     for name in DESIGNS:
         for kind, procedure in enumerate(SETUP.procedures(DESIGNS[name])[:2]):
             machine = SETUP.machine(1)
-            lines = machine.trace(procedure, PageRange(0, 1), 4096)
+            lines, _ = machine.trace(procedure, PageRange(0, 1), 4096)
             operations = sum(times for step, times, _ in lines if isinstance(step, Do))
             total += operations * int((load.length[load.write == (kind == 0)] // 4096).sum())
     return total

@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
+from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
+from pagewarden.law import POLICIES
+from pagewarden.studies.compare.comparison import Setup, compare
+from pagewarden.studies.compare.explain import explain, procedure_named
 from pagewarden.vocab import EDGES, Event
+from pagewarden.workload import single
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -98,6 +103,33 @@ def test_explain_prints_the_listing() -> None:
     assert len(transitions) == 8 and "rings the doorbell" in printed
     lines = document("compare", "--explain", "strace", "--policy", "pkvm-2022")["lines"]
     assert lines[-1]["step"] == "no fix-up: the host dies"
+
+
+REFUSING = ("--policy", "guest-memfd")
+
+
+@pytest.mark.parametrize("name", ["splice", "pread", "swap-in"])
+def test_a_listing_ends_where_the_law_refuses(name: str) -> None:
+    command = [sys.executable, "-m", "pagewarden", "compare", "--explain", name, *REFUSING]
+    printed = subprocess.run(command, capture_output=True, text=True)
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    assert printed.returncode == told.returncode == 1 and printed.stderr == told.stderr == ""
+    *_, refused, verdict = printed.stdout.splitlines()
+    found = json.loads(told.stdout)
+    assert refused == f"REFUSED: {found['refused']}" and "does not work here" in verdict
+    assert not found["works"] and found["refused"].split(":")[0] == ("ENOTSUP" if name == "swap-in" else "EINVAL")
+    assert name == "swap-in" or "fd_get" in found["lines"][-1]["step"]
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("policy", ["guest-memfd", "patch-v5", "hybrid"])
+def test_a_design_that_is_explained_works_where_it_is_compared(name: str, policy: str) -> None:
+    """The listing and the comparison ask the same law."""
+    made = Setup(POLICIES[policy], load_profile("vmx-skylake"))
+    found = explain(made, procedure_named(made, name), 4096)
+    compared = compare(made, single(4096), [DESIGNS[name]]).results[0]
+    assert (found.refusal is None) == (compared.ns is not None)
+    assert str(found.refusal) == str(compared.refusal)
 
 
 @pytest.mark.parametrize(

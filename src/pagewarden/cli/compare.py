@@ -1,7 +1,7 @@
 """`pagewarden compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,18 +43,7 @@ def compare(
 
     made = setup(policy_named(policy), load_profile(profile), set_ or [])
     if explain is not None:
-        from pagewarden.report.explain import listing_json, print_listing
-        from pagewarden.studies.compare.explain import explain as steps
-        from pagewarden.studies.compare.explain import procedure_named
-
-        lines = steps(made, procedure_named(made, explain), size)
-        if json:
-            print_json({"schema": 1, "verb": "explain", "procedure": explain, "policy": policy, "profile": profile,
-                        "lines": listing_json(lines)})  # fmt: skip
-        else:
-            out = console()
-            out.print(f"{explain}, {size:,} bytes, policy {policy}, profile {profile}\n")
-            print_listing(lines, out)
+        _explain(made, explain, size, json)
         return
     with Progress() as progress:
         requests = load(workload, progress.of(f"reading {workload}")) if workload else single(size)
@@ -63,3 +52,20 @@ def compare(
         print_json(comparison_json(found))
     else:
         print_comparison(found, console())
+
+
+def _explain(made: Any, name: str, size: int, json: bool) -> None:
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.explain import explained, print_listing
+    from pagewarden.studies.compare.explain import explain, procedure_named
+
+    found = explain(made, procedure_named(made, name), size)
+    policy, profile = made.policy.name, made.profile.name
+    if json:
+        print_document(explained(found, name, policy, profile))
+    else:
+        out = console()
+        out.print(f"{name}, {size:,} bytes, policy {policy}, profile {profile}\n")
+        print_listing(found, out)
+    if found.refusal is not None:
+        raise typer.Exit(1)

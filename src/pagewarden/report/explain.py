@@ -1,27 +1,35 @@
 """A listing in the mail's style, with numbers."""
 
-from typing import Any
-
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.studies.compare.explain import Priced, summary
+from pagewarden.report.documents import Explained, Step
+from pagewarden.studies.compare.explain import Listing, summary
 
 
-def print_listing(lines: list[Priced], out: Console) -> None:
+def print_listing(found: Listing, out: Console) -> None:
     """Step by step: who runs, every `***` transition, the running cost."""
     made = table("who", "step", "counts", "ns", "so far", left=3)
-    for line in lines:
+    for line in found.lines:
         times = f" x{line.times}" if line.times > 1 else ""
         cost = str(line.cost) if line.cost.high else ""
         made.add_row(line.who, line.text + times, summary(line.counts), cost, str(line.total))
-    out.print(made)
+    if found.lines:
+        out.print(made)
+    if found.refusal is not None:
+        out.print(f"REFUSED: {found.refusal}\nThis design does not work here.", soft_wrap=True)
 
 
-def listing_json(lines: list[Priced]) -> list[dict[str, Any]]:
-    return [
-        {"who": line.who, "step": line.text, "times": line.times, "ns_range": list(line.cost),
-         "so_far_ns_range": list(line.total),
-         "counts": {key: value for key, value in line.counts.as_dict().items() if isinstance(value, int) and value}}
-        for line in lines
+def explained(found: Listing, procedure: str, policy: str, profile: str) -> Explained:
+    """The same for programs."""
+    steps = [
+        Step(
+            line.who, line.text, line.times, (line.cost.low, line.cost.high), (line.total.low, line.total.high),
+            {key: value for key, value in line.counts.as_dict().items() if isinstance(value, int) and value},
+        )
+        for line in found.lines
     ]  # fmt: skip
+    refused = None if found.refusal is None else str(found.refusal)
+    return Explained(
+        procedure=procedure, policy=policy, profile=profile, lines=steps, refused=refused, works=refused is None
+    )

@@ -90,8 +90,11 @@ class Machine:
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
         return found
 
-    def trace(self, procedure: Procedure, pages: PageRange, size: int) -> list[tuple[Line, int, Counts]]:
-        """A procedure once, on a range, after its setup: the steps that ran, how often, and what each cost."""
+    def trace(
+        self, procedure: Procedure, pages: PageRange, size: int
+    ) -> tuple[list[tuple[Line, int, Counts]], Refused | None]:
+        """A procedure once, on a range, after its setup: the steps that ran, how often, and what each cost; and the
+        law's refusal of the last one, if that ended it."""
         self.prepare(procedure, pages)
         rows, starts, steps = programs([procedure])
         one = (np.array([value]) for value in (pages.start, pages.count, size))
@@ -105,7 +108,7 @@ class Machine:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
             if rows[row, 0] not in (Kind.JUMP, Kind.NEXT):
                 lines.append((steps[row], int(tally.ran[row]), found))
-        return lines
+        return lines, self._refusal(tally, rows)
 
     def _tally(self, program: Program, requests: Requests) -> Tally:
         tally = Tally.empty(len(program.rows), len(self.table.pages))

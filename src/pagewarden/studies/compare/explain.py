@@ -6,7 +6,7 @@ from pagewarden.cost import Interval, price
 from pagewarden.designs import DESIGNS, PROCEDURES, Hop, Procedure, said
 from pagewarden.sim import Counts
 from pagewarden.studies.compare.comparison import Setup
-from pagewarden.vocab import Event, PageRange, one_of
+from pagewarden.vocab import Event, PageRange, Refused, one_of
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,29 @@ def procedure_named(setup: Setup, name: str) -> Procedure:
     return PROCEDURES[name](setup.policy) if name in PROCEDURES else setup.procedures(DESIGNS[name])[0]
 
 
-def explain(setup: Setup, procedure: Procedure, size: int) -> list[Priced]:
-    """One run over `size` bytes. Refused where the policy does not get to the procedure's start."""
+@dataclass(frozen=True)
+class Listing:
+    """What ran; refusal: the law's, of the last line or of what has to go before the first, where it ends there."""
+
+    lines: list[Priced]
+    refusal: Refused | None = None
+
+
+def explain(setup: Setup, procedure: Procedure, size: int) -> Listing:
+    """One run over `size` bytes, as far as the law lets it."""
     pages = PageRange.covering(0, size, setup.page_size)
-    who, total, lines = procedure.world, Interval(0, 0), []
-    for step, times, counts in setup.machine(pages.count).trace(procedure, pages, size):
+    who, total, lines = procedure.world, Interval(0, 0), list[Priced]()
+    try:
+        ran, refusal = setup.machine(pages.count).trace(procedure, pages, size)
+    except Refused as before:
+        return Listing([], before)
+    for step, times, counts in ran:
         cost = price(counts.as_dict(), setup.profile, setup.cache)
         total = total.plus(cost)
         lines.append(Priced(who, said(step), times, counts, cost, total))
         if isinstance(step, Hop):
             who = step.edge.split(">")[1]
-    return lines
+    return Listing(lines, refusal)
 
 
 def summary(counts: Counts) -> str:
