@@ -231,3 +231,40 @@ def test_mechanisms_are_names() -> None:
         policy_named("hybrid").without("gup_blokked")
     with pytest.raises(UserMistake, match="hybrid"):
         policy_named("hybird")
+
+
+def test_a_device_that_may_still_read_keeps_a_page_from_becoming_private() -> None:
+    """The entry of the IOMMU is gone, its IOTLB may have it: mail of 5 April 2022, IOMMU entries of recent DMA."""
+    hybrid = POLICIES["hybrid"]
+    used = after(hybrid, *SHARED, Op.FD_GET, Op.DMA_MAP, Op.DMA_UNMAP, Op.UNPIN)
+    leaving = after(hybrid, Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, page=used)
+    assert apply(hybrid, leaving, Op.UNSHARE_COMMIT).outcome is Outcome.EBUSY
+    assert after(hybrid, Op.IOTLB_INV, Op.UNSHARE_COMMIT, page=leaving).owner is Owner.GUEST
+
+
+@pytest.mark.parametrize(("name", "keeps"), [("hybrid", True), ("memfd", False), ("uffd-window", False)])
+def test_a_host_that_is_not_trusted_keeps_the_swap_copy(name: str, keeps: bool) -> None:
+    policy = POLICIES[name]
+    out = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT, Op.SWAP_OUT)
+    back = after(policy, *TAKEN, Op.GUEST_STORE, *out, Op.SWAP_IN)
+    assert back.swap_old == keeps and back.data is Data.SECRET
+    again = after(policy, Op.SWAP_OUT, page=back)
+    assert apply(policy, again, Op.SWAP_IN_STALE).outcome is (Outcome.EBADMSG if keeps else Outcome.ENOENT)
+
+
+@pytest.mark.parametrize("name", ["guest-memfd", "uffd-window-isolated"])
+def test_who_pinned_a_frame_that_was_left_keeps_it_through_further_conversions(name: str) -> None:
+    policy = POLICIES[name]
+    let_go = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT)
+    pinned = after(policy, *TAKEN, *let_go, Op.SHARE, Op.HOST_MAP, Op.HOST_LOAD, Op.GUP_PIN)
+    private = after(policy, *UNSHARE, page=pinned)
+    assert private.old_pin and not private.pins
+    twice = after(policy, Op.SHARE, Op.HOST_MAP, *UNSHARE, page=private)
+    assert twice.old_pin, "nobody has let go"
+    assert not after(policy, Op.UNPIN, page=twice).old_pin
+    assert not after(policy, *UNSHARE, page=after(policy, Op.UNPIN, page=pinned)).old_pin
+
+
+@pytest.mark.parametrize("op", [Op.SHARE_HYP, Op.DONATE_HYP, Op.SHARE_FFA, Op.LEND_GUEST])
+def test_a_border_is_crossed_by_pages_that_are_there(op: Op) -> None:
+    assert apply(POLICIES["pkvm"], start(POLICIES["pkvm"]), op).outcome is Outcome.EPERM

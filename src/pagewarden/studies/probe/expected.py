@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
 
+from pagewarden.designs import Do, Options, Steps, follow
+from pagewarden.designs.convert import donate, share, unshare
 from pagewarden.law import Op, Outcome, Owner, Page, Policy, apply, start
 from pagewarden.law.ops import HOST_READS, HOST_WRITES
 from pagewarden.memory.isolated.allowed import HARMLESS_ADVICE, NAMES
@@ -147,10 +149,6 @@ for _direction, _use in ALIAS.items():
         (Op.HOST_MMAP, _use), _direction, "pidfd_getfd", "warden-mapping", "userfaultfd-kept", "userfaultfd-unregister"
     )
 
-TAKE = (Op.ALLOCATE, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT)
-SHARE = (Op.SHARE, Op.HOST_MAP)
-UNSHARE = (Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT)
-
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -172,34 +170,34 @@ def expected(policy: Policy, script: Script, direction: Direction, state: State)
     if TURN not in script:
         script = (TURN, *script)
     turn = script.index(TURN)
-    page = _warden(policy, start(policy), TAKE if state is State.PRIVATE else TAKE + SHARE)
+    shared = () if state is State.PRIVATE else share(Options(), policy)
+    page, refused = _warden(policy, start(policy), (*donate(policy), *shared))
+    if refused is not None:
+        raise InternalError(f"{policy.name}: {refused.last} is refused ({refused.error}) on a page nobody holds")
     page, before = _attack(policy, page, script[:turn], direction)
     if before.error is not None:
         return before
     if state is State.AGAIN:
-        page, refused = _unshare(policy, page)
+        page, refused = _warden(policy, page, unshare(Options(), policy))
         if refused is not None:
             return refused
     return _attack(policy, page, script[turn + 1 :], direction)[1]
 
 
-def _warden(policy: Policy, page: Page, ops: tuple[Op, ...]) -> Page:
-    """The page after the warden's own operations, which nothing hinders yet."""
-    for op in ops:
-        step = apply(policy, page, op)
-        if step.outcome is not Outcome.DONE:
-            raise InternalError(f"{policy.name}: {op.name} is refused ({step.outcome.name}) on a page nobody holds")
-        page = step.page
-    return page
+def _warden(policy: Policy, page: Page, steps: Steps) -> tuple[Page, Expected | None]:
+    """The page after the warden's own procedure, and its first operation that was refused."""
+    refusals: list[Expected] = []
 
+    def act(line: Do) -> bool:
+        nonlocal page
+        step = apply(policy, page, line.op)
+        page, done = step.page, step.outcome is Outcome.DONE
+        if not done and line.otherwise != ():
+            refusals.append(Expected(Result.REFUSED, step.outcome.name, line.op))
+        return done
 
-def _unshare(policy: Policy, page: Page) -> tuple[Page, Expected | None]:
-    for op in UNSHARE:
-        step = apply(policy, page, op)
-        if step.outcome is not Outcome.DONE:
-            return page, Expected(Result.REFUSED, step.outcome.name, op)
-        page = step.page
-    return page, None
+    follow(steps, act)
+    return page, refusals[0] if refusals else None
 
 
 def _attack(policy: Policy, page: Page, ops: Script, direction: Direction) -> tuple[Page, Expected]:
