@@ -1,9 +1,10 @@
 """The table of one operation as the few cases that people think in: a decision tree over the page's fields."""
 
 from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Page
@@ -14,6 +15,9 @@ from pagewarden.vocab import Event
 Effect: TypeAlias = tuple[Outcome, tuple[Event, ...], bool]
 """Outcome, events, reached."""
 Row: TypeAlias = tuple[Page, Step]
+When: TypeAlias = dict[str, tuple[Any, ...]]
+"""Field -> the values it may have; fields left out do not matter."""
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,58 @@ class Case:
 def cases(table: Table, op: Op) -> list[Case]:
     """Every reachable state falls into exactly one case."""
     rows = [(page, table.step(state, op)) for state, page in enumerate(table.pages)]
-    found: list[Case] = []
-    _split(rows, {}, found)
+    found = []
+    for when, chosen in decide(rows, _alike, _kind, _effect):
+        outcome, events, reached = _effect(chosen[0])
+        named = {field: tuple(word(value) for value in values) for field, values in when.items()}
+        found.append(Case(named, outcome, _changes(chosen) or {}, events, reached, len(chosen)))
     return found
 
 
-def _effect(step: Step) -> Effect:
-    return step.outcome, step.events, step.reached
+def decide(
+    rows: list[tuple[Page, Said]],
+    alike: Callable[[list[tuple[Page, Said]]], bool],
+    kind: Callable[[tuple[Page, Said]], Hashable],
+    effect: Callable[[tuple[Page, Said]], Hashable],
+    when: When | None = None,
+) -> Iterator[tuple[When, list[tuple[Page, Said]]]]:
+    """A decision tree over the page's fields: pages with what is said of them, apart until those of a leaf are alike.
+
+    kind: values of a field whose pages are of the same kinds stay together; effect: the field that tells it best is
+    asked first.
+    """
+    when = when or {}
+    if alike(rows):
+        yield when, rows
+        return
+    field = min(range(len(Page._fields)), key=lambda index: _disorder(rows, index, effect))
+    groups: dict[frozenset[Hashable], list[Any]] = {}
+    for value in sorted({page[field] for page, _ in rows}):
+        groups.setdefault(frozenset(kind(row) for row in rows if row[0][field] == value), []).append(value)
+    together = list(groups.values())
+    for values in together if len(together) > 1 else [[value] for value in together[0]]:
+        chosen = [row for row in rows if row[0][field] in values]
+        yield from decide(chosen, alike, kind, effect, {**when, Page._fields[field]: tuple(values)})
+
+
+def _disorder(
+    rows: list[tuple[Page, Said]], field: int, effect: Callable[[tuple[Page, Said]], Hashable]
+) -> tuple[int, int]:
+    """How far a field is from deciding: pages that do not follow the majority of their value, kinds left."""
+    by_value: dict[Any, Counter[Hashable]] = {}
+    for row in rows:
+        by_value.setdefault(row[0][field], Counter())[effect(row)] += 1
+    if len(by_value) == 1:
+        return len(rows) + 1, 0
+    return sum(count.total() - max(count.values()) for count in by_value.values()), sum(map(len, by_value.values()))
+
+
+def _effect(row: Row) -> Effect:
+    return row[1].outcome, row[1].events, row[1].reached
+
+
+def _alike(rows: list[Row]) -> bool:
+    return _changes(rows) is not None and len({_effect(row) for row in rows}) == 1
 
 
 def _changes(rows: list[Row]) -> dict[str, str] | None:
@@ -52,37 +101,10 @@ def _changes(rows: list[Row]) -> dict[str, str] | None:
     return found
 
 
-def _split(rows: list[Row], when: dict[str, tuple[str, ...]], found: list[Case]) -> None:
-    changes = _changes(rows)
-    if changes is not None and len({_effect(step) for _, step in rows}) == 1:
-        outcome, events, reached = _effect(rows[0][1])
-        found.append(Case(when, outcome, changes, events, reached, len(rows)))
-        return
-    field = min(range(len(Page._fields)), key=lambda index: _disorder(rows, index))
-    groups: dict[frozenset[Any], list[Any]] = {}
-    for value in sorted({page[field] for page, _ in rows}):
-        groups.setdefault(frozenset(_kind(row) for row in rows if row[0][field] == value), []).append(value)
-    if len(groups) == 1:
-        groups = {frozenset([value]): [value] for value in next(iter(groups.values()))}
-    for values in groups.values():
-        chosen = [row for row in rows if row[0][field] in values]
-        _split(chosen, {**when, Page._fields[field]: tuple(word(value) for value in values)}, found)
-
-
 def _kind(row: Row) -> tuple[Any, ...]:
     page, step = row
     changes = [(index, new) for index, (old, new) in enumerate(zip(page, step.page, strict=True)) if old != new]
-    return (*_effect(step), *changes)
-
-
-def _disorder(rows: list[Row], field: int) -> tuple[int, int]:
-    """How far a field is from deciding: pages that do not follow the majority of their value, kinds left."""
-    by_value: dict[Any, Counter[Effect]] = {}
-    for page, step in rows:
-        by_value.setdefault(page[field], Counter())[_effect(step)] += 1
-    if len(by_value) == 1:
-        return len(rows) + 1, 0
-    return sum(count.total() - max(count.values()) for count in by_value.values()), sum(map(len, by_value.values()))
+    return (*_effect(row), *changes)
 
 
 def word(value: Any) -> str:

@@ -4,9 +4,9 @@ A move's table is split into cases by a decision tree over the fields of the pag
 same way, so that a rule is a guard and some assignments, and fires exactly when the explorer takes an action.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,7 @@ from pagewarden.check.page.local import Local
 from pagewarden.check.page.moves import HOLD, LAW, VCPU, Move
 from pagewarden.check.page.system import COMPLETES, PROPERTIES, Checked, properties
 from pagewarden.law import Op, Outcome, Page
-
-Values = tuple[Any, ...]
+from pagewarden.law.cases import When, decide
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Rule:
     op: Op | None
     at: int | None
     to: int | None
-    when: dict[str, Values]
+    when: When
     changes: dict[str, Any]
     leaves: bool
     shows: tuple[str, ...]
@@ -55,6 +54,10 @@ class Kind(NamedTuple):
 Row = tuple[Page, Kind]
 
 
+def _alike(rows: list[Row]) -> bool:
+    return len({kind for _, kind in rows}) == 1
+
+
 def rules(checked: Checked, kind: int = 0) -> list[Rule]:
     """The rules of a kind of page, of a setting without symmetry: an actor's seat is its own."""
     assert not checked.setting.symmetric
@@ -66,7 +69,8 @@ def rules(checked: Checked, kind: int = 0) -> list[Rule]:
 def _of(checked: Checked, local: Local, move: Move) -> Iterator[Rule]:
     rows = [(checked.table.pages[law], _kind(checked, move, law)) for law in _laws(local, move)]
     at = move.at if move.column is not None else None
-    for when, kind in _cases(rows, {}):
+    for when, chosen in decide(rows, _alike, itemgetter(1), itemgetter(1)) if rows else ():
+        kind = chosen[0][1]
         for seat, completes in _targets(move, kind.way):
             to = None if at is None else seat
             if to is not None and (kind.leaves or kind.missed):
@@ -108,29 +112,3 @@ def _kind(checked: Checked, move: Move, law: int) -> Kind:
     leaves = after.pins < before.pins and move.op is not Op.UNPIN
     way = "done" if outcome is Outcome.DONE else "refused"
     return Kind(way, changes, leaves, move.op in TAKES and way == "done" and after.pins <= before.pins, marks)
-
-
-def _cases(rows: list[Row], when: dict[str, Values]) -> Iterator[tuple[dict[str, Values], Kind]]:
-    """A decision tree: the values of fields under which all pages have one kind."""
-    kinds = {kind for _, kind in rows}
-    if len(kinds) <= 1:
-        yield from ((when, kind) for kind in kinds)
-        return
-    field = min(range(len(Page._fields)), key=lambda index: _disorder(rows, index))
-    groups: dict[frozenset[Kind], list[Any]] = {}
-    for value in sorted({page[field] for page, _ in rows}):
-        groups.setdefault(frozenset(kind for page, kind in rows if page[field] == value), []).append(value)
-    together = list(groups.values())
-    for values in together if len(together) > 1 else [[value] for value in together[0]]:
-        chosen = [row for row in rows if row[0][field] in values]
-        yield from _cases(chosen, {**when, Page._fields[field]: tuple(values)})
-
-
-def _disorder(rows: list[Row], field: int) -> tuple[int, int]:
-    """Pages that do not follow the majority of their value of a field; a field with one value decides nothing."""
-    by_value: dict[Any, Counter[Kind]] = {}
-    for page, kind in rows:
-        by_value.setdefault(page[field], Counter())[kind] += 1
-    if len(by_value) == 1:
-        return len(rows) + 1, 0
-    return sum(count.total() - max(count.values()) for count in by_value.values()), len(by_value)
