@@ -1,5 +1,6 @@
 """The law of one page, over every state that a page can reach."""
 
+import numpy as np
 import pytest
 
 from pagewarden.law import (
@@ -268,3 +269,59 @@ def test_who_pinned_a_frame_that_was_left_keeps_it_through_further_conversions(n
 @pytest.mark.parametrize("op", [Op.SHARE_HYP, Op.DONATE_HYP, Op.SHARE_FFA, Op.LEND_GUEST])
 def test_a_border_is_crossed_by_pages_that_are_there(op: Op) -> None:
     assert apply(POLICIES["pkvm"], start(POLICIES["pkvm"]), op).outcome is Outcome.EPERM
+
+
+THE_GUESTS = {Owner.GUEST, Owner.OFFERED, Owner.SHARED, Owner.LEAVING, Owner.POISON}
+STARTS: dict[Op, tuple[set[Owner], Outcome]] = {  # the owners that a transition starts from, and what others get
+    Op.OFFER: ({Owner.GUEST}, Outcome.EPERM),
+    Op.SHARE: ({Owner.GUEST, Owner.OFFERED}, Outcome.EPERM),
+    Op.HOST_MAP: ({Owner.SHARED}, Outcome.EPERM),
+    Op.UNSHARE_BEGIN: ({Owner.SHARED}, Outcome.EPERM),
+    Op.DONATE_BEGIN: ({Owner.HOST}, Outcome.EPERM),
+    Op.HOST_ZAP: ({Owner.LEAVING}, Outcome.EPERM),
+    Op.UNSHARE_COMMIT: ({Owner.LEAVING}, Outcome.EPERM),
+    Op.RECLAIM: (THE_GUESTS, Outcome.EINVAL),
+}
+
+
+@every_policy
+@pytest.mark.parametrize("op", STARTS, ids=lambda op: op.key)
+def test_a_transition_starts_from_its_owners_and_nothing_else(policy: Policy, op: Op) -> None:
+    table = tabulate(policy)
+    owners, refusal = STARTS[op]
+    others = np.array([page.owner not in owners for page in table.pages])
+    assert (table.outcome[others, op] == refusal).all()
+    assert (table.outcome[~others, op] == Outcome.DONE).any()
+
+
+RESIDENT = (Op.OFFER, Op.SHARE, Op.DONATE_BEGIN, Op.KVM_GET, Op.GUEST_MAP, Op.MIGRATE_BEGIN, Op.SWAP_OUT)
+
+
+@every_policy
+@pytest.mark.parametrize("op", RESIDENT, ids=lambda op: op.key)
+def test_only_a_page_that_is_there_is_given_away_mapped_or_moved(policy: Policy, op: Op) -> None:
+    table = tabulate(policy)
+    elsewhere = np.array([page.home is not Home.RESIDENT for page in table.pages])
+    assert not (table.outcome[elsewhere, op] == Outcome.DONE).any()
+
+
+@pytest.mark.parametrize("name", ["patch-v5", "guest-memfd", "guest-memfd-inplace"])
+@pytest.mark.parametrize("op", [Op.SHARE, Op.UNSHARE_BEGIN], ids=lambda op: op.key)
+def test_a_page_changes_flavour_when_the_guests_old_view_is_gone(name: str, op: Op) -> None:
+    policy = POLICIES[name]
+    let_go = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT)
+    page = after(policy, *TAKEN)
+    if op is Op.UNSHARE_BEGIN:
+        page = after(policy, *let_go, Op.SHARE, Op.NOTIFY_END, Op.KVM_GET, Op.GUEST_MAP, page=page)
+    assert apply(policy, page, op).outcome is Outcome.EBUSY
+    stale = after(policy, Op.NOTIFY_BEGIN, Op.GUEST_ZAP, page=page)
+    assert apply(policy, stale, op).outcome is Outcome.EBUSY, "a TLB may have it still"
+    assert apply(policy, after(policy, *let_go, page=page), op).outcome is Outcome.DONE
+
+
+def test_a_page_that_is_lent_comes_back_without_entry_and_reference() -> None:
+    pkvm = POLICIES["pkvm"]
+    lent = after(pkvm, Op.ALLOCATE, Op.LEND_GUEST, Op.KVM_GET, Op.GUEST_MAP)
+    assert lent.kvm and lent.guest is View.PRIVATE
+    back = after(pkvm, Op.UNLEND_GUEST, page=lent)
+    assert back.owner is Owner.HOST and back.guest is View.NONE and not back.kvm
