@@ -19,7 +19,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 class Listener(Protocol):
     """A consumer of the memory, told before pages go away and when that is over (memfile_notifier, 2022; virt/kvm
-    mmu_invalidate_begin/end). It must drop its references inside invalidate_begin."""
+    mmu_invalidate_begin/end). It must drop its references inside invalidate_begin, or refuse by raising Refused there:
+    then it hears nothing more. Whoever was told hears the end, whatever another makes of it."""
 
     def invalidate_begin(self, pages: PageRange) -> None: ...
     def invalidate_end(self, pages: PageRange) -> None: ...
@@ -100,9 +101,16 @@ class LendingView(VectoredView, Protocol):
 
 @runtime_checkable
 class Memory(Protocol):
-    """Private memory as its warden holds it. Page numbers count from 0; all changes are all-or-nothing.
+    """Private memory as its warden holds it, live or the model's. Pages count from 0; a change is all or nothing.
 
-    share and unshare raise Refused(EAGAIN, offset) while something holds a page, ValueError outside the memory.
+    share, unshare: what is in the state already stays; an empty range and one without a page to change do nothing, and
+    tell nobody. Refused(EAGAIN, offset) while something holds a page. populate: Refused(EINVAL, offset) where a page is
+    shared. punch: the pages are private afterwards and read as zeroes. Listeners hear the range that was asked for.
+    ValueError for what does not lie in the memory and for every call after close; TypeError for what is no PageRange.
+
+    May differ: `backing`, what `statistics` counts, where the kernel or a policy refuses (Refused with its errno: punch
+    of memfd_secret, any conversion of guest_memfd), what a policy that is not in place makes of bytes, and `window`,
+    which is Unavailable where it is in another process.
     """
 
     size: int

@@ -1,8 +1,8 @@
 """The model behind the same protocol as live memory (port.Memory), with bytes: what runs on one runs on the other."""
 
 import os
-from collections.abc import Sequence
-from errno import EFAULT
+from collections.abc import Callable, Sequence
+from errno import EFAULT, EINVAL
 
 from pagewarden.designs import Do, Hop, Line, Options, Steps, follow
 from pagewarden.designs.convert import donate, let_go, share, unshare
@@ -22,43 +22,84 @@ class ModelMemory:
         self.contents = Contents(Machine(policy, size // PAGE_SIZE, pool_pages=0), seed)
         self._listeners: list[Listener] = []
         self._hypercalls = 0
+        self._closed = False
         self.perform(donate(policy), PageRange(0, size // PAGE_SIZE))
 
     @property
     def window(self) -> HostView:
+        self._alive()
         return ModelView(self)
 
     def populate(self, offset: int, data: Buffer) -> None:
         """A payload, put there by the warden before the guest runs."""
+        pages = self._covering(offset, memoryview(data).nbytes)
+        for page in range(pages.start, pages.stop):
+            if self.is_shared(page):
+                raise Refused(EINVAL, "populate is for private pages, this one is shared", page * PAGE_SIZE)
         self.private_write(offset, data)
 
     def private_read(self, offset: int, length: int) -> bytes:
         """Bytes as the guest sees them."""
+        self._covering(offset, length)
         return self.contents.read(Op.GUEST_LOAD, offset, length)
 
     def private_write(self, offset: int, data: Buffer) -> None:
+        self._covering(offset, memoryview(data).nbytes)
         self.contents.write(Op.GUEST_STORE, offset, bytes(data))
 
     def share(self, pages: PageRange) -> None:
-        """Refused (EPERM) where a page is shared already."""
-        self.perform(share(Options(), self.policy), pages)
+        self._convert(pages, share(Options(), self.policy), unshare(Options(), self.policy), False)
 
     def unshare(self, pages: PageRange) -> None:
-        """Refused (EAGAIN) while the host holds a page, (EPERM) where one is private already."""
-        self.perform(unshare(Options(), self.policy), pages)
+        self._convert(pages, unshare(Options(), self.policy), share(Options(), self.policy), True)
+
+    def _convert(self, pages: PageRange, there: Steps, back: Steps, shared: bool) -> None:
+        """Convert those of the pages that are in the state, run by run; a refusal undoes the runs before."""
+        asked = self._range(pages)
+        numbers = [page for page in range(asked.start, asked.stop) if self.is_shared(page) == shared]
+        runs: list[PageRange] = []
+        for page in numbers:
+            if runs and runs[-1].stop == page:
+                runs[-1] = PageRange(runs[-1].start, page + 1)
+            else:
+                runs.append(PageRange(page, page + 1))
+
+        def change() -> None:
+            for done, run in enumerate(runs):
+                try:
+                    self.perform(there, run)
+                except Refused:
+                    for earlier in runs[:done]:
+                        self.perform(back, earlier)
+                    raise
+
+        if runs:
+            self._around(pages, change)
 
     def punch(self, pages: PageRange) -> None:
         """The pages are given up and come back empty at the guest's next touch."""
-        for listener in self._listeners:
-            listener.invalidate_begin(pages)
-        self.perform((*let_go(self.policy), Do(Op.PUNCH), Do(Op.NOTIFY_END), *donate(self.policy)), pages)
-        for listener in self._listeners:
-            listener.invalidate_end(pages)
+        steps = (*let_go(self.policy), Do(Op.PUNCH), Do(Op.NOTIFY_END), *donate(self.policy))
+        if self._range(pages).count:
+            self._around(pages, lambda: self.perform(steps, pages))
+
+    def _around(self, pages: PageRange, change: Callable[[], None]) -> None:
+        """Tell the listeners, change, tell those that it is over."""
+        told: list[Listener] = []
+        try:
+            for listener in self._listeners:
+                listener.invalidate_begin(pages)
+                told.append(listener)
+            change()
+        finally:
+            for listener in told:
+                listener.invalidate_end(pages)
 
     def is_shared(self, page: int) -> bool:
+        self._range(PageRange(page, page + 1))
         return self.contents.machine.page(page).owner is Owner.SHARED
 
     def subscribe(self, listener: Listener) -> None:
+        self._alive()
         self._listeners.append(listener)
 
     def statistics(self) -> dict[str, int]:
@@ -68,7 +109,24 @@ class ModelMemory:
         return {event.key: counts[event] for event in Event if counts[event]}
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to give back; it is over all the same."""
+        self._closed = True
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise ValueError("the memory is closed")
+
+    def _range(self, pages: PageRange) -> PageRange:
+        self._alive()
+        if not isinstance(pages, PageRange):
+            raise TypeError(f"pages are a PageRange(start, stop), not {pages!r}")
+        return pages.checked(self.size // PAGE_SIZE)
+
+    def _covering(self, offset: int, length: int) -> PageRange:
+        self._alive()
+        if not 0 <= offset <= offset + length <= self.size:
+            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
+        return PageRange.covering(offset, length)
 
     def perform(self, steps: Steps, pages: PageRange) -> None:
         """A procedure's steps on a range; what a refusal leads to is done before Refused is raised."""
@@ -97,7 +155,7 @@ class ModelView:
     """What the host sees of it (port.HostView): the kernel's checked copies."""
 
     def __init__(self, memory: ModelMemory) -> None:
-        self._contents, self.size = memory.contents, memory.size
+        self._inside, self._contents, self.size = memory._covering, memory.contents, memory.size
 
     def read(self, offset: int, length: int) -> bytes:
         self._inside(offset, length)
@@ -124,7 +182,3 @@ class ModelView:
     def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
         data = b"".join(self.read(offset, length) for offset, length in segments)
         return os.pwrite(fd, data, file_offset)
-
-    def _inside(self, offset: int, length: int) -> None:
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"bytes [{offset:#x}, {offset + length:#x}) do not lie in a memory of {self.size:#x}")
