@@ -133,13 +133,12 @@ class Replacing:
         while done < length:
             try:
                 done += self._waiting.copy(address + done, source + done, length - done)
-            except OSError as error:
-                if error.errno != errno.EEXIST:
-                    _patiently(lambda done=done: self._write_back(offset + done, done), NEEDED)  # type: ignore[misc]
+            except OSError:  # EEXIST as well: it is looked at, not believed
+                _patiently(lambda done=done: self._write_back(offset + done, done), NEEDED)  # type: ignore[misc]
                 done += PAGE_SIZE
 
     def _write_back(self, offset: int, at: int) -> None:
-        """A page by way of the file, where UFFDIO_COPY would not. Nobody else fills the hole: its users wait."""
+        """A page by way of the file, where there is a hole. Nobody else fills that: its users wait."""
         try:
             if os.lseek(self._file, offset, os.SEEK_DATA) == offset:
                 return

@@ -115,6 +115,7 @@ class IsolatedWindow:
     # -- pages ---------------------------------------------------------------------------------------------------------
 
     def share(self, offset: int, length: int) -> None:
+        self._replacing.settle()  # holes are filled through the guest's view, which must not wait for us
         host = self._host
         if host is None or host.guard is None:
             return
