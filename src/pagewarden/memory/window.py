@@ -78,6 +78,7 @@ class Window(OwnProcess):
         return np.frombuffer(self._region.memory, np.uint8)
 
     def read(self, offset: int, length: int) -> bytes:
+        """A copy of the bytes; PrivateAccess, ValueError outside."""
         if not 0 <= length <= CHUNK:
             self._part(offset, length)
             whole = BytesIO()
@@ -91,6 +92,7 @@ class Window(OwnProcess):
             return scratch.region.memory[:length].tobytes()
 
     def read_into(self, offset: int, target: Buffer) -> None:
+        """Fill a writable buffer from the offset on; what lies before a refused byte may be filled."""
         into = memoryview(target).cast("B")
         self._part(offset, len(into))
         with Borrowed(self._scratches) as scratch:
@@ -100,6 +102,7 @@ class Window(OwnProcess):
                 into[start : start + count] = scratch.region.memory[:count]
 
     def write(self, offset: int, data: Buffer) -> None:
+        """Put the bytes there; what lies before a refused byte may be written."""
         source = memoryview(data).cast("B")
         self._part(offset, len(source))
         with Borrowed(self._scratches) as scratch:
@@ -115,12 +118,15 @@ class Window(OwnProcess):
             done += self._checked(move, scratch.file, part[done:], done, offset + done)
 
     def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+        """File to shared pages, which are held meanwhile; segments: (offset, length). Bytes moved, fewer at its end."""
         return self._transfer(os.preadv, fd, file_offset, segments)
 
     def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+        """Shared pages to file, the pages held meanwhile; bytes moved."""
         return self._transfer(os.pwritev, fd, file_offset, segments)
 
     def gather(self, places: "NDArray[np.int64]", count: int, target: "NDArray[np.uint8]") -> None:
+        """Many small places into one array, in one system call: see pagewarden.port.VectoredView."""
         vectored = self._vectors.pop() if self._vectors else self._vectored()
         try:
             if not vectored.gather(places, count, target):
@@ -130,6 +136,7 @@ class Window(OwnProcess):
             self._vectors.append(vectored)
 
     def scatter(self, places: "NDArray[np.int64]", count: int, data: "NDArray[np.uint8]") -> None:
+        """One array to many small places: see pagewarden.port.VectoredView."""
         vectored = self._vectors.pop() if self._vectors else self._vectored()
         try:
             if not vectored.scatter(places, count, data):
@@ -141,6 +148,7 @@ class Window(OwnProcess):
             self._vectors.append(vectored)
 
     def transfer(self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]") -> int:
+        """Several transfers with a file, how many of them moved whole: see pagewarden.port.VectoredView."""
         if fcntl(fd, F_GETFL) & os.O_DIRECT:
             return 0  # it would pin pages: pread_from and pwrite_to hold them meanwhile
         vectored = self._vectors.pop() if self._vectors else self._vectored()
@@ -150,6 +158,7 @@ class Window(OwnProcess):
             self._vectors.append(vectored)
 
     def add16(self, offset: int, amount: int) -> None:
+        """Add to a 2-byte number that the other side watches: see pagewarden.port.VectoredView."""
         if not 0 <= offset < self.size or offset % 4 != 2 or not 0 <= amount < 1 << 16:
             raise ValueError(f"{amount} to offset {offset}: not a 2-byte number, or outside, or not 2 modulo 4")
         vectored = self._vectors.pop() if self._vectors else self._vectored()
