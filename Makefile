@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check bench clean
+.PHONY: run test check coverage bench clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
@@ -16,6 +16,9 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check src tests bench examples
 	$(BIN)/ruff check src tests bench examples
 	$(BIN)/mypy
+
+coverage: $(VENV)/dev.stamp  # reported, not gated; what runs in other processes and in compiled loops is not seen
+	$(BIN)/python -m pytest --cov=pagewarden --cov-branch --cov-report=term:skip-covered
 
 bench: $(VENV)/bench.stamp
 	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

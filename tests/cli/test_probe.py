@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,8 +81,8 @@ def test_a_sandboxed_call_is_refused_before_the_law_is_asked() -> None:
 
 
 @pytest.fixture(scope="module")
-def matrix() -> Iterator[Isolation]:
-    yield isolation()
+def matrix() -> Isolation:
+    return isolation()
 
 
 def rows_of(matrix: Isolation, memory: Memory) -> list[Row]:

@@ -87,7 +87,7 @@ def test_a_fault_can_be_resolved_and_the_guest_goes_on() -> None:
 
 @pytest.mark.parametrize("granted", [stage2.READ, stage2.WRITE, stage2.EXECUTE])
 @pytest.mark.parametrize(
-    "needed, code",
+    ("needed", "code"),
     [(stage2.READ, "488b042500300000"), (stage2.WRITE, "4889042500300000"), (stage2.EXECUTE, "be00300000ffe6")],
 )
 def test_each_permission_gives_one_kind_of_access(granted: int, needed: int, code: str) -> None:

@@ -160,7 +160,7 @@ def test_two_vcpus_run_at_once(vm: Vm) -> None:
 
 
 def handles() -> tuple[int, int]:
-    return len(os.listdir("/proc/self/fd")), sum(1 for _ in Path("/proc/self/maps").open())
+    return len(os.listdir("/proc/self/fd")), len(Path("/proc/self/maps").read_text().splitlines())
 
 
 @pytest.mark.usefixtures("vm")

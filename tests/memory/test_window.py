@@ -90,7 +90,7 @@ def test_ranges_outside_are_value_errors(mem: PrivateMemory) -> None:
             mem.window.pread_from(0, 0, [(offset, length)])
     with pytest.raises(ValueError, match="do not lie"):
         mem.window.write(mem.size - 1, b"xx")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="do not lie"):
         mem.window.read(5, -1)
 
 

@@ -53,7 +53,7 @@ class Paper:
 
 
 @pytest.mark.parametrize(
-    "state, steps",
+    ("state", "steps"),
     [
         (State.PRIVATE, "reset arm canary use"),
         (State.SHARED, "reset share arm canary use"),
@@ -67,7 +67,7 @@ def test_the_canary_comes_after_the_last_conversion(state: State, steps: str) ->
 
 
 @pytest.mark.parametrize(
-    "path, state, stage, expected",
+    ("path", "state", "stage", "expected"),
     [
         (LOAD, State.PRIVATE, Paper(), Verdict(Result.LEAK, touched=True)),
         (LOAD, State.AGAIN, Paper(), Verdict(Result.LEAK, touched=True)),

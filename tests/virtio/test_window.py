@@ -78,7 +78,7 @@ def test_a_number_in_a_private_page_stays(memory: PrivateMemory) -> None:
     with pytest.raises(PrivateAccess):
         window.add16(PAGE_SIZE + 2, 5)
     for wrong in (0, 1, 3, 4, -2, window.size + 2):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="not a 2-byte number"):
             window.add16(wrong, 1)
     memory.share(PageRange(1, 2))
     assert window.read(PAGE_SIZE, 4) == bytes(4)
@@ -126,9 +126,9 @@ def test_a_private_place_is_named(memory: PrivateMemory, bad: tuple[int, int]) -
 @pytest.mark.parametrize("bad", [(-1, 4), (0, -1), ((1 << 20) - 3, 4), (1 << 20, 1), ((1 << 63) - 1, 4)])
 def test_places_outside_are_refused(memory: PrivateMemory, bad: tuple[int, int]) -> None:
     data = np.ones(8, np.uint8)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="do not lie"):
         memory.window.gather(columns((0, 4), bad), 2, data)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="do not lie"):
         memory.window.scatter(columns((0, 4), bad), 2, data)
 
 

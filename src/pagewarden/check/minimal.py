@@ -39,6 +39,7 @@ class Watched(Policy):
 
 
 def watched(policy: Policy) -> Watched:
+    """The same policy, which remembers what it was asked."""
     return Watched(policy.name, policy.guard, policy.mechanisms, policy.fault, policy.stands_for)
 
 

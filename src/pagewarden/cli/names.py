@@ -14,6 +14,7 @@ Names = Mapping[str, str]
 
 
 def policies() -> Names:
+    """Kinds of backing store, and what each stands for."""
     return {name: policy.stands_for for name, policy in POLICIES.items()}
 
 
@@ -29,16 +30,19 @@ def profiles() -> Names:
 
 
 def designs() -> Names:
+    """The I/O designs, and how each goes."""
     some = POLICIES["hybrid"]
     return {name: design.build(Options(), some, True).title for name, design in DESIGNS.items()}
 
 
 def procedures() -> Names:
+    """What happens to a page besides I/O."""
     some = POLICIES["hybrid"]
     return {name: make(some).title for name, make in PROCEDURES.items()}
 
 
 def backings() -> Names:
+    """The kinds of memory that this library can make."""
     return {name: POLICIES[name].stands_for for name in BACKINGS}
 
 

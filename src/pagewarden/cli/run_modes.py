@@ -20,6 +20,8 @@ from pagewarden.workload import Workload, load
 
 @dataclass(frozen=True)
 class Found:
+    """What a mode of `run` found: the exit status, the report for people, the document for programs."""
+
     status: int
     show: Callable[[Console], None]
     document: Callable[[], dict[str, Any]]
@@ -39,6 +41,7 @@ def one(plan: Plan, workload: Workload, disk: DiskFile, _: Progress) -> Found:
 
 
 def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+    """The same requests through each design, live and on the model."""
     rows = run_all(plan, workload, disk, progress)
     status = min(filter(None, (row.status for row in rows)), default=0)  # a leak or a wrong byte, 1, before all else
     return Found(status, lambda out: report.print_all(rows, out), lambda: report.all_json(rows))

@@ -15,6 +15,7 @@ def doorbell(*between: Line) -> Steps:
 
 
 def resume() -> Steps:
+    """Back from the host to the guest."""
     return (Hop("host>hyp", "resumes the guest"), Hop("hyp>guest"))
 
 

@@ -101,7 +101,7 @@ def offers(say: Say = lambda what: None) -> list[Offer]:
 
 
 def home() -> Path:
-    """Unavailable: this user has no place for caches."""
+    """Where kernels, lists and sources lie. Unavailable: this user has no place for caches."""
     caches = cache_home()
     if caches is None:
         raise Unavailable("this user has no home directory for kernels", "set HOME, or XDG_CACHE_HOME")
@@ -114,6 +114,7 @@ def unpacked() -> list[str]:
 
 
 def of_the_cache(name: str, version: str) -> Kernel:
+    """The kernel of that version, which lies in the cache."""
     place = home() / "kernels" / version
     images = [*place.glob("boot/vmlinuz-*"), *place.glob("usr/lib/modules/*/vmlinuz")]
     modules = [*place.glob("lib/modules/*"), *place.glob("usr/lib/modules/*")]
@@ -126,6 +127,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def newest(series: str, versions: Sequence[str]) -> str | None:
+    """The newest version of a series such as 6.12, None where there is none."""
     return max(
         (version for version in versions if re.match(rf"{re.escape(series)}\D", version)), key=order, default=None
     )

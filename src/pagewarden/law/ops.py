@@ -4,6 +4,8 @@ from enum import IntEnum
 
 
 class Op(IntEnum):
+    """A micro-operation. `key` is its name in listings and documents."""
+
     __hash__ = int.__hash__
 
     # the guest, and KVM for it

@@ -44,6 +44,7 @@ class Step(NamedTuple):
 
 
 def done(page: Page, *events: Event, reached: bool = False, **changes: Any) -> Step:
+    """The page with these fields changed, and what that cost."""
     return Step(page._replace(**changes) if changes else page, Outcome.DONE, events, reached)
 
 

@@ -15,6 +15,8 @@ SAMPLE = 64
 
 
 class Direction(StrEnum):
+    """What a path is after."""
+
     READ = "read"  # the host tries to see the page's bytes
     WRITE = "write"  # the host tries to change or lose them
 

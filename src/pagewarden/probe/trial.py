@@ -24,6 +24,8 @@ class State(StrEnum):
 
 
 class Result(StrEnum):
+    """How a trial ended."""
+
     REFUSED = "refused"
     ALLOWED = "allowed"
     LEAK = "LEAK"  # the canary was seen while private

@@ -64,6 +64,8 @@ class Move:
 
 @dataclass(frozen=True)
 class Moves:
+    """What can happen to a page of a kind, and who sits where in it."""
+
     list: list[Move]
     vcpu: Seats
     procedure: Seats

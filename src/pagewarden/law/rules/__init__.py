@@ -68,6 +68,7 @@ def cut_off(page: Page, guest: bool = False, host: bool = False) -> tuple[Event,
 
 
 def moving(page: Page) -> bool:
+    """The page is on its way to another frame."""
     return page.home in (Home.MOVING, Home.COPIED, Home.DIRTIED)
 
 

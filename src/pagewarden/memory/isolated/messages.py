@@ -20,6 +20,8 @@ FDS_MAX = 200
 
 
 class Kind(IntEnum):
+    """Who says it, and what it means."""
+
     HELLO = 1  # host: my window starts at `value`; its userfaultfd comes with this message
     READY = 2  # host: I have given up everything; data: what became of each part of the room
     REPORT = 3  # host: a value and a few bytes, for whoever steers the warden
@@ -32,6 +34,8 @@ class Kind(IntEnum):
 
 
 class Message(NamedTuple):
+    """What came over the channel, with the descriptors that came along."""
+
     kind: Kind
     value: int
     data: bytes

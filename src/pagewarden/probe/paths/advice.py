@@ -29,6 +29,7 @@ TRIES = 5
 
 
 def advise(target: Target, advice: int) -> None:
+    """madvise(2) on the page."""
     syscall("madvise", target.address, target.length, advice)
 
 

@@ -36,6 +36,7 @@ def userfaultfd() -> None:
 
 
 def range_of(target: Target) -> uffd.uffdio_range:
+    """The page, as userfaultfd's calls take it."""
     return uffd.uffdio_range(target.address, target.length)
 
 
@@ -84,6 +85,8 @@ def unregistered(target: Target) -> None:
 
 
 def register(name: str, about: str, act: Callable[[Target], None]) -> None:
+    """Two paths of one act: it, then a read of the page; it, then a write."""
+
     @path(name, READ, about=f"{about}, then a look", requires=userfaultfd)
     def read(target: Target) -> bytes:
         act(target)

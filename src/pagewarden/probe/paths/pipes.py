@@ -128,10 +128,12 @@ def queued_zerocopy() -> None:
 
 
 def send(transmit: socket.socket, target: Target) -> None:
+    """Send the page without copying it."""
     syscall("sendto", transmit.fileno(), target.address, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
 
 
 def receive_all(receive: socket.socket, length: int) -> bytes:
+    """So many bytes, in as many pieces as they come."""
     received = b""
     while len(received) < length:
         received += receive.recv(length - len(received))

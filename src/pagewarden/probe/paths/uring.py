@@ -58,12 +58,14 @@ def ring() -> None:
 
 
 def outward(rings: Ring, opcode: int, target: Target) -> bytes:
+    """From the page to a file, through the rings; what the file has then."""
     with raw.scratch() as fd:
         rings.submit(opcode, fd, target)
         return os.pread(fd, SAMPLE, 0)
 
 
 def inward(rings: Ring, opcode: int, target: Target) -> bytes:
+    """From a file to the page, through the rings."""
     with raw.scratch(MARK) as fd:
         rings.submit(opcode, fd, target)
         return b""

@@ -66,6 +66,7 @@ def writes(design: str, length: int, count: int) -> Program:
 
 
 def bare(length: int, count: int) -> Program:
+    """A guest that only rings: it neither copies nor shares."""
     made = writes("window", length, count)
     return Bare(made.design, made.requests, made.batch, Open(*astuple(made.layout)), made.queue)
 

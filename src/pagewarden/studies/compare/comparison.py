@@ -93,6 +93,8 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Comparison:
+    """What each design costs on the workload, and from which sizes on one beats another."""
+
     setup: Setup
     workload: Workload
     results: list[Result]

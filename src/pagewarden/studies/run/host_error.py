@@ -22,6 +22,7 @@ ELSE = "see what the host says of it (dmesg), or try another --disk"
 
 
 def remedy(code: int) -> str:
+    """What to do about an errno of the host."""
     return REMEDIES.get(code, ELSE)
 
 
