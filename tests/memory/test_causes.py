@@ -98,9 +98,13 @@ def test_scattered_sharing_is_refused_before_the_mappings_are_used_up(monkeypatc
         limit = used() + RESERVE + 100
         monkeypatch.setattr(MAPPINGS, "limit", limit)
         monkeypatch.setattr(MAPPINGS, "_bound", limit)
-        with pytest.raises(Refused, match=r"vm\.max_map_count.*uffd-window") as caught:
+
+        def scatter() -> None:
             for page in range(0, 1024, 2):
                 mem.share(PageRange(page, page + 1))
+
+        with pytest.raises(Refused, match=r"vm\.max_map_count.*uffd-window") as caught:
+            scatter()
         assert caught.value.errno == errno.ENOMEM
         assert limit - RESERVE - 3 <= used() <= limit - RESERVE
         assert not mem.is_shared((caught.value.offset or 0) // PAGE_SIZE) and len(list(mem.shared_runs())) > 40
