@@ -1,10 +1,25 @@
 #!/bin/busybox sh
 # PID 1 of a guest: the host's root read-only under a tmpfs, a disk for what needs one, then the command and its answer.
 # Disks by position: vda is for TMPDIR, vdb holds the command (a tar archive), vdc takes the answer (another).
+# Twice: from the initramfs, and as "$0 inside" from the new root. A mere chroot would not do: inside one there is no
+# user namespace and no pivot_root (kernel/user_namespace.c, create_user_ns; fs/namespace.c).
 B=/bin/busybox
+[ "$1" = inside ] && B=/mnt/command/busybox
 say() { $B echo "pagewarden: $*"; }
 end() { $B sync; for proc in /root/proc /proc; do $B echo o >$proc/sysrq-trigger; done; while :; do $B sleep 1; done; }
 must() { "$@" || { say "failed: $*"; end; }; }
+
+if [ "$1" = inside ]; then
+    cd /mnt/command
+    ulimit -l unlimited
+    $B uname -r >kernel
+    say "running"
+    (cd / && /bin/sh /mnt/command/command) >stdout 2>stderr </dev/null
+    $B echo $? >status
+    must $B tar -c -f /dev/vdc kernel stdout stderr status
+    say "done"
+    end
+fi
 
 $B mount -t proc proc /proc
 $B mount -t sysfs sys /sys
@@ -31,12 +46,6 @@ $B chmod 1777 mnt/disk
 $B ip link set lo up
 $B echo 4194304 >proc/sys/net/core/wmem_max
 [ -e dev/kvm ] && $B chmod 666 dev/kvm
-ulimit -l unlimited
 must $B tar -x -f dev/vdb -C mnt/command
-$B uname -r >mnt/command/kernel
-say "running"
-$B chroot . /bin/sh /mnt/command/command >mnt/command/stdout 2>mnt/command/stderr <dev/null
-$B echo $? >mnt/command/status
-cd mnt/command && must $B tar -c -f /root/dev/vdc kernel stdout stderr status
-say "done"
-end
+$B cp /bin/busybox /init mnt/command/
+exec $B switch_root /root /mnt/command/busybox sh /mnt/command/init inside
