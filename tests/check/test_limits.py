@@ -9,7 +9,7 @@ from pagewarden.check.many import Workers, matrix
 from pagewarden.check.minimal import minimal_sets
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search import memory
-from pagewarden.check.search.explorer import FILL, MOST_SLOTS, Limits, Progress, larger
+from pagewarden.check.search.explorer import FILL, MOST_SLOTS, Limits, SoFar, larger
 from pagewarden.check.verdict import ALONE, check
 from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES
@@ -38,8 +38,8 @@ def test_a_page_is_searched_within_the_limits(search: str, limits: Limits, why: 
     assert all(end.memory <= limits.memory for end in report.ends) and report.states < 60_000
 
 
-def raising(error: type[BaseException]) -> Callable[[Progress], None]:
-    def progress(_: Progress) -> None:
+def raising(error: type[BaseException]) -> Callable[[SoFar], None]:
+    def progress(_: SoFar) -> None:
         raise error
 
     return progress

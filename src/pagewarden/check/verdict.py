@@ -7,7 +7,7 @@ from time import perf_counter, process_time
 
 from pagewarden.check.page.local import EVERY
 from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, bits, offered, page_searches
-from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, Progress, Taken, exhaust, explore
+from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, SoFar, Taken, exhaust, explore
 from pagewarden.law import enumerated
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
@@ -40,7 +40,7 @@ class Report:
 
     checked: Checked
     together: bool
-    ends: tuple[Progress, ...]
+    ends: tuple[SoFar, ...]
     stops: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     absent: dict[str, str]
@@ -83,7 +83,7 @@ def check(
     limits: Limits | None = None,
     search: str = "auto",
     announce: Callable[[Setting, Checked | None, bool], None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[SoFar], None] | None = None,
 ) -> Report:
     """Explore a setting and judge the named properties, or every one that it offers.
 

@@ -28,14 +28,14 @@ def calibrate(
     pagewarden compare --profile this-host
     pagewarden calibrate --no-busy --seconds 2 --cpu unicorn --out emulated.toml
     """
-    from pagewarden.cli.progress import Progress
+    from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.calibrate import calibrations_json, print_calibrations, print_place
     from pagewarden.report.console import console, print_json
     from pagewarden.studies.calibrate.calibration import calibrate as study
     from pagewarden.studies.calibrate.calibration import check_name, place_of, save
 
     check_name(name)
-    with Progress() as progress:
+    with ProgressBars() as progress:
         made = [study(name, seconds, cpu=cpu, calls=calls, progress=progress)]
         if busy:
             made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, calls=calls, progress=progress))

@@ -32,7 +32,7 @@ def compare(
     pagewarden compare --explain strace --policy pkvm-2022
     """
     from pagewarden.cli.options import setup
-    from pagewarden.cli.progress import Progress
+    from pagewarden.cli.progress import ProgressBars
     from pagewarden.cost import load_profile
     from pagewarden.designs import DESIGNS, design_named
     from pagewarden.law import policy_named
@@ -45,7 +45,7 @@ def compare(
     if explain is not None:
         _explain(made, explain, size, json)
         return
-    with Progress() as progress:
+    with ProgressBars() as progress:
         requests = load(workload, progress.of(f"reading {workload}")) if workload else single(size)
         found = study(made, requests, [design_named(name) for name in design or DESIGNS], progress)
     if json:

@@ -62,11 +62,11 @@ Names: TypeAlias = list[str] | None
 
 
 def _here(backings: Names, paths: Names, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
-    from pagewarden.cli.progress import Progress
+    from pagewarden.cli.progress import ProgressBars
     from pagewarden.probe.capabilities import capabilities
     from pagewarden.studies.probe.isolation import SECONDS, isolation
 
-    with Progress() as progress:
+    with ProgressBars() as progress:
         found = isolation(backings or (), paths or (), progress, seconds or SECONDS)
     return found, capabilities()
 

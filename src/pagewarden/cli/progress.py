@@ -1,4 +1,4 @@
-"""Progress on standard error, on a terminal only."""
+"""ProgressBars on standard error, on a terminal only."""
 
 import sys
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from types import TracebackType
 from typing import Any
 
 
-class Progress:
+class ProgressBars:
     """A bar for each thing that is counted: progress(what, done, total). Silent when standard error is no terminal."""
 
     def __init__(self) -> None:
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBars":
         return self
 
     def __exit__(

@@ -49,7 +49,7 @@ def run(
     pagewarden run --predict --cpu kvm
     """
     from pagewarden.cli import run_modes as modes
-    from pagewarden.cli.progress import Progress
+    from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.console import console, print_json
     from pagewarden.studies.run.disk import open_disk
     from pagewarden.studies.run.plan import Plan
@@ -60,7 +60,7 @@ def run(
     plan = Plan(design, backing, cpu, isolated, verify)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
     mode = modes.predict if predict else mode
-    with Progress() as progress:
+    with ProgressBars() as progress:
         chosen = modes.requests(workload, requests, check_counts, progress)
         with open_disk(chosen, disk, overwrite) as opened:
             try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pagewarden.cli.progress import Progress
+from pagewarden.cli.progress import ProgressBars
 from pagewarden.report import run as report
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.all_designs import run_all
@@ -27,27 +27,27 @@ class Found:
     document: Callable[[], dict[str, Any]]
 
 
-def requests(path: Path | None, count: int | None, check: bool, progress: Progress) -> Workload:
+def requests(path: Path | None, count: int | None, check: bool, progress: ProgressBars) -> Workload:
     """The file's requests, or drawn ones; the first `count` of them."""
     if path is not None:
         return first(load(path, progress.of(f"reading {path}")), count)
     return first(measure.workload(), count) if check else default_mix(count or REQUESTS)
 
 
-def one(plan: Plan, workload: Workload, disk: DiskFile, _: Progress) -> Found:
+def one(plan: Plan, workload: Workload, disk: DiskFile, _: ProgressBars) -> Found:
     """As many requests a doorbell as the workload has in flight."""
     found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk)
     return Found(found.status, lambda out: report.print_run(found, out), lambda: report.run_json(found))
 
 
-def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
     """The same requests through each design, live and on the model."""
     rows = run_all(plan, workload, disk, progress)
     status = min(filter(None, (row.status for row in rows)), default=0)  # a leak or a wrong byte, 1, before all else
     return Found(status, lambda out: report.print_all(rows, out), lambda: report.all_json(rows))
 
 
-def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
     """On every CPU of this host, or the one that was named."""
     if plan.isolated:
         raise UserMistake("--check-counts is for a device in this process: the kernel counts one thread's work")
@@ -61,7 +61,7 @@ def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progr
     )
 
 
-def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress) -> Found:
+def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
     """Every design at its own sizes, whatever the workload: what this host's prices say of a request, and the clock."""
     from pagewarden.report.prediction import prediction_json, print_prediction
     from pagewarden.studies.calibrate.prediction_runs import predict_runs

@@ -3,15 +3,15 @@
 from pagewarden.cost.breakeven import LIMIT, BreakEven, Crossing, closed_form, search
 from pagewarden.cost.interval import Interval
 from pagewarden.cost.library import load_profile, profile_directory, profile_names, shipped_profiles, to_toml
-from pagewarden.cost.price import Cache, Counts, Term, bill, contenders, difference, difference_bill, price
+from pagewarden.cost.price import Amounts, Cache, Term, bill, contenders, difference, difference_bill, price
 from pagewarden.cost.profile import Price, Profile, Setting, parse
 from pagewarden.cost.table import refresh, table
 
 __all__ = [
     "LIMIT",
+    "Amounts",
     "BreakEven",
     "Cache",
-    "Counts",
     "Crossing",
     "Interval",
     "Price",

@@ -12,7 +12,7 @@ from pagewarden.vocab import PAGE_SIZE, Event, InternalError
 
 Cache: TypeAlias = Literal["warm", "cold"]
 """Whether the bytes that are copied lie in a cache."""
-Counts: TypeAlias = Mapping[str, Any]
+Amounts: TypeAlias = Mapping[str, Any]
 """What reports count: Event keys -> numbers, `hops_by_edge` {edge: n} and, if known, `syscalls` {name: n}, the access
 syscalls by name, and `ranges` {event key: n}, the operations on a range that set or cleared entries. `hops`, the sum of
 the edges, may be there and is not priced again. Averages (not whole) are fine."""
@@ -27,17 +27,17 @@ class Term:
     cost: Interval  # ns
 
 
-def price(counts: Counts, profile: Profile, cache: Cache = "warm") -> Interval:
+def price(counts: Amounts, profile: Profile, cache: Cache = "warm") -> Interval:
     """ns that these counts cost; a range where a parameter of the profile is among them."""
     return _total(bill(counts, profile, cache))
 
 
-def bill(counts: Counts, profile: Profile, cache: Cache = "warm") -> list[Term]:
+def bill(counts: Amounts, profile: Profile, cache: Cache = "warm") -> list[Term]:
     """The price term by term, in the order of names.PRICES, without what did not happen."""
     return _terms(_quantities(counts, profile, cache), profile)
 
 
-def difference(a: Counts, b: Counts, profile: Profile, cache: Cache = "warm") -> Interval:
+def difference(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") -> Interval:
     """ns by which a costs more than b. Each parameter has one value for both: what they share falls out.
 
     a is cheaper for sure if high < 0, dearer for sure if low > 0.
@@ -45,13 +45,13 @@ def difference(a: Counts, b: Counts, profile: Profile, cache: Cache = "warm") ->
     return _total(difference_bill(a, b, profile, cache))
 
 
-def difference_bill(a: Counts, b: Counts, profile: Profile, cache: Cache = "warm") -> list[Term]:
+def difference_bill(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") -> list[Term]:
     """The difference term by term; a count is negative where b has more. The widest costs are what a doubt hangs on."""
     first, second = _quantities(a, profile, cache), _quantities(b, profile, cache)
     return _terms({name: first[name] - second[name] for name in first}, profile)
 
 
-def contenders(designs: Mapping[str, Counts], profile: Profile, cache: Cache = "warm") -> tuple[str, ...]:
+def contenders(designs: Mapping[str, Amounts], profile: Profile, cache: Cache = "warm") -> tuple[str, ...]:
     """The designs that no other one beats at all prices of the profile, in the order given; one: it is the cheapest."""
     return tuple(
         name
@@ -72,7 +72,7 @@ def _total(terms: list[Term]) -> Interval:
     return Interval(math.fsum(term.cost.low for term in terms), math.fsum(term.cost.high for term in terms))
 
 
-def _quantities(counts: Counts, profile: Profile, cache: Cache) -> dict[str, float]:
+def _quantities(counts: Amounts, profile: Profile, cache: Cache) -> dict[str, float]:
     """How often each price of the profile is paid. InternalError for counts that nobody can have made."""
     unknown = set(counts) - {event.key for event in Event} - {"hops", "hops_by_edge", "syscalls", "ranges"}
     unknown |= set(counts.get("ranges", ())) - set(RANGES)

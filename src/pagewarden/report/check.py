@@ -9,7 +9,7 @@ from pagewarden.check.explain import as_json, listing
 from pagewarden.check.many import PolicyVerdicts
 from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, Checked, Setting
-from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, Progress
+from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.report.console import table
 
@@ -51,7 +51,7 @@ def _size(count: float) -> str:
     return f"{count / 1024**power:.3g} {' KMGT'[power]}iB"
 
 
-def progress_line(now: Progress) -> str:
+def progress_line(now: SoFar) -> str:
     """One line of progress."""
     rate = now.states / max(now.seconds, 1e-6)
     return f"{now.states:,} states, {rate:,.0f} a second, depth {now.depth}, {_size(now.memory)}"

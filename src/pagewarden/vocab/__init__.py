@@ -5,11 +5,13 @@ from pagewarden.vocab.errors import InternalError, PagewardenError, PrivateAcces
 from pagewarden.vocab.events import EDGES, Event
 from pagewarden.vocab.exits import Exit, ExitKind, GuestStopped
 from pagewarden.vocab.names import did_you_mean, one_of
+from pagewarden.vocab.progress import Advance, Progress
 
 __all__ = [
     "EDGES",
     "HUGE_PAGE",
     "PAGE_SIZE",
+    "Advance",
     "Event",
     "Exit",
     "ExitKind",
@@ -18,6 +20,7 @@ __all__ = [
     "PageRange",
     "PagewardenError",
     "PrivateAccess",
+    "Progress",
     "Refused",
     "Unavailable",
     "UserMistake",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pagewarden.vocab import UserMistake
-from pagewarden.workload.lines import Chunk, Fields, Ints, Mask, Problem, Progress, Words, chunks
+from pagewarden.vocab import Advance, UserMistake
+from pagewarden.workload.lines import Chunk, Fields, Ints, Mask, Problem, Words, chunks
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
 SECTOR = 512
@@ -21,7 +21,7 @@ MAX_SECONDS = 2**63 // 10**9 - 1
 MAX_BLOCKS = MAX_LENGTH // SECTOR
 
 
-def load_blkparse(path: Path, progress: Progress | None = None) -> Workload:
+def load_blkparse(path: Path, progress: Advance | None = None) -> Workload:
     """Read the text; UserMistake names the first line that is not of the format, and nothing is kept of it then."""
     queued, issued = _Reader("Q"), _Reader("D")
     whole, summary = True, False

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pagewarden.vocab import UserMistake
-from pagewarden.workload.lines import Chunk, Ints, Mask, Problem, Progress, Words, chunks, mistake
+from pagewarden.vocab import Advance, UserMistake
+from pagewarden.workload.lines import Chunk, Ints, Mask, Problem, Words, chunks, mistake
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
 VERSIONS = (2, 3)
@@ -22,7 +22,7 @@ SKIPPED = {2: (*_NO_DATA, b"wait"), 3: _NO_DATA}
 MAX_STAMP_US = (2**63 - 1) // 1000
 
 
-def load_iolog(path: Path, progress: Progress | None = None) -> Workload:
+def load_iolog(path: Path, progress: Advance | None = None) -> Workload:
     """Read the log; UserMistake names the first line that is not of the format, and nothing is kept of it then."""
     reader: _Reader | None = None
     for chunk in chunks(path, progress):

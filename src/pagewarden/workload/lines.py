@@ -1,6 +1,6 @@
 """Text cut into lines and blank-separated fields, all lines of a chunk at once: numpy, no loop over lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -8,15 +8,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Advance, UserMistake
 
 Ints: TypeAlias = NDArray[np.int64]
 Words: TypeAlias = NDArray[np.uint64]
 Mask: TypeAlias = NDArray[np.bool_]
 Problem: TypeAlias = "tuple[Ints | Mask, str]"
 """Lines of a chunk (indices or a mask) and what was expected there."""
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told (bytes done, bytes in all)."""
 
 CHUNK = 4 << 20
 """Bytes read at once."""
@@ -155,7 +153,7 @@ def _eight_digits(word: Words, size: Ints) -> tuple[Words, Mask]:
     return (fours * np.uint64(10000) + (fours >> np.uint64(32))) & np.uint64(0xFFFFFFFF), fine
 
 
-def chunks(path: Path, progress: Progress | None = None, size: int = CHUNK) -> Iterator[Chunk]:
+def chunks(path: Path, progress: Advance | None = None, size: int = CHUNK) -> Iterator[Chunk]:
     """The file, cut at line ends into chunks of about `size` bytes. UserMistake for a line longer than MAX_LINE."""
     total, done, first, rest = path.stat().st_size, 0, 1, b""
     with path.open("rb") as file:

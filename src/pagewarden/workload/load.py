@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.blkparse import load_blkparse
 from pagewarden.workload.fio.job import NOMINAL
 from pagewarden.workload.fio.sections import read_sections, sections_of_arguments, sections_of_json
 from pagewarden.workload.fio.workload import jobs_workload
 from pagewarden.workload.iolog import load_iolog
-from pagewarden.workload.lines import MAX_LINE, Progress, mistake
+from pagewarden.workload.lines import MAX_LINE, mistake
 from pagewarden.workload.model import Workload
 from pagewarden.workload.traces import binary, csv, events, qemu, snoop
 
@@ -42,7 +42,7 @@ class Reading:
     columns: Sequence[str] = ()  # of a CSV trace that is none of the known
 
 
-def load(path: str | Path, progress: Progress | None = None, reading: Reading | None = None) -> Workload:
+def load(path: str | Path, progress: Advance | None = None, reading: Reading | None = None) -> Workload:
     """The workload in a file of one of the forms of docs/workloads.md; its name does not matter. `-` and pipes too.
 
     progress is called with (bytes done, bytes in all) after every chunk. UserMistake says file, line, what was found
@@ -76,7 +76,7 @@ def _piped(path: Path, read: Callable[[Path], Workload]) -> Workload:
         return read(Path(f"/proc/self/fd/{copy.fileno()}"))
 
 
-def _load(path: Path, progress: Progress | None, reading: Reading) -> Workload:
+def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload:
     head = _head(path)
     if reading.columns:
         return csv.read(path, progress, reading.columns)

@@ -8,7 +8,7 @@ import pytest
 
 from live import require
 from pagewarden.cli import run_modes
-from pagewarden.cli.progress import Progress
+from pagewarden.cli.progress import ProgressBars
 from pagewarden.cost import Interval, Profile, load_profile, to_toml
 from pagewarden.designs import DESIGNS
 from pagewarden.report.prediction import prediction_json
@@ -180,7 +180,7 @@ def test_the_bare_guest_is_in_every_turn_and_each_design_once() -> None:
 
 def test_what_cannot_be_predicted_is_refused() -> None:
     with open_disk(default_mix(1), None, False) as disk, pytest.raises(UserMistake, match="uffd-window"):
-        run_modes.predict(Plan(isolated=True), default_mix(1), disk, Progress())
+        run_modes.predict(Plan(isolated=True), default_mix(1), disk, ProgressBars())
 
 
 def test_a_profile_of_its_own_or_one_that_is_given(profile: Profile, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pagewarden.check.page.flow import TAKES
 from pagewarden.check.page.moves import PROCEDURE, VCPU, Move, Moves
 from pagewarden.check.search.automaton import FIELD, Automaton
-from pagewarden.check.search.explorer import Limits, Progress, Taken, stop_reason
+from pagewarden.check.search.explorer import Limits, SoFar, Taken, stop_reason
 from pagewarden.check.search.loops import EMPTY
 from pagewarden.check.search.page_loops import (
     ALONE,
@@ -129,9 +129,9 @@ class PageSearch:
     def more(self) -> bool:
         return self.head < self.count
 
-    def progress(self) -> Progress:
+    def progress(self) -> SoFar:
         memory = sum(array.nbytes for array in (*self.found, *self.steps))
-        return Progress(self.count, self.made, self.depth, perf_counter() - self.began, memory)
+        return SoFar(self.count, self.made, self.depth, perf_counter() - self.began, memory)
 
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""

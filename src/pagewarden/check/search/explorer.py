@@ -40,7 +40,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SoFar:
     """Where the search is. memory: bytes of its arrays."""
 
     states: int
@@ -76,7 +76,7 @@ class Search(Protocol):
     def run(self) -> str:
         """Expand some; why to stop, if there is a reason."""
 
-    def progress(self) -> Progress: ...
+    def progress(self) -> SoFar: ...
 
     def path(self, mark: int) -> list[Taken]:
         """A shortest sequence of actions whose last one carries the mark (a bit's number). KeyError: never seen."""
@@ -86,7 +86,7 @@ class Search(Protocol):
 class Exploration:
     """What was found. marks: the bits seen; why: how it stopped, empty if every reachable state was expanded."""
 
-    last: Progress
+    last: SoFar
     marks: int
     why: str
     _search: Search = field(repr=False)
@@ -103,7 +103,7 @@ class Exploration:
 def explore(
     system: System,
     limits: Limits | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[SoFar], None] | None = None,
     began: float | None = None,
 ) -> Exploration:
     """Every reachable state, or as many as the limits allow; began: of the clock (perf_counter), if not now.
@@ -113,7 +113,7 @@ def explore(
     return exhaust(_Search(system, limits or Limits(), began), progress)
 
 
-def exhaust(search: Search, progress: Callable[[Progress], None] | None = None, why: str = "") -> Exploration:
+def exhaust(search: Search, progress: Callable[[SoFar], None] | None = None, why: str = "") -> Exploration:
     """Run a search to its end, or to a limit; why: not at all, for that reason. An interrupt (Ctrl-C) ends it as a
     limit does."""
     try:
@@ -174,9 +174,9 @@ class _Search:
     def more(self) -> bool:
         return self.head < self.count
 
-    def progress(self) -> Progress:
+    def progress(self) -> SoFar:
         memory = self.visited.table.nbytes + self.count * (ORDER + PARENT)  # of those two only what is used is resident
-        return Progress(self.count, self.transitions, self.depth, time.perf_counter() - self.began, memory)
+        return SoFar(self.count, self.transitions, self.depth, time.perf_counter() - self.began, memory)
 
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""

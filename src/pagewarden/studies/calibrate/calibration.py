@@ -6,7 +6,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from pagewarden.studies.calibrate.primitives import Sibling
 from pagewarden.studies.calibrate.sampling import Array, Timed, sample
 from pagewarden.studies.calibrate.scripts import LEAST_NS, Found, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
-from pagewarden.vocab import Unavailable, UserMistake, one_of
+from pagewarden.vocab import Progress, Unavailable, UserMistake, one_of
 
 NAME = "this-host"
 PARAMETERS = {
@@ -51,9 +51,6 @@ class Calibration:
     found: Mapping[str, Found]
     cpu: str
     busy: bool
-
-
-Progress = Callable[[str, int, int], None]
 
 
 class Timings:

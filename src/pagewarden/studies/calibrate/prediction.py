@@ -6,7 +6,7 @@ call that does the I/O, is timed by itself and added.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,12 @@ from pagewarden.studies.calibrate.sampling import Array, Spread, Timed, sample
 from pagewarden.studies.calibrate.scripts import SIZES, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.studies.compare.comparison import Setup, counts_of
-from pagewarden.vocab import PAGE_SIZE, Event
+from pagewarden.vocab import PAGE_SIZE, Advance, Event
 
 POLICY = "hybrid"
 """Whose counts the library's own memory keeps: the warden's entries are hyp PTEs, those of mmap host PTEs."""
 BY_TURNS = "by turns with whole requests"
 MEDIAN_AIM, WORST_AIM = 0.15, 0.35
-Counts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +93,13 @@ class Prediction:
         )
 
 
-def host_only(counts: Mapping[str, Any]) -> Counts:
+def host_only(counts: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a request without what only a guest's CPU does: hops, hypercalls, I/O page-table entries."""
     gone = {"hops", "hops_by_edge", Event.HYPERCALLS.key, Event.IO_PTE_SET.key, Event.IO_PTE_CLEAR.key}
     return {key: value for key, value in counts.items() if key not in gone}
 
 
-def counted(profile: Profile, design: str, pages: int) -> Counts:
+def counted(profile: Profile, design: str, pages: int) -> dict[str, Any]:
     """What the model counts for a write of so many pages."""
     return counts_of(Setup(policy_named(POLICY), profile), design_named(design), pages).as_dict()
 
@@ -131,7 +130,7 @@ def predict(
     profile: Profile | None = None,
     seconds: float = 10.0,
     designs: Sequence[str] = tuple(DESIGNS),
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Prediction:
     """Compiled requests of each design, 4 KiB to 1 MiB, and what the profile says of them; without one, the primitives
     are timed by turns with the requests, so that both meet the same moments. No CPU: no hops."""

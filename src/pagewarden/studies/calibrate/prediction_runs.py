@@ -33,7 +33,7 @@ from pagewarden.studies.run.host_half import Done, HostHalf, Request
 from pagewarden.studies.run.machine import chosen_cpu, machine_for
 from pagewarden.studies.run.plan import Plan
 from pagewarden.studies.run.warm import warm
-from pagewarden.vocab import PAGE_SIZE, PageRange, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, Advance, PageRange, Unavailable, UserMistake
 
 ROUNDS = 6
 """Times that primitives and runs take turns."""
@@ -143,7 +143,7 @@ def predict_runs(
     profile: Profile | None = None,
     seconds: float = 15.0,
     designs: Sequence[str] = tuple(DESIGNS),
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Prediction:
     """Whole requests of each design, 4 KiB to 1 MiB, on this CPU, and what the profile says of them; without one, the
     primitives are timed by turns with the runs. Takes some two times as long as `seconds`."""

@@ -8,6 +8,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.vocab import Advance
+
 Array: TypeAlias = NDArray[np.float64]
 LEAST = 5
 """Samples of each script at least, however short the time."""
@@ -80,7 +82,7 @@ def sample(
     seconds: float,
     *,
     clock: Callable[[], float] = time.monotonic,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> dict[str, Array]:
     """Samples of every script, float64[rows, samples] in ns, the same number for all: the scripts take turns.
 

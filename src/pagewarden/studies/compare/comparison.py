@@ -1,7 +1,7 @@
 """What each I/O design costs on a workload: counts from the machine, prices from a profile, break-even sizes."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -24,12 +24,11 @@ from pagewarden.designs.convert import unshare
 from pagewarden.law import Policy
 from pagewarden.sim import RING_ENTRIES, Counts, Machine
 from pagewarden.studies.compare.shapes import Requests, Unsettled, run, run_each
-from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, UserMistake
+from pagewarden.vocab import PAGE_SIZE, PageRange, Progress, Refused, UserMistake
 from pagewarden.workload import Workload
 
 BASELINES = ("bounce", "dma-buffer")
 """The designs that copy on both sides, which the others are to beat."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The host-access matrix: every path on every memory for real, beside what the law says of it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,9 +13,8 @@ from pagewarden.probe.runner import Case, Job, run_all
 from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
 from pagewarden.probe.trial import OPEN, Result, State, Verdict
 from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden
-from pagewarden.vocab import PAGE_SIZE, one_of
+from pagewarden.vocab import PAGE_SIZE, Progress, one_of
 
-Progress = Callable[[str, int, int], None]
 """progress(what, done, total), called after each trial."""
 TOGETHER = 24
 """Trials that share one isolated memory: starting its zygote costs as much as some ten of them."""

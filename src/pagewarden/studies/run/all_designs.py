@@ -1,6 +1,5 @@
 """Every design live, beside what the model says of it: the same requests, one a doorbell, as in the listings."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pagewarden.cost import load_profile
@@ -10,12 +9,11 @@ from pagewarden.studies.compare.comparison import Result, Setup, compare
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.one import Run, run
 from pagewarden.studies.run.plan import Plan
-from pagewarden.vocab import GuestStopped, UserMistake
+from pagewarden.vocab import GuestStopped, Progress, UserMistake
 from pagewarden.workload import Workload
 
 PROFILE = "vmx-skylake"
 """Prices of the model's column, unless others are asked for: those of `pagewarden compare`."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

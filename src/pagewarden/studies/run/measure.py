@@ -27,7 +27,7 @@ from pagewarden.studies.run.host import Path
 from pagewarden.studies.run.host_half import Done, Request
 from pagewarden.studies.run.one import COUNTED, Run, run
 from pagewarden.studies.run.plan import Plan
-from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable
+from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Progress, Refused, Unavailable
 from pagewarden.workload import Workload
 
 KEYS = ("exits", *(event.key for event in COUNTED))
@@ -35,7 +35,6 @@ KERNEL_FAULT = "exceptions:page_fault_kernel"
 WATCHED = ("syscalls", "tlb_flush", "page_faults", KERNEL_FAULT)
 ANY_PROFILE = "vmx-skylake"
 """Counts do not depend on prices."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

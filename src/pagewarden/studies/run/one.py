@@ -30,7 +30,6 @@ COUNTED = (
 )
 """Events that a run counts, beside the guest's exits. What only a model can know (guest copies, hops inside the
 hypervisor) is not among them."""
-Counts = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Run:
     batches: int
     outcome: Outcome
     seconds: float
-    counts: Counts
-    overhead: Counts
+    counts: dict[str, int]
+    overhead: dict[str, int]
     sight: Sight | None
     restarts: int = 0
     differs: int | None = None
@@ -139,7 +138,7 @@ def _labels(plan: Plan, machine: Machine, disk: DiskFile) -> Labels:
     )
 
 
-def _counts(described: Program, machine: Machine, before: Counts) -> tuple[Counts, Counts]:
+def _counts(described: Program, machine: Machine, before: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """What the requests cost, and what start and end did."""
     total = {event.key: machine.memory.statistics().get(event.key, 0) - before.get(event.key, 0) for event in COUNTED}
     for event, count in machine.device.tally.events.items():

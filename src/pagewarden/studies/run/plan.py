@@ -71,11 +71,9 @@ def first(workload: Workload, requests: int | None) -> Workload:
     """The workload's first requests, or all of them."""
     if requests is None:
         return workload
-    part = slice(requests)
-    time = None if workload.time_ns is None else workload.time_ns[part]
-    return replace(
-        workload, write=workload.write[part], offset=workload.offset[part], length=workload.length[part], time_ns=time
-    )
+    columns = ("write", "offset", "length", "time_ns", "owner")
+    there = {name: getattr(workload, name) for name in columns if getattr(workload, name) is not None}
+    return replace(workload, **{name: column[:requests] for name, column in there.items()})
 
 
 def describe(plan: Plan, workload: Workload, disk: DiskFile, content: Bytes) -> Program:

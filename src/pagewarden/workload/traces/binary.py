@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Progress
+from pagewarden.workload.traces.table import SECTOR, Found
 
 FORMAT = "binary block trace"
 RECORD = np.dtype(
@@ -28,7 +28,7 @@ def sniff(head: bytes) -> bool:
     return head[:4] == MAGIC.to_bytes(4, "little")
 
 
-def read(path: Path, progress: Progress | None = None) -> Workload:
+def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests; UserMistake for a file that breaks off or has another byte order or version."""
     data = path.read_bytes()
     records = np.frombuffer(b"".join(_records(path, data)), RECORD)

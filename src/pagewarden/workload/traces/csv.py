@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Progress, Texts, columns, matches, seconds, ticks, whole
+from pagewarden.workload.traces.table import SECTOR, Found, Texts, columns, matches, seconds, ticks, whole
 
 FORMAT = "CSV trace"
 NAMES = ("time", "op", "offset", "size", "sector", "sectors", "device", "-")
@@ -40,7 +40,7 @@ def sniff(head: bytes) -> bool:
     return _known(head) is not None
 
 
-def read(path: Path, progress: Progress | None = None, names: Sequence[str] = ()) -> Workload:
+def read(path: Path, progress: Advance | None = None, names: Sequence[str] = ()) -> Workload:
     """The requests. names: what the columns are, where the file is none of the known; UserMistake."""
     with path.open("rb") as file:
         head = file.read(1 << 16)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Progress, Texts, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import SECTOR, Found, Texts, columns, matches, seconds, whole
 
 FORMAT = "block events (ftrace, perf script)"
 _WANTED = ("block_rq_issue", "block_bio_queue", "block_rq_insert")
@@ -31,7 +32,7 @@ def sniff(head: bytes) -> bool:
     return re.search(rb"\d: +(?:block:)?" + _EVENT + rb": +\d+,\d+ ", head) is not None
 
 
-def read(path: Path, progress: Progress | None = None) -> Workload:
+def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests; UserMistake."""
     kinds = {name: Found() for name in _WANTED}
     devices: set[bytes] = set()

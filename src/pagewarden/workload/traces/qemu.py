@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Progress, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import SECTOR, Found, columns, matches, seconds, whole
 
 FORMAT = "QEMU trace events"
 _BLOCK = rb"blk_(?:co|aio)_p(read|write)v\b.*?\boffset (\d+) bytes (\d+)"
@@ -23,7 +24,7 @@ def sniff(head: bytes) -> bool:
     return re.search(_BLOCK, head) is not None or re.search(_VIRTIO, head) is not None
 
 
-def read(path: Path, progress: Progress | None = None) -> Workload:
+def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests: the device's where it was traced, else the block layer's; UserMistake."""
     block, virtio = Found(), Found()
     for rows in matches(path, LINE, EXPECTED, progress):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Progress, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import SECTOR, Found, columns, matches, seconds, whole
 
 FORMAT = "biosnoop or iosnoop"
 _BIO = rb"[ \t]*(\d+\.\d+)[ \t]+\S.*?[ \t]+\d+[ \t]+\S+[ \t]+([RWDFN?]\S*)[ \t]+(\d+)[ \t]+(\d+)[ \t]+[\d. \t]+"
@@ -39,7 +40,7 @@ def sniff(head: bytes) -> bool:
     return _which(head) is not None
 
 
-def read(path: Path, progress: Progress | None = None) -> Workload:
+def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests in the order of their completion; UserMistake."""
     with path.open("rb") as file:
         which = _which(file.read(1 << 16)) or "biosnoop"

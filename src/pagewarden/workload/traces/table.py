@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.lines import mistake
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
@@ -18,7 +18,6 @@ CHUNK = 16 << 20
 SECTOR = 512
 """Bytes: the unit of sectors in a block trace, whatever the device's own."""
 Texts = NDArray[np.bytes_]
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Found:
 
 
 def matches(
-    path: Path, line: re.Pattern[bytes], expected: str, progress: Progress | None = None, skip: int = 0
+    path: Path, line: re.Pattern[bytes], expected: str, progress: Advance | None = None, skip: int = 0
 ) -> Iterator[list[tuple[bytes, ...]]]:
     """The groups of each line, chunk by chunk. The pattern is of a whole line, MULTILINE, and matches every line that
     may stand there, with empty groups where there is nothing to take; UserMistake names the first that it does not.
