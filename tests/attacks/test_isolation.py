@@ -133,6 +133,20 @@ def test_kills_in_every_order_lose_nothing_and_open_nothing(who: str, seed: int)
     assert attacked(who, "kills", str(seed))["rounds"] == 25
 
 
+@pytest.mark.parametrize("who", WHO)
+def test_without_namespaces_landlock_is_enough(who: str) -> None:
+    verdict = attacked(who, "walled", "unshare")
+    assert verdict["went"] == 0 and not verdict["refusal"]
+    assert {"PID namespace", "empty read-only root"} <= set(verdict["missing"])
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_without_either_it_is_refused_with_the_reason_or_says_what_is_missing(who: str) -> None:
+    verdict = attacked(who, "walled", "unshare", "landlock_create_ruleset")
+    assert "empty read-only root" in verdict["refusal"] and "best-effort" in verdict["refusal"], verdict
+    assert verdict["went"] == 0 and "Landlock: files" in verdict["missing"]
+
+
 def test_the_table_names_calls_that_exist_each_once_with_a_reason() -> None:
     assert len(NAMES) == len(ALLOWED) and set(SYSCALLS["x86_64"]) >= NAMES
     assert all(entry.reason and bool(entry.conditions) == bool(entry.words) for entry in ALLOWED)

@@ -14,16 +14,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import hostile
+from pagewarden.kernel import confine, seccomp
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.memory.isolated import process
 from pagewarden.memory.isolated.allowed import ALLOWED, NAMES
 from pagewarden.memory.isolated.messages import Kind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.window import IsolatedWindow
-from pagewarden.vocab import Refused
+from pagewarden.vocab import Refused, Unavailable
 
 PAGES, SOON = 8, 30.0
 PIECE = 16
@@ -33,8 +34,8 @@ PIECE = 16
 class Warden:
     """A memory whose first page is shared and whose others hold secrets, and all that was heard."""
 
-    def __init__(self) -> None:
-        self.memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=True)
+    def __init__(self, level: Literal[True, "best-effort"] = True) -> None:
+        self.memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=level)
         self.secrets = [os.urandom(PIECE) for _ in range(PAGES - 1)]
         self.memory.private_write(PAGE_SIZE, b"".join(secret * (PAGE_SIZE // PIECE) for secret in self.secrets))
         self.memory.share(PageRange(0, 1))
@@ -43,6 +44,7 @@ class Warden:
         self.host: HostProcess | None = None
 
     def spawn(self, function: Callable[..., object], *arguments: Any) -> HostProcess:
+        """Let it run on the memory."""
         self.host = self.memory.spawn(function, *arguments, fds=(self.file.fileno(),))
         return self.host
 
@@ -266,6 +268,27 @@ def _child_of(pid: int) -> int:
         return int(line.read().split()[0])
 
 
+def walled(*denied: str) -> dict[str, Any]:
+    """On a host that refuses these system calls, as a container's filter does: what isolated=True says, and what
+    "best-effort" goes without."""
+    lines = [(0x20, 0, 0, 0)]
+    for name in denied:
+        lines += [(0x15, 0, 1, hostile.NUMBERS[name]), seccomp.DENY]
+    confine.no_new_privileges()
+    confine.install_filter([*lines, seccomp.ALLOW])
+    refusal = ""
+    try:
+        warden = Warden()
+        host = warden.spawn(hostile.take_file)
+        return warden.verdict(went=warden.hear(), refusal="", missing=[each.part.title for each in host.missing])
+    except Unavailable as lacking:
+        refusal = str(lacking)
+    warden.memory.close()
+    warden = Warden("best-effort")
+    host = warden.spawn(hostile.take_file)
+    return warden.verdict(went=warden.hear(), refusal=refusal, missing=[each.part.title for each in host.missing])
+
+
 SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
     "outlive": outlive,
     "break-guard": lambda: reports(hostile.break_guard),
@@ -280,6 +303,7 @@ SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
     "denied": denied,
     "allowed": allowed,
     "kills": kills,
+    "walled": walled,
 }
 
 if __name__ == "__main__":

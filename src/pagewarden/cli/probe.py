@@ -26,6 +26,9 @@ def probe(
         str | None, typer.Option(metavar="NAME|FILE", help="Of another kernel, under QEMU: debian:6.12, or an image.")
     ] = None,
     kernels: Annotated[bool, typer.Option("--kernels", help="Which kernels can be had, and which are there.")] = False,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="What keeps an untrusted host side apart here, and what it may call.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """What this kernel offers, and whether anything leaks: every way the host could touch a page, tried for real.
@@ -42,6 +45,16 @@ def probe(
     """
     from pagewarden.probe.trial import Result
     from pagewarden.report.console import console, print_json
+
+    if isolated:
+        from pagewarden.report.room import print_room, room_json
+        from pagewarden.studies.probe.room import room
+
+        walls = room()
+        print_json(room_json(walls)) if json else print_room(walls, console())
+        if walls.broken:
+            raise typer.Exit(1)
+        return
     from pagewarden.report.probe import print_offers, print_probe, probe_json
 
     if kernels:

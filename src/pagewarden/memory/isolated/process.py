@@ -29,8 +29,8 @@ class HostProcess(OwnProcess):
     """A host side that runs; a malformed message ends it.
 
     pid: as this process sees it, -1 where /proc does not say. address: where its window starts, in its address space.
-    guard: its userfaultfd, once it has greeted, kept until its address space is gone. missing: the parts of the room
-    that this host does not have. words: what it has printed, escaped, the first 64 KiB.
+    guard: its userfaultfd, once it has greeted, kept until its address space is gone. outcomes: what became of each
+    part of the room; missing: those that this host does not have. words: what it printed, escaped, the first 64 KiB.
     """
 
     def __init__(self, channel: socket.socket, pidfd: int, fate: Fate) -> None:
@@ -39,6 +39,7 @@ class HostProcess(OwnProcess):
         self.address = 0
         self.guard: Userfault | None = None
         self.missing: tuple[room.Lack, ...] = ()
+        self.outcomes = room.Outcomes()
         self.words = ""
         self._pidfd, self._fate, self._channel = pidfd, fate, channel
         self._status: int | None = None
@@ -106,7 +107,8 @@ class HostProcess(OwnProcess):
         self.address, self.guard = hello.value, Userfault.adopt(confine.lift(hello.fds[0]))
         if os.readlink(f"/proc/self/fd/{self.guard.fd}") != "anon_inode:[userfaultfd]":
             raise Refused(errno.EPROTO, "the host side sent a descriptor that is no userfaultfd")
-        self.missing = room.lacks(room.Outcomes.unpacked(self._step(timeout, Kind.READY).data))
+        self.outcomes = room.Outcomes.unpacked(self._step(timeout, Kind.READY).data)
+        self.missing = room.lacks(self.outcomes)
 
     def _step(self, timeout: float, kind: Kind, fds: int = 0) -> Message:
         """Its next message, which must be this one; Unavailable with its words otherwise."""

@@ -69,8 +69,11 @@ OWN_DESCRIPTORS = 16
 """Numbers that pagewarden itself may need above the ones that were handed over."""
 
 
+UNTRIED = -1
+
+
 class Outcomes(dict[Part, int]):
-    """What became of each part that was tried: 0, or the errno that it failed with."""
+    """What became of each part that was tried: 0, or the errno that it failed with. What root needs not is UNTRIED."""
 
     def attempt(self, part: Part, *acts: Callable[[], object]) -> bool:
         """Do these for the part; True when all went well."""
@@ -78,14 +81,14 @@ class Outcomes(dict[Part, int]):
             for act in acts:
                 act()
         except OSError as error:
-            self[part] = error.errno or -1
+            self[part] = error.errno or errno.EIO
             return False
         self.setdefault(part, 0)
         return True
 
     def packed(self) -> bytes:
         """Two bytes a part."""
-        return b"".join(self.get(part, 0).to_bytes(2, "little", signed=True) for part in PARTS)
+        return b"".join(self.get(part, UNTRIED).to_bytes(2, "little", signed=True) for part in PARTS)
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Outcomes":
@@ -100,13 +103,18 @@ class Lack(NamedTuple):
     part: Part
     errno: int
 
+    @property
+    def why(self) -> str:
+        """The kernel's reason."""
+        return os.strerror(self.errno)
+
     def __str__(self) -> str:
-        return f"{self.part.title} ({os.strerror(self.errno)}): it does not keep the host side from {self.part.against}"
+        return f"{self.part.title} ({self.why}): it does not keep the host side from {self.part.against}"
 
 
 def lacks(outcomes: Outcomes) -> tuple[Lack, ...]:
     """What is not to be had, in the order of the parts."""
-    return tuple(Lack(part, outcomes[part]) for part in PARTS if outcomes.get(part))
+    return tuple(Lack(part, outcomes[part]) for part in PARTS if outcomes.get(part, UNTRIED) > 0)
 
 
 def broken(missing: Iterable[Lack]) -> list[str]:

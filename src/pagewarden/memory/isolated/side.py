@@ -70,6 +70,10 @@ class HostSide(Window):
         return fd
 
 
+def nothing(host: HostSide) -> None:
+    """The least that a host side can run: to learn what its room is."""
+
+
 class Words(io.TextIOBase):
     """What takes the place of standard output and error: the warden hears it, as far as it listens."""
 

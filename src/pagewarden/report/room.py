@@ -1,0 +1,34 @@
+"""The room of an untrusted host side as text and as JSON."""
+
+from typing import Any
+
+from rich.console import Console
+
+from pagewarden.studies.probe.room import Room
+
+
+def print_room(found: Room, out: Console) -> None:
+    """The answer first, then what is there, then the calls."""
+    if found.broken:
+        out.print(f"NO: isolated=True is not to be had here: {'; '.join(found.broken)}.", markup=False)
+    else:
+        out.print("YES: an untrusted host side can be kept apart here (isolated=True).")
+    out.print("\nThe room, and what each part keeps the host side from:")
+    for part in found.parts:
+        out.print(f"  {part.name}: {part.state}; {part.against}", markup=False, highlight=False)
+    out.print(f"\nThe {len(found.calls)} system calls that it may make; every other is EPERM:")
+    for call in found.calls:
+        condition = f" [{call.condition}]" if call.condition else ""
+        out.print(f"  {call.name}{condition}: {call.reason}", markup=False, highlight=False)
+
+
+def room_json(found: Room) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "schema": 1,
+        "verb": "probe --isolated",
+        "holds": not found.broken,
+        "broken": list(found.broken),
+        "parts": [part._asdict() for part in found.parts],
+        "calls": [call._asdict() for call in found.calls],
+    }
