@@ -65,6 +65,7 @@ def test_the_io_is_right_and_the_process_sees_nothing(design: str, cpu: str) -> 
     found = ran(replace(PLAN, design=design, cpu=cpu, batch=8), look=True)
     assert found.good and found.differs == 0 and found.restarts == 0
     assert found.sight is not None and found.sight.leaks == 0 and found.sight.bytes > 1 << 20
+    assert "ways to outlive its warden, 0 of them with success" in found.sight.whose
 
 
 def completes(plan: Plan, least: int, meter: AtDoorbells | None = None) -> None:

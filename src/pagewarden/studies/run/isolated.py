@@ -10,7 +10,7 @@ from pagewarden.memory import PrivateMemory, Refused
 from pagewarden.memory.isolated.messages import Kind, Message
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.port import Buffer
-from pagewarden.studies.run.device import BROKEN, READY, serve_block
+from pagewarden.studies.run.device import BROKEN, OUTLIVE, READY, serve_block
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.host import Tally, ring_of
 from pagewarden.vocab import Unavailable
@@ -46,6 +46,11 @@ class IsolatedDevice:
             with suppress(Unavailable):  # it died while it started: the next round sees that
                 self._host = self._spawn(resume=True)
         raise Refused(errno.EIO, f"{TRIES} device processes in a row have died over one doorbell")
+
+    def outlive(self) -> int:
+        """Have it try to outlive this process before it is searched: how many of the WAYS went through."""
+        answer = self._ask(OUTLIVE)
+        return 0 if answer is None or answer.kind is not Kind.REPORT else answer.value
 
     def _ask(self, queue: int) -> Message | None:
         """The answer to the doorbell; None if the process is dead."""

@@ -22,6 +22,7 @@ from pagewarden.port import Cpu, Memory
 from pagewarden.sim.memory import ModelMemory
 from pagewarden.studies.run.canary import PAGES, Canary, Sight, search_process
 from pagewarden.studies.run.core import search_core
+from pagewarden.studies.run.device import WAYS
 from pagewarden.studies.run.disk import LONGEST, DiskFile
 from pagewarden.studies.run.host import LocalDevice, ModelHalf, Path, Tally
 from pagewarden.studies.run.host_half import HostHalf
@@ -98,7 +99,11 @@ class LiveMachine:
         """What the host can see of the guest's secret: everything mapped here but the warden's own view, or all that
         the device's process has."""
         if isinstance(self.device, IsolatedDevice):
-            sight = search_process(self._canary, self.device.pid, f"process {self.device.pid} of the device")
+            went = self.device.outlive()
+            whose = f"process {self.device.pid} of the device, which has tried {len(WAYS)} ways to outlive its warden"
+            sight = search_process(self._canary, self.device.pid, f"{whose}, {went} of them with success")
+            if went:  # what was searched is not all there is
+                sight.hits["a process that outlives its warden"] = went
             sight.core_why = "its memory was read from outside instead, as a debugger would"
             return sight
         size, window = self.memory.size, self.memory.window.address
