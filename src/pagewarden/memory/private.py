@@ -227,8 +227,10 @@ class PrivateMemory(OwnProcess):
 
     def spawn(self, function: Callable[..., object], *arguments: object, fds: Sequence[int] = ()) -> HostProcess:
         """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
-        memory; of this process's descriptors it keeps `fds`. The function's module is imported before the process
-        gives up its rights. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY), Unavailable."""
+        memory; of this process's descriptors it keeps `fds`, by the same numbers, files as open descriptions of its
+        own. The function's module is imported before the process gives up its rights: what is imported later is not
+        found. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY); Unavailable where the host side
+        cannot be kept apart (`pagewarden probe --isolated` says why)."""
         self._alive()
         spawn = self._backing.spawn
         if spawn is None:
