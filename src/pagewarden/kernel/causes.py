@@ -2,6 +2,7 @@
 
 import errno
 import os
+from functools import cache
 
 FILTER = "a seccomp filter refuses it, as container runtimes do", "allow the system call in the container's profile"
 NO_FDS = "this process has no descriptor left (RLIMIT_NOFILE)", "close some, or raise `ulimit -n`"
@@ -56,16 +57,30 @@ CAUSES: dict[tuple[str, int], tuple[str, str]] = {
 
 
 class CallFailed(OSError):
-    """The kernel said no: which call it was, why probably, and what helps."""
+    """The kernel said no: which call it was, why probably, and what helps. It is of the class that Python has for the
+    errno as well (TimeoutError, FileExistsError ...)."""
+
+    cause: str
+    advice: str
+
+    def __new__(cls, call: str, code: int) -> "CallFailed":
+        cause, advice = CAUSES.get((call, code), ("", ""))
+        words = f"{call}: {os.strerror(code)}"
+        made = OSError.__new__(_of_errno(code), code, f"{words} ({cause}; {advice})" if cause else words)
+        made.cause, made.advice = cause, advice
+        return made
 
     def __init__(self, call: str, code: int) -> None:
         self.call = call
-        self.cause, self.advice = CAUSES.get((call, code), ("", ""))
-        words = f"{call}: {os.strerror(code)}"
-        super().__init__(code, f"{words} ({self.cause}; {self.advice})" if self.cause else words)
 
     def __reduce__(self) -> tuple[object, ...]:
         return CallFailed, (self.call, self.errno)
+
+
+@cache
+def _of_errno(code: int) -> type[CallFailed]:
+    kind = type(OSError(code, ""))
+    return CallFailed if kind is OSError else type("CallFailed", (CallFailed, kind), {})
 
 
 def lacking(error: OSError) -> tuple[str, str]:
