@@ -51,7 +51,8 @@ def test_json_has_the_documented_keys() -> None:
 @pytest.mark.parametrize("example", ["randrw.iolog", "sequential.iolog", "mixed.fio", "ext4.blkparse"])
 def test_every_example_gives_the_table(example: str) -> None:
     printed = run("compare", str(EXAMPLES / example))
-    assert all(name in printed for name in DESIGNS) and "break-even" in printed
+    assert all(name in printed for name in DESIGNS) and "cheaper for requests of" in printed
+    assert printed.startswith("Answer: ") and max(map(len, printed.splitlines()[3:20])) <= 80
 
 
 def test_copies_are_counted_by_the_byte() -> None:
@@ -173,3 +174,34 @@ def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m pagewarden law | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == "" and done.stdout.startswith("hybrid")
+
+
+def test_the_answer_comes_first_and_every_job_has_its_own(tmp_path: Path) -> None:
+    text = "[global]\ndirect=1\n[small]\nrw=randread\nbs=4k\nsize=1m\n[large]\nstonewall\nrw=write\nbs=1m\nsize=64m\n"
+    (tmp_path / "job.fio").write_text(text)
+    printed = run("compare", str(tmp_path / "job.fio"))
+    assert printed.startswith("Answer: ") and "experiments of their own" in printed
+    assert "dma-buffer does not apply: the job is direct I/O" in printed
+    found = document("compare", str(tmp_path / "job.fio"))
+    assert [(job["name"], job["requests"], job["depth"]) for job in found["jobs"]] == [
+        ("small", 256, 1),
+        ("large", 64, 1),
+    ]
+    assert found["workload"]["requests"] == 320 and found["notes"] and found["depth"] == 1
+    assert found["cheapest"] != "dma-buffer" and len(found["jobs"][0]["designs"]) == len(DESIGNS)
+    alone = document("compare", str(tmp_path / "job.fio"), "--section", "large")
+    assert alone["workload"]["requests"] == 64 and alone["jobs"] == []
+    together = [design["total"]["hops"] for design in found["designs"]]
+    assert together == [sum(job["designs"][i]["total"]["hops"] for job in found["jobs"]) for i in range(len(DESIGNS))]
+
+
+def test_fio_s_command_line_and_what_has_no_effect() -> None:
+    command = ["compare", "--json", "--", "fio", "--name=a", "--rw=randread", "--size=1m", "--bs=4k"]
+    assert json.loads(run(*command))["workload"]["requests"] == 256
+    assert "would have no effect" in run("compare", "--size", "8192", str(EXAMPLES / "mixed.fio"), code=2)
+    assert "one workload at a time" in run("compare", "a.fio", "b.fio", code=2)
+    assert "no column is called 'x'" in run("compare", "--columns", "x", str(EXAMPLES / "mixed.fio"), code=2)
+
+
+def test_wide_shows_every_count() -> None:
+    assert "hyp PTE set" in run("compare", "--wide") and "hyp PTE set" not in run("compare")

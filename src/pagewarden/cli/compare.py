@@ -1,6 +1,5 @@
 """`pagewarden compare`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +7,10 @@ import typer
 
 def compare(
     workload: Annotated[
-        Path | None, typer.Argument(help="fio job file, fio iolog (v2, v3) or blkparse text; none: one 4 KiB write.")
+        list[str] | None,
+        typer.Argument(
+            help="A file of requests (docs/workloads.md), - for standard input, -- fio OPTIONS; none: one 4 KiB write."
+        ),
     ] = None,
     design: Annotated[list[str] | None, typer.Option(help="Only this design; may be given several times.")] = None,
     policy: Annotated[str, typer.Option(help="What kind of backing store holds the guest's memory.")] = "hybrid",
@@ -17,19 +19,32 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A price (tlbi_ns=500, =300..900) or an option (batch=false)."),
     ] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this job of a fio job file; repeatable.")
+    ] = None,
+    requests: Annotated[
+        int, typer.Option(min=1, help="Requests of a fio job whose size only its device would tell.")
+    ] = 10_000,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Of a CSV trace: time, op, offset, size, sector, sectors, -.")
+    ] = None,
     explain: Annotated[
         str | None, typer.Option(metavar="NAME", help="One request of a design, or another procedure, step by step.")
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="Bytes of the request when no workload is given.")] = 4096,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Bytes of the request when no workload is given: 4096.")
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="All counts, in as many columns as it takes.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """What each I/O design costs on a workload: transitions, syscalls, copies, PTEs, TLB invalidations, ns.
+    """What each I/O design costs on a workload: transitions, syscalls, copies, PTEs, TLB invalidations, time.
 
     \b
     pagewarden compare examples/randrw.iolog
+    pagewarden compare -- fio --name=a --rw=randread --bs=4k --size=1g --direct=1
+    pagewarden compare --columns time,op,offset,size trace.csv
     pagewarden compare --policy pkvm --profile arm64-kunpeng --set cache=cold --set tlbi_ns=310..890
     pagewarden compare --explain window
-    pagewarden compare --explain strace --policy pkvm-2022
     """
     from pagewarden.cli.options import setup
     from pagewarden.cli.progress import ProgressBars
@@ -39,19 +54,40 @@ def compare(
     from pagewarden.report.compare import comparison_json, print_comparison
     from pagewarden.report.console import console, print_json
     from pagewarden.studies.compare.comparison import compare as study
-    from pagewarden.workload import load, single
+    from pagewarden.vocab import UserMistake
+    from pagewarden.workload.load import Reading
 
     made = setup(policy_named(policy), load_profile(profile), set_ or [])
+    if workload and size is not None:
+        raise UserMistake("--size is for a single request: with a workload it would have no effect")
     if explain is not None:
-        _explain(made, explain, size, json)
+        if workload:
+            raise UserMistake("--explain shows one request, of --size bytes: it takes no workload")
+        _explain(made, explain, size or 4096, json)
         return
+    reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns else ())
     with ProgressBars() as progress:
-        requests = load(workload, progress.of(f"reading {workload}")) if workload else single(size)
-        found = study(made, requests, [design_named(name) for name in design or DESIGNS], progress)
+        wanted = _wanted(workload or [], size or 4096, reading, progress)
+        found = study(made, wanted, [design_named(name) for name in design or DESIGNS], progress)
     if json:
         print_json(comparison_json(found))
     else:
-        print_comparison(found, console())
+        print_comparison(found, console(), wide)
+
+
+def _wanted(words: list[str], size: int, reading: Any, progress: Any) -> Any:
+    """The workload that the words name."""
+    from pagewarden.vocab import UserMistake
+    from pagewarden.workload import load, single
+    from pagewarden.workload.load import of_fio
+
+    if not words:
+        return single(size)
+    if words[0] == "fio" or words[0].startswith("--"):
+        return of_fio(words, reading)
+    if len(words) > 1:
+        raise UserMistake(f"one workload at a time: {words[0]}, or fio's command line behind `-- fio`")
+    return load(words[0], progress.of(f"reading {words[0]}"), reading)
 
 
 def _explain(made: Any, name: str, size: int, json: bool) -> None:

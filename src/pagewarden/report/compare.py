@@ -1,102 +1,188 @@
 """The comparison for people and for programs."""
 
+import errno
+from collections.abc import Iterator
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from pagewarden.cost import BreakEven, Crossing, Interval
 from pagewarden.report.console import table
 from pagewarden.studies.compare.comparison import Comparison, Result
 
-COLUMNS = {
+WIDE = {
     "hops": "hops", "access_syscalls": "syscalls", "guest_copies": "guest copies", "host_copies": "host copies",
     "hyp_pte_set": "hyp PTE set", "hyp_pte_clear": "clear", "host_pte_set": "host PTE set", "host_pte_clear": "clear",
     "tlbi": "TLBI", "faults": "faults",
 }  # fmt: skip
-_ALWAYS = ("hops", "access_syscalls", "guest_copies", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
+"""Counts that `--wide` shows, where a design has any of them."""
+ALWAYS = ("hops", "access_syscalls", "guest_copies", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
+US = 1e3
+"""ns."""
+WIDTH = 80
 
 
-def print_comparison(found: Comparison, out: Console) -> None:
-    """One table, the winner marked, the break-even sizes under it."""
+def print_comparison(found: Comparison, out: Console, wide: bool = False) -> None:
+    """The answer, what decides it, a table of at most 80 columns (wide: of all counts), and the break-even sizes."""
     setup, workload = found.setup, found.workload
+    out.print(_answer(found))
+    if found.jobs and workload.independent:
+        out.print("Its jobs are experiments of their own; all together is only their sum:")
     out.print(
-        f"{workload.name}: {workload.requests:,} requests, {workload.bytes:,} bytes ({workload.format})\n"
-        f"policy {setup.policy.name}, profile {setup.profile.name}, {setup.cache} caches; counts and ns per request\n"
+        f"\n{workload.name}: {workload.requests:,} requests, {_size(workload.bytes)} ({workload.format})\n"
+        f"policy {setup.policy.name}, profile {setup.profile.name}, {setup.cache} caches; of each request:\n"
     )
-    shown = [key for key in COLUMNS if key in _ALWAYS or any(result.total.get(key) for result in found.results)]
-    made = table("", "design", *(COLUMNS[key] for key in shown), "ns", "MiB/s", left=2)
-    contenders = found.contenders
-    for result in found.results:
-        counts = result.per_request
-        cells = [_count(counts.get(key)) for key in shown] if result.total else ["-"] * len(shown)
-        made.add_row(_mark(result, found, contenders), result.name, *cells, _range(result.ns), _range(result.mib_per_s))
-    out.print(made)
-    out.print(_verdict(found, contenders))
-    _print_refusals(found, out)
+    out.print(_wide(found) if wide else _narrow(found))
+    for line in _remarks(found):
+        out.print(line)
+    if found.jobs:
+        out.print()
+        out.print(_by_job(found))
     if found.crossovers:
-        _print_crossovers(found, out)
+        out.print()
+        out.print(_break_even(found))
     for reason, lines in workload.skipped.items():
         out.print(f"left out of the workload: {lines:,} x {reason}")
     for note in workload.notes:
         out.print(f"note: {note}")
-    out.print("In dma-buffer the guest copy is the one its own user space asks for; in bounce it is an extra one.")
 
 
-def _mark(result: Result, found: Comparison, contenders: tuple[str, ...]) -> str:
-    if result.name == found.cheapest:
-        return "*"
-    return "~" if result.name in contenders else ""
-
-
-def _count(value: Any) -> str:
-    return f"{float(value):.4g}" if isinstance(value, int | float) else "-"
-
-
-def _range(value: Interval | None) -> str:
-    return "-" if value is None else str(value)
-
-
-def _verdict(found: Comparison, contenders: tuple[str, ...]) -> str:
+def _answer(found: Comparison) -> str:
+    """The cheapest design, whether at every price, and by how much the next one is dearer."""
     if found.cheapest is None:
-        return "No design completes this workload."
-    others = {name: found.doubts(name) for name in contenders if name != found.cheapest}
-    ties = "".join(f" {name} costs the same." for name, doubts in others.items() if not doubts)
+        return "Answer: none. No design completes this workload; why is said below."
+    others = {name: found.doubts(name) for name in found.contenders if name != found.cheapest}
     open_ones = [name for name, doubts in others.items() if doubts]
+    same = [name for name, doubts in others.items() if not doubts]
+    ties = f" ({', '.join(same)} costs the same)" if same else ""
+    after = f" Next: {found.next[0]}, {_signed(found.next[1])} a request." if found.next else ""
     if not open_ones:
-        return f"\n* {found.cheapest} is the cheapest at every price of the profile.{ties}"
+        return fill(f"Answer: {found.cheapest}{ties}, at every price of the profile.{after}", WIDTH)
     unknown = {term.price.setting: term.price.value for doubts in others.values() for term in doubts}
     known = ", ".join(f"{setting} ({value})" for setting, value in unknown.items())
-    return (
-        f"\n* {found.cheapest} is the cheapest at middle prices.{ties}"
-        f" Not dearer at every price: ~ {', '.join(open_ones)}."
-        f"\nWhat decides is not known for this hardware: {known}. Fix it with --set, or measure yours with calibrate."
-    )
+    lines = [
+        f"Answer: open between {found.cheapest}{ties} and {', '.join(open_ones)}: prices that nobody published decide."
+        f"{after}",
+        f"These decide: {known}.",
+        "Fix one with --set, or measure yours: pagewarden calibrate.",
+    ]
+    return "\n".join(fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines)
 
 
-def _print_refusals(found: Comparison, out: Console) -> None:
+def _narrow(found: Comparison) -> Table:
+    made = table("", "design", "hops", "syscalls", "copies g+h", "TLBI", "cost, us", left=2)
+    for result in found.results:
+        counts = result.per_request
+        copies = [_count(counts.get(f"{side}_copies")) for side in ("guest", "host")]
+        cells = [_count(counts.get("hops")), _count(counts.get("access_syscalls")), "+".join(copies)]
+        made.add_row(*_row(found, result, [*cells, _count(counts.get("tlbi"))], _us(result.ns)))
+    return made
+
+
+def _wide(found: Comparison) -> Table:
+    shown = [key for key in WIDE if key in ALWAYS or any(result.total.get(key) for result in found.results)]
+    made = table("", "design", *(WIDE[key] for key in shown), "cost, ns", left=2)
+    for result in found.results:
+        counts = result.per_request
+        cost = "-" if result.ns is None else str(result.ns)
+        made.add_row(*_row(found, result, [_count(counts.get(key)) for key in shown], cost))
+    return made
+
+
+def _row(found: Comparison, result: Result, cells: list[str], cost: str) -> list[str]:
+    """A design's line: of one that is refused or does not apply no numbers, which would be of something else."""
+    if result.ns is None:
+        refusal = result.refusal
+        name = errno.errorcode.get(refusal.errno, str(refusal.errno)) if refusal else "fails"
+        return ["", result.name, *["-"] * len(cells), name]
+    if not found.applies(result.name):
+        return ["", result.name, *["-"] * len(cells), "does not apply"]
+    mark = "*" if result.name == found.cheapest else "~" if result.name in found.contenders else ""
+    return [mark, result.name, *cells, cost]
+
+
+def _remarks(found: Comparison) -> Iterator[str]:
+    """What the marks and the missing numbers mean, where there are any."""
+    copying = {result.name for result in found.results if result.ns}
+    if len(found.contenders) > 1:
+        yield "* cheapest at the middle of every range   ~ cheaper at some prices"
     for result in found.results:
         if result.ns is None and result.requests:
             why = result.refusal or "the request has to wait for what it does not get (pool exhausted)"
-            out.print(f"{result.name}: {result.failed:,} of {result.requests:,} requests fail. {why}")
+            yield f"{result.name}: {result.failed:,} of {result.requests:,} requests fail. {why}"
+        elif not found.applies(result.name):
+            yield f"{result.name} does not apply: the job is direct I/O, without a page cache."
+    if {"dma-buffer", "bounce"} <= copying and found.applies("dma-buffer"):
+        yield "dma-buffer's guest copy is the one its user space asks for; bounce's is extra."
 
 
-def _print_crossovers(found: Comparison, out: Console) -> None:
+def _by_job(found: Comparison) -> Table:
+    made = table("job", "requests", "mean size", "depth", "cheapest", "cost, us", left=1)
+    for job in found.jobs:
+        best = next((result for result in job.results if result.name == job.cheapest), None)
+        load = job.workload
+        sure = (
+            ""
+            if len(job.contenders) < 2 or all(not job.doubts(n) for n in job.contenders if n != job.cheapest)
+            else "~"
+        )
+        made.add_row(
+            load.name, f"{load.requests:,}", _size(load.bytes / load.requests), str(load.depth),
+            f"{job.cheapest or 'none'}{sure}", _us(best.ns if best else None),
+        )  # fmt: skip
+    return made
+
+
+def _break_even(found: Comparison) -> Table:
+    """From which request size on, a write of whole pages, a design is cheaper than one that copies."""
     against = list(dict.fromkeys(crossover.against for crossover in found.crossovers))
-    made = table("break-even", *(f"against {name}" for name in against))
+    made = table("cheaper for requests of", *(f"than {name}" for name in against))
     for design in dict.fromkeys(crossover.design for crossover in found.crossovers):
         sizes = {c.against: c.sizes for c in found.crossovers if c.design == design}
         made.add_row(design, *(_sizes(sizes[name], found.setup.page_size) for name in against))
-    out.print()
-    out.print(made)
+    return made
 
 
 def _sizes(sizes: BreakEven, page: int) -> str:
-    best, worst = (_size(crossing, page) for crossing in (sizes.best, sizes.worst))
+    best, worst = (_crossing(crossing, page) for crossing in (sizes.best, sizes.worst))
     return best if best == worst else f"{best} .. {worst}"
 
 
-def _size(crossing: Crossing, page: int) -> str:
-    return crossing.kind if crossing.units is None else f"{crossing.kind} {crossing.units * page // 1024:,} KiB"
+def _crossing(crossing: Crossing, page: int) -> str:
+    return crossing.kind if crossing.units is None else f"{crossing.kind} {_size(crossing.units * page)}"
+
+
+def _count(value: Any) -> str:
+    """A number as a person would write it: whole where it is, two digits behind the point at most."""
+    if not isinstance(value, int | float):
+        return "-"
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:,.3g}"
+
+
+def _size(number: float) -> str:
+    """Bytes with a unit: 512 B, 24.3 KiB, 1 GiB."""
+    unit = 0
+    while number >= 1024 and unit < len(UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{number:.3g} {UNITS[unit]}" if number < 1000 else f"{number:,.0f} {UNITS[unit]}"
+
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def _us(ns: Interval | None) -> str:
+    return "-" if ns is None else str(ns.times(1 / US))
+
+
+def _signed(by: Interval) -> str:
+    """A difference: +8.3..+80.6 us, in ns below one of them."""
+    unit, name = (1.0, "ns") if max(map(abs, by)) < US else (US, "us")
+    ends = [f"{'+' if end >= 0 else '-'}{Interval(abs(end) / unit, abs(end) / unit)}" for end in by]
+    return f"{ends[0]} {name}" if by.exact else f"{'..'.join(ends)} {name}"
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -107,6 +193,8 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
             "name": found.workload.name, "requests": found.workload.requests, "bytes": found.workload.bytes,
             "format": found.workload.format, "skipped": dict(found.workload.skipped),
         },
+        "notes": list(found.workload.notes), "depth": found.workload.depth,
+        "jobs": [job_json(job) for job in found.jobs],
         "policy": found.setup.policy.name, "profile": found.setup.profile.name,
         "designs": [design_json(result) for result in found.results],
         "break_even": [
@@ -114,6 +202,15 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
             for c in found.crossovers
         ],
         "cheapest": found.cheapest, "contenders": list(found.contenders),
+    }  # fmt: skip
+
+
+def job_json(found: Comparison) -> dict[str, Any]:
+    """One of several jobs."""
+    load = found.workload
+    return {
+        "name": load.name, "requests": load.requests, "bytes": load.bytes, "depth": load.depth,
+        "designs": [design_json(result) for result in found.results], "cheapest": found.cheapest,
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What a workload is: requests as columns, and what had to be left out of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Workload:
     notes: tuple[str, ...] = ()  # what was read otherwise than the file's own tool would
     owner: NDArray[np.int32] | None = None  # the index in `jobs` of whose each is; None: nobody says
     jobs: tuple[tuple[str, int], ...] = ()  # name and depth of each job that made them
+    direct: bool = False  # all of it by direct I/O: no page cache of the guest lies between
     independent: bool = False  # its jobs are experiments of their own: one after the other, or each on its own file
 
     def __post_init__(self) -> None:
@@ -45,6 +46,15 @@ class Workload:
         """How many data requests there are."""
         return len(self.length)
 
+    def part(self, chosen: "slice | NDArray[np.bool_]") -> "Workload":
+        """Some of the requests, in their order."""
+        columns = {
+            name: values[chosen]
+            for name in ("write", "offset", "length", "time_ns", "owner")
+            if (values := getattr(self, name)) is not None
+        }
+        return replace(self, **columns)
+
     def parts(self) -> "tuple[Workload, ...]":
         """The requests of each job alone, in their order, the empty ones left out; itself where there is one."""
         if self.owner is None or len(self.jobs) < 2:
@@ -53,9 +63,9 @@ class Workload:
         for index, (name, depth) in enumerate(self.jobs):
             mine = self.owner == index
             if mine.any():
-                time = None if self.time_ns is None else self.time_ns[mine]
-                columns = self.write[mine], self.offset[mine], self.length[mine], time
-                found.append(Workload(name, self.format, *columns, depth=depth))
+                found.append(
+                    replace(self.part(mine), name=name, depth=depth, skipped={}, notes=(), owner=None, jobs=())
+                )
         return tuple(found)
 
     @property

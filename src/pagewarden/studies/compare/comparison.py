@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from pagewarden.workload import Workload
 
 BASELINES = ("bounce", "dma-buffer")
 """The designs that copy on both sides, which the others are to beat."""
+CACHED = "dma-buffer"
+"""The one whose guest copy is that between its page cache and its user space."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,44 @@ class Comparison:
     workload: Workload
     results: list[Result]
     crossovers: list[Crossover]
+    jobs: "tuple[Comparison, ...]" = ()
+    """Each job of the workload alone, where it has several."""
 
-    @property
+    def applies(self, name: str) -> bool:
+        """A DMA buffer of its own is what the page cache of a guest fills: a job with direct I/O has none."""
+        return not (self.workload.direct and name == CACHED)
+
+    @cached_property
+    def _priced(self) -> dict[str, Result]:
+        return {result.name: result for result in self.results if result.ns and self.applies(result.name)}
+
+    @cached_property
     def contenders(self) -> tuple[str, ...]:
         """The designs that no other one beats at all prices of the profile."""
-        priced = {result.name: result.total for result in self.results if result.ns}
-        return contenders(priced, self.setup.profile, self.setup.cache)
+        totals = {name: result.total for name, result in self._priced.items()}
+        return contenders(totals, self.setup.profile, self.setup.cache)
 
-    @property
+    @cached_property
     def cheapest(self) -> str | None:
         """The cheapest design at the middle of every price; sure if it is the only contender."""
-        priced = [(sum(result.ns), result.name) for result in self.results if result.ns]
-        return min(priced, key=lambda pair: pair[0])[1] if priced else None
+        return min(self._priced, key=lambda name: sum(self._priced[name].ns or (0,)), default=None)
+
+    @cached_property
+    def next(self) -> "tuple[str, Interval] | None":
+        """The design that comes nearest, other than those that cost the same, and by how many ns a request it is dearer
+        than the cheapest (from, to; below 0 where it may be cheaper)."""
+        others = [(self.dearer(name), name) for name in self._priced if name != self.cheapest]
+        others = [(by, name) for by, name in others if by != (0, 0)]
+        if not others:
+            return None
+        by, name = min(others, key=lambda pair: sum(pair[0]))
+        return name, by
+
+    def dearer(self, name: str) -> Interval:
+        """ns a request by which a design costs more than the cheapest."""
+        mine, best = self._priced[name].total, self._priced[str(self.cheapest)].total
+        by = difference(mine, best, self.setup.profile, self.setup.cache)
+        return by.times(1 / self.workload.requests)
 
     def doubts(self, against: str, most: int = 3) -> list[Term]:
         """The prices that decide between the cheapest and another design: the widest terms of their difference."""
@@ -127,6 +156,14 @@ def compare(
     names = [design.name for design in designs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserMistake(f"two designs are called {twice[0]!r}: give each a name of its own")
+    found = _compared(setup, workload, designs, progress)
+    parts = workload.parts()
+    if len(parts) < 2:
+        return found
+    return replace(found, jobs=tuple(_compared(setup, part, designs, progress) for part in parts))
+
+
+def _compared(setup: Setup, workload: Workload, designs: list[Design], progress: Progress | None) -> Comparison:
     wanted = {lazy: requests(setup, workload, lazy) for lazy in {setup.lazy(design) for design in designs}}
     results = [_result(setup, workload, design, progress, wanted[setup.lazy(design)]) for design in designs]
     priced = [design for design, result in zip(designs, results, strict=True) if result.ns]

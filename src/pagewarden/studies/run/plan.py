@@ -1,6 +1,6 @@
 """What a run is to do: the requests, and the guest program that makes them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,11 +69,7 @@ def default_mix(requests: int = REQUESTS, seed: int = 1) -> Workload:
 
 def first(workload: Workload, requests: int | None) -> Workload:
     """The workload's first requests, or all of them."""
-    if requests is None:
-        return workload
-    columns = ("write", "offset", "length", "time_ns", "owner")
-    there = {name: getattr(workload, name) for name in columns if getattr(workload, name) is not None}
-    return replace(workload, **{name: column[:requests] for name, column in there.items()})
+    return workload if requests is None else workload.part(slice(requests))
 
 
 def describe(plan: Plan, workload: Workload, disk: DiskFile, content: Bytes) -> Program:

@@ -58,6 +58,7 @@ class Job:
     depth: int  # requests in flight for each copy
     wait: bool  # stonewall: starts when all jobs above are done
     after: str | None  # starts when the job of this name is done (wait_for)
+    direct: bool  # no page cache (direct=1)
     place: str  # the file or device that it was given
 
     @property
@@ -154,6 +155,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
         depth=_depth(options, engine),
         wait=switch(section.options.get("stonewall")),
         after=getattr(section.options.get("wait_for"), "value", None),
+        direct=switch(section.options.get("direct")) or _unbuffered(section),
         place=place,
     )
     return job
@@ -172,6 +174,11 @@ def sampled(jobs: list[Job], notes: dict[str, None], nominal: int) -> list[Job]:
         found[jobs.index(job)] = replace(job, number=nominal, loops=1, verified=False)
         left -= job.expected
     return found
+
+
+def _unbuffered(section: Section) -> bool:
+    option = section.options.get("buffered")
+    return option is not None and option.value == "0"
 
 
 def _sort_out(options: Options) -> None:

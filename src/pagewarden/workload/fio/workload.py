@@ -49,6 +49,7 @@ def jobs_workload(
         notes=tuple(notes),
         owner=owner[~trims].astype(np.int32),
         jobs=tuple((job.name, job.copies * job.depth) for job in jobs),
+        direct=all(job.direct for job in jobs),
         independent=len(jobs) > 1 and (len(set(levels)) > 1 or len({job.place for job in jobs}) == len(jobs)),
     )
 
