@@ -172,3 +172,30 @@ def test_a_cut_trace(tmp_path: Path) -> None:
             load(path)
     path.write_text(GOOD + GOOD[:-1])
     assert load(path).requests == 2 and "no end" in load(path).notes[0]
+
+
+def test_a_requeued_request_is_one(tmp_path: Path) -> None:
+    path, place = tmp_path / "trace", "2048 + 8 [x]"
+    path.write_text(line("D", "WS", place) + line("R", "WS", place) + line("D", "WS", place) + line("D", "WS", place))
+    assert load(path).requests == 2, "the third was issued for itself"
+
+
+def test_a_device_below_another_is_left_out(tmp_path: Path) -> None:
+    text = line("Q", "W", "0 + 8 [x]", device="253,0") + line("A", "W", "2048 + 8 <- (253,0) 0")
+    (tmp_path / "trace").write_text(text + line("Q", "W", "2048 + 8 [x]"))
+    found = load(tmp_path / "trace")
+    assert found.offset.tolist() == [0] and found.notes == (
+        "the requests of 253,0: 8,0 lies below it and sees them again",
+    )
+
+
+def test_what_may_stand_around_the_events(tmp_path: Path) -> None:
+    text = "Input file sda.blktrace.0 added\n" + GOOD + "[...]\n" + GOOD
+    (tmp_path / "trace").write_text(text + "fio (1001)\n Reads Queued:  0, 0KiB\nCPU0 (sda):\n")
+    assert load(tmp_path / "trace").requests == 2
+
+
+def test_completions_alone(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_text(line("C", "R", "8 + 8 [0]") + line("C", "WS", "2 [0]"))
+    found = load(tmp_path / "trace")
+    assert rows(found) == [(False, 4096, 4096, 123)] and found.notes[0].startswith("only completions")

@@ -4,6 +4,7 @@ Format: blkparse(1), "Output description and formatting"; checked with blkparse 
 D (issued to the driver) is taken when a trace has no Q. Other actions repeat the same requests and are left out.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -21,17 +22,24 @@ MAX_SECONDS = 2**63 // 10**9 - 1
 MAX_BLOCKS = MAX_LENGTH // SECTOR
 
 
+_SUMMARY = re.compile(r"(CPU|Total)|.+ \(\d+\)$")
+"""Lines that begin the summary: of a CPU, of all, of a program (blkparse -s)."""
+_NOISE = re.compile(r"Input file |\[\.\.\.\]|\.\.\.$")
+"""Lines that may stand anywhere: what blkparse reads, and where a person cut."""
+
+
 def load_blkparse(path: Path, progress: Advance | None = None) -> Workload:
     """Read the text; UserMistake names the first line that is not of the format, and nothing is kept of it then."""
-    queued, issued = _Reader("Q"), _Reader("D")
-    whole, summary = True, False
+    readers = [_Reader("Q"), _Reader("D"), _Reader("C")]
+    whole, summary, remaps = True, False, _Remaps()
     for chunk in chunks(path, progress):
         whole &= chunk.ended
         events, summary = _events(chunk, summary)
-        queued.take(chunk, events)
-        issued.take(chunk, events)
-    chosen = queued if queued.requests or not issued.requests else issued
-    return chosen.workload(path, whole)
+        remaps.take(chunk, events)
+        for reader in readers:
+            reader.take(chunk, events)
+    chosen = next((reader for reader in readers if reader.requests), readers[0])
+    return chosen.workload(path, whole, remaps)
 
 
 def _events(chunk: Chunk, summary: bool) -> tuple[Ints, bool]:
@@ -40,10 +48,28 @@ def _events(chunk: Chunk, summary: bool) -> tuple[Ints, bool]:
     first = chunk.word(chunk.field(0, lines)) & np.uint64(0xFF)
     digit = (first >= ord("0")) & (first <= ord("9"))
     others = lines[~digit]
-    begun = [line for line in others.tolist() if chunk.text(line).startswith(("CPU", "Total"))] if not summary else []
+    if not summary:
+        others = np.array([line for line in others.tolist() if not _NOISE.match(chunk.text(line))], np.int64)
+    begun = [line for line in others.tolist() if _SUMMARY.match(chunk.text(line))] if not summary else []
     limit = 0 if summary else (begun[0] if begun else len(chunk))
     chunk.refuse((others[others < limit], LINE), (lines[digit & (chunk.counts[lines] < 6)], LINE))
     return lines[digit], summary or bool(begun)
+
+
+class _Remaps:
+    """Which devices lie on which: A (remap) names the device below and, behind `<-`, the one above."""
+
+    def __init__(self) -> None:
+        self.below: dict[str, str] = {}
+
+    def take(self, chunk: Chunk, events: Ints) -> None:
+        """Look at a remap of each pair once."""
+        lines = events[chunk.equals(chunk.field(5, events), b"A")]
+        lines = lines[chunk.counts[lines] >= 12]
+        pairs = chunk.word(chunk.field(0, lines)) * np.uint64(31) + chunk.hash(chunk.field(11, lines))
+        for at in np.unique(pairs, return_index=True)[1].tolist():
+            words = chunk.text(int(lines[at])).split()
+            self.below.setdefault(words[0], words[11].strip("()"))
 
 
 class _Reader:
@@ -53,7 +79,8 @@ class _Reader:
         self.action, self.requests = action, 0
         self.skipped: Counter[str] = Counter()
         self.devices: set[int] = set()
-        self.parts: list[tuple[Mask, Words, Words, Ints]] = []
+        self.requeued: Counter[tuple[int, int]] = Counter()
+        self.parts: list[tuple[Mask, Words, Words, Ints, Words]] = []
 
     def take(self, chunk: Chunk, events: Ints) -> None:
         """Check the lines with this action, then keep their requests."""
@@ -67,10 +94,34 @@ class _Reader:
         self._skip(kind[~data])
         moved = blocks > 0
         self.skipped.update({"flush": int((~moved).sum())} if not moved.all() else {})
-        self.devices |= set(chunk.word(chunk.field(0, lines[data])).tolist())
+        device = chunk.word(chunk.field(0, lines[data]))
+        self.devices |= set(device.tolist())
+        if self.action == "D":
+            moved &= ~self._again(chunk, events, lines[data], device, sector)
         self.requests += int(moved.sum())
-        columns = (kind[data] == ord("W"), sector * np.uint64(SECTOR), blocks * np.uint64(SECTOR), stamp[data])
-        self.parts.append((columns[0][moved], columns[1][moved], columns[2][moved], columns[3][moved]))
+        offset, length = sector * np.uint64(SECTOR), blocks * np.uint64(SECTOR)
+        self.parts.append(
+            ((kind[data] == ord("W"))[moved], offset[moved], length[moved], stamp[data][moved], device[moved])
+        )
+
+    def _again(self, chunk: Chunk, events: Ints, lines: Ints, device: Words, sector: Words) -> Mask:
+        """Which of the lines issue a request again that was requeued (R) before."""
+        found = np.zeros(len(lines), bool)
+        back = events[chunk.equals(chunk.field(5, events), b"R")]
+        back = back[chunk.counts[back] >= 10]
+        if not len(back) and not self.requeued:
+            return found
+        where, _ = chunk.decimal(chunk.field(7, back))
+        of = chunk.word(chunk.field(0, back))
+        rows = [*zip(back.tolist(), of.tolist(), where.tolist(), [-1] * len(back), strict=True)]
+        rows += zip(lines.tolist(), device.tolist(), sector.tolist(), range(len(lines)), strict=True)
+        for _, disk, at, index in sorted(rows):
+            if index < 0:
+                self.requeued[disk, at] += 1
+            elif self.requeued[disk, at]:
+                self.requeued[disk, at] -= 1
+                found[index] = True
+        return found
 
     def _skip(self, kind: Ints) -> None:
         """Count what moves no data; a write without an extent is the flush that its F announces."""
@@ -83,14 +134,22 @@ class _Reader:
             if named.any():
                 self.skipped[reason] += int(named.sum())
 
-    def workload(self, path: Path, whole: bool) -> Workload:
+    def workload(self, path: Path, whole: bool, remaps: _Remaps) -> Workload:
         if not self.requests:
-            raise UserMistake(f"{path}: the trace has no queued (Q) or issued (D) read or write")
-        write, offset, length, stamp = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+            raise UserMistake(f"{path}: the trace has no queued (Q), issued (D) or completed (C) read or write")
+        write, offset, length, stamp, device = (np.concatenate(column) for column in zip(*self.parts, strict=True))
         notes = [] if whole else ["the last line has no end; if the file was cut, its last request may be wrong"]
         if self.action == "D":
             notes.append("no queued requests (Q) in the trace: those issued to the driver (D) are taken, after merges")
-        if len(self.devices) > 1:
+        if self.action == "C":
+            notes.append("only completions (C) in the trace: the requests are in the order of their end, after merges")
+        names = {name: int.from_bytes(name.encode()[:8], "little") for pair in remaps.below.items() for name in pair}
+        lower = [name for name, above in remaps.below.items() if names[above] in self.devices]
+        if lower and not (below := np.isin(device, np.array([names[name] for name in lower], np.uint64))).all():
+            write, offset, length, stamp = write[~below], offset[~below], length[~below], stamp[~below]
+            above = sorted({remaps.below[name] for name in lower})
+            notes.append(f"the requests of {', '.join(above)}: {', '.join(lower)} lies below it and sees them again")
+        elif len(self.devices) > 1:
             notes.append(f"{len(self.devices)} devices; if one lies on another, the same request is counted for each")
         return Workload(
             name=path.name,
@@ -117,8 +176,11 @@ def _kind(chunk: Chunk, lines: Ints) -> Ints:
 
 
 def _has_extent(chunk: Chunk, lines: Ints) -> Mask:
-    """Which lines go on with SECTOR + BLOCKS; a flush has none, and its command follows at once."""
+    """Which lines go on with SECTOR + BLOCKS; a flush has none, and its command follows at once; a request that is
+    passed through has its length and, in brackets, its bytes; a completed flush a sector and the error."""
     found: Mask = (chunk.word(chunk.field(7, lines)) & np.uint64(0xFF)) != ord("[")
+    longer = np.flatnonzero(chunk.counts[lines] > 8)
+    found[longer] &= ~np.isin(chunk.word(chunk.field(8, lines[longer])) & np.uint64(0xFF), list(b"(["))
     return found
 
 

@@ -16,9 +16,8 @@ from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
 VERSIONS = (2, 3)
 FILE_ACTIONS = (b"add", b"open", b"close")
-_NO_DATA = (b"sync", b"datasync", b"sync_file_range", b"trim")
-SKIPPED = {2: (*_NO_DATA, b"wait"), 3: _NO_DATA}
-"""I/O actions that move no data, by version."""
+SKIPPED = (b"sync", b"datasync", b"sync_file_range", b"syncfs", b"trim", b"wait")
+"""I/O actions that move no data."""
 MAX_STAMP_US = (2**63 - 1) // 1000
 
 
@@ -27,28 +26,34 @@ def load_iolog(path: Path, progress: Advance | None = None) -> Workload:
     reader: _Reader | None = None
     for chunk in chunks(path, progress):
         if reader is None:
-            reader = _Reader(path, _version(chunk))
+            reader = _Reader(path, *_version(chunk))
         reader.take(chunk)
     if reader is None:
         raise mistake(path, 1, "", "`fio version 2 iolog` or `fio version 3 iolog`")
     return reader.workload()
 
 
-def _version(chunk: Chunk) -> int:
-    header = chunk.text(0).split()
+def _version(chunk: Chunk) -> tuple[int, bool]:
+    """The version that the first line with anything in it names, and whether one does: fio 3.33 wants the line."""
+    line = next(iter(np.flatnonzero(chunk.counts).tolist()), 0)
+    header = chunk.text(line).split()
     for version in VERSIONS:
         if header == f"fio version {version} iolog".split():
-            return version
+            return version, True
+    if len(header) in (2, 4) and header[1] in ("add", "read", "write", "open"):
+        return 2, False
+    if len(header) in (3, 5) and header[0].isdecimal() and header[2] in ("add", "read", "write", "open"):
+        return 3, False
     raise mistake(chunk.path, 1, chunk.text(0), "`fio version 2 iolog` or `fio version 3 iolog`, no other")
 
 
 class _Reader:
     """What is carried from chunk to chunk."""
 
-    def __init__(self, path: Path, version: int) -> None:
-        self.path, self.version = path, version
+    def __init__(self, path: Path, version: int, headed: bool) -> None:
+        self.path, self.version, self.headed = path, version, headed
         self.stamped = int(version == 3)  # version 3 puts a time in front
-        stamp, skipped = "TIMESTAMP " * self.stamped, "|".join(name.decode() for name in SKIPPED[version])
+        stamp, skipped = "TIMESTAMP " * self.stamped, "|".join(name.decode() for name in SKIPPED)
         self.expected = f"{stamp}FILE add|open|close or {stamp}FILE read|write|{skipped} OFFSET LENGTH"
         self.added: dict[int, int] = {}  # hash of a file's name -> the line that added it
         self.logs = 0
@@ -75,6 +80,10 @@ class _Reader:
             (self._unadded(chunk, np.concatenate([io, files])), "a file that an earlier line adds (FILE add)"),
             *bad_extents,
         )
+        empty = data & (length == 0)
+        if empty.any():
+            self.skipped["no data"] += int(empty.sum())
+        data &= ~empty
         self.parts.append((write[data], offset[data], length[data], stamp[data]))
 
     def _headers(self, chunk: Chunk) -> Mask:
@@ -90,7 +99,7 @@ class _Reader:
     def _skip(self, chunk: Chunk, lines: Ints) -> Ints:
         """Count the actions that move no data; the lines with an unknown action are returned."""
         action, known = chunk.field(1 + self.stamped, lines), np.zeros(len(lines), bool)
-        for name in SKIPPED[self.version]:
+        for name in SKIPPED:
             hit = chunk.equals(action, name)
             known |= hit
             if hit.any():
@@ -138,7 +147,6 @@ class _Reader:
             [
                 (io[~offset_fine | (offset > MAX_END)], f"an offset in bytes, 0 to {MAX_END}"),
                 (io[~length_fine | (length > MAX_LENGTH)], f"a length in bytes, 0 to {MAX_LENGTH}"),
-                (io[data & (length == 0)], f"a length of 1 to {MAX_LENGTH} bytes to read or write"),
                 (io[offset + length > MAX_END], f"a request that ends at or before byte {MAX_END}"),
             ],
         )
@@ -160,6 +168,10 @@ class _Reader:
 
     def _notes(self) -> list[str]:
         notes = [] if self.whole else ["the last line has no end; if the file was cut, its last request may be wrong"]
+        if not self.headed:
+            notes.append(
+                f"no `fio version {self.version} iolog` at its start, without which fio itself refuses the file"
+            )
         if self.logs > 1:
             notes.append(f"{self.logs} logs follow each other in the file and are taken one after the other")
         if len(self.added) > 1:

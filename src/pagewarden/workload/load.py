@@ -30,6 +30,8 @@ BINARY = {
 TRACES: tuple[ModuleType, ...] = (binary, csv, qemu, events, snoop)
 """Readers that look at the beginning of the file, in this order."""
 _BLKPARSE = re.compile(rb"\s*\d+,\d+\s+\d+\s+\d+\s")
+_IOLOG = re.compile(rb"fio version |(\d+ )?\S+ add\s*$", re.MULTILINE)
+"""Its first line, or where that is missing the file that it adds first."""
 _IOLOG_V1 = re.compile(rb"[01], *\d+, *\d+")
 
 
@@ -80,7 +82,7 @@ def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload:
     head = _head(path)
     if reading.columns:
         return csv.read(path, progress, reading.columns)
-    if head.lstrip().startswith(b"fio version "):
+    if _IOLOG.match(head.lstrip()):
         return load_iolog(path, progress)
     first = next((line for line in head.split(b"\n") if line.strip() and line.lstrip()[:1] not in (b"#", b";")), b"")
     if first.lstrip().startswith(b"["):
