@@ -29,7 +29,7 @@ BINARY = {
 }
 TRACES: tuple[ModuleType, ...] = (binary, csv, qemu, events, snoop)
 """Readers that look at the beginning of the file, in this order."""
-_BLKPARSE = re.compile(rb"\s*\d+,\d+\s+\d+\s+\d+\s")
+_BLKPARSE = re.compile(rb"\s*\d+,\d+\s+\d+\s+\d+\s|Input file \S+ added")
 _IOLOG = re.compile(rb"fio version |(\d+ )?\S+ add\s*$", re.MULTILINE)
 """Its first line, or where that is missing the file that it adds first."""
 _IOLOG_V1 = re.compile(rb"[01], *\d+, *\d+")
