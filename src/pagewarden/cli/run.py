@@ -62,7 +62,7 @@ def run(
     mode = modes.predict if predict else mode
     with ProgressBars() as progress:
         chosen = modes.requests(workload, requests, check_counts, progress)
-        with open_disk(chosen, disk, overwrite) as opened:
+        with open_disk(chosen, disk, overwrite, source=workload) as opened:
             try:
                 found = mode(plan, chosen, opened, progress)
             except GuestStopped as stopped:

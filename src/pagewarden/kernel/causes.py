@@ -48,10 +48,6 @@ CAUSES: dict[tuple[str, int], tuple[str, str]] = {
     ("mprotect", errno.ENOMEM): MAPPINGS,
     ("madvise", errno.ENOMEM): NO_MEMORY,
     ("fallocate", errno.ENOMEM): NO_MEMORY,
-    ("F_SETPIPE_SZ", errno.EPERM): (
-        "more than a user may have in pipes",
-        "raise the sysctls fs.pipe-max-size and fs.pipe-user-pages-soft",
-    ),
 }
 """(call, errno): the likely cause, and the remedy."""
 

@@ -1,6 +1,8 @@
 """A whole run: every design on every executor, the disk right to the byte, no secret of the guest in the host."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load, single
 
 MIX = default_mix(24)
+COMMAND = [sys.executable, "-m", "pagewarden", "run"]
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
@@ -94,6 +97,26 @@ def test_a_file_is_not_damaged_by_accident(tmp_path: Path) -> None:
         assert not disk.read_only
     assert "neither a file" in mistaken(single(4096), tmp_path)
     assert "No such file" in mistaken(single(4096), tmp_path / "none")
+
+
+def test_the_workload_is_never_the_disk(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("fio version 2 iolog\n/dev/x add\n/dev/x open\n" + "/dev/x write 0 512\n" * 60)
+    before, requests = trace.read_bytes(), load(trace)
+    (tmp_path / "link").symlink_to(trace)
+    os.link(trace, tmp_path / "second")
+    for name in ("trace", "link", "second"):
+        with (
+            pytest.raises(UserMistake, match="the file that the workload was read from"),
+            open_disk(requests, tmp_path / name, True, source=trace),
+        ):
+            pass
+    with trace.open("rb") as stdin:
+        for given in (str(trace), "-"):
+            arguments = [*COMMAND, given, "--disk", str(tmp_path / "second"), "--overwrite"]
+            done = subprocess.run(arguments, stdin=stdin, capture_output=True, text=True)
+            assert done.returncode == 2 and f"the file that the workload was read from ({given})" in done.stderr
+    assert trace.read_bytes() == before
 
 
 def test_a_reading_guest_leaves_the_file_alone(tmp_path: Path) -> None:

@@ -116,11 +116,13 @@ def columns(workload: Workload) -> tuple[Numbers, Numbers]:
 
 
 @contextmanager
-def open_disk(workload: Workload, path: Path | None, overwrite: bool, seed: int = 1) -> Iterator[DiskFile]:
+def open_disk(
+    workload: Workload, path: Path | None, overwrite: bool, seed: int = 1, source: Path | None = None
+) -> Iterator[DiskFile]:
     """The user's file, or without one a temporary file of random bytes, gone when this ends however it ends.
 
-    UserMistake for a file that is too small, and, without `overwrite`, for one that holds something where the
-    workload writes.
+    source: the file that the workload was read from. UserMistake if it is the disk, `overwrite` or not, for a file that
+    is too small, and, without `overwrite`, for one that holds something where the workload writes.
     """
     offset, length = columns(workload)
     extents = Extents.of(offset, length)
@@ -136,6 +138,11 @@ def open_disk(workload: Workload, path: Path | None, overwrite: bool, seed: int 
     write = np.asarray(workload.write)
     fd = _open(path, read_only=not write.any())
     try:
+        if source is not None and _is(fd, source):
+            raise UserMistake(
+                f"{path} is the file that the workload was read from ({source}), not a disk: give another file, or no "
+                "--disk for a temporary one"
+            )
         why = f"{path}{_lock(fd, path, shared=not write.any())}"
         _check(fd, path, extents, Extents.of(offset[write], length[write]), overwrite)
         yield DiskFile(fd, extents, not write.any(), why)
@@ -190,6 +197,13 @@ def _open(path: Path, read_only: bool) -> int:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UserMistake(f"{path} cannot be the disk: {why}; without --disk a temporary file is used") from error
+
+
+def _is(fd: int, source: Path) -> bool:
+    """Whether the open file is what `source` names, by whatever other name; `-` is standard input."""
+    with suppress(OSError, ValueError):
+        return os.path.samestat(os.fstat(fd), os.fstat(0) if str(source) == "-" else source.stat())
+    return False
 
 
 def _check(fd: int, path: Path, extents: Extents, written: Extents, overwrite: bool) -> None:

@@ -151,9 +151,16 @@ class ModelHalf:
         """As HostHalf's paths: raises PrivateAccess, MemoryRefuses where the law does otherwise."""
         steps = self._steps[request.to_file]
         data = b"" if request.to_file else os.pread(self._disk, request.length, request.position)
-        for step in steps:
-            if isinstance(step, Do):
-                data = self._do(step, request, data)
+        taken: list[Op] = []
+        try:
+            for step in steps:
+                if isinstance(step, Do):
+                    data = self._do(step, request, data)
+                    taken += _GIVEN_BACK.get(step.op, ())
+                    taken = [op for op in taken if op is not step.op]
+        finally:  # of a request that was refused half way, nothing is left in the host
+            for op in taken:
+                self._memory.perform((Do(op),), PageRange.covering(request.offset, request.length))
         if request.to_file:
             os.pwrite(self._disk, data, request.position)
         return Done(
@@ -176,6 +183,8 @@ class ModelHalf:
         return data
 
 
+_GIVEN_BACK = {Op.HOST_MMAP: (Op.HOST_MUNMAP, Op.HOST_TLBI), Op.FD_GET: (Op.UNPIN,)}
+"""What a host that has taken something must still do, until it has done it."""
 _LOADS = (Op.HOST_LOAD, Op.UACCESS_READ, Op.KMAP_READ)
 _STORES = (Op.HOST_STORE, Op.UACCESS_WRITE, Op.KMAP_WRITE)
 
