@@ -151,7 +151,7 @@ def test_interrupted_it_leaves_nothing(isolated: bool, tmp_path: Path) -> None:
     )
     while disk.stat().st_mtime_ns == 0:
         assert started.poll() is None, started.communicate()
-        time.sleep(0.01)
+        time.sleep(0.01)  # between looks; what is waited for is the guest's first write
     family = {inner for child in children(started.pid) for inner in children(child)}
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=60)

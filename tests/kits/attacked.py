@@ -101,7 +101,7 @@ def outlive() -> dict[str, Any]:
     assert warden.host is not None
     status = warden.host.kill()
     warden.host.bury()
-    time.sleep(0.1)
+    time.sleep(0.1)  # what has outlived it looks every millisecond; too short a time can only miss a leak
     return warden.verdict(went=went, which=which, status=status)
 
 

@@ -105,13 +105,13 @@ def try_everything(host: HostSide) -> None:
 def shout(host: HostSide, raw: bytes) -> None:
     """Send the warden something that is no message."""
     socket.socket(fileno=os.dup(host._channel.fileno())).send(raw)
-    time.sleep(60)
+    time.sleep(60)  # till it is killed
 
 
 def smuggle(host: HostSide) -> None:
     """A report that brings a descriptor along."""
     socket.send_fds(host._channel, [RECORD.pack(Kind.REPORT, 0, 0, b"")], [2])
-    time.sleep(60)
+    time.sleep(60)  # till it is killed
 
 
 def environment(host: HostSide) -> None:
@@ -125,4 +125,4 @@ def fail(host: HostSide) -> None:
 
 def stay(host: HostSide) -> None:
     host.report(host.pid)
-    time.sleep(600)
+    time.sleep(600)  # till it is killed

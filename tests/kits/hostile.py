@@ -71,7 +71,7 @@ def outlive(host: HostSide) -> None:
         result = way()
         if result == 0 and ("clone" in name or "fork" in name or "thread" in name):  # the child
             while not look(host):
-                time.sleep(0.001)
+                time.sleep(0.001)  # between looks, till it is killed
             os._exit(0)
         if result >= 0:
             went.append(name)

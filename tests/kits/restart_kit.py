@@ -165,9 +165,9 @@ class Guest:
         os.close(self.death)
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
-    def run(self, until: float, requests: int) -> str:
+    def run(self, until: float, requests: int, leave: int = -1) -> str:
         """Wait for the interrupt that is due, then post so many, reap, wait for more. How it ended: finished, died,
-        or late: the time was over (time.monotonic)."""
+        left: it has rung `leave` times, and the device is at work; or late: the time was over (time.monotonic)."""
         left, due = requests, any(self.pending)
         while left > 0 or any(self.pending):
             if due:
@@ -177,7 +177,11 @@ class Guest:
                     return "died" if told else "late"
                 os.read(self.interrupt[0], 100)
             if left > 0:
-                left -= self._post(min(left, self.dice.randint(1, 6)))
+                posted = self._post(min(left, self.dice.randint(1, 6)))
+                left -= posted
+                leave -= posted > 0
+                if leave == 0:
+                    return "left"
             due = not self._reap()
         return "finished"
 

@@ -2,12 +2,12 @@
 
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from ctypes import addressof, create_string_buffer, memmove
 from pathlib import Path
@@ -280,15 +280,15 @@ sys.stdin.read()
 
 
 def gone(pid: int) -> bool:
-    for _ in range(1000):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
+    """Wait for the end of a process, not a child of this one."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 30)[0])
+    finally:
+        os.close(process)
 
 
 @pytest.mark.parametrize("victim", ["warden", "zygote"])
