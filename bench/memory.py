@@ -113,7 +113,22 @@ def medians(cases: Timed) -> dict[str, float]:
     return {name: statistics.median(found[name] for found in rounds) for name in cases}
 
 
-def table(title: str, cases: Timed, reference: str) -> None:
+def there_and_back(mem: PrivateMemory, pages: PageRange, times: int) -> Callable[[], float]:
+    """Nanoseconds of a share() and an unshare() in a plain loop."""
+
+    def run() -> float:
+        share, unshare = mem.share, mem.unshare
+        start = time.thread_time_ns()
+        for _ in range(times):
+            share(pages)
+            unshare(pages)
+        return (time.thread_time_ns() - start) / times
+
+    return run
+
+
+def table(title: str, cases: Timed, reference: str) -> dict[str, float]:
+    """Print the medians, and return those of a thread alone."""
     alone = medians(cases)
     with sibling():
         busy = medians(cases)
@@ -123,6 +138,7 @@ def table(title: str, cases: Timed, reference: str) -> None:
             f"{name:44}{alone[name]:9,.0f} ns{alone[name] / alone[reference]:8.2f}"
             f"{busy[name]:9,.0f} ns{busy[name] / busy[reference]:8.2f}"
         )
+    return alone
 
 
 def conversions(mem: PrivateMemory, guarded: Region) -> None:
@@ -171,16 +187,23 @@ def conversions(mem: PrivateMemory, guarded: Region) -> None:
         mem.convert((), scattered)
 
     vector = timed(batch, 3)
-    table(
-        "from Python, one page",
-        {
-            "two raw calls": looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
-            "share() + unshare()": timed(lambda: both(one), 2000),
-            "convert(), of 500 scattered ranges, each": lambda: vector() / len(scattered),
-            "mmap + touch + munmap": timed(mapped, 2000),
-        },
-        "two raw calls",
-    )
+    raw, first, then = "two raw calls", "share() + unshare() before a convert()", "share() + unshare() after one"
+    with PrivateMemory(1 << 20, "uffd-window") as fresh:
+        fresh.populate(0, bytes(PAGE_SIZE))
+        mem.convert()
+        alone = table(
+            "from Python, one page",
+            {
+                raw: looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
+                first: there_and_back(fresh, one, 2000),
+                then: there_and_back(mem, one, 2000),
+                "convert(), of 500 scattered ranges, each": lambda: vector() / len(scattered),
+                "mmap + touch + munmap": timed(mapped, 2000),
+            },
+            raw,
+        )
+    for name in (first, then):
+        print(f"{name}: {alone[name] - alone[raw]:,.0f} ns over the two raw compiled calls")
 
 
 def growth() -> None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live import require
+from pagewarden.kernel.door import Region
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from pagewarden.memory.batch import Single
 
 PAGES = 32
 Vector = list[tuple[int, int]]
@@ -123,3 +125,106 @@ def test_what_is_no_vector_of_ranges_inside_is_a_value_error(ranges: NDArray[np.
             with pytest.raises(ValueError, match=r"ranges|do not lie|outside"):
                 mem.convert(*arguments)
         assert not any(state(mem))
+
+
+def quick(mem: PrivateMemory) -> int:
+    """How many conversions of one page compiled code has made."""
+    single = mem._state._single
+    return 0 if single is None else sum(single.done())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    acts=st.lists(st.tuples(st.sampled_from(["share", "unshare", "punch"]), st.integers(0, PAGES - 1)), max_size=30),
+    populated=st.booleans(),
+)
+def test_a_page_at_a_time_compiled_is_what_it_is_without(acts: list[tuple[str, int]], populated: bool) -> None:
+    with made() as plain, made() as compiled:
+        compiled.convert()
+        for mem in (plain, compiled):
+            if populated:
+                mem.populate(0, b"".join(bytes([page + 1]) * PAGE_SIZE for page in range(PAGES)))
+            for act, page in acts:
+                getattr(mem, act)(PageRange(page, page + 1))
+        assert state(plain) == state(compiled)
+        assert plain.private_read(0, plain.size) == compiled.private_read(0, compiled.size)
+        assert plain.statistics() == compiled.statistics()
+        assert not quick(plain)
+
+
+def test_one_page_is_compiled_after_a_convert() -> None:
+    with made() as mem:
+        mem.populate(0, bytes(mem.size))
+        mem.convert()
+        for verb, page in (("share", 3), ("share", 3), ("unshare", 3), ("unshare", 5), ("share", PAGES - 1)):
+            getattr(mem, verb)(PageRange(page, page + 1))
+        assert quick(mem) == 3
+        mem.share(PageRange(0, 2))
+        mem.share(PageRange(4, 4))
+        assert quick(mem) == 3
+
+
+@pytest.mark.parametrize("verb", ["share", "unshare"])
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (PageRange(-1, 0), ValueError),
+        (PageRange(PAGES, PAGES + 1), ValueError),
+        (PageRange(1 << 70, (1 << 70) + 1), ValueError),
+        (PageRange(-1 << 63, (-1 << 63) + 1), ValueError),
+        (PageRange(1.0, 2.0), TypeError),  # type: ignore[arg-type]
+        (3, TypeError),
+    ],
+)
+def test_compiled_or_not_a_page_is_checked(verb: str, wrong: PageRange, error: type[Exception]) -> None:
+    for compiled in (False, True):
+        with made() as mem:
+            if compiled:
+                mem.convert()
+            with pytest.raises(error):
+                getattr(mem, verb)(wrong)
+            assert not any(state(mem))
+
+
+def test_compiled_or_not_a_page_that_is_held_or_watched_is_asked_for() -> None:
+    class Sayer:
+        def invalidate_begin(self, pages: PageRange) -> None:
+            raise Refused(errno.EBUSY, "no", pages.start)
+
+        def invalidate_end(self, pages: PageRange) -> None:
+            pass
+
+    with made() as mem:
+        mem.populate(0, bytes(mem.size))
+        mem.convert()
+        mem.share(PageRange(1, 2))
+        with mem.hold(PageRange(1, 3)):
+            for verb, page in (("unshare", 1), ("share", 2)):
+                with pytest.raises(Refused, match="holds"):
+                    getattr(mem, verb)(PageRange(page, page + 1))
+        mem.subscribe(sayer := Sayer())
+        with pytest.raises(Refused, match="no"):
+            mem.unshare(PageRange(1, 2))
+        mem.unsubscribe(sayer)
+        mem.unshare(PageRange(1, 2))
+        assert not any(state(mem)) and quick(mem) == 2
+        mem.close()
+        with pytest.raises(ValueError, match="closed"):
+            mem.share(PageRange(1, 2))
+
+
+@pytest.mark.parametrize("word", ["guard", "window"])
+def test_a_page_that_compiled_code_cannot_convert_is_left_to_the_other_way(word: str) -> None:
+    with made() as mem:
+        mem.populate(0, bytes(mem.size))
+        mem.share(PageRange(4, 5))
+        mem.convert()
+        reserved = Region(mem.size)  # shared memory without a guard: no page of it can be continued
+        single = mem._state._single
+        assert isinstance(single, Single)
+        single._words[0 if word == "guard" else 1] = 1 << 30 if word == "guard" else reserved.address + 1
+        mem.share(PageRange(3, 4))
+        mem.unshare(PageRange(4, 5))
+        assert [page for page, shared in enumerate(state(mem)) if shared] == [3]
+        assert quick(mem) == (1 if word == "guard" else 0)
+        reserved.close()

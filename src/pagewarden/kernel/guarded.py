@@ -69,7 +69,7 @@ def _fence(typing: Any) -> Any:
 
 
 fence: Any = intrinsic(_fence)
-load16, load64 = _loader(16), _loader(64)
+load8, load16, load64 = _loader(8), _loader(16), _loader(64)
 store8, store16, store32, store64 = _storer(8), _storer(16), _storer(32), _storer(64)
 
 

@@ -1,13 +1,15 @@
-"""Conversions of whole vectors of ranges, compiled, the GIL released. Loaded when first used."""
+"""Conversions in compiled code: whole vectors of ranges, the GIL released, and single pages. Loaded when first used."""
 
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
-from numba import types
+from numba import config, types
 from numpy.typing import NDArray
 
 from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.kernel import uffd
+from pagewarden.kernel.guarded import load8, load64, store8, store64
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 
@@ -61,3 +63,73 @@ def change(
         guard, window, zap, np.frombuffer(shared, np.uint8), ranges, to, np.zeros(4, np.uint64)
     )
     return done
+
+
+_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(8))
+"""Where the words of a Single lie, in bytes; the last are a uffdio_continue of one page."""
+
+
+def _is_one(at: int, start: int, stop: int) -> bool:
+    return bool(stop == start + 1 and 0 <= start < load64(at + _PAGES))
+
+
+_one: Any = njit(_is_one)
+
+
+def _share(at: int, start: int, stop: int) -> int:
+    if not _one(at, start, stop):
+        return 0
+    address, byte = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _LEDGER) + start
+    if load8(byte):
+        return 1
+    store8(byte, 1)
+    store64(at + _REQUEST, address)
+    failed = _ioctl(load64(at + _GUARD), UFFDIO_CONTINUE, at + _REQUEST)
+    if failed and _madvise(address, PAGE_SIZE, load64(at + _ZAP)) == 0:
+        store8(byte, 0)
+    if failed:
+        return 0
+    store64(at + _SHARES, load64(at + _SHARES) + 1)
+    return 1
+
+
+def _unshare(at: int, start: int, stop: int) -> int:
+    if not _one(at, start, stop):
+        return 0
+    address, byte = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _LEDGER) + start
+    if not load8(byte):
+        return 1
+    if _madvise(address, PAGE_SIZE, load64(at + _ZAP)):
+        return 0
+    store8(byte, 0)
+    store64(at + _UNSHARES, load64(at + _UNSHARES) + 1)
+    return 1
+
+
+class Single:
+    """See protocol.Single. The two keep the GIL."""
+
+    def __init__(self, guard: int, window: int, zap: int, shared: bytearray) -> None:
+        """As of `change`."""
+        self._states = np.frombuffer(shared, np.uint8)  # which also keeps it where it is
+        self._words = np.zeros(11, np.uint64)
+        self._words[:5] = guard, window, zap, self._states.ctypes.data, len(shared)
+        uffd.fill_continue(self._words[_REQUEST // 8 :], window, PAGE_SIZE)
+        self.at: int = self._words.ctypes.data
+        self.share, self.unshare = _entry(_share), _entry(_unshare)
+
+    def done(self) -> tuple[int, int]:
+        """See protocol.Single."""
+        return int(self._words[_UNSHARES // 8]), int(self._words[_SHARES // 8])
+
+
+@cache
+def _entry(function: Any) -> Any:
+    """The C function that Python calls: without numba's dispatch, which costs more than these do."""
+    (found,) = njit("i8(i8,i8,i8)")(function).overloads.values()
+    return found.entry_point
+
+
+def single(guard: int, window: int, zap: int, shared: bytearray) -> Single | None:
+    """None where nothing is compiled (NUMBA_DISABLE_JIT)."""
+    return None if cast(Any, config).DISABLE_JIT else Single(guard, window, zap, shared)

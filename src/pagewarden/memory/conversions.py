@@ -7,9 +7,10 @@ narrows after one is unshared. What cannot be closed again is made unreachable, 
 import errno
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from pagewarden.memory.backings.protocol import Backing
+from pagewarden.memory.backings.protocol import Backing, Single
 from pagewarden.vocab import PAGE_SIZE, Event, InternalError, PageRange, Refused
 
 if TYPE_CHECKING:
@@ -41,9 +42,14 @@ class Conversions:
         self.shared = bytearray(_STATES[shared] * pages)
         """A byte a page: 1 where the host may see it."""
         self.over: Callable[[], Exception] | None = None
-        """What to raise instead of doing anything, once this memory cannot be used any more."""
+        """What to raise instead of doing anything, once this memory cannot be used any more (`finish`)."""
         self._share, self._unshare, self._idle_unshare = backing.share, backing.unshare, backing.idle_unshare
         self._unshared, self._shared, self._punched = [0, 0], [0, 0], [0, 0]  # pages and runs
+        self._single: Single | None = None
+        self.at = 0
+        """What the next two take first (protocol.Single); 0 while there are none."""
+        self.share_single: Callable[[int, int, int], int]
+        self.unshare_single: Callable[[int, int, int], int]
         self._single_shares = self._single_unshares = 0  # of one page each, not in those
 
     # -- one range -----------------------------------------------------------------------------------------------------
@@ -78,6 +84,10 @@ class Conversions:
         tally = self._shared
         tally[0] += pages
         tally[1] += 1
+
+    def finish(self, over: Callable[[], Exception]) -> None:
+        """Nothing is converted any more."""
+        self.at, self.over = 0, over
 
     def _undo_share(self, start: int, stop: int, error: BaseException) -> None:
         self._close_again([(start, stop)])
@@ -151,13 +161,14 @@ class Conversions:
         """Pages that must be private could not be closed: nothing is shared from now on, and nothing else is done."""
         why = f"pages could not be taken back from the host ({error.strerror}), so its whole view was taken away"
         advice = "this memory can only be closed; what the guest holds is intact"
-        self.over = lambda: Refused(errno.EIO, f"{why}; {advice}")
+        refusal = partial(Refused, errno.EIO, f"{why}; {advice}")
+        self.finish(refusal)
         try:
             self.backing.bar()
         except OSError as worse:
             raise InternalError(f"{why}, but that failed ({worse}): end this process") from error
         self.shared[:] = bytes(len(self.shared))
-        raise self.over() from error
+        raise refusal() from error
 
     # -- many ranges ---------------------------------------------------------------------------------------------------
 
@@ -177,13 +188,23 @@ class Conversions:
     def _compiled(self, ranges: "NDArray[np.int64]", to: int) -> int:
         """Convert as many of the ranges as compiled code can; how many those are."""
         compiled = self.backing.compiled
-        if compiled is None or not len(ranges):
+        if compiled is None:
+            return 0
+        self._equip()
+        if not len(ranges):
             return 0
         done, pages, runs = compiled(self.shared, ranges, to)
         tally = self._shared if to else self._unshared
         tally[0] += pages
         tally[1] += runs
         return done
+
+    def _equip(self) -> None:
+        """From now on single pages are converted in compiled code too, where there is some."""
+        if self._single is None and self.backing.single is not None:
+            self._single = single = self.backing.single(self.shared)
+            if single is not None:
+                self.share_single, self.unshare_single, self.at = single.share, single.unshare, single.at
 
     def _restore(self, before: list[tuple[int, bytes]]) -> None:
         """The states that the ranges had: first private what was private, then shared what was shared."""
@@ -219,7 +240,8 @@ class Conversions:
         counts = [0] * len(Event)
         backing = self.backing
         tariffs = backing.unsharing, backing.sharing, backing.punching
-        singles = self._single_unshares, self._single_shares, 0
+        unshares, shares = (0, 0) if self._single is None else self._single.done()
+        singles = self._single_unshares + unshares, self._single_shares + shares, 0
         tallies = zip(tariffs, (self._unshared, self._shared, self._punched), singles, strict=True)
         for tariff, (pages, runs), single in tallies:
             for prices, times in ((tariff.page, pages + single), (tariff.run, runs + single)):

@@ -117,6 +117,11 @@ class PrivateMemory(OwnProcess):
             raise _no_range(pages) from None
         with self._lock:
             state = self._state
+            try:  # a float is a TypeError, far outside an OverflowError
+                if (at := state.at) and not self._asked and state.share_single(at, start | 0, stop | 0):
+                    return
+            except OverflowError:
+                pass
             if state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
             if self._asked:
@@ -132,6 +137,15 @@ class PrivateMemory(OwnProcess):
             raise _no_range(pages) from None
         with self._lock:
             state = self._state
+            try:
+                if (
+                    (at := state.at)
+                    and not (self._asked or self._lent)
+                    and state.unshare_single(at, start | 0, stop | 0)
+                ):
+                    return
+            except OverflowError:
+                pass
             if state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
             if self._asked or (self._lent and self._consumers.lends(start, stop)):
@@ -149,7 +163,8 @@ class PrivateMemory(OwnProcess):
         """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
 
         Ranges: PageRange objects, or an int64 array of shape (n, 2), start and stop. Compiled for a uffd-window of a
-        cooperating host; the first call loads the compiler.
+        cooperating host; the first call, which may be empty, loads the compiler, and from then on share and unshare of
+        one page are compiled too.
         """
         vectors = self._vector(to_private), self._vector(to_shared)
         with self._lock:
@@ -293,7 +308,7 @@ class PrivateMemory(OwnProcess):
         with self._lock:
             if not self._closed:
                 self._consumers.take_back(PageRange(0, self._pages))
-                self._state.over = _closed
+                self._state.finish(_closed)
                 try:
                     if self._window is not None:
                         self._window.close()
@@ -306,7 +321,7 @@ class PrivateMemory(OwnProcess):
         if not self._closed:
             self._closed = True
             self._lock = threading.RLock()  # another thread of the parent may have had it
-            self._state.over = self.foreign
+            self._state.finish(self.foreign)
             self._backing.forked()
 
     def __del__(self) -> None:

@@ -49,7 +49,7 @@ class GuestMemfd:
     idle_unshare = False
     sharing = unsharing = Tariff()
     punching = Tariff({}, {Event.TLBI: 1})
-    compiled = None
+    compiled = single = None
     spawn = None
 
     def __init__(self, wanted: Wanted) -> None:

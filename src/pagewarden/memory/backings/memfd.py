@@ -23,7 +23,7 @@ class Memfd:
     idle_unshare = True
     sharing = unsharing = Tariff()
     punching = Tariff({}, {Event.TLBI: 1})
-    compiled = None
+    compiled = single = None
     spawn = None
 
     def __init__(self, wanted: Wanted) -> None:

@@ -34,7 +34,7 @@ class MemfdSecret:
     sharing = Tariff({Event.HYP_PTE_SET: 1})
     unsharing = Tariff({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
     punching = Tariff()
-    compiled = None
+    compiled = single = None
     spawn = None
 
     def __init__(self, wanted: Wanted) -> None:

@@ -36,6 +36,25 @@ class Compiled(Protocol):
         `shared`, a byte a page, up: how many ranges, pages and runs are done. The one that failed is as it was."""
 
 
+class Single(Protocol):
+    """Changes of one page each, in compiled code: no exception comes between the kernel and the ledger."""
+
+    at: int
+    """What they are given before the range."""
+
+    @property
+    def share(self) -> Callable[[int, int, int], int]:
+        """share(at, start, stop): 1 when the page is shared now, or was; 0 where that is not one page of the memory, or
+        the kernel said no: then it is as it was, or counts as shared and answers after its next access."""
+
+    @property
+    def unshare(self) -> Callable[[int, int, int], int]:
+        """The same the other way; where the kernel said no it is as it was."""
+
+    def done(self) -> tuple[int, int]:
+        """How many were unshared, how many shared."""
+
+
 class Spawn(Protocol):
     """Start a host side in a process of its own and greet it: its window is shut as yet, and it runs after `go`."""
 
@@ -72,6 +91,11 @@ class Backing(Protocol):
     @property
     def compiled(self) -> Compiled | None:
         """The change of many ranges at once, where there is one."""
+
+    @property
+    def single(self) -> Callable[[bytearray], Single | None] | None:
+        """The change of one page in compiled code, which keeps the ledger, a byte a page, up; where there is one now.
+        The first call loads the compiler."""
 
     @property
     def spawn(self) -> Spawn | None:

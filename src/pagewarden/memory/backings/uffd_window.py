@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pagewarden.memory import batch
+
 PIECES = 1024
 """The most pieces of a window that get their guard apart."""
 PATIENCE = 1000
@@ -132,6 +134,14 @@ class UffdWindow:
         if self._bare:
             return 0, 0, 0
         return batch.change(self.guard.fd, self.window.address, self.zap, shared, ranges, to)
+
+    def single(self, shared: bytearray) -> "batch.Single | None":
+        """See protocol.Backing."""
+        from pagewarden.memory import batch
+
+        if self._bare:
+            return None
+        return batch.single(self.guard.fd, self.window.address, self.zap, shared)
 
     def punch(self, offset: int, length: int) -> None:
         if self._bare and length:

@@ -39,7 +39,7 @@ class IsolatedWindow:
     unsharing = Tariff({Event.HYP_PTE_CLEAR: 1, Event.HYP_COPIES: 1, Event.ALLOCATIONS: 1}, {Event.TLBI: 1})
     punching = Tariff({}, {Event.TLBI: 1})
     window = None
-    compiled = None
+    compiled = single = None
 
     def __init__(self, wanted: Wanted, level: Level = True) -> None:
         size = wanted.size
