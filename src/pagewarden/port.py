@@ -4,7 +4,6 @@ A device sees a HostView; a guest's executor sees a Memory; a consumer of the fd
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from pagewarden.vocab import Exit, PageRange
@@ -75,11 +74,14 @@ class VectoredView(HostView, Protocol):
 
 
 class Loan(Protocol):
-    """Shared pages that may be loaded and stored directly, from one thread, inside `busy` and while `good`: a
-    conversion of one of them takes them back first, and waits for busy. Inside it nothing may wait for a conversion."""
+    """Shared pages that may be loaded and stored directly, by compiled code of one thread that got inside the gate: a
+    conversion of one of them takes them back first, and waits until nobody is inside, where nothing may wait for a
+    conversion or call Python."""
 
     good: bool
-    busy: AbstractContextManager[object]
+    """Not taken back yet."""
+    gate: int
+    """Address of the gate (kernel.guarded.enter, leave)."""
     addresses: tuple[int, ...]
     """Where each of the places lies."""
     window: int

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from live import require
 from pagewarden.kernel.door import Region
+from pagewarden.kernel.guarded import enter, leave
 from pagewarden.memory import PrivateMemory
 from pagewarden.memory.loan import Loan
 from pagewarden.port import LendingView
@@ -114,33 +116,68 @@ def test_other_pages_come_and_go_and_the_loan_stays(memory: PrivateMemory) -> No
     loan.close()
 
 
-def test_taking_back_waits_for_who_is_at_work(memory: PrivateMemory) -> None:
+def test_taking_back_waits_for_who_is_at_work(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     loan = lent(memory)
     mapped = Mapped(memory, loan)
-    asked, taken = threading.Event(), threading.Event()
-    lock = loan.busy
+    asked, taken, go = threading.Event(), threading.Event(), threading.Event()
 
-    class Announced:
-        def __enter__(self) -> None:
-            asked.set()
-            lock.acquire()
-
-        def __exit__(self, *failure: object) -> None:
-            lock.release()
+    def wait(seconds: float) -> None:
+        asked.set()
+        assert go.wait(SOON)
 
     def unshare() -> None:
         memory.unshare(PageRange(1, 2))
         taken.set()
 
-    with lock:
-        loan.busy = Announced()  # type: ignore[assignment]
-        thread = threading.Thread(target=unshare)
-        thread.start()
-        assert asked.wait(SOON)
-        assert loan.good and mapped()[0] and memory._state.shared[1] and not taken.is_set()
+    monkeypatch.setattr("pagewarden.memory.loan.time.sleep", wait)
+    assert enter(loan.gate)
+    thread = threading.Thread(target=unshare)
+    thread.start()
+    assert asked.wait(SOON)
+    assert mapped()[0] and memory._state.shared[1] and not taken.is_set()
+    leave(loan.gate)
+    go.set()
     thread.join(SOON)
-    assert taken.is_set() and not loan.good and not memory.is_shared(1)
+    assert taken.is_set() and not loan.good and not memory.is_shared(1) and not enter(loan.gate)
     loan.close()
+
+
+def test_a_signal_handler_in_the_midst_of_taking_back_is_refused(memory: PrivateMemory) -> None:
+    """It must neither wait for its own thread nor unmap what is just being unmapped."""
+    loan = lent(memory)
+    mapped, refused = Mapped(memory, loan), []
+    first = loan._regions[0]
+    close = first.close
+
+    def handler(*_: object) -> None:
+        with pytest.raises(Refused, match="this thread is just taking these pages back") as caught:
+            memory.unshare(PageRange(3, 4))
+        refused.append(caught.value.errno)
+
+    def interrupted() -> None:
+        first.close = close  # type: ignore[method-assign]
+        signal.raise_signal(signal.SIGUSR1)
+        close()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        first.close = interrupted  # type: ignore[method-assign]
+        memory.unshare(PageRange(1, 2))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert refused == [errno.EDEADLK] and not memory.is_shared(1) and memory.is_shared(3) and not any(mapped())
+    memory.unshare(PageRange(3, 4))
+    loan.close()
+
+
+def test_a_gate_lets_one_in_and_nobody_once_it_is_shut(memory: PrivateMemory) -> None:
+    loan = lent(memory)
+    assert enter(loan.gate) and not enter(loan.gate)
+    leave(loan.gate)
+    assert enter(loan.gate)
+    leave(loan.gate)
+    loan.close()
+    assert not enter(loan.gate) and not enter(0)
 
 
 def no_memory(*arguments: object, **named: object) -> None:

@@ -1,5 +1,6 @@
 """A reset while the device works in another thread: once it is over, nothing of the device is in flight."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -55,8 +56,9 @@ class Gated(VectoredFake):
 class Announced:
     """A lock that says when somebody begins to wait for it."""
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: "threading.RLock") -> None:
         self._lock, self.asked = lock, threading.Event()
+        self.acquire, self.release = lock.acquire, lock.release
 
     def __enter__(self) -> None:
         self.asked.set()
@@ -105,6 +107,70 @@ def test_a_reset_waits_for_what_is_in_flight(disk: Disk) -> None:
         thread.join(SOON)
         assert view.late == [] and view.bytes.tobytes() == memory
         assert [post.status for post in posts] == [OK] * 3
+
+
+@pytest.mark.parametrize("act", ["reset", "close", "write_status", "process"])
+def test_what_would_wait_for_itself_is_refused(disk: Disk, act: str) -> None:
+    """From inside a transfer of the device's own thread; the transfer goes on, and the device with it."""
+    view = Gated(1 << 20)
+    rig = Rig(view, disk, queues=2)
+    device, refused = rig.device, []
+
+    class Inside(Gate):
+        def pass_through(self) -> None:
+            with pytest.raises(Refused, match="wait for itself") as caught:
+                getattr(device, act)(*([0] if act in ("write_status", "process") else []))
+            refused.append(caught.value.errno)
+
+    post = rig.post(IN, 0, into=512)
+    view.gate = Inside()
+    processed, used = rig.serve()
+    assert refused == [errno.EDEADLK] and processed.completed == len(used) == 1 and post.status == OK
+    view.gate = None
+    assert rig.do(IN, 1, into=512)[0] == OK and not device._queues[1].stopping
+    device.reset()
+    assert device.status == 0
+
+
+def test_two_threads_that_reset_from_inside_their_queues_do_not_wait_for_each_other(disk: Disk) -> None:
+    view = Gated(1 << 20)
+    rig = Rig(view, disk, queues=2)
+    refused, both = [], threading.Barrier(2)
+
+    class Inside(Gate):
+        def pass_through(self) -> None:
+            both.wait(SOON)
+            with pytest.raises(Refused, match="wait for itself") as caught:
+                rig.device.reset()
+            refused.append(caught.value.errno)
+            both.wait(SOON)
+
+    for queue in range(2):
+        rig.post(IN, queue, into=512, queue=queue)
+        rig.drivers[queue].publish()
+    view.gate = Inside()
+    threads = [threading.Thread(target=rig.device.process, args=(queue,)) for queue in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert refused == [errno.EDEADLK] * 2 and [len(driver.reap()) for driver in rig.drivers] == [1, 1]
+
+
+def test_a_signal_handler_in_the_midst_of_a_reset_is_refused(disk: Disk) -> None:
+    rig = Rig(FakeView(1 << 20), disk)
+    queue, refused = rig.device._queues[0], []
+    close = queue.close
+
+    def interrupted() -> None:
+        with pytest.raises(Refused, match="wait for itself") as caught:
+            rig.device.reset()
+        refused.append(caught.value.errno)
+        close()
+
+    queue.close = interrupted  # type: ignore[method-assign]
+    rig.device.reset()
+    assert refused == [errno.EDEADLK] and rig.device.status == 0
 
 
 def test_nothing_begins_during_a_reset(disk: Disk) -> None:

@@ -25,6 +25,11 @@ class Pipe:
         os.close(self.transmit)
 
 
+def flags(fd: int) -> int:
+    """What the file was opened with, and what was set since (O_*); OSError."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
+
+
 def lock(fd: int, shared: bool) -> int | None:
     """Take an advisory lock on the open file (flock(2)), gone when its last descriptor is closed: None, or the pid of
     who has it, 0 where /proc does not say. OSError where there are no locks."""

@@ -6,6 +6,8 @@ page, places outside the memory, too much for the scratch file) is left to the c
 and learns what is wrong. Nothing checks the addresses of load and store: they come from mappings that the caller keeps.
 """
 
+import os
+from fcntl import F_GETFL
 from typing import Any
 
 from llvmlite import ir
@@ -25,6 +27,8 @@ _ssize_call: Any = types.int64(types.int32, types.uintp, types.int32, types.int6
 _pwritev: Any = types.ExternalFunction("pwritev", _ssize_call)
 _preadv: Any = types.ExternalFunction("preadv", _ssize_call)
 _syscall: Any = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
+_fcntl: Any = types.ExternalFunction("fcntl", types.int32(types.int32, types.int32))
+_PINS = os.O_DIRECT
 
 
 def _loader(bits: int) -> Any:
@@ -68,9 +72,47 @@ def _fence(typing: Any) -> Any:
     return types.void(), generate
 
 
+def _exchange(typing: Any, address: Any, old: Any, new: Any) -> Any:
+    """Put `new` into an aligned word of 64 bits if it is `old`; what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.extract_value(builder.cmpxchg(pointer, arguments[1], arguments[2], "acq_rel", "acquire"), 0)
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+exchange: Any = intrinsic(_exchange)
 fence: Any = intrinsic(_fence)
 load8, load16, load64 = _loader(8), _loader(16), _loader(64)
 store8, store16, store32, store64 = _storer(8), _storer(16), _storer(32), _storer(64)
+
+
+OPEN, BUSY, SHUT = range(3)
+"""States of a gate, a word of this process: nobody inside, somebody inside, nobody may enter any more.
+
+Only compiled code goes inside, for a moment: no signal handler of Python runs there, so whoever shuts the gate never
+waits for itself.
+"""
+
+
+def _enter(gate: int) -> bool:
+    """Go inside, unless the gate is shut (or there is none: 0)."""
+    return bool(gate != 0 and exchange(gate, OPEN, BUSY) == OPEN)
+
+
+def _leave(gate: int) -> None:
+    store64(gate, OPEN)
+
+
+def _shut(gate: int) -> bool:
+    """Let nobody in any more; False: somebody is inside, try again."""
+    return bool(exchange(gate, OPEN, SHUT) != BUSY)
+
+
+enter: Any = njit(_enter)
+leave: Any = njit(_leave)
+shut: Any = njit("b1(i8)")(_shut)
 
 
 def _prepare(base: int, size: int, places: Any, first: int, count: int, iov: int) -> int:
@@ -117,8 +159,12 @@ copy_out: Any = njit(_copy_out)
 copy_in: Any = njit(_copy_in)
 
 
-def _transfer(fd: int, base: int, size: int, runs: Any, places: Any, iov: int) -> int:
-    for n in range(len(runs)):
+def _move(fd: int, base: int, size: int, runs: Any, count_of_runs: int, places: Any, iov: int) -> int:
+    """The first runs between a file and the places, each in one call, as far as all of a run moves; how many did.
+
+    Not for a file that pins the pages: somebody must hold them meanwhile.
+    """
+    for n in range(count_of_runs):
         direction, offset, first, count = runs[n, 0], runs[n, 1], runs[n, 2], runs[n, 3] - runs[n, 2]
         total = prepare(base, size, places, first, count, iov) if 0 < count <= IOV_MAX else -1
         if total < 0:
@@ -131,7 +177,17 @@ def _transfer(fd: int, base: int, size: int, runs: Any, places: Any, iov: int) -
             return n
         if moved != total:
             return n
-    return len(runs)
+    return count_of_runs
+
+
+move: Any = njit(_move)
+
+
+def _transfer(fd: int, base: int, size: int, runs: Any, places: Any, iov: int) -> int:
+    flags = _fcntl(fd, F_GETFL)
+    if flags < 0 or flags & _PINS:
+        return 0
+    return int(move(fd, base, size, runs, len(runs), places, iov))
 
 
 def _add16(futex: int, own: int, address: int, amount: int) -> int:

@@ -4,12 +4,20 @@ They are mapped once more from the file of the memory, and only while all of the
 takes them back before it changes anything, so no private page is ever reachable through a loan.
 """
 
+import errno
 import threading
+import time
+
+import numpy as np
 
 from pagewarden.kernel.door import Region
+from pagewarden.kernel.guarded import SHUT, shut
 from pagewarden.memory.own_process import OwnProcess
 from pagewarden.memory.scatter_gather import Vectored
-from pagewarden.vocab import PAGE_SIZE, PageRange
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
+
+WAIT = 20e-6
+"""Seconds between two looks at a gate that somebody is inside, for some microseconds at most times."""
 
 
 class Loan(OwnProcess):
@@ -18,7 +26,10 @@ class Loan(OwnProcess):
     def __init__(self, places: tuple[tuple[int, int], ...], copies: Vectored, window: int) -> None:
         """Good once `open` has mapped the pages."""
         super().__init__()
-        self.good, self.busy = False, threading.Lock()
+        self.good = False
+        self._gate = np.zeros(1, np.int64)
+        self.gate = self._gate.ctypes.data
+        self._ending, self._under_way = threading.RLock(), False
         self.ranges = tuple(PageRange.covering(*place) for place in places)
         self.addresses: tuple[int, ...] = ()
         self.window, self.scratch = window, copies.place
@@ -46,13 +57,23 @@ class Loan(OwnProcess):
         return any(lent.start < stop and start < lent.stop for lent in self.ranges)
 
     def take_back(self) -> None:
-        """Nothing is reachable through the loan afterwards; waits for who is inside `busy`. OSError: it still is, and
-        the memory goes on counting it. Twice is once."""
-        with self.busy:
-            self.good = False
-            for region in self._regions:
-                region.close()
-            self._lent.pop(id(self), None)
+        """Nothing is reachable through the loan afterwards; waits for who is inside the gate. OSError: it still is, and
+        the memory goes on counting it. Twice is once; Refused(EDEADLK) where a signal handler asks in the midst of
+        it."""
+        with self._ending:
+            if self._under_way:
+                why = "this thread is just taking these pages back: not from a signal handler in between"
+                raise Refused(errno.EDEADLK, why, self.ranges[0].start * PAGE_SIZE)
+            self._under_way = True
+            try:
+                self.good = False
+                while not shut(self.gate):
+                    time.sleep(WAIT)
+                for region in self._regions:
+                    region.close()
+                self._lent.pop(id(self), None)
+            finally:
+                self._under_way = False
 
     def close(self) -> None:
         """Give the pages back. Twice is once."""
@@ -63,7 +84,9 @@ class Loan(OwnProcess):
 
     def forked(self) -> None:
         """In a forked child: the pages are not there (MADV_DONTFORK)."""
-        self.good, self.busy, self._regions, self._lent = False, threading.Lock(), [], {}
+        self.good, self._regions, self._lent = False, [], {}
+        self._gate[0] = SHUT  # the child's own copy
+        self._ending, self._under_way = threading.RLock(), False
         if self._copies is not None:
             self._copies.forked()
             self._copies = None

@@ -9,7 +9,6 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from fcntl import F_GETFL, fcntl
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
@@ -149,8 +148,6 @@ class Window(OwnProcess):
 
     def transfer(self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]") -> int:
         """Several transfers with a file, how many of them moved whole: see pagewarden.port.VectoredView."""
-        if fcntl(fd, F_GETFL) & os.O_DIRECT:
-            return 0  # it would pin pages: pread_from and pwrite_to hold them meanwhile
         vectored = self._vectors.pop() if self._vectors else self._vectored()
         try:
             return vectored.transfer(fd, runs, places)

@@ -1,31 +1,45 @@
-"""A batch in two compiled calls, where the ring itself is borrowed from the memory: mapped without a guard.
+"""A batch in one compiled call, where the ring itself is borrowed from the memory: mapped without a guard.
 
 The same checks by the same functions as Batch and Virtqueue make them, with one guarded copy for headers and pages and
 one for the statuses. What does not go through is left undone: whoever called goes the long way, which finds out why.
+The ring is touched inside the loan's gate only, and nobody is inside during a transfer, which may take its time.
 """
 
 from typing import Any
 
-from numba import types
-
 from pagewarden.abi.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_USED_F_NO_NOTIFY, virtq_used_elem
-from pagewarden.kernel.guarded import copy_in, copy_out, fence, load16, store8, store16, store32
+from pagewarden.kernel.guarded import (
+    copy_in,
+    copy_out,
+    enter,
+    fence,
+    leave,
+    load16,
+    move,
+    store8,
+    store16,
+    store32,
+)
 from pagewarden.port import LendingView, Loan
 from pagewarden.virtio import ring as ring_rules
 from pagewarden.virtio.chains import expand, flatten
 from pagewarden.virtio.requests import classify, frame
 from pagewarden.virtio.ring import RING, Ring
-from pagewarden.virtio.work import RECORD, Work
+from pagewarden.virtio.work import OP, Work, record_at
 from pagewarden.vocab.compiled import njit
 
 _ELEM = virtq_used_elem.itemsize
-WANTED = 1 << 16
+WAITING, WANTED, COMPLETED = 0xFFFF, 1 << 16, 1 << 32
+"""What a pass answers: chains that wait by now, in the low bits; a bit where the driver asked to be told; and chains
+handed back, times COMPLETED."""
+LONG_WAY, NOT_LENT, TAKEN, MOVED, UNSEEN = -1, -2, -3, -4, -5
+"""Or how far it came: nothing was done, or not even the ring was to be had; the batch is checked, its transfers are
+left; they are done, too; the batch was handed back, but how many wait is absurd."""
 need_event: Any = njit(ring_rules.need_event)
 
 
-def _take(work: Any) -> int:
+def _take(x: Any) -> int:
     """The chains that wait, checked, headers judged, all pages touched; how many, or -1: the long way."""
-    x = work[0]
     x.desc, x.avail = x.lent_desc, x.lent_avail
     waiting = (load16(x.avail + 2) - x.done) & 0xFFFF
     x.chains = x.runs = 0
@@ -46,16 +60,13 @@ def _take(work: Any) -> int:
     return int(x.chains)
 
 
-def _finish(work: Any, completed: int) -> int:
-    """Statuses, used elements, the wish for a kick, and last the used index; then how many chains wait by now, plus
-    WANTED where the driver asked to be told, of these or of the `completed` before. -1: nothing was handed back;
-    -2: it was, but how many wait is absurd: the long way."""
-    x = work[0]
+def _publish(x: Any) -> bool:
+    """Statuses, used elements, the wish for a kick, and last the used index; False: nothing was handed back."""
     count = x.chains
     for k in range(count):
         store8(x.scratch_at + k, x.statuses[k])
     if copy_in(x.scratch, count, x.window, x.memory, x.marks, x.marked, x.iov_at) < 0:
-        return -1
+        return False
     elements = x.used + RING
     for k in range(count):
         at = elements + _ELEM * ((x.done + k) & (x.size - 1))
@@ -68,63 +79,111 @@ def _finish(work: Any, completed: int) -> int:
         store16(x.used, 0)
     store16(x.used + 2, load16(x.used + 2) + count)
     fence()
+    return True
+
+
+def _look(x: Any, completed: int) -> int:
+    """How many chains wait by now, plus WANTED where the driver asked to be told, of this batch or of the `completed`
+    before, plus COMPLETED for each of the batch; or UNSEEN."""
+    count = x.chains
     waiting = (load16(x.avail + 2) - x.done) & 0xFFFF
     if waiting > x.size:
-        return -2
-    if x.events:
+        return UNSEEN
+    answer = waiting + COMPLETED * count
+    if completed + count == 0:
+        wanted = False
+    elif x.events:
         wanted = need_event(load16(x.avail + RING + 2 * x.size), x.done, x.done - completed - count)
     else:
         wanted = not load16(x.avail) & VIRTQ_AVAIL_F_NO_INTERRUPT
     if wanted or x.owed:
         x.owed = 0
-        return int(waiting | WANTED)
-    return int(waiting)
+        return int(answer + WANTED)
+    return int(answer)
 
 
-take: Any = njit(types.int64(RECORD), nogil=True)(_take)
-finish: Any = njit(types.int64(RECORD, types.int64), nogil=True)(_finish)
+def _moved(x: Any) -> bool:
+    """The transfers of the batch, where all of them are of the quick kind and go through whole."""
+    for n in range(x.runs):
+        if not x.quick >> x.run[n, OP] & 1:
+            return False
+    return bool(move(x.disk, x.window, x.memory, x.run, x.runs, x.segments, x.iov_at) == x.runs)
+
+
+take: Any = njit(_take)
+publish: Any = njit(_publish)
+look: Any = njit(_look)
+moved: Any = njit(_moved)
+
+
+def _hand_back(x: Any, completed: int) -> int:
+    """Publish and look; MOVED: nothing was handed back."""
+    if not enter(x.gate):
+        return MOVED
+    answer = MOVED
+    if publish(x):
+        answer = look(x, completed)
+    leave(x.gate)
+    return int(answer)
+
+
+hand_back: Any = njit(_hand_back)
+
+
+def _serve(address: int, completed: int) -> int:
+    """A batch of what waits, for the record at the address. completed: chains since the kick, before this batch."""
+    x = record_at(address)[0]
+    if not enter(x.gate):
+        return NOT_LENT
+    count = take(x)
+    if count == 0:
+        answer = look(x, completed)
+        leave(x.gate)
+        return int(answer)
+    leave(x.gate)
+    if count < 0:
+        return LONG_WAY
+    if not moved(x):
+        return TAKEN
+    return int(hand_back(x, completed))
+
+
+def _finish(address: int, completed: int) -> int:
+    """The end of a batch that was taken, once its transfers are done."""
+    return int(hand_back(record_at(address)[0], completed))
+
+
+serve: Any = njit("i8(i8,i8)", nogil=True)(_serve)
+finish: Any = njit("i8(i8,i8)", nogil=True)(_finish)
 
 
 class AtOnce:
-    """One queue's ring on loan. Both calls return -1 while the memory does not lend it."""
+    """One queue's ring on loan."""
 
     def __init__(self, view: object, ring: Ring, work: Work) -> None:
         self._view = view if isinstance(view, LendingView) else None
-        self._ring, self._work, self._record = ring, work, work.record
+        self._ring, self._work = ring, work
         self._loan: Loan | None = None
 
-    def take(self) -> int:
-        loan = self._loan
-        if loan is None or not loan.good:
-            if self._view is None or not self._borrowed(self._view):
-                return -1
-            return self.take()
-        with loan.busy:
-            count: int = take(self._record) if loan.good else -1
-            return count
-
-    def finish(self, completed: int) -> int:
-        loan = self._loan
-        if loan is None:
-            return -1
-        with loan.busy:
-            seen: int = finish(self._record, completed) if loan.good else -1
-            return seen
-
-    def _borrowed(self, view: LendingView) -> bool:
+    def borrow(self) -> bool:
         """Ask for the ring, at first and when it was taken back (it may be shared again); a refusal is for good."""
         self.close()
+        if self._view is None:
+            return False
         ring, work = self._ring, self._work
-        self._loan = loan = view.lend(*ring.parts)
+        self._loan = loan = self._view.lend(*ring.parts)
         if loan is None:
             self._view = None  # a view that does not lend is not asked at every kick
             return False
         work["lent_desc"], work["lent_avail"], work["used"] = loan.addresses
         work["scratch"], work["scratch_at"], work["room"] = loan.scratch
         work["window"] = loan.window
+        work["gate"] = loan.gate
         return True
 
     def close(self) -> None:
-        if self._loan is not None:
-            self._loan.close()
-            self._loan = None
+        """Give the ring back. Twice is once."""
+        self._work["gate"] = 0
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            loan.close()

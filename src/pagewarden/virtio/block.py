@@ -17,7 +17,19 @@ from typing import NamedTuple
 from pagewarden.abi import virtio_blk as blk
 from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
 from pagewarden.port import HostView
-from pagewarden.virtio.at_once import WANTED, AtOnce
+from pagewarden.virtio.at_once import (
+    COMPLETED,
+    LONG_WAY,
+    MOVED,
+    NOT_LENT,
+    TAKEN,
+    UNSEEN,
+    WAITING,
+    WANTED,
+    AtOnce,
+    finish,
+    serve,
+)
 from pagewarden.virtio.batch import Batch
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
@@ -46,7 +58,8 @@ class Processed(NamedTuple):
 class BlockQueue:
     """The queue `index`; its methods are called by whoever has `busy`.
 
-    stopping: a reset waits for the batch under way, no other one begins.
+    inside: one of them is under way, so that who has `busy` already is its own thread, from within a transfer or in a
+    signal handler. stopping: a reset waits for the batch under way, no other one begins.
     """
 
     def __init__(self, index: int, view: HostView, ring: Ring, disk: Disk, features: int, longest: int) -> None:
@@ -59,19 +72,26 @@ class BlockQueue:
         work["capacity"], work["kinds"], work["sealed"] = disk.capacity, kinds(features), disk.read_only
         self._queue = Virtqueue(index, self._memory, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1), work)
         self._batch = Batch(index, self._memory, work)
-        self._at_once = AtOnce(view, ring, work)
-        self._transfers = Transfers(view, disk, self._memory, bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1))
-        self.busy, self.stopping = threading.Lock(), False
+        self._at_once, self._record = AtOnce(view, ring, work), work.address
+        write_back = bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1)
+        self._transfers = Transfers(view, disk, self._memory, write_back)
+        work["disk"] = disk.fd
+        if not disk.direct:  # else somebody must hold the pages
+            work["quick"] = 1 << blk.VIRTIO_BLK_T_IN | write_back << blk.VIRTIO_BLK_T_OUT
+        self.busy, self.inside, self.stopping = threading.RLock(), False, False
 
     def process(self) -> Processed:
         """Serve what waits, about a ring of requests at most. Raises DeviceNeedsReset."""
         try:
-            completed, wanted = 0, 0
+            completed = wanted = 0
             while True:
-                done, seen = self._batch_at_once(completed)
-                completed, wanted, waiting = completed + done, wanted | seen & WANTED, seen & ~WANTED
-                if not waiting or completed >= self._size or self.stopping:
-                    return tuple.__new__(Processed, (completed, wanted > 0, waiting > 0))
+                seen: int = serve(self._record, completed)
+                if seen < 0:
+                    seen = self._the_rest(seen, completed)
+                completed += seen >> 32
+                wanted |= seen & WANTED
+                if not seen & WAITING or completed >= self._size or self.stopping:
+                    return tuple.__new__(Processed, (completed, wanted > 0, seen & WAITING > 0))
         except PrivateAccess as error:
             raise self._private(error) from error
 
@@ -90,21 +110,22 @@ class BlockQueue:
         self._at_once.close()
         self._memory.close()
 
-    def _batch_at_once(self, completed: int) -> tuple[int, int]:
-        """A batch of what waits: how many requests, and how many chains wait by now, plus WANTED where the driver asked
-        to be told of those or of the `completed` since the kick."""
-        done = self._at_once.take()
-        if done > 0:
+    def _the_rest(self, seen: int, completed: int) -> int:
+        """What is left of a batch that `serve` did not end; answers what that does."""
+        if seen == NOT_LENT:
+            seen = serve(self._record, completed) if self._at_once.borrow() else LONG_WAY
+        if seen == TAKEN:
             self._transfer()
-            seen = self._at_once.finish(completed)
-            if seen >= 0:
-                return done, seen
-            if seen == -1:
-                self._queue.publish()
-        elif done < 0:
+            seen = finish(self._record, completed)
+        if seen >= 0:
+            return seen
+        done = self._work["chains"]
+        if seen == MOVED:
+            self._queue.publish()
+        elif seen != UNSEEN:
             done = self._serve(self._queue.snapshot())
         waiting, wanted = self._queue.look(completed + done)
-        return done, waiting | WANTED * wanted
+        return waiting | WANTED * wanted | COMPLETED * done
 
     def _serve(self, waiting: int) -> int:
         """A batch of what waits, from the snapshot to the used ring; how many requests."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio_blk import SECTOR, VIRTIO_BLK_ID_BYTES
+from pagewarden.kernel.files import flags
 from pagewarden.vocab import PAGE_SIZE
 
 BOUNCE = 1 << 20
@@ -28,6 +29,7 @@ class Disk:
     """Offsets and lengths are bytes. Methods raise OSError as the file does.
 
     capacity: sectors, fixed when opened; a last part of less than a sector is out of reach.
+    direct: without a page cache (O_DIRECT): a transfer pins the pages of memory. Not to be changed afterwards.
     block: bytes that the file moves as a whole (the logical block size of an O_DIRECT file, else a sector).
     trouble: the first error of this host that cost a request, None so far: the guest learns only that there was one.
     """
@@ -44,6 +46,7 @@ class Disk:
         self.fd, self.read_only, self._punch = fd, read_only, punch
         self.capacity = os.lseek(fd, 0, os.SEEK_END) // SECTOR
         self.identity = serial.encode()[:VIRTIO_BLK_ID_BYTES].ljust(VIRTIO_BLK_ID_BYTES, b"\0")
+        self.direct = bool(flags(fd) & os.O_DIRECT)
         self.block = _block_of(fd)
         self.trouble: OSError | None = None
         self._zeroes: Any = None

@@ -66,3 +66,4 @@ class Vectored:
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
+            self._file = -1

@@ -6,7 +6,6 @@ A chain is a stream of readable bytes, then one of writable bytes; how they are 
 
 from typing import Any
 
-import numpy as np
 from numba import types
 
 from pagewarden.abi import virtio_blk as blk
@@ -101,7 +100,9 @@ def _frame(x: Any) -> int:
 
 def _probe(x: Any, parts: int) -> int:
     """One byte of each page of data and status; a page met lately is not listed again. x.chains: those that fit."""
-    known, segments, pieces = np.full(64, -1, np.int64), x.segments, x.pieces
+    known, segments, pieces = x.known, x.segments, x.pieces
+    for k in range(64):
+        known[k] = -1
     for chain in range(x.chains):
         row = x.rows[chain]
         for k in range(row[OUT_AT], row[END] + 1):

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 
 from pagewarden.kernel.guarded import IOV_MAX
+from pagewarden.vocab.compiled import njit
 
 BATCH = 256
 """Most requests of a batch."""
@@ -39,6 +43,8 @@ _NUMBERS = (
     *("memory", "longest", "capacity", "kinds", "sealed"),
     # guarded copies: scratch file, where it is mapped, its bytes, where the window is mapped
     *("scratch", "scratch_at", "room", "window"),
+    # the gate of what is lent, 0 if nothing is; the disk, and a bit for each VIRTIO_BLK_T_* that it may do at once
+    *("gate", "disk", "quick"),
     # addresses of this record's own: headers (or the scratch file's), indirect tables, struct iovec
     *("headers_at", "words_at", "iov_at"),
     # the batch: number of this one, chains, which lists hold its descriptors, runs, places of statuses
@@ -56,6 +62,7 @@ _TABLES = {
     "segments": (2, DESCRIPTORS),
     "rows": (BATCH, FIELDS),
     "pieces": (2, PIECES),
+    "known": (64,),  # pages met lately
     "headers": (2 * BATCH,),
     "run": (BATCH, RUN_FIELDS),
     "marks": (2, BATCH),  # where the status bytes go
@@ -72,6 +79,24 @@ WORK = np.dtype(
     ],
     align=True,
 )
+
+
+def _pointer(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+_pointer_to: Any = intrinsic(_pointer)
+
+
+def _record_at(address: int) -> Any:
+    """The record that lies there: an address is the quickest that can be handed to compiled code."""
+    return carray(_pointer_to(address), 1, WORK)
+
+
+record_at: Any = njit(_record_at)
 RECORD: Any = types.Array(from_dtype(WORK), 1, "C")
 """How a compiled function takes it, an array of one: faster to hand over than a record. Types are given, so that the
 code is ready when the module is imported: a device may have lost its right to open files by the time it needs them."""
@@ -85,7 +110,7 @@ class Work:
         begin = self.record.ctypes.data
         for name, part in (("headers_at", "headers"), ("words_at", "words"), ("iov_at", "iov")):
             self.record[name] = begin + self.offset(part)
-        self._begin = begin
+        self.address = begin
         numbers = self.record.view(np.uint8)[: 8 * len(_NUMBERS)].data.cast("q")
         self._numbers, self._index = numbers, {name: n for n, name in enumerate(_NUMBERS)}
 
