@@ -252,3 +252,13 @@ def test_deleting_a_slot_takes_the_pages_from_the_guest_and_keeps_the_bytes() ->
     for op in (Op.KVM_GET, Op.GUEST_MAP):
         memory.contents.apply(op, PageRange(0, 1))
     assert memory.private_read(0, 4) == b"kept"
+
+
+def test_an_entry_that_only_the_first_request_sets_is_one_ranged_call() -> None:
+    """The pool's pages are mapped at the first touch: later requests set nothing, and pay no call's part for it."""
+    policy = POLICIES["guest-memfd"]
+    machine = Machine(policy, 64, pool_pages=8)
+    procedure = DESIGNS["bounce"](Options(), policy, False)
+    machine.prepare(procedure, PageRange(0, 64))
+    found = machine.run([procedure], [0] * 5, [0] * 5, [4] * 5, [4 * 4096] * 5)
+    assert found.completed == 5 and found[Event.HOST_PTE_SET] == 4 and found.ranges["host_pte_set"] == 1

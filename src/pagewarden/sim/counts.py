@@ -40,10 +40,10 @@ class Counts:
                 self.events[Event.GUEST_COPIES if guest else Event.HOST_COPIES] += times
                 self.events[Event.GUEST_COPY_BYTES if guest else Event.HOST_COPY_BYTES] += size
 
-    def add_ranges(self, events: Ints, ran: Ints) -> None:
-        """From the events of each row of a procedure, int64[R, E], and how often it ran, int64[R]."""
-        for event in ENTRIES:
-            self.ranges[event.key] += int(ran[events[:, event] > 0].sum())
+    def add_ranges(self, once: Ints) -> None:
+        """From the calls in which each of the ranged events and entries happened, int64[K]."""
+        for event, calls in zip(ENTRIES, once[-len(ENTRIES) :].tolist(), strict=True):
+            self.ranges[event.key] += calls
 
     def repeated(self, times: int, size: int) -> "Counts":
         """So many times the counts of one request of one byte, when all of them together have `size` bytes."""

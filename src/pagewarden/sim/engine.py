@@ -9,7 +9,7 @@ from pagewarden.designs import Kind
 from pagewarden.law import Table
 from pagewarden.sim.hot import compile_hot, hot
 from pagewarden.sim.pages import Ints, Pages, Rules, apply_range, fill, run_of
-from pagewarden.vocab.events import RANGED, Event
+from pagewarden.vocab.events import ENTRIES, RANGED, Event
 
 _DO, _JUMP, _TAKE, _GIVE = int(Kind.DO), int(Kind.JUMP), int(Kind.TAKE), int(Kind.GIVE)
 _EACH, _NEXT, _STOP = int(Kind.EACH), int(Kind.NEXT), int(Kind.STOP)
@@ -17,8 +17,8 @@ INTERPRETED = 500
 """Requests that take less time interpreted than the compiler takes to load."""
 PAGES_A_REQUEST = 4
 """Pages of a procedure that goes page by page that take as long as a request that does not."""
-ORDER = sorted(RANGED)
-"""The events of the bits of `ranged`."""
+ORDER = [*sorted(RANGED), *ENTRIES]
+"""The events of the bits of `ranged`: counted once a call, and those of which a call has a part that it pays once."""
 
 
 class Program(NamedTuple):
@@ -41,7 +41,7 @@ class Tally(NamedTuple):
     """What a run counted. R rows, S states.
 
     ran: int64[R], executions of each row; moved: int64[R], bytes of the requests that executed it;
-    hits: int64[R, S], pages by the state that a row's operation found; once: int64[R, K], calls with a ranged event;
+    hits: int64[R, S], pages by the state that a row's operation found; calls: int64[R, 2^K], by their events;
     refusal: int64[3], the row, outcome and page at which the first request failed, or -1;
     ended: int64[2], requests that failed and that completed.
     """
@@ -49,15 +49,15 @@ class Tally(NamedTuple):
     ran: Ints
     moved: Ints
     hits: Ints
-    once: Ints
+    calls: Ints
     refusal: Ints
     ended: Ints
 
     @classmethod
     def empty(cls, rows: int, states: int) -> "Tally":
         ran, moved = np.zeros((2, rows), np.int64)
-        hits, once = np.zeros((rows, states), np.int64), np.zeros((rows, len(ORDER)), np.int64)
-        return cls(ran, moved, hits, once, np.full(3, -1), np.zeros(2, np.int64))
+        hits, calls = np.zeros((rows, states), np.int64), np.zeros((rows, 1 << len(ORDER)), np.int64)
+        return cls(ran, moved, hits, calls, np.full(3, -1), np.zeros(2, np.int64))
 
     def events(self, table: Table, rows: NDArray[np.int32]) -> Ints:
         """int64[R, E]: the events of each row's operations."""
@@ -65,14 +65,23 @@ class Tally(NamedTuple):
         for row in np.flatnonzero(rows[:, 0] == _DO):
             states = np.flatnonzero(self.hits[row])
             found[row] = self.hits[row, states] @ table.events[states, rows[row, 1]].astype(np.int64)
-        found[:, ORDER] = self.once
+        ranged = sorted(RANGED)
+        found[:, ranged] = self.once[:, : len(ranged)]
+        return found
+
+    @property
+    def once(self) -> Ints:
+        """int64[R, K]: calls in which event ORDER[k] happened."""
+        rows, bits = np.nonzero(self.calls)
+        found = np.zeros((len(self.calls), len(ORDER)), np.int64)
+        np.add.at(found, rows, self.calls[rows, bits, None] * (bits[:, None] >> np.arange(len(ORDER)) & 1))
         return found
 
 
 def rules_of(table: Table) -> Rules:
-    """The table for loops; bit k of `ranged` where ranged event ORDER[k] happens."""
+    """The table for loops; bit k of `ranged` where event ORDER[k] happens."""
     bits = (table.events[:, :, ORDER] > 0) << np.arange(len(ORDER))
-    return Rules(table.next, table.outcome, np.ascontiguousarray(bits.sum(2), dtype=np.uint8))
+    return Rules(table.next, table.outcome, np.ascontiguousarray(bits.sum(2), dtype=np.uint16))
 
 
 @hot
@@ -101,7 +110,7 @@ def execute(
     rows, starts = program
     which, firsts, counts, sizes = requests
     following, outcome, ranged = rules
-    ran, moved, hits, once, refusal, ended = tally
+    ran, moved, hits, calls, refusal, ended = tally
     held = np.zeros(free.size, np.int64)
     lows, highs = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the request's own range, and the pool's
     alike, found = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the state of all its pages now, and as found; or -1
@@ -124,13 +133,12 @@ def execute(
                     alike[k] = found[k] = _uniform(memory, lows[k], highs[k])
                 state, page = alike[k], lows[k]
                 if state < 0:
-                    bad, page = apply_range(memory, rules, argument, page, highs[k], hits[here], once[here])
+                    bad, page = apply_range(memory, rules, argument, page, highs[k], hits[here], calls[here])
                     alike[k] = -2
                 else:
                     bad = outcome[state, argument]
                     hits[here, state] += 1 if bad else highs[k] - page
-                    for bit in range(once.shape[1]):
-                        once[here, bit] += ranged[state, argument] >> bit & 1
+                    calls[here, ranged[state, argument]] += 1
                     alike[k] = following[state, argument]
                 if not bad:
                     row = rows[row, 2] if target >= 0 else row  # over the branch of the refusal

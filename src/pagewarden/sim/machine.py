@@ -53,7 +53,7 @@ class Machine:
         pages.checked(self.count + self.pool_pages)
         tally = Tally.empty(1, len(self.table.pages))
         outcome, page = states.apply_range(
-            self.memory, self._rules, op, pages.start, pages.stop, tally.hits[0], tally.once[0]
+            self.memory, self._rules, op, pages.start, pages.stop, tally.hits[0], tally.calls[0]
         )
         self.events += tally.events(self.table, np.array([[Kind.DO, op, -1, 0]], np.int32))[0]
         return Outcome(int(outcome)), int(page)
@@ -85,7 +85,8 @@ class Machine:
         found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows))
         events = tally.events(self.table, rows)
         found.events += events.sum(0)
-        found.add_ranges(events, tally.ran)
+        once = tally.once
+        found.add_ranges(once.sum(0))
         for row in np.flatnonzero(rows[:, 0] == Kind.COUNT):
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
         return found
@@ -99,11 +100,11 @@ class Machine:
         rows, starts, steps = programs([procedure])
         one = (np.array([value]) for value in (pages.start, pages.count, size))
         tally = self._tally(Program(rows, starts), Requests(np.zeros(1, np.int32), *one))
-        events = tally.events(self.table, rows)
+        events, once = tally.events(self.table, rows), tally.once
         lines = []
         for row in np.flatnonzero(tally.ran):
             found = Counts(events=events[row])
-            found.add_ranges(events[row : row + 1], tally.ran[row : row + 1])
+            found.add_ranges(once[row])
             if rows[row, 0] == Kind.COUNT:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
             if rows[row, 0] not in (Kind.JUMP, Kind.NEXT):

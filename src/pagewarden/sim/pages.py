@@ -66,7 +66,7 @@ class Rules(NamedTuple):
 
     following: States
     outcome: NDArray[np.uint8]
-    ranged: NDArray[np.uint8]
+    ranged: NDArray[np.uint16]
 
 
 @hot
@@ -165,24 +165,20 @@ def fill(memory: Pages, first: int, stop: int, state: int) -> None:
 
 
 @hot
-def note(once: Ints, bits: int) -> None:
-    """Ranged events that happened, by bit, counted once: int64[K]."""
-    for bit in range(once.size):
-        once[bit] += bits >> bit & 1
-
-
-@hot
-def apply_range(memory: Pages, rules: Rules, op: int, first: int, stop: int, hits: Ints, once: Ints) -> tuple[int, int]:
+def apply_range(
+    memory: Pages, rules: Rules, op: int, first: int, stop: int, hits: Ints, calls: Ints
+) -> tuple[int, int]:
     """One operation on a range, all pages or none. Returns (outcome, page): 0, or that of the first page that refuses.
 
-    hits: int64[S], pages by the state that the operation found; once: int64[K], calls in which ranged event k happened.
+    hits: int64[S], pages by the state that the operation found; calls: int64[2^K], calls by the bits of what
+    happened in them.
     """
     position = first
     while position < stop:
         state, end = run_of(memory, position, stop)
         if rules.outcome[state, op]:
             hits[state] += 1
-            note(once, rules.ranged[state, op])
+            calls[rules.ranged[state, op]] += 1
             return rules.outcome[state, op], position
         position = end
     position, seen = first, 0
@@ -193,5 +189,5 @@ def apply_range(memory: Pages, rules: Rules, op: int, first: int, stop: int, hit
         if rules.following[state, op] != state:
             fill(memory, position, end, rules.following[state, op])
         position = end
-    note(once, seen)
+    calls[seen] += 1
     return 0, stop
