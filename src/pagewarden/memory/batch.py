@@ -19,12 +19,12 @@ _fill: Any = njit(uffd.fill_continue)
 
 
 def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int, request: Any) -> tuple[int, int, int]:
-    """Convert the ranges, in order, until the kernel says no; ranges, pages and runs done.
+    """Convert the ranges, in order, until the kernel says no; ranges, pages and calls done.
 
     guard: the userfaultfd; window: address; zap: the madvise advice; shared: uint8 a page, kept up, and at least what
     is open at any time; ranges: int64 of shape (n, 2); request: uint64[4].
     """
-    pages = runs = 0
+    pages = calls = 0
     for k in range(len(ranges)):
         page, stop = ranges[k]
         while page < stop:
@@ -32,9 +32,17 @@ def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int
                 page += 1
                 continue
             first = page
-            while page < stop and shared[page] != to:
-                page += 1
+            if to:
+                while page < stop and not shared[page]:
+                    page += 1
+            else:  # to unshare what is private costs nothing: one call for all that is left of the range
+                page = stop
+                while not shared[page - 1]:
+                    page -= 1
             address, length = window + first * PAGE_SIZE, (page - first) * PAGE_SIZE
+            changed = 0
+            for each in range(first, page):
+                changed += shared[each] != to
             if to:
                 shared[first:page] = 1
                 _fill(request, address, length)
@@ -46,10 +54,10 @@ def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int
                 if not failed:
                     shared[first:page] = 0
             if failed:
-                return k, pages, runs
-            pages += page - first
-            runs += 1
-    return len(ranges), pages, runs
+                return k, pages, calls
+            pages += changed
+            calls += 1
+    return len(ranges), pages, calls
 
 
 _compiled: Any = njit(nogil=True)(_change)
@@ -58,7 +66,7 @@ _compiled: Any = njit(nogil=True)(_change)
 def change(
     guard: int, window: int, zap: int, shared: bytearray, ranges: NDArray[np.int64], to: int
 ) -> tuple[int, int, int]:
-    """Convert the ranges in the direction; how many of them, of pages and of runs are done."""
+    """Convert the ranges in the direction; how many of them, of pages and of calls are done."""
     done: tuple[int, int, int] = _compiled(
         guard, window, zap, np.frombuffer(shared, np.uint8), ranges, to, np.zeros(4, np.uint64)
     )

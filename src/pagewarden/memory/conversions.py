@@ -44,7 +44,7 @@ class Conversions:
         self.over: Callable[[], Exception] | None = None
         """What to raise instead of doing anything, once this memory cannot be used any more (`finish`)."""
         self._share, self._unshare, self._idle_unshare = backing.share, backing.unshare, backing.idle_unshare
-        self._unshared, self._shared, self._punched = [0, 0], [0, 0], [0, 0]  # pages and runs
+        self._unshared, self._shared, self._punched = [0, 0], [0, 0], [0, 0]  # pages and calls
         self._single: Single | None = None
         self.at = 0
         """What the next two take first (protocol.Single); 0 while there are none."""
@@ -121,20 +121,18 @@ class Conversions:
         if start < 0:
             return
         stop = shared.rfind(1, start, stop) + 1
-        pages, runs = shared.count(1, start, stop), shared.count(b"\1\0", start, stop) + 1
+        pages = shared.count(1, start, stop)
+        calls = [(start, stop)] if self._idle_unshare else runs_of(shared, start, stop, 1)
         try:
-            if runs == 1 or self._idle_unshare:
-                self._unshare(start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
-            else:
-                for first, end in runs_of(shared, start, stop, 1):
-                    self._unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+            for first, end in calls:
+                self._unshare(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
         except BaseException as error:
             self._undo_unshare(start, stop, error)
             raise
         shared[start:stop] = bytes(stop - start)
         tally = self._unshared
         tally[0] += pages
-        tally[1] += runs
+        tally[1] += len(calls)
 
     def _undo_unshare(self, start: int, stop: int, error: BaseException) -> None:
         self._open_again(runs_of(self.shared, start, stop, 1))
@@ -193,10 +191,10 @@ class Conversions:
         self._equip()
         if not len(ranges):
             return 0
-        done, pages, runs = compiled(self.shared, ranges, to)
+        done, pages, calls = compiled(self.shared, ranges, to)
         tally = self._shared if to else self._unshared
         tally[0] += pages
-        tally[1] += runs
+        tally[1] += calls
         return done
 
     def _equip(self) -> None:
@@ -243,8 +241,8 @@ class Conversions:
         unshares, shares = (0, 0) if self._single is None else self._single.done()
         singles = self._single_unshares + unshares, self._single_shares + shares, 0
         tallies = zip(tariffs, (self._unshared, self._shared, self._punched), singles, strict=True)
-        for tariff, (pages, runs), single in tallies:
-            for prices, times in ((tariff.page, pages + single), (tariff.run, runs + single)):
+        for tariff, (pages, calls), single in tallies:
+            for prices, times in ((tariff.page, pages + single), (tariff.call, calls + single)):
                 for event, each in prices.items():
                     counts[event] += each * times
         return counts

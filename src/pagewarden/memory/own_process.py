@@ -26,6 +26,11 @@ class OwnProcess:
         )
 
 
+def closed() -> Exception:
+    """What every method says once the memory is closed."""
+    return ValueError("the memory is closed")
+
+
 _living: "weakref.WeakSet[OwnProcess]" = weakref.WeakSet()
 
 

@@ -13,7 +13,7 @@ from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
 from pagewarden.memory.isolated.process import HostProcess
-from pagewarden.memory.own_process import OwnProcess
+from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
@@ -308,7 +308,7 @@ class PrivateMemory(OwnProcess):
         with self._lock:
             if not self._closed:
                 self._consumers.take_back(PageRange(0, self._pages))
-                self._state.finish(_closed)
+                self._state.finish(closed)
                 try:
                     if self._window is not None:
                         self._window.close()
@@ -345,10 +345,6 @@ class PrivateMemory(OwnProcess):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def _closed() -> Exception:
-    return ValueError("the memory is closed")
 
 
 def _no_range(pages: object) -> TypeError:

@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.kernel.door import Region
-from pagewarden.memory.own_process import OwnProcess
+from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.scratch import CHUNK, IOV_MAX, Borrowed, Scratch
 from pagewarden.port import Buffer
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
@@ -29,7 +29,7 @@ Parts = TypeVar("Parts", memoryview, list[memoryview])
 
 
 class _Elsewhere:
-    """Stands for the region in a forked child, which does not have it."""
+    """Stands for the region where there is none any more: in a forked child, and after `close`."""
 
     def __init__(self, refusal: Callable[[], Exception]) -> None:
         self._refusal = refusal
@@ -186,7 +186,8 @@ class Window(OwnProcess):
         return None
 
     def close(self) -> None:
-        """Give the scratch files back; the mapping belongs to the memory."""
+        """Give the scratch files back; the mapping belongs to the memory, and is not reached from here any more."""
+        self._region = _Elsewhere(closed)
         while self._scratches:
             self._scratches.pop().close()
         while self._vectors:

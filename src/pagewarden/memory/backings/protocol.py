@@ -22,10 +22,10 @@ BackingName: TypeAlias = Literal["auto", "memfd-secret", "uffd-window", "guest-m
 
 @dataclass(frozen=True)
 class Tariff:
-    """The events of one change: so many a page, and so many a contiguous run."""
+    """The events of one change: so many a page, and so many a call of the backing."""
 
     page: Mapping[Event, int] = field(default_factory=dict)
-    run: Mapping[Event, int] = field(default_factory=dict)
+    call: Mapping[Event, int] = field(default_factory=dict)
 
 
 class Compiled(Protocol):
@@ -33,7 +33,7 @@ class Compiled(Protocol):
 
     def __call__(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
         """Share (to=1) or unshare (to=0) the ranges, shape (n, 2), in order, until the kernel says no, and keep
-        `shared`, a byte a page, up: how many ranges, pages and runs are done. The one that failed is as it was."""
+        `shared`, a byte a page, up: how many ranges, pages and calls are done. The one that failed is as it was."""
 
 
 class Single(Protocol):

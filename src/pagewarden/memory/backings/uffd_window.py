@@ -61,7 +61,7 @@ def share_window(guard: Userfault, address: int, guest: Region, offset: int, len
 class UffdWindow:
     """The cooperating host: guard, window and open mapping in one process.
 
-    The ledger counts one invalidation a run; the kernel flushes once for each page table (2 MiB) that a run touches
+    The ledger counts one invalidation a call; the kernel flushes once for each page table (2 MiB) that a call touches
     (mm/memory.c, zap_pte_range: dirty pages of a file are flushed before the table's lock is dropped).
     """
 
