@@ -16,7 +16,6 @@ from pagewarden.cost import (
     price,
     profile_directory,
     profile_names,
-    refresh,
     shipped_profiles,
     to_toml,
 )
@@ -25,7 +24,6 @@ from pagewarden.vocab import UserMistake
 
 SHIPPED = shipped_profiles()
 TEXT = to_toml(SHIPPED[0])
-DOCS = Path(__file__).parent.parent.parent / "docs" / "profiles.md"
 
 
 @pytest.fixture(autouse=True)
@@ -215,12 +213,3 @@ def test_what_is_written_is_read(about: str, why: str, name: str, bounds: tuple[
 def test_units_are_in_the_keys() -> None:
     assert {unit(name) for name in PRICES} == {"ns", "ns_per_byte"}
     assert setting("tlbi") == "tlbi_ns" and setting("copy_cold") == "copy_cold_ns_per_byte"
-
-
-def test_the_document_s_table_is_up_to_date() -> None:
-    text = DOCS.read_text()
-    assert refresh(text, SHIPPED) == text
-    for profile in SHIPPED:
-        assert profile.about in text
-    with pytest.raises(ValueError, match="lacks"):
-        refresh("no marks", SHIPPED)

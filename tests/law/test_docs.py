@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from pagewarden.law import MECHANISMS, POLICIES
-from pagewarden.report.lawdoc import document
 from pagewarden.vocab import Event
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
-def test_law_document_is_up_to_date() -> None:
-    text = document()
-    assert (DOCS / "law.md").read_text() == text, "run: python -m pagewarden.report.docs"
+def test_law_document_names_every_policy_and_mechanism() -> None:
+    text = (DOCS / "law.md").read_text()
     assert all(f"`{name}`" in text for name in (*POLICIES, *MECHANISMS))
 
 

@@ -5,7 +5,7 @@ from pagewarden.cost.interval import Interval
 from pagewarden.cost.library import load_profile, profile_directory, profile_names, shipped_profiles, to_toml
 from pagewarden.cost.price import Amounts, Cache, Term, bill, contenders, difference, difference_bill, price
 from pagewarden.cost.profile import Price, Profile, Setting, parse
-from pagewarden.cost.table import refresh, table
+from pagewarden.cost.table import table
 
 __all__ = [
     "LIMIT",
@@ -28,7 +28,6 @@ __all__ = [
     "price",
     "profile_directory",
     "profile_names",
-    "refresh",
     "search",
     "shipped_profiles",
     "table",

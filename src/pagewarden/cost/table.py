@@ -18,19 +18,7 @@ def table(profiles: Sequence[Profile]) -> str:
     ]
     kept = [row for row in rows if any(row[1:])]
     lines = [_line(head), _line(["---"] * len(head)), *map(_line, kept)]
-    return "\n".join(lines + [line for profile in profiles for line in _notes(profile)]) + "\n"
-
-
-MARKS = ("<!-- prices: made from the profiles, see above -->\n", "<!-- end of prices -->")
-
-
-def refresh(document: str, profiles: Sequence[Profile]) -> str:
-    """The document with what stands between MARKS made anew; ValueError without them."""
-    before, start, rest = document.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not (start and end):
-        raise ValueError(f"the document lacks {MARKS[0].strip()} or {MARKS[1]}")
-    return before + start + table(profiles) + end + after
+    return "\n".join(lines + [line for profile in profiles for line in _notes(profile)])
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -4,7 +4,7 @@
     python -m pagewarden.report.docs --all    # also the blocks that take minutes
 
 A block stands between `<!-- run: pagewarden compare -->` and `<!-- end -->`. `run 12` keeps the first 12 lines; `run
-slow` is for what takes more than some seconds.
+slow` is for what takes more than some seconds. Behind `<!-- generated: prices -->` stands a text that the library has.
 """
 
 import os
@@ -15,11 +15,19 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from pagewarden.cost import shipped_profiles, table
+from pagewarden.memory.choose import what_each_stops
 from pagewarden.report import apidoc, lawdoc
 from pagewarden.vocab import InternalError
 
 WHOLE: dict[str, Callable[[], str]] = {"docs/law.md": lawdoc.document, "docs/api.md": apidoc.document}
-BLOCK = re.compile(r"(<!-- run( slow)?( \d+)?: (pagewarden [^\n]*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PARTS: dict[str, Callable[[], str]] = {
+    "what each backing stops": what_each_stops,
+    "prices": lambda: table(shipped_profiles()),
+}
+BLOCK = re.compile(
+    r"(<!-- (?:run( slow)?( \d+)?: (pagewarden [^\n]*)|generated: ([^\n]*)) -->\n)(.*?)(<!-- end -->)", re.DOTALL
+)
 COLUMNS = 118
 
 
@@ -39,7 +47,9 @@ def current(root: Path, slow: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _block(block: re.Match[str], root: Path, slow: bool) -> str:
-    head, is_slow, lines, command, _, end = block.groups()
+    head, is_slow, lines, command, part, _, end = block.groups()
+    if part:
+        return f"{head}{PARTS[part]()}\n{end}"
     if is_slow and not slow:
         return block[0]
     said = output(command, root).splitlines()[: int(lines) if lines else None]
