@@ -151,7 +151,7 @@ def test_other_procedures(name: str, hops: int, events: dict[Event, int]) -> Non
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_strace_under_every_policy(policy: Policy) -> None:
     found = Machine(policy, 64).perform(PROCEDURES["strace"](policy), PageRange(0, 1))
-    reads = {"memfd", "pkvm", "patch-v5"}  # the secret; zeroes of a reclaimed page; the old shared memory
+    reads = {"memfd", "pkvm", "pkvm-iommu", "patch-v5"}  # the secret; zeroes of a reclaimed page; the old shared memory
     assert bool(found.completed) == (policy.name in reads)
 
 

@@ -30,7 +30,7 @@ from pagewarden.vocab import UserMistake
 
 STATES = {
     "memfd": 796, "patch-v5": 596, "memfd-secret": 70, "guest-memfd": 884, "guest-memfd-inplace": 378,
-    "pkvm-2022": 371, "pkvm": 383, "uffd-window": 2372, "uffd-window-isolated": 1672, "hybrid": 1128,
+    "pkvm-2022": 505, "pkvm": 537, "pkvm-iommu": 383, "uffd-window": 2372, "uffd-window-isolated": 1672, "hybrid": 1128,
 }  # fmt: skip
 every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
 

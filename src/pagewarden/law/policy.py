@@ -88,7 +88,9 @@ _KERNEL_SWAP = frozenset({"migrates", "swaps", "swap-sealed", "swap-fresh"})
 """Ordinary shmem: the host kernel moves and swaps, host user space reaches neither copy."""
 
 _UFFD = _CAREFUL | _KERNEL_SWAP | {"in-place", "notifies", "gets-pfn", "file-io", "fork-guarded", "punches"}
-_PKVM = _CAREFUL | _FILE_ENFORCES | {"injects", "in-place", "iommu-guarded", "scrubs"}
+_PKVM = _CAREFUL | _FILE_ENFORCES | {"injects", "in-place", "scrubs"}
+"""No DMA isolation: Documentation/virt/kvm/arm/pkvm.rst says unimplemented, and on Linux 7.3.4 O_DIRECT to a virtio disk
+wrote a protected guest's private bytes."""
 
 _ALL = [
     Policy(
@@ -123,7 +125,11 @@ _ALL = [
     ),
     Policy(
         "pkvm", Guard.STAGE2, _PKVM | {"force-reclaim"}, fault="SIGSEGV",
-        stands_for="pKVM today: the host force-reclaims and goes on, the guest's next touch is fatal to it",
+        stands_for="pKVM today: the host force-reclaims and goes on, the guest's next touch is fatal to it; no IOMMU",
+    ),
+    Policy(
+        "pkvm-iommu", Guard.STAGE2, _PKVM | {"force-reclaim", "iommu-guarded"}, fault="SIGSEGV",
+        stands_for="the same with the IOMMU in the hypervisor's hands, as Android's kernels have it (argued)",
     ),
     Policy(
         "uffd-window", Guard.STAGE1, _UFFD,
