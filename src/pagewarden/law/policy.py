@@ -89,7 +89,7 @@ _KERNEL_SWAP = frozenset({"migrates", "swaps", "swap-sealed", "swap-fresh"})
 
 _UFFD = _CAREFUL | _KERNEL_SWAP | {"in-place", "notifies", "gets-pfn", "file-io", "fork-guarded", "punches"}
 _PKVM = _CAREFUL | _FILE_ENFORCES | {"injects", "in-place", "scrubs"}
-"""No DMA isolation: Documentation/virt/kvm/arm/pkvm.rst says unimplemented, and on Linux 7.3.4 O_DIRECT to a virtio disk
+"""No DMA isolation: Documentation/virt/kvm/arm/pkvm.rst says unimplemented, and on Linux 7.3.4 O_DIRECT to a disk
 wrote a protected guest's private bytes."""
 
 _ALL = [
