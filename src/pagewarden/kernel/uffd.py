@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from struct import Struct
 from typing import Any
@@ -132,4 +133,5 @@ class Userfault:
         """Give the fd back: ranges still registered lose their guard. Twice is once."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            with suppress(OSError):  # it is closed, whatever close(2) says
+                os.close(fd)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
+from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.door import pages_of
 from pagewarden.memory.backings.protocol import BackingName, Use, Wanted
 from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
-from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
 from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
@@ -240,26 +241,36 @@ class PrivateMemory(OwnProcess):
             raise Unavailable("an isolated memory's window is in the host side's process only", "use mem.spawn")
         return self._window
 
-    def spawn(self, function: Callable[..., object], *arguments: object, fds: Sequence[int] = ()) -> HostProcess:
+    def spawn(
+        self,
+        function: Callable[..., object],
+        *arguments: object,
+        fds: Sequence[int] = (),
+        patience: float = START_TIMEOUT,
+    ) -> HostProcess:
         """Run function(host, *arguments), host a HostSide, in a process that has the window and nothing else of the
         memory; of this process's descriptors it keeps `fds`, by the same numbers, files as open descriptions of its
         own. The function's module is imported before the process gives up its rights: what is imported later is not
         found. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY); Unavailable where the host side
-        cannot be kept apart (`pagewarden probe --isolated` says why)."""
+        cannot be kept apart (`pagewarden probe --isolated` says why), or where one of the steps of its start (the
+        longest imports the function's module) takes more than `patience` seconds."""
         self._alive()
         spawn = self._backing.spawn
         if spawn is None:
             raise UserMistake("spawn needs PrivateMemory(..., isolated=True)")
         with self._lock:
             self._alive()
-            host = spawn(function, arguments, tuple(fds))
             try:
-                for run in self.shared_runs():
-                    self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
-                host.go()
-            except BaseException:
-                host.kill()
-                raise
+                host = spawn(function, arguments, tuple(fds), patience)
+                try:
+                    for run in self.shared_runs():
+                        self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
+                    host.go()
+                except BaseException:
+                    self._backing.bar()
+                    raise
+            except OSError as error:
+                raise Unavailable(*lacking(error)) from error
             return host
 
     def is_shared(self, page: int) -> bool:

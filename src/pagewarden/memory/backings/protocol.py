@@ -59,7 +59,7 @@ class Spawn(Protocol):
     """Start a host side in a process of its own and greet it: its window is shut as yet, and it runs after `go`."""
 
     def __call__(
-        self, function: Callable[..., object], arguments: tuple[Any, ...], fds: tuple[int, ...]
+        self, function: Callable[..., object], arguments: tuple[Any, ...], fds: tuple[int, ...], patience: float
     ) -> "HostProcess": ...
 
 

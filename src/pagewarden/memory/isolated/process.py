@@ -12,6 +12,7 @@ from pagewarden.kernel import confine
 from pagewarden.kernel.door import readable
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.memory.isolated import messages, room
+from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.messages import Kind, Message
 from pagewarden.memory.isolated.zygote import ENDED, PATIENCE, Fate
 from pagewarden.memory.own_process import OwnProcess
@@ -30,7 +31,8 @@ class HostProcess(OwnProcess):
 
     pid: as this process sees it, -1 where /proc does not say. address: where its window starts, in its address space.
     guard: its userfaultfd, once it has greeted, kept until its address space is gone. outcomes: what became of each
-    part of the room; missing: those that this host does not have. words: what it printed, escaped, the first 64 KiB.
+    part of the room; missing: those that this host does not have. buried: it is dead, and nothing of it is open here
+    any more. words: what it printed, escaped, the first 64 KiB.
     """
 
     def __init__(self, channel: socket.socket, pidfd: int, fate: Fate) -> None:
@@ -43,7 +45,7 @@ class HostProcess(OwnProcess):
         self.words = ""
         self._pidfd, self._fate, self._channel = pidfd, fate, channel
         self._status: int | None = None
-        self._buried = False
+        self.buried = False
 
     # -- talk ----------------------------------------------------------------------------------------------------------
 
@@ -65,7 +67,7 @@ class HostProcess(OwnProcess):
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
-            ready = readable([self._channel.fileno(), *([] if self._buried else [self._pidfd])], left)
+            ready = readable([self._channel.fileno(), *([] if self.buried else [self._pidfd])], left)
             if not ready:
                 raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
             if self._channel.fileno() not in ready:  # dead, and it had said nothing more
@@ -130,8 +132,11 @@ class HostProcess(OwnProcess):
         """How it ended: 0, 1 when its function raised, or minus the signal. Refused(ETIMEDOUT), and Refused(ESRCH) when
         nobody can tell any more."""
         if self._status is None:
-            if not self._buried and not readable([self._pidfd], timeout):
-                raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
+            try:
+                if not self.buried and not readable([self._pidfd], timeout):
+                    raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
+            except OSError as error:
+                raise Refused(error.errno or errno.EIO, f"poll: {error.strerror}") from error
             try:
                 self._status, _ = self._fate.read(ENDED, PATIENCE)
             except (Refused, OSError) as lost:
@@ -141,16 +146,16 @@ class HostProcess(OwnProcess):
     @property
     def dead(self) -> bool:
         """Has it come to its end?"""
-        return self._buried or bool(readable([self._pidfd], 0))
+        return self.buried or bool(readable([self._pidfd], 0))
 
     def kill(self) -> int:
         """End it, and how it ended; Refused(ESRCH) as for wait."""
-        self.end()
+        insist(self.end)
         return self.wait(0)
 
     def end(self) -> None:
         """See that it is dead; InternalError when it does not die."""
-        if self._buried:
+        if self.buried:
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -158,44 +163,48 @@ class HostProcess(OwnProcess):
             raise InternalError(f"process {self.pid} does not die of SIGKILL: it waits in the kernel")
 
     def forked(self) -> None:
-        if not self._buried:
-            self._buried = True
-            os.close(self._pidfd)
+        if not self.buried:
+            self.buried = True
+            gone(self._pidfd)
             self._close()
 
     def _close(self) -> None:
-        self._fate.close()
-        self._channel.close()
+        shut(self._fate, self._channel)
 
     def bury(self) -> None:
-        """Kill it, then let go of its guard, once its address space is gone, and of everything else."""
-        if self._buried:
+        """Kill it, then let go of its guard, once its address space is gone, and of everything else, whatever
+        interrupts that. InternalError when it does not die: the guard is kept then."""
+        insist(self.end, self._learn_how, self._let_pidfd_go, self._let_guard_go, self._close)
+
+    def _learn_how(self) -> None:
+        """How it ended, while the zygote can still tell."""
+        if self.buried:
             return
-        try:
-            self.end()
-            with suppress(Refused):  # how it ended, while the zygote can still tell
-                self.wait(0)
-        finally:
-            self._buried = self.dead
-            if self._buried:
-                os.close(self._pidfd)
-            if self.guard is not None:
-                _let_go(self.guard)
-            self._close()
+        with suppress(Refused, OSError):
+            self.wait(0)
+
+    def _let_pidfd_go(self) -> None:
+        if not self.buried and self.dead:
+            self.buried = True
+            gone(self._pidfd)
+
+    def _let_guard_go(self) -> None:
+        if self.guard is not None and self.guard not in _undead:
+            _undead.append(self.guard)
+        _let_go()
 
 
 _undead: list[Userfault] = []
 """Guards of host sides that are dead but whose address space is not gone yet."""
 
 
-def _let_go(guard: Userfault) -> None:
-    """Close the guard when the kernel says that its address space is gone: as long as that lives, so does the guard."""
-    _undead.append(guard)
+def _let_go() -> None:
+    """Close each guard once the kernel says that its address space is gone."""
     until = time.monotonic() + PATIENCE
     while _undead:
-        for one in [one for one in _undead if one.gone()]:
+        for one in [one for one in _undead if one.fd < 0 or one.gone()]:
+            shut(one)
             _undead.remove(one)
-            one.close()
         if time.monotonic() > until:
             return  # the next one looks again
         if _undead:

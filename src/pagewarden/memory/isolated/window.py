@@ -5,7 +5,6 @@ shared. `replace` says what happens to a page meanwhile.
 """
 
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,8 @@ from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated import zygote
 from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
-from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
+from pagewarden.memory.isolated.ending import gone, insist, shut
+from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.replace import STEP, GuestView, Replacing
 from pagewarden.memory.isolated.room import Level, broken
 from pagewarden.memory.isolated.zygote import Request, Zygote
@@ -48,14 +48,14 @@ class IsolatedWindow:
         self._host: HostProcess | None = None
         with ExitStack() as undo:
             self.file = confine.lift(memfd("pagewarden", size))  # a number of 0 to 2 would reach every child
-            undo.callback(os.close, self.file)
+            undo.callback(gone, self.file)
             self.guest: Region = (view := GuestView(size))
-            undo.callback(self.guest.close)
+            undo.callback(insist, self.guest.close)
             self.guest.place(self.file)
             self.guest.keep_to_this_process()
             self.guest.lock_when_touched()
             self._replacing = view.replacing = Replacing(self.file, self.guest)
-            undo.callback(self._replacing.close)
+            undo.callback(insist, self._replacing.close)
             undo.enter_context(_undumpable())
             undo.callback(self._end)
             self._release = undo.pop_all()
@@ -67,7 +67,7 @@ class IsolatedWindow:
         function: Callable[..., object],
         arguments: tuple[Any, ...],
         fds: tuple[int, ...],
-        patience: float = START_TIMEOUT,
+        patience: float,
     ) -> HostProcess:
         """Start the host side and greet it: its window is shut as yet, and it runs after `go`. Unavailable where the
         room does not keep every promise, unless that is allowed."""
@@ -84,7 +84,7 @@ class IsolatedWindow:
                     self._judge(self._host)
                     return self._host
                 except BaseException as error:
-                    self._forget_host()
+                    insist(self._forget_host)
                     died_with_zygote = self._zygote is not None and self._zygote.dead
                     if not tries_left or not died_with_zygote or not isinstance(error, (Refused, Unavailable, OSError)):
                         raise
@@ -94,15 +94,17 @@ class IsolatedWindow:
         if self._zygote is not None and self._zygote.dead:
             self._give_zygote()
         if self._zygote is None:
-            self._zygote = zygote.take()
+            self._zygote = zygote.take(self)
         ours, theirs = (zygote.lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         try:
-            with theirs:
+            try:
                 pidfd, fate = self._zygote.fork(request, theirs, patience)
+            finally:
+                insist(lambda: shut(theirs))
+            return HostProcess(ours, pidfd, fate)
         except BaseException:
-            ours.close()
+            insist(lambda: shut(ours))
             raise
-        return HostProcess(ours, pidfd, fate)
 
     def _judge(self, host: HostProcess) -> None:
         if self._level is True and (reasons := broken(host.missing)):
@@ -132,16 +134,13 @@ class IsolatedWindow:
 
     def bar(self) -> None:
         """What cannot be closed is destroyed: end the host side, whatever interrupts that."""
-        interrupted: BaseException | None = None
-        while self._host is not None and not self._host.dead:
-            try:
-                self._host.end()
-            except InternalError:
-                raise
-            except BaseException as error:
-                interrupted = error
-        if interrupted is not None:
-            raise interrupted
+        if self._host is None:
+            return
+        try:
+            insist(self._host.end)
+        finally:
+            if not self._host.dead and self._zygote is not None:
+                self._zygote.kill()
 
     def punch(self, offset: int, length: int) -> None:
         self._replacing.settle()
@@ -150,27 +149,27 @@ class IsolatedWindow:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def forked(self) -> None:
-        os.close(self.file)
+        gone(self.file)
         self._replacing.forked()
 
     def close(self) -> None:
-        self._release.close()
+        insist(self._release.close)
 
     def _forget_host(self) -> None:
-        host, self._host = self._host, None
-        if host is not None:
-            host.bury()
+        try:
+            if self._host is not None:
+                self._host.bury()
+        finally:
+            if self._host is not None and self._host.buried:
+                self._host = None
 
     def _give_zygote(self) -> None:
-        used, self._zygote = self._zygote, None
-        if used is not None:
-            zygote.give(used)
+        if self._zygote is not None:
+            zygote.give(self._zygote, self)
+            self._zygote = None
 
     def _end(self) -> None:
-        try:
-            self._forget_host()
-        finally:
-            self._give_zygote()
+        insist(self._forget_host, self._give_zygote)
 
 
 def _steps(offset: int, length: int) -> list[tuple[int, int]]:

@@ -24,6 +24,7 @@ from pagewarden.abi.confinement import CLONE_NEWPID
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl, readable
 from pagewarden.memory.isolated import room
+from pagewarden.memory.isolated.ending import insist, shut
 from pagewarden.memory.isolated.side import Entrance
 from pagewarden.memory.own_process import OwnProcess
 from pagewarden.vocab import Refused, Unavailable, UserMistake
@@ -81,23 +82,14 @@ class Zygote(OwnProcess):
 
     def __init__(self) -> None:
         super().__init__()
-        self.users = 0
+        self.users: set[object] = set()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = lifted(ours)
-        with lifted(theirs) as end:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "pagewarden.memory.isolated", str(end.fileno()), str(os.getpid())],
-                pass_fds=(end.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env={
-                    "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-                    **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-                    **ONE_THREAD,
-                },
-            )
+        try:
+            self._process = _launched(lifted(theirs))
+        except BaseException:
+            insist(self._close)
+            raise
 
     @property
     def pid(self) -> int:
@@ -115,15 +107,16 @@ class Zygote(OwnProcess):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fate = Fate(lifted(ours))
         try:
-            with theirs:
+            try:
                 self._ask(request, (channel.fileno(), theirs.fileno()), timeout)
+            finally:
+                insist(lambda: shut(theirs))
             code, fds = fate.read(STARTED, timeout)
             if code:
                 raise Unavailable(f"no host side could be forked: {os.strerror(code)}", "see ulimit -u and memory")
             return confine.lift(fds[0]), fate
         except Refused as silent:
-            fate.close()
-            self.kill()
+            insist(fate.close, self.kill)
             if silent.errno == errno.ESRCH:
                 raise
             raise Unavailable(
@@ -131,7 +124,7 @@ class Zygote(OwnProcess):
                 "try again, a new one is started; import less in the function's module if that takes too long",
             ) from silent
         except BaseException:
-            fate.close()
+            insist(fate.close)
             raise
 
     def _ask(self, request: bytes, fds: tuple[int, ...], timeout: float) -> None:
@@ -149,13 +142,11 @@ class Zygote(OwnProcess):
 
     def kill(self) -> None:
         """End it and all that it has started, now."""
-        self._process.kill()
-        self._end()
+        insist(self._process.kill, self._reap, self._close)
 
     def close(self) -> None:
         """Let it end: it does when its control socket closes."""
-        self._control.close()
-        self._end()
+        insist(self._close, self._reap)
 
     def forked(self) -> None:
         """While a copy of its control socket is open it would live on."""
@@ -165,13 +156,35 @@ class Zygote(OwnProcess):
         self._process.returncode = 0  # not this process's child: nothing to wait for
         _current.clear()
 
-    def _end(self) -> None:
+    def _close(self) -> None:
+        shut(self._control)
+
+    def _reap(self) -> None:
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(PATIENCE)
-        self._control.close()
+
+
+def _launched(end: socket.socket) -> "subprocess.Popen[bytes]":
+    """The launcher with its end of the control socket, which is closed here."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "pagewarden.memory.isolated", str(end.fileno()), str(os.getpid())],
+            pass_fds=(end.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={
+                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                **ONE_THREAD,
+            },
+        )
+    finally:
+        insist(lambda: shut(end))
 
 
 PATIENCE = 10.0
@@ -200,7 +213,7 @@ class Fate:
         return int(value), fds
 
     def close(self) -> None:
-        self._end.close()
+        shut(self._end)
 
 
 def lifted(end: socket.socket) -> socket.socket:
@@ -212,22 +225,22 @@ _lock = threading.Lock()
 _current: list[Zygote] = []
 
 
-def take() -> Zygote:
-    """This process's zygote, started if there is none that lives; to be given back."""
+def take(user: object) -> Zygote:
+    """This process's zygote, started if there is none that lives; to be given back by this user."""
     with _lock:
         if _current and _current[0].dead:
             _current.pop().kill()
         if not _current:
             _current.append(Zygote())
-        _current[0].users += 1
+        _current[0].users.add(user)
         return _current[0]
 
 
-def give(zygote: Zygote) -> None:
-    """Done with it: it ends with its last user."""
+def give(zygote: Zygote, user: object) -> None:
+    """Done with it: it ends with its last user. Twice is once."""
     with _lock:
-        zygote.users -= 1
-        if zygote.users == 0:
+        zygote.users.discard(user)
+        if not zygote.users:
             if zygote in _current:
                 _current.remove(zygote)
             zygote.close()

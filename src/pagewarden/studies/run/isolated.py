@@ -41,7 +41,7 @@ class IsolatedDevice:
                 self._checked(answer)
                 return
             with suppress(Refused):  # who knew how it ended may be dead, too
-                self._host.wait()
+                self._host.wait(self._patience)
             self.restarts += 1
             with suppress(Unavailable):  # it died while it started: the next round sees that
                 self._host = self._spawn(resume=True)
@@ -73,7 +73,13 @@ class IsolatedDevice:
 
     def _spawn(self, resume: bool) -> HostProcess:
         host = self._memory.spawn(
-            serve_block, self._queue, astuple(self._ring), resume, self._disk.read_only, fds=(self._disk.fd,)
+            serve_block,
+            self._queue,
+            astuple(self._ring),
+            resume,
+            self._disk.read_only,
+            fds=(self._disk.fd,),
+            patience=self._patience,
         )
         first = host.receive(self._patience)
         if first is not None and (first.kind is not Kind.REPORT or first.value != READY):

@@ -1,0 +1,49 @@
+"""Ending things whatever comes: an errno or the exception of a signal handler delays an end, and never prevents it."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from pagewarden.vocab import InternalError
+
+TRIES = 3
+
+
+class Closable(Protocol):
+    """A socket, a userfaultfd."""
+
+    def close(self) -> None: ...
+
+
+def insist(*acts: Callable[[], object]) -> None:
+    """Do each of the acts, in order, again where an errno or an exception comes in between. In the end the first is
+    raised that was no errno, or that no other try got over. An act can be repeated: it does what is left of it."""
+    came: BaseException | None = None
+    for act in acts:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                act()
+                break
+            except InternalError as hopeless:
+                came = came or hopeless
+                break
+            except OSError as refused:
+                came = came or (None if tries_left else refused)
+            except BaseException as interruption:
+                came = came or interruption
+    if came is not None:
+        raise came
+
+
+def gone(fd: int) -> None:
+    """Close a descriptor. Whatever close(2) says, it is closed: an error is about what was written to it."""
+    with suppress(OSError):
+        os.close(fd)
+
+
+def shut(*things: Closable) -> None:
+    """The same for what closes itself."""
+    for thing in things:
+        with suppress(OSError):
+            thing.close()
