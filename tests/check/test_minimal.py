@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pagewarden.check.many import Budget, Workers, matrix, workers
-from pagewarden.check.minimal import Answer, judge, minimal_sets, rests_on, works
+from pagewarden.check.minimal import Condition, condition, fails_alike, judge, minimal_sets, works
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
@@ -54,6 +54,8 @@ def test_as_every_subset_says() -> None:
     found = minimal_sets(small(), ASKED, HERE, progress=lambda count, left: tried.append(count)).sets
     assert set(found) == by_hand(small(), ASKED)
     assert tried[-1] < 8
+    more = small("gup-blocked", "gets-pfn")
+    assert set(minimal_sets(more, ASKED, HERE).sets) == by_hand(more, ASKED)
     assert minimal_sets(small(), PANIC, HERE).sets == [frozenset()]
 
 
@@ -98,15 +100,35 @@ def test_designs_need_what_they_use() -> None:
     assert works(POLICIES["hybrid"].without("file-io"), DESIGNS["window"])
 
 
-def test_a_counterexample_rests_on_few() -> None:
-    """Whatever else changes, the same steps fail again."""
+def meets(mechanisms: frozenset[str], condition: Condition) -> bool:
+    return any(mechanisms & asked == there for asked, there in condition)
+
+
+def test_a_counterexample_is_one_of_others() -> None:
+    """Of every set that it is said to fail, a search of its own says the same."""
     policy = POLICIES["pkvm-2022"]
     report = check(setting(policy, "strace"), PANIC)
-    asked = rests_on(report, report.verdicts[0])
-    assert {"gup-blocked", "injects", "force-reclaim"} <= asked
-    free = sorted(policy.mechanisms - asked)
-    assert free
-    assert judge((setting(policy.without(*free), "strace"), PANIC, FREE)) != Answer(True)
+    fails = fails_alike(report, report.verdicts[0])
+    others = [frozenset(each) for size in (len(policy.mechanisms) - 1, len(policy.mechanisms) - 2)
+              for each in combinations(sorted(policy.mechanisms), size)]  # fmt: skip
+    alike = [each for each in others if all(meets(each, condition) for condition in fails)]
+    assert all(meets(policy.mechanisms, condition) for condition in fails)
+    assert 10 < len(alike) < len(others)
+    for each in alike:
+        candidate = replace(policy, mechanisms=each)
+        assert judge((setting(candidate, "strace"), PANIC, FREE)).holds is False
+
+
+def test_a_condition_is_true_of_just_its_sets() -> None:
+    policy = small("gup-blocked", "gets-pfn").policy
+
+    def asks(candidate: Policy) -> bool:
+        return candidate.has("gup-blocked") if candidate.has("injects") else not candidate.has("gets-pfn")
+
+    found = condition(asks, policy)
+    for size in range(len(policy.mechanisms) + 1):
+        for each in map(frozenset, combinations(sorted(policy.mechanisms), size)):
+            assert meets(each, found) == asks(replace(policy, mechanisms=each))
 
 
 def test_matrix_has_every_policy() -> None:

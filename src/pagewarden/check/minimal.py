@@ -1,13 +1,14 @@
 """The minimal sets of mechanisms with which properties hold: which ones does a design really need?
 
 A set will do when what is asked holds with it and an undisturbed request works; it is minimal when no smaller part of
-it will do. All subsets of the policy's mechanisms are candidates. One that fails takes others with it: its
-counterexample consults only a few mechanisms, and fails every set that answers those alike; one that will do takes its
-supersets. No rule is assumed to be monotone: a mechanism may also open a way.
+it will do. All subsets of the policy's mechanisms are candidates. One that fails takes others with it: those under
+which the law answers every step of its counterexample alike; one that will do takes its supersets. No rule is assumed
+to be monotone: a mechanism may also open a way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from pagewarden.check.many import Budget, Workers
 from pagewarden.check.page.actors import guest_procedures
 from pagewarden.check.page.system import Setting, bits
-from pagewarden.check.replay import replay
+from pagewarden.check.replay import Told, replay
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES, Design, Do, Steps, follow
-from pagewarden.law import MECHANISMS, Outcome, Page, Policy, apply, start
+from pagewarden.law import MECHANISMS, Op, Outcome, Page, Policy, apply, start
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
 
@@ -29,26 +30,43 @@ MOST = 24
 
 @dataclass(frozen=True)
 class Watched(Policy):
-    """A policy that remembers which mechanisms it was asked for."""
+    """A policy that remembers which mechanisms it was asked for, in their order."""
 
-    consulted: set[str] = field(default_factory=set, compare=False)
+    consulted: dict[str, bool] = field(default_factory=dict, compare=False)
 
     def has(self, mechanism: str) -> bool:
-        self.consulted.add(mechanism)
-        return super().has(mechanism)
+        return self.consulted.setdefault(mechanism, super().has(mechanism))
 
 
-def watched(policy: Policy) -> Watched:
-    """The same policy, which remembers what it was asked."""
-    return Watched(policy.name, policy.guard, policy.mechanisms, policy.fault, policy.stands_for)
+Asks = Callable[[Policy], bool]
+Cube = tuple[frozenset[str], frozenset[str]]
+"""Some mechanisms, and those of them that are there: the sets that answer these alike."""
+Condition = frozenset[Cube]
+"""The sets of any of the cubes."""
+
+
+def condition(asks: Asks, like: Policy, universe: Collection[str] = MECHANISMS) -> Condition:
+    """The sets of some mechanisms with which something is true of a policy. It is asked again with another answer to
+    each mechanism that it consults, not once for every set."""
+    found, todo = [], [dict[str, bool]()]
+    while todo:
+        known = todo.pop()
+        policy = Watched(like.name, like.guard, frozenset(name for name, there in known.items() if there), like.fault)
+        true = asks(policy)
+        for name in [name for name in policy.consulted if name in universe and name not in known]:
+            todo.append({**known, name: True})
+            known[name] = False
+        if true:
+            found.append((frozenset(known), policy.mechanisms))
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether a set holds; if not, the mechanisms that its failure consulted. None: not decided within the limits."""
+    """Whether a set holds; None: not decided within the limits. fails: every set that meets them all fails, too."""
 
     holds: bool | None
-    consulted: frozenset[str] = frozenset()
+    fails: frozenset[Condition] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ def minimal_sets(
     if len(universe) > MOST:
         raise UserMistake(f"{len(universe)} mechanisms have too many subsets; leave some out with --without")
     lattice = _Lattice(universe)
+    lattice.drop([condition(lambda policy: not works(policy, setting.design), setting.policy, universe)])
     tried, budget = 0, Budget.of(limits or Limits(), pool)
     while len(batch := lattice.smallest(pool.width)) and not budget.over:
         tasks = [(_with(setting, lattice.names(each)), names, budget) for each in batch]
@@ -88,59 +107,66 @@ def _with(setting: Setting, mechanisms: frozenset[str]) -> Setting:
 
 
 class _Lattice:
-    """Subsets as bit masks; alive: those of which nothing is known."""
+    """Subsets as bit masks; alive: those of which nothing is known, the smallest first."""
 
     def __init__(self, universe: list[str]) -> None:
-        self.universe = universe
-        self.all = np.arange(1 << len(universe), dtype=np.uint32)
-        self.alive = np.ones(len(self.all), bool)
-        self.size = np.bitwise_count(self.all)
+        self.universe, self.known = universe, frozenset(universe)
+        every = np.arange(1 << len(universe), dtype=np.uint32)
+        self.alive: NDArray[np.uint32] = every[np.argsort(np.bitwise_count(every), kind="stable")]
         self.minimal: list[int] = []
         self.undecided = 0
 
     @property
     def left(self) -> int:
-        return int(self.alive.sum())
+        return len(self.alive)
 
     def names(self, subset: int) -> frozenset[str]:
         return frozenset(name for bit, name in enumerate(self.universe) if subset >> bit & 1)
 
-    def mask(self, names: frozenset[str]) -> int:
-        return sum(1 << bit for bit, name in enumerate(self.universe) if name in names)
+    def mask(self, names: frozenset[str]) -> np.uint32:
+        return np.uint32(sum(1 << bit for bit, name in enumerate(self.universe) if name in names))
 
     def smallest(self, count: int) -> list[int]:
         """Up to so many of the smallest sets of which nothing is known, spread over them."""
-        alive = np.flatnonzero(self.alive)
-        if not len(alive):
+        if not self.left:
             return []
-        least: NDArray[np.int64] = alive[self.size[alive] == self.size[alive].min()]
-        spread = np.unique(np.linspace(0, len(least) - 1, count).astype(int))
-        return [int(each) for each in least[spread]]
+        sizes = np.bitwise_count(self.alive)
+        least = int(np.searchsorted(sizes, sizes[0], "right"))
+        return [int(self.alive[place]) for place in np.unique(np.linspace(0, least - 1, count).astype(int))]
 
     def learn(self, subset: int, answer: Answer) -> None:
-        if answer.holds is None:
-            self.alive[subset] = False
-            self.undecided += 1
-        elif answer.holds:
+        if answer.holds:
             if not any(known & subset == known for known in self.minimal):
                 self.minimal.append(subset)
-            self.alive &= (self.all & subset) != subset
-        else:
-            asked = self.mask(answer.consulted)
-            self.alive &= (self.all & asked) != (subset & asked)
+            self.alive = self.alive[self.alive & np.uint32(subset) != subset]
+            return
+        self.undecided += answer.holds is None
+        self.alive = self.alive[self.alive != subset]
+        if answer.fails:
+            self.drop(answer.fails)
+
+    def drop(self, conditions: Iterable[Condition]) -> None:
+        """Leave out the sets that meet every condition."""
+        meets = np.arange(self.left)
+        for cubes in conditions:
+            these, some = self.alive[meets], np.zeros(len(meets), bool)
+            for asked, there in cubes:
+                if there <= self.known:
+                    some |= these & self.mask(asked) == self.mask(there)
+            meets = meets[some]
+        self.alive = np.delete(self.alive, meets)
 
 
 def judge(task: tuple[Setting, tuple[str, ...], Budget]) -> Answer:
-    """Whether everything asked holds for one set; if not, what that rests on."""
+    """Whether everything asked holds for one set; if not, which others fail with it."""
     setting, names, budget = task
-    policy = watched(setting.policy)
-    if not works(policy, setting.design):
-        return Answer(False, frozenset(policy.consulted))
+    if not works(setting.policy, setting.design):
+        return Answer(False)
     enough = replace(budget.limits(), first=bits(name for name in names if name in ALWAYS))
     report = check(setting, names, enough, search="apart")
     for verdict in report.verdicts:
         if verdict.verdict == "fails":
-            return Answer(False, rests_on(report, verdict))
+            return Answer(False, fails_alike(report, verdict))
     return Answer(None if report.open else True)
 
 
@@ -171,18 +197,48 @@ def _undisturbed(policy: Policy, page: Page, steps: Steps, pool: bool) -> Page |
     return page if follow(steps, act) is not False else None
 
 
-def rests_on(report: Report, verdict: Verdict) -> frozenset[str]:
-    """The mechanisms that a counterexample consulted: in its procedures, in the rules of its steps, in the property.
-    With none of them changed, the same steps fail again. Without a counterexample, all of them."""
+def fails_alike(report: Report, verdict: Verdict) -> frozenset[Condition]:
+    """Of which mechanisms a counterexample is one: they list the same procedures, their rules answer each of its steps
+    with the same page and outcome, and the last one breaks the property. None without a counterexample."""
     setting = report.checked.setting
-    policy = watched(setting.policy)
     if not verdict.path or verdict.kind != "always":
-        return setting.policy.mechanisms | MECHANISMS.keys()
+        return frozenset()
     steps = replay(report.checked, list(verdict.path), verdict.page_kind)
-    known = guest_procedures(setting.design, policy)
-    for name in {told.procedure for told in steps if told.procedure}:
-        known[name]() if name in known else PROCEDURES[name](policy)
+    asks: list[Asks] = [_same(start, setting.policy), _same(setting.design.converts, setting.policy)]
+    asks += [_same(partial(_listing, setting.design, name), setting.policy) for name in _procedures(steps)]
     for told in steps:
         if told.move.op is not None:
-            ALWAYS[verdict.name](policy, told.before, told.move.op, apply(policy, told.before, told.move.op))
-    return frozenset(policy.consulted)
+            asks.append(_same(partial(_answer, told.before, told.move.op), setting.policy))
+        if told.move.when is not None:  # which procedures a vCPU may begin depends on whether the page faults
+            asks.append(_same(partial(_faults, told.before), setting.policy))
+    last = steps[-1]
+    if last.move.op is not None:
+        asks.append(partial(_breaks, verdict.name, last.before, last.move.op))
+    return frozenset(condition(each, setting.policy) for each in asks)
+
+
+def _procedures(steps: list[Told]) -> set[str]:
+    return {told.procedure for told in steps if told.procedure}
+
+
+def _same(what: Callable[[Policy], object], policy: Policy) -> Asks:
+    expected = what(policy)
+    return lambda other: what(other) == expected
+
+
+def _listing(design: Design, name: str, policy: Policy) -> Steps:
+    known = guest_procedures(design, policy)
+    return known[name]().steps if name in known else PROCEDURES[name](policy).steps
+
+
+def _answer(page: Page, op: Op, policy: Policy) -> tuple[Page, Outcome]:
+    step = apply(policy, page, op)
+    return step.page, step.outcome
+
+
+def _faults(page: Page, policy: Policy) -> bool:
+    return apply(policy, page, Op.GUEST_LOAD).outcome is Outcome.GUEST_FAULT
+
+
+def _breaks(name: str, page: Page, op: Op, policy: Policy) -> bool:
+    return ALWAYS[name](policy, page, op, apply(policy, page, op))
