@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from pagewarden.check.explain import as_json, listing, tell
+from pagewarden.check.explain import in_words, listing, tell
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import Report, Verdict, check
@@ -64,9 +64,9 @@ def test_strace_panics_the_host_of_2022() -> None:
     assert told[-1].step.outcome is Outcome.PANIC
     lines = listing(report, verdict)
     assert any("process_vm_readv" in line for line in lines) and "host-never-panics" in lines[-2]
-    steps = as_json(report, verdict)
+    steps = in_words(report, verdict)
     assert len(steps) == len(verdict.path) == 9
-    assert steps[-1]["effect"].startswith("PANIC") and "mail of 6 April 2022" in steps[-1]["rule"]
+    assert steps[-1].effect.startswith("PANIC") and "mail of 6 April 2022" in steps[-1].rule
 
 
 FAULTS = [  # policy, the mechanism that is taken away, what it was to prevent, strangers, length of the shortest way

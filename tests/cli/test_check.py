@@ -12,7 +12,7 @@ from pagewarden.cli import main
 SMALL = ("--pages", "1", "--vcpus", "1", "--stranger", "strace,touch")
 KEYS = {
     "schema", "verb", "policy", "design", "pages", "vcpus", "symmetry", "states", "transitions", "depth", "seconds",
-    "exhausted", "properties",
+    "exhausted", "stopped", "absent", "properties",
 }  # fmt: skip
 
 

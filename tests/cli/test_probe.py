@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from msgspec import to_builtins
 from typer.testing import CliRunner
 from typer.testing import Result as Run
 
@@ -22,7 +23,7 @@ from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
 from pagewarden.probe.stages import Here
 from pagewarden.probe.trial import Result, State, Verdict
-from pagewarden.report.probe import probe_json
+from pagewarden.report.probe import probed
 from pagewarden.studies.probe.elsewhere import judged
 from pagewarden.studies.probe.expected import SCRIPTS, TURN, Expected, expected
 from pagewarden.studies.probe.isolation import MEMORIES, Isolation, Memory, Row, chosen_paths, isolation, law_of
@@ -121,7 +122,7 @@ def test_a_plain_memfd_leaks_by_every_reading_path(matrix: Isolation) -> None:
 
 
 def test_the_json_document(matrix: Isolation) -> None:
-    document = json.loads(json.dumps(probe_json(matrix, [Capability("x", True, "")])))
+    document = to_builtins(probed(matrix, [Capability("x", True, "")]))
     assert list(document) == [
         "schema",
         "verb",
@@ -253,9 +254,9 @@ def test_no_answer_in_time_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch
 def test_a_document_of_another_kernel_is_judged_by_the_law_as_it_is_here(
     matrix: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document = json.loads(json.dumps(probe_json(matrix, [])))
+    document = to_builtins(probed(matrix, []))
     found = judged(document, "qemu")
-    assert json.loads(json.dumps(probe_json(found, []))) == {**document, "where": "qemu"}
+    assert to_builtins(probed(found, [])) == {**document, "where": "qemu"}
     monkeypatch.setitem(SCRIPTS, ("load", READ), (Op.GUP_PIN,))  # another law than the one inside
     assert {row.path.name for row in judged(document, "qemu").disagreements} == {"load"}
 

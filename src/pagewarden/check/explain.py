@@ -1,5 +1,7 @@
 """A counterexample as a listing in the mail's style: who does what, what the hardware says, where it goes wrong."""
 
+from typing import NamedTuple
+
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.designs.steps import WORLDS, said
@@ -18,14 +20,21 @@ def tell(report: Report, verdict: Verdict) -> list[Told]:
     return replay(report.checked, list(verdict.path), verdict.page_kind if not report.together else None)
 
 
-def as_json(report: Report, verdict: Verdict) -> list[dict[str, str]]:
-    """The steps with the keys of the JSON report: actor, action, effect, rule."""
-    return [_step(told) for told in tell(report, verdict)]
+class InWords(NamedTuple):
+    """A step: who does what, what comes of it, the rule that says so."""
+
+    actor: str
+    action: str
+    effect: str
+    rule: str
 
 
-def _step(told: Told) -> dict[str, str]:
-    action = f"page {told.page}: {_action(told)}"
-    return {"actor": _actor(told), "action": action, "effect": _effect(told), "rule": _rule(told)}
+def in_words(report: Report, verdict: Verdict) -> list[InWords]:
+    """The steps of a verdict's path in words."""
+    return [
+        InWords(_actor(step), f"page {step.page}: {_action(step)}", _effect(step), _rule(step))
+        for step in tell(report, verdict)
+    ]
 
 
 def listing(report: Report, verdict: Verdict) -> list[str]:

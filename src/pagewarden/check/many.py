@@ -14,7 +14,7 @@ from typing import Any
 from pagewarden.abi.memory import PR_SET_PDEATHSIG
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
-from pagewarden.check.verdict import check
+from pagewarden.check.verdict import Said, check
 from pagewarden.kernel.door import prctl
 from pagewarden.law import POLICIES
 from pagewarden.vocab import Unavailable, UserMistake
@@ -102,7 +102,7 @@ class PolicyVerdicts:
     """What the matrix says of a policy. verdicts: by property, with the steps of the shortest way to a failure."""
 
     policy: str
-    verdicts: dict[str, tuple[str, int]]
+    verdicts: dict[str, tuple[Said, int]]
     states: int
     seconds: float
     exhausted: bool

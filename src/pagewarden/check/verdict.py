@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter, process_time
+from typing import Literal, TypeAlias
 
 from pagewarden.check.page.local import EVERY
 from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, bits, offered, page_searches
@@ -18,6 +19,10 @@ AFFORDABLE = 20_000_000
 ALONE = 1 << 16
 """States of one page beyond which `auto` does not think of several: two such pages have more than AFFORDABLE."""
 
+Kind: TypeAlias = Literal["always", "sometimes"]
+Said: TypeAlias = Literal["holds", "fails", "open"]
+"""`open`: the search did not get far enough."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -25,8 +30,8 @@ class Verdict:
     a `sometimes`; component 0 of it is a page of the kind with that index."""
 
     name: str
-    kind: str
-    verdict: str
+    kind: Kind
+    verdict: Said
     path: tuple[Taken, ...] = ()
     page_kind: int = 0
 
@@ -126,7 +131,7 @@ def _judge(name: str, searches: Sequence[Exploration]) -> Verdict:
     """A property that was decided early is decided, though the search went no further."""
     mark = PROPERTIES.index(name)
     always = name in ALWAYS
-    kind = "always" if always else "sometimes"
+    kind: Kind = "always" if always else "sometimes"
     seen = [number for number, search in enumerate(searches) if search.marks >> mark & 1]
     if seen:
         paths = {number: tuple(searches[number].path(mark)) for number in seen}

@@ -29,8 +29,8 @@ def calibrate(
     pagewarden calibrate --no-busy --seconds 2 --cpu unicorn --out emulated.toml
     """
     from pagewarden.cli.progress import ProgressBars
-    from pagewarden.report.calibrate import calibrations_json, print_calibrations, print_place
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.calibrate import calibrated, print_calibrations, print_place
+    from pagewarden.report.console import console, print_document
     from pagewarden.studies.calibrate.calibration import calibrate as study
     from pagewarden.studies.calibrate.calibration import check_name, place_of, save
 
@@ -43,7 +43,7 @@ def calibrate(
     files += [files[0].with_name(f"{files[0].stem}-busy.toml")] if busy else []
     places = [(path, save(each.profile, path)) for each, path in zip(made, files, strict=True)]
     if json:
-        print_json(calibrations_json(made, places))
+        print_document(calibrated(made, places))
         return
     to = console()
     print_calibrations(made, to)

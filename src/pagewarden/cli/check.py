@@ -76,14 +76,14 @@ def check(
 
 
 def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool) -> None:
-    from json import dumps
+    from msgspec.json import encode, format
 
     if trace is not None:
         with trace.open("a"):  # that it can be written is known before the search, not after
             pass
     from pagewarden.check.verdict import check as explore
-    from pagewarden.report.check import announcement, print_report, progress_line, report_json
-    from pagewarden.report.console import console, print_json, write
+    from pagewarden.report.check import announcement, checked, print_report, progress_line
+    from pagewarden.report.console import console, print_document, write
 
     def announce(*known: Any) -> None:
         print(announcement(*known), file=sys.stderr)
@@ -91,12 +91,12 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
     if json:
-        print_json(report_json(report))
+        print_document(checked(report))
     else:
         print_report(report, console())
     if trace is not None:
-        failed = [entry for entry in report_json(report)["properties"] if entry["verdict"] == "fails"]
-        write(trace, dumps(failed, indent=1) + "\n")
+        failed = [entry for entry in checked(report).properties if entry.verdict == "fails"]
+        write(trace, format(encode(failed), indent=1).decode() + "\n")
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -123,13 +123,13 @@ def _bytes(text: str) -> int:
 
 def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool) -> None:
     from pagewarden.check.many import matrix, workers
-    from pagewarden.report.check import matrix_json, print_matrix
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.check import matrix_document, print_matrix
+    from pagewarden.report.console import console, print_document
 
     with workers(executor) as pool:
         lines = matrix(setting, names, pool, limits)
     if json:
-        print_json(matrix_json(lines))
+        print_document(matrix_document(lines))
     else:
         print_matrix(lines, console())
     if not all(line.exhausted for line in lines):
@@ -140,14 +140,14 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
     from pagewarden.check.many import workers
     from pagewarden.check.minimal import minimal_sets
     from pagewarden.law.properties import ALWAYS
-    from pagewarden.report.check import minimal_json, print_minimal
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.check import minimal_document, print_minimal
+    from pagewarden.report.console import console, print_document
 
     names = names or tuple(ALWAYS)
     with workers(executor) as pool, _Line() as line:
         found = minimal_sets(setting, names, pool, limits, lambda tried, left: line(f"{tried} tried, {left:,} left"))
     if json:
-        print_json(minimal_json(found, names, setting))
+        print_document(minimal_document(found, names, setting))
     else:
         print_minimal(found, names, console())
     if found.left:

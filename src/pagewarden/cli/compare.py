@@ -51,8 +51,8 @@ def compare(
     from pagewarden.cost import load_profile
     from pagewarden.designs import DESIGNS, design_named
     from pagewarden.law import policy_named
-    from pagewarden.report.compare import comparison_json, print_comparison
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.compare import compared, print_comparison
+    from pagewarden.report.console import console, print_document
     from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.vocab import UserMistake
     from pagewarden.workload.load import Reading
@@ -70,7 +70,7 @@ def compare(
         wanted = _wanted(workload or [], size or 4096, reading, progress)
         found = study(made, wanted, [design_named(name) for name in design or DESIGNS], progress)
     if json:
-        print_json(comparison_json(found))
+        print_document(compared(found))
     else:
         print_comparison(found, console(), wide)
 

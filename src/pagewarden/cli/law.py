@@ -19,14 +19,14 @@ def law(
     pagewarden law --policy pkvm-2022 --with gup-blocked --op kmap_read
     """
     from pagewarden.law import Op, policy_named
-    from pagewarden.report.console import console, print_json
-    from pagewarden.report.law import law_json, print_law
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.law import law_document, print_law
     from pagewarden.vocab import one_of
 
     known = {operation.key: operation for operation in Op}
     chosen = policy_named(policy).with_(*(with_ or [])).without(*(without or []))
     ops = [known[one_of("operation", name, known)] for name in op] if op else list(Op)
     if json:
-        print_json(law_json(chosen, ops))
+        print_document(law_document(chosen, ops))
     else:
         print_law(chosen, ops, console())

@@ -44,27 +44,28 @@ def probe(
     pagewarden probe --json | jq '.matrix[] | select(.result == "LEAK")'
     """
     from pagewarden.probe.trial import Result
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.console import console, print_document
 
     if isolated:
-        from pagewarden.report.room import print_room, room_json
+        from pagewarden.report.room import print_room, room_found
         from pagewarden.studies.probe.room import room
 
         walls = room()
-        print_json(room_json(walls)) if json else print_room(walls, console())
+        print_document(room_found(walls)) if json else print_room(walls, console())
         if walls.broken:
             raise typer.Exit(1)
         return
-    from pagewarden.report.probe import print_offers, print_probe, probe_json
+    from pagewarden.report.probe import kernels_document, print_offers, print_probe, probed
 
     if kernels:
         from pagewarden.lab import fetch, qemu
 
-        print_offers(fetch.offers(_say), qemu.lack(), console())
+        offers, lack = fetch.offers(_say), qemu.lack()
+        print_document(kernels_document(offers, lack)) if json else print_offers(offers, lack, console())
         return
     found, offered = _here(backing, path, timeout) if kernel is None else _there(kernel, backing, path, timeout)
     if json:
-        print_json(probe_json(found, offered))
+        print_document(probed(found, offered))
     else:
         print_probe(found, offered, console())
     if found.disagreements or found.ended(Result.TIMEOUT):

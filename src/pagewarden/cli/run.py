@@ -50,7 +50,7 @@ def run(
     """
     from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import ProgressBars
-    from pagewarden.report.console import console, print_json
+    from pagewarden.report.console import console, print_document
     from pagewarden.studies.run.disk import open_disk
     from pagewarden.studies.run.plan import Plan
     from pagewarden.vocab import GuestStopped, UserMistake
@@ -69,7 +69,7 @@ def run(
                 print(f"pagewarden: {stopped}", file=sys.stderr)
                 raise typer.Exit(1) from stopped
     if json:
-        print_json(found.document())
+        print_document(found.document())
     else:
         found.show(console())
     if found.status:

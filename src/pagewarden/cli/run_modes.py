@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from pagewarden.cli.progress import ProgressBars
 from pagewarden.report import run as report
+from pagewarden.report.documents.base import Document
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.all_designs import run_all
 from pagewarden.studies.run.disk import DiskFile
@@ -24,7 +24,7 @@ class Found:
 
     status: int
     show: Callable[[Console], None]
-    document: Callable[[], dict[str, Any]]
+    document: Callable[[], Document]
 
 
 def requests(path: Path | None, count: int | None, check: bool, progress: ProgressBars) -> Workload:
@@ -37,14 +37,14 @@ def requests(path: Path | None, count: int | None, check: bool, progress: Progre
 def one(plan: Plan, workload: Workload, disk: DiskFile, _: ProgressBars) -> Found:
     """As many requests a doorbell as the workload has in flight."""
     found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk)
-    return Found(found.status, lambda out: report.print_run(found, out), lambda: report.run_json(found))
+    return Found(found.status, lambda out: report.print_run(found, out), lambda: report.one_run(found))
 
 
 def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
     """The same requests through each design, live and on the model."""
     rows = run_all(plan, workload, disk, progress)
     status = min(filter(None, (row.status for row in rows)), default=0)  # a leak or a wrong byte, 1, before all else
-    return Found(status, lambda out: report.print_all(rows, out), lambda: report.all_json(rows))
+    return Found(status, lambda out: report.print_all(rows, out), lambda: report.all_designs(rows))
 
 
 def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
@@ -57,16 +57,16 @@ def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progr
         raise Unavailable("; ".join(found.missing.values()), "nothing could be counted")
     title = f"{workload.name}: {workload.requests:,} requests"
     return Found(
-        int(not found.good), lambda out: report.print_check(found, title, out), lambda: report.check_json(found)
+        int(not found.good), lambda out: report.print_check(found, title, out), lambda: report.checked_counts(found)
     )
 
 
 def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
     """Every design at its own sizes, whatever the workload: what this host's prices say of a request, and the clock."""
-    from pagewarden.report.prediction import prediction_json, print_prediction
+    from pagewarden.report.prediction import predicted, print_prediction
     from pagewarden.studies.calibrate.prediction_runs import predict_runs
 
     if plan.isolated or plan.backing not in ("auto", "uffd-window"):
         raise UserMistake("--predict is for a device in this process on uffd-window memory: that is what is priced")
     found = predict_runs(plan.cpu, progress=progress.of("requests and primitives by turns"))
-    return Found(0, lambda out: print_prediction(found, out), lambda: prediction_json(found))
+    return Found(0, lambda out: print_prediction(found, out), lambda: predicted(found))

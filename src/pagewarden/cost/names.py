@@ -1,5 +1,7 @@
 """What has a price: every hop, every event but the copied bytes, some syscalls, and two rates of copying."""
 
+from typing import Literal
+
 from pagewarden.vocab import EDGES, Event
 from pagewarden.vocab.events import ENTRIES
 
@@ -26,7 +28,7 @@ PRICES = (*HOPS.values(), *EVENTS, *RANGES.values(), *SYSCALLS.values(), *RATES.
 """All names of prices, in the order of reports."""
 
 
-def unit(name: str) -> str:
+def unit(name: str) -> Literal["ns", "ns_per_byte"]:
     """`ns` or `ns_per_byte`."""
     return "ns_per_byte" if name in (*RATES.values(), *GUEST_RATES.values()) else "ns"
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from pagewarden.cost.names import unit
+from pagewarden.cost.profile import Price
 from pagewarden.report.console import table
+from pagewarden.report.documents.prices import Calibrated, MadeProfile, MeasuredPrice
 from pagewarden.studies.calibrate.calibration import Calibration
+from pagewarden.studies.calibrate.scripts import Found
 
 
 def print_calibrations(made: Sequence[Calibration], out: Console) -> None:
@@ -35,38 +37,23 @@ def print_place(path: Path, profile: str, replaced: bool, out: Console) -> None:
     out.print(f"\n{'replaced' if replaced else 'wrote'} {path}: pagewarden compare --profile {profile}")
 
 
-def calibrations_json(made: Sequence[Calibration], places: Sequence[tuple[Path, bool]]) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1,
-        "verb": "calibrate",
-        "profiles": [
-            {
-                "name": c.profile.name,
-                "about": c.profile.about,
-                "busy": c.busy,
-                "cpu": c.cpu,
-                "file": str(path),
-                "replaced": replaced,
-                "prices": [_price_json(c, name) for name in c.profile.prices],
-            }
-            for c, (path, replaced) in zip(made, places, strict=True)
-        ],
-    }
+def calibrated(made: Sequence[Calibration], places: Sequence[tuple[Path, bool]]) -> Calibrated:
+    """The same for programs."""
+    return Calibrated(profiles=[_profile(each, *place) for each, place in zip(made, places, strict=True)])
 
 
-def _price_json(made: Calibration, name: str) -> dict[str, Any]:
-    price, found = made.profile.prices[name], made.found.get(name)
+def _profile(made: Calibration, path: Path, replaced: bool) -> MadeProfile:
+    profile = made.profile
+    return MadeProfile(
+        name=profile.name, about=profile.about, busy=made.busy, cpu=made.cpu, file=str(path), replaced=replaced,
+        prices=[_price(price, made.found.get(name)) for name, price in profile.prices.items()],
+    )  # fmt: skip
+
+
+def _price(price: Price, found: Found | None) -> MeasuredPrice:
     spread = None if found is None else found.spread
-    return {
-        "name": name,
-        "unit": unit(name),
-        "range": [price.value.low, price.value.high],
-        "parameter": price.parameter,
-        "median": spread and spread.median,
-        "quartiles": spread and [spread.low, spread.high],
-        "samples": spread.samples if spread else 0,
-        "bend": found.bend if found else None,
-        "source": price.source,
-        "why": price.why,
-    }
+    return MeasuredPrice(
+        name=price.name, unit=unit(price.name), range=price.value, parameter=price.parameter,
+        median=spread.median if spread else None, quartiles=(spread.low, spread.high) if spread else None,
+        samples=spread.samples if spread else 0, bend=found.bend if found else None, source=price.source, why=price.why,
+    )  # fmt: skip

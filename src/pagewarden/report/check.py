@@ -1,23 +1,24 @@
 """The checker's answers for people and for programs."""
 
 from math import log
-from typing import Any
 
 from rich.console import Console
 
-from pagewarden.check.explain import as_json, listing
+from pagewarden.check.explain import in_words, listing
 from pagewarden.check.many import PolicyVerdicts
 from pagewarden.check.minimal import Minimal
-from pagewarden.check.page.system import PROPERTIES, Checked, Setting
+from pagewarden.check.page.system import PROPERTIES, Setting
+from pagewarden.check.page.system import Checked as System
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.report.console import table
+from pagewarden.report.documents.check import Cell, Checked, Column, Matrix, MinimalSets, Property, TraceStep
 
 RATE = 2_000_000
 """States a second to expect, in round figures; what a machine really does is printed at the end."""
 
 
-def announcement(setting: Setting, checked: Checked | None, together: bool) -> str:
+def announcement(setting: Setting, checked: System | None, together: bool) -> str:
     """What will be explored, before it starts; of one page alone nothing is known before."""
     text = f"{setting.policy.name}, {setting.design.name}: "
     if checked is None:
@@ -83,24 +84,28 @@ def summary(report: Report) -> str:
     text = f"{report.states:,} states, {report.transitions:,} transitions, depth {report.depth}, "
     text += f"{report.seconds:.2f} s ({report.cpu:.2f} s of CPU), {size:.1f} bytes a state, "
     text += f"{_size(report.peak)} of memory at the peak"
-    stopped = "; ".join(filter(None, report.stops))
+    stopped = _stopped(report)
     return text + (f"; stopped early: {stopped}" if stopped else "")
 
 
-def report_json(report: Report) -> dict[str, Any]:
-    """schema 1: as docs/json.md says. pages: those explored together."""
+def _stopped(report: Report) -> str:
+    return "; ".join(filter(None, report.stops))
+
+
+def checked(report: Report) -> Checked:
+    """The same for programs."""
     setting = report.checked.setting
-    return {
-        "schema": 1, "verb": "check", "policy": setting.policy.name, "design": setting.design.name,
-        "pages": setting.pages if report.together else 1, "vcpus": setting.vcpus, "symmetry": setting.symmetric,
-        "states": report.states, "transitions": report.transitions, "depth": report.depth,
-        "seconds": report.seconds, "exhausted": report.exhausted,
-        "properties": [
-            {"name": verdict.name, "kind": verdict.kind, "verdict": verdict.verdict,
-             "trace": as_json(report, verdict) if verdict.verdict == "fails" else []}
-            for verdict in report.verdicts
-        ],
-    }  # fmt: skip
+    return Checked(
+        policy=setting.policy.name, design=setting.design.name, pages=setting.pages if report.together else 1,
+        vcpus=setting.vcpus, symmetry=setting.symmetric, states=report.states, transitions=report.transitions,
+        depth=report.depth, seconds=report.seconds, exhausted=report.exhausted, stopped=_stopped(report) or None,
+        properties=[_property(report, verdict) for verdict in report.verdicts], absent=report.absent,
+    )  # fmt: skip
+
+
+def _property(report: Report, verdict: Verdict) -> Property:
+    steps = in_words(report, verdict) if verdict.verdict == "fails" else []
+    return Property(verdict.name, verdict.kind, verdict.verdict, [TraceStep(*step) for step in steps])
 
 
 def print_matrix(lines: list[PolicyVerdicts], out: Console) -> None:
@@ -117,34 +122,35 @@ def _cell(verdict: str, steps: int) -> str:
     return f"fails {steps}" if verdict == "fails" and steps else verdict
 
 
-def matrix_json(lines: list[PolicyVerdicts]) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1, "verb": "check-matrix",
-        "policies": [
-            {"policy": line.policy, "states": line.states, "seconds": line.seconds, "exhausted": line.exhausted,
-             "properties": [{"name": name, "verdict": verdict, "steps": steps}
-                            for name, (verdict, steps) in line.verdicts.items()]}
-            for line in lines
-        ],
-    }  # fmt: skip
+def matrix_document(lines: list[PolicyVerdicts]) -> Matrix:
+    """The same for programs."""
+    return Matrix(policies=[_column(line) for line in lines])
+
+
+def _column(line: PolicyVerdicts) -> Column:
+    cells = [Cell(name, verdict, steps) for name, (verdict, steps) in line.verdicts.items()]
+    return Column(line.policy, line.states, line.seconds, line.exhausted, cells)
 
 
 def print_minimal(found: Minimal, names: tuple[str, ...], out: Console) -> None:
     """The sets, one a line, smallest first."""
     out.print(f"minimal sets of mechanisms with which {', '.join(names)} hold and a request completes:")
-    for each in sorted(found.sets, key=lambda names: (len(names), sorted(names))):
-        out.print(f"  {', '.join(sorted(each)) or '(none)'}")
+    for each in _ordered(found):
+        out.print(f"  {', '.join(each) or '(none)'}")
     if found.left:
         out.print(f"stopped early: of {found.left:,} sets nothing is known, of which a smaller one may hold")
     elif not found.sets:
         out.print("  there is none")
 
 
-def minimal_json(found: Minimal, names: tuple[str, ...], setting: Setting) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    ordered = sorted((sorted(each) for each in found.sets), key=lambda names: (len(names), names))
-    return {
-        "schema": 1, "verb": "check-minimal", "policy": setting.policy.name, "design": setting.design.name,
-        "properties": list(names), "sets": ordered,
-    }  # fmt: skip
+def minimal_document(found: Minimal, names: tuple[str, ...], setting: Setting) -> MinimalSets:
+    """The same for programs."""
+    return MinimalSets(
+        policy=setting.policy.name, design=setting.design.name, properties=list(names), sets=_ordered(found),
+        left=found.left,
+    )  # fmt: skip
+
+
+def _ordered(found: Minimal) -> list[list[str]]:
+    """The sets, smallest first."""
+    return sorted((sorted(each) for each in found.sets), key=lambda names: (len(names), names))

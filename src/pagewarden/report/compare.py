@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
+from msgspec import convert
 from rich.console import Console
 from rich.table import Table
 
 from pagewarden.cost import BreakEven, Crossing, Interval
 from pagewarden.report.console import table
-from pagewarden.studies.compare.comparison import Comparison, Result
+from pagewarden.report.documents.compare import BreakEvenSize, Compared, DesignCost, Job, Load, Shares, Totals
+from pagewarden.studies.compare.comparison import Comparison, Crossover, Result
 
 WIDE = {
     "hops": "hops", "access_syscalls": "syscalls", "guest_copies": "guest copies", "host_copies": "host copies",
@@ -185,54 +187,46 @@ def _signed(by: Interval) -> str:
     return f"{ends[0]} {name}" if by.exact else f"{'..'.join(ends)} {name}"
 
 
-def comparison_json(found: Comparison) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1, "verb": "compare", "backend": "model",
-        "workload": {
-            "name": found.workload.name, "requests": found.workload.requests, "bytes": found.workload.bytes,
-            "format": found.workload.format, "skipped": dict(found.workload.skipped),
-        },
-        "notes": list(found.workload.notes), "depth": found.workload.depth,
-        "jobs": [job_json(job) for job in found.jobs],
-        "policy": found.setup.policy.name, "profile": found.setup.profile.name,
-        "designs": [design_json(result) for result in found.results],
-        "break_even": [
-            {"design": c.design, "against": c.against, **_break_even_json(c.sizes, found.setup.page_size)}
-            for c in found.crossovers
-        ],
-        "cheapest": found.cheapest, "contenders": list(found.contenders),
-    }  # fmt: skip
+def compared(found: Comparison) -> Compared:
+    """The same for programs."""
+    load, setup = found.workload, found.setup
+    return Compared(
+        workload=Load(
+            name=load.name, requests=load.requests, bytes=load.bytes, format=load.format, skipped=dict(load.skipped)
+        ),
+        notes=list(load.notes), depth=load.depth, jobs=list(map(_job, found.jobs)),
+        policy=setup.policy.name, profile=setup.profile.name, designs=list(map(design_cost, found.results)),
+        break_even=[_break_even_size(crossover, setup.page_size) for crossover in found.crossovers],
+        cheapest=found.cheapest, contenders=list(found.contenders),
+    )  # fmt: skip
 
 
-def job_json(found: Comparison) -> dict[str, Any]:
-    """One of several jobs."""
+def _job(found: Comparison) -> Job:
     load = found.workload
-    return {
-        "name": load.name, "requests": load.requests, "bytes": load.bytes, "depth": load.depth,
-        "designs": [design_json(result) for result in found.results], "cheapest": found.cheapest,
-    }  # fmt: skip
+    return Job(
+        name=load.name, requests=load.requests, bytes=load.bytes, depth=load.depth,
+        designs=list(map(design_cost, found.results)), cheapest=found.cheapest,
+    )  # fmt: skip
 
 
-def design_json(result: Result) -> dict[str, Any]:
+def design_cost(result: Result) -> DesignCost:
     """A design of the comparison."""
-    return {
-        "name": result.name, "per_request": result.per_request, "total": dict(result.total), "failed": result.failed,
-        "refusal": str(result.refusal) if result.refusal else None,
-        "ns_per_request": _middle(result.ns), "ns_per_request_range": _pair(result.ns),
-        "mib_per_s": _middle(result.mib_per_s), "mib_per_s_range": _pair(result.mib_per_s),
-    }  # fmt: skip
+    return DesignCost(
+        name=result.name, per_request=convert(result.per_request, Shares),
+        total=convert(result.total, Totals), failed=result.failed,
+        refusal=str(result.refusal) if result.refusal else None,
+        ns_per_request=_middle(result.ns), ns_per_request_range=result.ns,
+        mib_per_s=_middle(result.mib_per_s), mib_per_s_range=result.mib_per_s,
+    )  # fmt: skip
 
 
 def _middle(value: Interval | None) -> float | None:
     return None if value is None else (value.low + value.high) / 2
 
 
-def _pair(value: Interval | None) -> list[float] | None:
-    return None if value is None else [value.low, value.high]
-
-
-def _break_even_json(sizes: BreakEven, page: int) -> dict[str, Any]:
-    ends = [None if crossing.units is None else crossing.units * page for crossing in (sizes.best, sizes.worst)]
-    kinds = [sizes.best.kind, sizes.worst.kind]
-    return {"bytes": ends[0] if sizes.exact else None, "kinds": kinds, "bytes_range": ends}
+def _break_even_size(found: Crossover, page: int) -> BreakEvenSize:
+    best, worst = (None if end.units is None else end.units * page for end in (found.sizes.best, found.sizes.worst))
+    return BreakEvenSize(
+        design=found.design, against=found.against, bytes=best if found.sizes.exact else None,
+        kinds=(found.sizes.best.kind, found.sizes.worst.kind), bytes_range=(best, worst),
+    )  # fmt: skip

@@ -1,16 +1,15 @@
 """Where text goes: a console that neither wraps nor colours what is piped."""
 
 import errno
-import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from pagewarden.report.documents import Document
+from pagewarden.report.documents.base import Document
 
 PIPED_WIDTH = 200
 
@@ -47,18 +46,3 @@ def print_document(document: Document) -> None:
     """One JSON document on standard output, what it is first."""
     head = {name: getattr(document, name) for name in ("schema", "verb")}
     print(msgspec.json.encode(head | msgspec.structs.asdict(document)).decode())
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """One JSON document on standard output; numbers without a finite value are null."""
-    print(json.dumps(_finite(value), allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

@@ -12,15 +12,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from pagewarden.cost import shipped_profiles, table
 from pagewarden.memory.choose import what_each_stops
 from pagewarden.report import apidoc, lawdoc
+from pagewarden.report.documents import schemas
 from pagewarden.vocab import InternalError
 
-WHOLE: dict[str, Callable[[], str]] = {"docs/law.md": lawdoc.document, "docs/api.md": apidoc.document}
+WHOLE: dict[str, Callable[[], str]] = {
+    "docs/law.md": lawdoc.document,
+    "docs/api.md": apidoc.document,
+    "docs/json.md": schemas.page,
+    **{f"docs/schema/{name}.json": partial(schemas.schema_text, name) for name in schemas.DOCUMENTS},
+}
 PARTS: dict[str, Callable[[], str]] = {
     "what each backing stops": what_each_stops,
     "prices": lambda: table(shipped_profiles()),

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.report.documents import Explained, Step
+from pagewarden.report.documents.compare import Explained, Step
 from pagewarden.studies.compare.explain import Listing, summary
 
 

@@ -1,13 +1,12 @@
 """The law for people: a policy, its mechanisms, the cases of each operation."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.text import Text
 
 from pagewarden.law import MECHANISMS, SOURCES, Op, Policy, reason, tabulate
 from pagewarden.law.cases import Case, cases
 from pagewarden.report.console import table
+from pagewarden.report.documents.law import LawCase, LawOp, PolicyLaw
 
 
 def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
@@ -31,23 +30,19 @@ def _cells(case: Case) -> tuple[str, str, str, str]:
     return when, case.outcome.name, " ".join(filter(None, (touched, changes))), " ".join(e.key for e in case.events)
 
 
-def law_json(policy: Policy, ops: list[Op]) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1, "verb": "law", "policy": policy.name, "guard": policy.guard, "fault": policy.fault,
-        "stands_for": policy.stands_for, "mechanisms": sorted(policy.mechanisms),
-        "states": len(tabulate(policy).pages),
-        "ops": [
-            {"name": op.key, "rule": reason(op), "source": "; ".join(SOURCES[op]),
-             "cases": [_case_json(case) for case in cases(tabulate(policy), op)]}
-            for op in ops
-        ],
-    }  # fmt: skip
+def law_document(policy: Policy, ops: list[Op]) -> PolicyLaw:
+    """The same for programs."""
+    table_ = tabulate(policy)
+    return PolicyLaw(
+        policy=policy.name, guard=policy.guard, fault=policy.fault, stands_for=policy.stands_for,
+        mechanisms=sorted(policy.mechanisms), states=len(table_.pages),
+        ops=[LawOp(op.key, reason(op), "; ".join(SOURCES[op]), list(map(_case, cases(table_, op)))) for op in ops],
+    )  # fmt: skip
 
 
-def _case_json(case: Case) -> dict[str, Any]:
-    return {
-        "when": {name: list(values) for name, values in case.when.items()}, "outcome": case.outcome.name,
-        "errno": case.outcome.errno, "changes": case.changes, "events": [event.key for event in case.events],
-        "reached": case.reached, "states": case.states,
-    }  # fmt: skip
+def _case(case: Case) -> LawCase:
+    return LawCase(
+        when={name: list(values) for name, values in case.when.items()}, outcome=case.outcome.name,
+        errno=case.outcome.errno, changes=case.changes, events=[event.key for event in case.events],
+        reached=case.reached, states=case.states,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.report.documents import Named, NameList
+from pagewarden.report.documents.base import Named, NameList
 
 
 def print_names(found: Mapping[str, Mapping[str, str]], out: Console) -> None:

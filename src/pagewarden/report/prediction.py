@@ -1,10 +1,9 @@
 """Predicted against measured, for people and for programs."""
 
-from typing import Any
-
 from rich.console import Console
 
 from pagewarden.report.console import table
+from pagewarden.report.documents.prices import Predicted, PredictedRequest, WrongOrder
 from pagewarden.studies.calibrate.prediction import MEDIAN_AIM, WORST_AIM, Prediction, Row
 
 
@@ -54,29 +53,19 @@ def _us(ns: float) -> str:
     return f"{ns / 1000:,.2f}"
 
 
-def prediction_json(found: Prediction) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1,
-        "verb": "predict",
-        "where": found.where,
-        "profile": found.profile.name,
-        "rows": [
-            {
-                "design": row.design,
-                "bytes": row.bytes,
-                "predicted_ns_range": list(row.predicted),
-                "measured_ns": row.measured.median,
-                "measured_ns_quartiles": [row.measured.low, row.measured.high],
-                "samples": row.measured.samples,
-                "error": row.error,
-                "shared_ns": row.io,
-                "access_error": row.access_error,
-            }
-            for row in found.rows
-        ],
-        "median_error": found.median_error,
-        "worst_error": found.worst.error,
-        "wrong_order": [{"bytes": size, "designs": list(pair)} for size in found.sizes for pair in found.swapped(size)],
-        "good": found.good,
-    }
+def predicted(found: Prediction) -> Predicted:
+    """The same for programs."""
+    swapped = [WrongOrder(size, pair) for size in found.sizes for pair in found.swapped(size)]
+    return Predicted(
+        where=found.where, profile=found.profile.name, rows=list(map(_request, found.rows)),
+        median_error=found.median_error, worst_error=found.worst.error, wrong_order=swapped, good=found.good,
+    )  # fmt: skip
+
+
+def _request(row: Row) -> PredictedRequest:
+    measured = row.measured
+    return PredictedRequest(
+        design=row.design, bytes=row.bytes, predicted_ns_range=row.predicted, measured_ns=measured.median,
+        measured_ns_quartiles=(measured.low, measured.high), samples=measured.samples, error=row.error,
+        shared_ns=row.io, access_error=row.access_error,
+    )  # fmt: skip

@@ -1,7 +1,6 @@
 """What a kernel offers and lets the host do, for people and for programs."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.console import Console
 
@@ -9,6 +8,7 @@ from pagewarden.lab.fetch import Offer
 from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.trial import Result, State
 from pagewarden.report.console import table
+from pagewarden.report.documents.probe import Feature, KernelOffer, Kernels, Probed, Trial
 from pagewarden.studies.probe.isolation import Isolation, Memory, Row
 
 SYMBOLS = {
@@ -99,20 +99,23 @@ def print_offers(offers: Sequence[Offer], lack: str, out: Console) -> None:
         out.print(f"no kernel can be booted here: {lack}", soft_wrap=True)
 
 
-def probe_json(found: Isolation, capabilities: Sequence[Capability]) -> dict[str, Any]:
-    """The document of `pagewarden probe --json`, schema 1. errno: the errno's or the signal's name, or null."""
-    return {
-        "schema": 1, "verb": "probe", "kernel": found.kernel, "where": found.where,
-        "capabilities": [capability._asdict() for capability in capabilities],
-        "matrix": [_row_json(row) for row in found.rows],
-        "leaks": len(found.leaks), "disagreements": len(found.disagreements),
-        "untried": len(found.ended(Result.UNTRIED)), "timeouts": len(found.ended(Result.TIMEOUT)),
-    }  # fmt: skip
+def kernels_document(offers: Sequence[Offer], lack: str) -> Kernels:
+    """The same for programs."""
+    return Kernels(kernels=[KernelOffer(offer.name, offer.version, offer.there) for offer in offers], lack=lack or None)
 
 
-def _row_json(row: Row) -> dict[str, Any]:
-    return {
-        "backing": row.memory.backing, "isolated": row.memory.isolated, "path": row.path.name, "state": row.state,
-        "direction": row.path.direction, "result": row.verdict.result, "errno": row.verdict.error,
-        "law": row.law.result, "agrees": row.agrees, "reason": row.verdict.reason,
-    }  # fmt: skip
+def probed(found: Isolation, capabilities: Sequence[Capability]) -> Probed:
+    """The matrix for programs."""
+    return Probed(
+        kernel=found.kernel, where=found.where, capabilities=[Feature(*capability) for capability in capabilities],
+        matrix=list(map(_trial, found.rows)), leaks=len(found.leaks), disagreements=len(found.disagreements),
+        untried=len(found.ended(Result.UNTRIED)), timeouts=len(found.ended(Result.TIMEOUT)),
+    )  # fmt: skip
+
+
+def _trial(row: Row) -> Trial:
+    return Trial(
+        backing=row.memory.backing, isolated=row.memory.isolated, path=row.path.name, state=row.state.value,
+        direction=row.path.direction.value, result=row.verdict.result.value, errno=row.verdict.error,
+        law=row.law.result.value, agrees=row.agrees, reason=row.verdict.reason,
+    )  # fmt: skip

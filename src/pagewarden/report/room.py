@@ -1,9 +1,8 @@
 """The room of an untrusted host side as text and as JSON."""
 
-from typing import Any
-
 from rich.console import Console
 
+from pagewarden.report.documents.probe import RoomCall, RoomFound, RoomPart
 from pagewarden.studies.probe.room import Room
 
 
@@ -22,13 +21,11 @@ def print_room(found: Room, out: Console) -> None:
         out.print(f"  {call.name}{condition}: {call.reason}", markup=False, highlight=False)
 
 
-def room_json(found: Room) -> dict[str, Any]:
-    """The same as data."""
-    return {
-        "schema": 1,
-        "verb": "probe --isolated",
-        "holds": not found.broken,
-        "broken": list(found.broken),
-        "parts": [part._asdict() for part in found.parts],
-        "calls": [call._asdict() for call in found.calls],
-    }
+def room_found(found: Room) -> RoomFound:
+    """The same for programs."""
+    return RoomFound(
+        holds=not found.broken,
+        broken=list(found.broken),
+        parts=[RoomPart(*part) for part in found.parts],
+        calls=[RoomCall(*call) for call in found.calls],
+    )

@@ -2,13 +2,24 @@
 
 from typing import Any
 
+from msgspec import convert
 from rich.console import Console
 
-from pagewarden.report.compare import design_json
+from pagewarden.report.compare import design_cost
 from pagewarden.report.console import table
+from pagewarden.report.documents.run import (
+    AllDesigns,
+    CheckedCounts,
+    CountedDesign,
+    CountPair,
+    DesignRun,
+    HostFailure,
+    OneRun,
+    Refusal,
+    Searched,
+)  # fmt: skip
 from pagewarden.studies.run.all_designs import PROFILE, Row
 from pagewarden.studies.run.canary import Sight
-from pagewarden.studies.run.host_error import HostError
 from pagewarden.studies.run.measure import KEYS, Check, Checked
 from pagewarden.studies.run.one import Run
 
@@ -78,55 +89,30 @@ def _verdict(hits: int, cut: str) -> str:
     return f"{hits:,} found" if hits or not cut else f"but NOT SEARCHED WHOLE, so none found says nothing: {cut}"
 
 
-def run_json(found: Run) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {"schema": 1, "verb": "run", **run_body(found)}
+def one_run(found: Run) -> OneRun:
+    """The same for programs."""
+    labels, outcome, error = found.labels, found.outcome, found.host_error
+    return OneRun(
+        design=found.plan.design, cpu=labels.cpu, level=labels.level, cpu_why=labels.cpu_why, backing=labels.backing,
+        backing_why=labels.why, isolated=found.plan.isolated, disk=labels.disk, batch=found.plan.batch,
+        requests=found.requests, bytes=found.bytes, doorbells=found.batches, seconds=found.seconds,
+        requests_per_s=found.per_second, bytes_per_s=found.bytes / found.seconds, failures=outcome.failures,
+        first_failure=outcome.first_failure if outcome.failures else None, differs=found.differs,
+        restarts=found.restarts, host_error=convert(error, HostFailure, from_attributes=True) if error else None,
+        total=found.counts, per_request={key: n / found.requests for key, n in found.counts.items()},
+        start_and_end=found.overhead, sight=_searched(found.sight) if found.sight else None, good=found.good,
+    )  # fmt: skip
 
 
-def run_body(found: Run) -> dict[str, Any]:
-    """One run, as it stands in any document."""
-    labels, outcome = found.labels, found.outcome
-    return {
-        "design": found.plan.design, "cpu": labels.cpu, "level": labels.level, "cpu_why": labels.cpu_why,
-        "backing": labels.backing, "backing_why": labels.why, "isolated": found.plan.isolated, "disk": labels.disk,
-        "batch": found.plan.batch, "requests": found.requests, "bytes": found.bytes, "doorbells": found.batches,
-        "seconds": found.seconds, "requests_per_s": found.per_second, "bytes_per_s": found.bytes / found.seconds,
-        "failures": outcome.failures, "first_failure": outcome.first_failure if outcome.failures else None,
-        "differs": found.differs, "restarts": found.restarts, "host_error": _error_json(found.host_error),
-        "total": dict(found.counts), "per_request": {key: n / found.requests for key, n in found.counts.items()},
-        "start_and_end": dict(found.overhead),
-        "sight": None if found.sight is None else _sight_json(found.sight), "good": found.good,
-    }  # fmt: skip
-
-
-def _error_json(error: HostError | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {
-        "errno": error.errno,
-        "name": error.name,
-        "what": error.what,
-        "times": error.times,
-        "remedy": error.remedy,
-    }
-
-
-def _sight_json(sight: Sight) -> dict[str, Any]:
+def _searched(sight: Sight) -> Searched:
     """No number of canaries where none was found and the search was not whole."""
-    return {
-        "whose": sight.whose,
-        "mappings": sight.mappings,
-        "bytes": sight.bytes,
-        "unreadable": sight.unreadable,
-        "hits": dict(sight.hits),
-        "core_bytes": sight.core,
-        "cut": sight.cut or None,
-        "core_hits": None if sight.core is None else sight.core_hits if sight.core_hits or not sight.core_cut else None,
-        "core_why": sight.core_why or None,
-        "core_cut": sight.core_cut or None,
-        "whole": sight.whole,
-        "leaks": sight.leaks if sight.leaks or sight.whole else None,
-    }
+    core_known = sight.core is not None and (sight.core_hits or not sight.core_cut)
+    return Searched(
+        whose=sight.whose, mappings=sight.mappings, bytes=sight.bytes, unreadable=sight.unreadable, hits=sight.hits,
+        cut=sight.cut or None, core_bytes=sight.core, core_hits=sight.core_hits if core_known else None,
+        core_why=sight.core_why or None, core_cut=sight.core_cut or None, whole=sight.whole,
+        leaks=sight.leaks if sight.leaks or sight.whole else None,
+    )  # fmt: skip
 
 
 ALL_KEYS = ("exits", "hypercalls", "access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
@@ -178,25 +164,16 @@ def _pairs(row: Row) -> list[str]:
     ]
 
 
-def all_json(rows: list[Row]) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1,
-        "verb": "run",
-        "mode": "all-designs",
-        "profile": PROFILE,
-        "good": all(r.good for r in rows),
-        "designs": [
-            {
-                "name": row.design,
-                "refused": row.refused,
-                "why": row.why or None,
-                "live": run_body(row.run) if row.run else None,
-                "model": design_json(row.model) if row.model else None,
-            }
-            for row in rows
-        ],
-    }
+def all_designs(rows: list[Row]) -> AllDesigns:
+    """The same for programs."""
+    return AllDesigns(profile=PROFILE, good=all(row.good for row in rows), designs=list(map(_design_run, rows)))
+
+
+def _design_run(row: Row) -> DesignRun:
+    return DesignRun(
+        name=row.design, refused=row.refused, why=row.why or None, live=one_run(row.run) if row.run else None,
+        model=design_cost(row.model) if row.model else None,
+    )  # fmt: skip
 
 
 def print_check(found: Check, requests: str, out: Console) -> None:
@@ -249,32 +226,17 @@ def _print_added(found: Check, out: Console) -> None:
         out.print("  nothing that was counted")
 
 
-def check_json(found: Check) -> dict[str, Any]:
-    """schema 1: as docs/json.md says."""
-    return {
-        "schema": 1,
-        "verb": "run",
-        "mode": "check-counts",
-        "good": found.good,
-        "missing": dict(found.missing),
-        "no_kernel": found.no_kernel or None,
-        "results": [_checked_json(result) for result in found.results],
-    }
+def checked_counts(found: Check) -> CheckedCounts:
+    """The same for programs."""
+    return CheckedCounts(
+        good=found.good, missing=found.missing, no_kernel=found.no_kernel or None,
+        results=list(map(_counted_design, found.results)),
+    )  # fmt: skip
 
 
-def _checked_json(found: Checked) -> dict[str, Any]:
-    counts = [
-        {"key": line.key, "predicted": line.predicted, "measured": line.measured, "source": line.source}
-        for line in found.lines
-    ]
-    return {
-        "design": found.design,
-        "cpu": found.cpu,
-        "level": found.level,
-        "backing": found.backing,
-        "requests": found.requests,
-        "good": found.good,
-        "counts": counts,
-        "added": dict(found.added),
-        "refused": {"model": found.refused[0], "live": found.refused[1]},
-    }
+def _counted_design(found: Checked) -> CountedDesign:
+    return CountedDesign(
+        design=found.design, cpu=found.cpu, level=found.level, backing=found.backing, requests=found.requests,
+        good=found.good, counts=[convert(line, CountPair, from_attributes=True) for line in found.lines],
+        added=found.added, refused=Refusal(*found.refused),
+    )  # fmt: skip

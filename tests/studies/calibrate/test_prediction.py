@@ -11,7 +11,8 @@ from pagewarden.cli import run_modes
 from pagewarden.cli.progress import ProgressBars
 from pagewarden.cost import Interval, Profile, load_profile, to_toml
 from pagewarden.designs import DESIGNS
-from pagewarden.report.prediction import prediction_json
+from pagewarden.report.documents.prices import WrongOrder
+from pagewarden.report.prediction import predicted
 from pagewarden.studies.calibrate import prediction_runs
 from pagewarden.studies.calibrate.prediction import Prediction, Row, counted, host_only, predict, requests, rows
 from pagewarden.studies.calibrate.prediction_runs import Bare, Stamps, bare, disk_for, periods, predict_runs, writes
@@ -95,9 +96,9 @@ def test_errors_and_order_are_seen(profile: Profile) -> None:
     late = Prediction(profile, "here", rows(times(profile, {"dma-buffer": 20.0}), profile, tuple(DESIGNS)))
     assert not late.good and late.worst.design == "dma-buffer" and late.worst.error == pytest.approx(1 / 20 - 1)
     assert ("dma-buffer", "window") in late.swapped(PAGE_SIZE) and ("bounce", "window") not in late.swapped(PAGE_SIZE)
-    document = prediction_json(late)
-    assert not document["good"] and {"bytes": PAGE_SIZE, "designs": ["dma-buffer", "window"]} in document["wrong_order"]
-    assert len(document["rows"]) == len(DESIGNS) * len(SIZES)
+    document = predicted(late)
+    assert not document.good and WrongOrder(PAGE_SIZE, ("dma-buffer", "window")) in document.wrong_order
+    assert len(document.rows) == len(DESIGNS) * len(SIZES)
 
 
 def test_overlapping_quartiles_are_no_order(profile: Profile) -> None:

@@ -10,7 +10,7 @@ from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
 from pagewarden.probe.trial import Result, State, Verdict
-from pagewarden.studies.probe.isolation import Isolation, Memory, Row, chosen_memories, chosen_paths, law_of
+from pagewarden.studies.probe.isolation import Isolation, Memory, Row, Where, chosen_memories, chosen_paths, law_of
 from pagewarden.vocab import InternalError, Unavailable
 
 SECONDS = 120.0
@@ -42,7 +42,7 @@ def isolation_in(
     return judged(document, "qemu"), [Capability(**found) for found in document["capabilities"]]
 
 
-def judged(document: Mapping[str, Any], where: str) -> Isolation:
+def judged(document: Mapping[str, Any], where: Where) -> Isolation:
     """A document of `probe --json`, its results beside what the law says here and now."""
     return Isolation(document["kernel"], tuple(map(_row, document["matrix"])), where)
 

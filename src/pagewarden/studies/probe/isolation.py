@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Literal, TypeAlias
 
 from pagewarden.law import Op, policy_of
 from pagewarden.probe.catalogue import PATHS
@@ -20,6 +21,9 @@ TOGETHER = 24
 """Trials that share one isolated memory: starting its zygote costs as much as some ten of them."""
 SECONDS = 30.0
 """Until a trial that hangs is killed."""
+
+
+Where: TypeAlias = Literal["here", "qemu"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,7 +72,7 @@ class Isolation:
 
     kernel: str
     rows: tuple[Row, ...]
-    where: str = "here"  # or "qemu"
+    where: Where = "here"
 
     @property
     def leaks(self) -> list[Row]:

@@ -1,0 +1,88 @@
+"""`pagewarden check --json`, of one setting, of all policies, of sets of mechanisms."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from pagewarden.check.verdict import Kind, Said
+from pagewarden.report.documents.base import Document
+
+
+class TraceStep(Struct, frozen=True):
+    """Who does what, what comes of it, and the rule that says so."""
+
+    actor: str
+    action: str
+    effect: str
+    rule: str
+
+
+class Property(Struct, frozen=True):
+    """`trace` is a shortest way to a failure; a `sometimes` that fails has none. `open`: not every state was seen."""
+
+    name: str
+    kind: Kind
+    verdict: Said
+    trace: list[TraceStep]
+
+
+class Checked(Document, kw_only=True, frozen=True):
+    """`pagewarden check`: what holds in every interleaving. `--trace FILE` writes the properties that fail.
+
+    `pages` are those explored together: 1 where one page decided for all (`--search apart`). `stopped` says why a
+    search ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason.
+    """
+
+    verb: Literal["check"] = "check"
+    policy: str
+    design: str
+    pages: int
+    vcpus: int
+    symmetry: bool
+    states: int
+    transitions: int
+    depth: int
+    seconds: float
+    exhausted: bool
+    stopped: str | None
+    properties: list[Property]
+    absent: dict[str, str]
+
+
+class Cell(Struct, frozen=True):
+    """`steps` of the shortest way to a failure; 0 without one."""
+
+    name: str
+    verdict: Said
+    steps: int
+
+
+class Column(Struct, frozen=True):
+    """A policy, one page with all who act on it. `exhausted`: each property is decided."""
+
+    policy: str
+    states: int
+    seconds: float
+    exhausted: bool
+    properties: list[Cell]
+
+
+class Matrix(Document, kw_only=True, frozen=True):
+    """`pagewarden check --matrix`: every policy and every property that it offers."""
+
+    verb: Literal["check-matrix"] = "check-matrix"
+    policies: list[Column]
+
+
+class MinimalSets(Document, kw_only=True, frozen=True):
+    """`pagewarden check --minimal`: the smallest sets of mechanisms with which all the properties hold.
+
+    `left` are sets of which nothing is known, as a limit was reached: a smaller one may be among them.
+    """
+
+    verb: Literal["check-minimal"] = "check-minimal"
+    policy: str
+    design: str
+    properties: list[str]
+    sets: list[list[str]]
+    left: int

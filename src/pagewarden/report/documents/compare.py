@@ -1,0 +1,111 @@
+"""`pagewarden compare --json`, and a listing of `--explain`."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from pagewarden.cost.breakeven import Kind
+from pagewarden.report.documents.base import Document, Pair
+
+Totals = dict[str, int | dict[str, int]]
+Shares = dict[str, float | dict[str, float]]
+"""Counts of all requests, and of each: by event, and what there are several of by name."""
+
+
+class Step(Struct, frozen=True):
+    """A line of a listing: who runs, what happens, how often, what it costs and what all of it has cost so far."""
+
+    who: str
+    step: str
+    times: int
+    ns_range: Pair
+    so_far_ns_range: Pair
+    counts: dict[str, int]
+
+
+class Explained(Document, kw_only=True, frozen=True):
+    """`pagewarden compare --explain`: a listing, and what the law refuses of its last line, or before the first.
+
+    `refused` is null where the listing runs to its end; `works` is false otherwise, and the status 1.
+    """
+
+    verb: Literal["explain"] = "explain"
+    procedure: str
+    policy: str
+    profile: str
+    lines: list[Step]
+    refused: str | None
+    works: bool
+
+
+class DesignCost(Struct, kw_only=True, frozen=True):
+    """A design: its counts, and what it costs. One that the policy refuses has null prices, and `refusal` says why.
+
+    `ns_per_request` is the middle of the range; the range is what the profile's parameters leave open.
+    """
+
+    name: str
+    per_request: Shares
+    total: Totals
+    failed: int
+    refusal: str | None
+    ns_per_request: float | None
+    ns_per_request_range: Pair | None
+    mib_per_s: float | None
+    mib_per_s_range: tuple[float | None, float | None] | None
+
+
+class Load(Struct, kw_only=True, frozen=True):
+    """What was compared on; `skipped`: lines that are no data request, by the reason."""
+
+    name: str
+    requests: int
+    bytes: int
+    format: str
+    skipped: dict[str, int]
+
+
+class Job(Struct, kw_only=True, frozen=True):
+    """One of several jobs of a workload, alone."""
+
+    name: str
+    requests: int
+    bytes: int
+    depth: int
+    designs: list[DesignCost]
+    cheapest: str | None
+
+
+class BreakEvenSize(Struct, kw_only=True, frozen=True):
+    """`bytes` is the first size from which `design` is cheaper than `against` (`until`: the last).
+
+    `kinds` and `bytes_range` are of the prices that favour it most, and of those that favour it least; `bytes` is null
+    where the two differ, and a size is null for `always` and `never`.
+    """
+
+    design: str
+    against: str
+    bytes: int | None
+    kinds: tuple[Kind, Kind]
+    bytes_range: tuple[int | None, int | None]
+
+
+class Compared(Document, kw_only=True, frozen=True):
+    """`pagewarden compare`: what each design costs on a workload.
+
+    `contenders` are the designs that no other one beats at every price; one name means that the winner is certain.
+    `notes` say what was read otherwise than the file's own tool would; `jobs` are those of a workload that has several.
+    """
+
+    verb: Literal["compare"] = "compare"
+    backend: Literal["model"] = "model"
+    workload: Load
+    notes: list[str]
+    depth: int
+    jobs: list[Job]
+    policy: str
+    profile: str
+    designs: list[DesignCost]
+    break_even: list[BreakEvenSize]
+    cheapest: str | None
+    contenders: list[str]
