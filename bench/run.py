@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.port import Memory
 from pagewarden.studies.run.disk import open_disk
-from pagewarden.studies.run.host import Path as Way
+from pagewarden.studies.run.host import RequestPath as Way
 from pagewarden.studies.run.one import run
-from pagewarden.studies.run.plan import Plan
+from pagewarden.studies.run.plan import RunPlan
 from pagewarden.vocab import Unavailable
 from pagewarden.workload import Workload
 
@@ -53,7 +53,7 @@ class Clock:
 
         return timed
 
-    def run(self, go: Callable[[], Outcome]) -> Outcome:
+    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         return go()
 
 
@@ -73,7 +73,7 @@ def guest(cpu: str, design: str, file: Path, size: int, write: bool) -> tuple[fl
     """Requests/s of the whole run, and of the device's part."""
     requests, clock = workload(size, write), Clock()
     with open_disk(requests, file, True) as disk:
-        found = run(Plan(design, "uffd-window", cpu, batch=BATCH), requests, disk, False, clock)
+        found = run(RunPlan(design, "uffd-window", cpu, batch=BATCH), requests, disk, False, clock)
     assert found.good
     return found.per_second, REQUESTS / clock.seconds
 

@@ -22,16 +22,28 @@ from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
 from pagewarden.probe.stages import Here
-from pagewarden.probe.trial import Result, State, Verdict
+from pagewarden.probe.trial import State, TrialResult, TrialVerdict
 from pagewarden.report.probe import probed
 from pagewarden.studies.probe.elsewhere import judged
 from pagewarden.studies.probe.expected import SCRIPTS, TURN, Expected, expected
-from pagewarden.studies.probe.isolation import MEMORIES, Isolation, Memory, Row, chosen_paths, isolation, law_of
+from pagewarden.studies.probe.isolation import (
+    MEMORIES,
+    Isolation,
+    MatrixColumn,
+    TrialRow,
+    chosen_paths,
+    isolation,
+    law_of,
+)
 from pagewarden.vocab import UserMistake
 
 READ, WRITE = Direction.READ, Direction.WRITE
-MEMFD, WINDOW, ISOLATED = Memory("memfd", False), Memory("uffd-window", False), Memory("uffd-window", True)
-HARM = (Result.LEAK, Result.TORN)
+MEMFD, WINDOW, ISOLATED = (
+    MatrixColumn("memfd", False),
+    MatrixColumn("uffd-window", False),
+    MatrixColumn("uffd-window", True),
+)
+HARM = (TrialResult.LEAK, TrialResult.TORN)
 
 
 def cli(*arguments: str) -> Run:
@@ -54,7 +66,7 @@ def test_the_law_answers_for_every_path(name: str) -> None:
         for key, script in SCRIPTS.items()
         for state in State
     }
-    assert set(results.values()) <= {Result.REFUSED, Result.ALLOWED, *HARM}
+    assert set(results.values()) <= {TrialResult.REFUSED, TrialResult.ALLOWED, *HARM}
     harmed = {key[0] for (key, state), result in results.items() if result in HARM and state is not State.SHARED}
     if name in ("hybrid", "uffd-window-isolated", "patch-v5"):
         assert not harmed
@@ -66,19 +78,21 @@ def test_the_law_answers_for_every_path(name: str) -> None:
 
 def test_the_law_tells_refusals_by_their_last_operation() -> None:
     window = POLICIES["uffd-window"]
-    assert expected(window, (Op.HOST_LOAD,), READ, State.PRIVATE) == Expected(Result.REFUSED, "SIGBUS", Op.HOST_LOAD)
-    assert expected(window, (Op.HOST_LOAD,), READ, State.SHARED) == Expected(Result.ALLOWED)
+    assert expected(window, (Op.HOST_LOAD,), READ, State.PRIVATE) == Expected(
+        TrialResult.REFUSED, "SIGBUS", Op.HOST_LOAD
+    )
+    assert expected(window, (Op.HOST_LOAD,), READ, State.SHARED) == Expected(TrialResult.ALLOWED)
     held = (Op.GUP_PIN, TURN, Op.KMAP_READ)
-    assert expected(window, held, READ, State.PRIVATE) == Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)
-    assert expected(window, held, READ, State.AGAIN) == Expected(Result.LEAK)
-    assert expected(POLICIES["uffd-window-isolated"], held, READ, State.AGAIN) == Expected(Result.ALLOWED)
+    assert expected(window, held, READ, State.PRIVATE) == Expected(TrialResult.REFUSED, "EFAULT", Op.GUP_PIN)
+    assert expected(window, held, READ, State.AGAIN) == Expected(TrialResult.LEAK)
+    assert expected(POLICIES["uffd-window-isolated"], held, READ, State.AGAIN) == Expected(TrialResult.ALLOWED)
     assert expected(POLICIES["hybrid"].without("gup-blocked"), held, READ, State.AGAIN).error == "EAGAIN"
 
 
 def test_a_sandboxed_call_is_refused_before_the_law_is_asked() -> None:
     mremap = PATHS["mremap", READ]
-    assert law_of(ISOLATED, mremap, State.SHARED) == Expected(Result.REFUSED, "EPERM")
-    assert law_of(WINDOW, mremap, State.PRIVATE).result is Result.LEAK
+    assert law_of(ISOLATED, mremap, State.SHARED) == Expected(TrialResult.REFUSED, "EPERM")
+    assert law_of(WINDOW, mremap, State.PRIVATE).result is TrialResult.LEAK
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +100,9 @@ def matrix() -> Isolation:
     return isolation()
 
 
-def rows_of(matrix: Isolation, memory: Memory) -> list[Row]:
+def rows_of(matrix: Isolation, memory: MatrixColumn) -> list[TrialRow]:
     rows = [row for row in matrix.rows if row.memory == memory]
-    tried = [row for row in rows if row.verdict.result is not Result.UNTRIED]
+    tried = [row for row in rows if row.verdict.result is not TrialResult.UNTRIED]
     require(bool(tried), next((row.verdict.reason or "" for row in rows), "no rows"))
     return tried
 
@@ -96,11 +110,11 @@ def rows_of(matrix: Isolation, memory: Memory) -> list[Row]:
 def test_the_whole_matrix_agrees_with_the_law(matrix: Isolation) -> None:
     assert len(matrix.rows) == len(PATHS) * len(MEMORIES) * len(State)
     assert not [(row.memory.name, row.path.name, row.state, row.verdict, row.law) for row in matrix.disagreements]
-    assert not matrix.ended(Result.TIMEOUT), "what had no answer in time was not compared"
+    assert not matrix.ended(TrialResult.TIMEOUT), "what had no answer in time was not compared"
 
 
 @pytest.mark.parametrize("memory", MEMORIES, ids=lambda memory: memory.name)
-def test_paths_get_at_a_shared_page(matrix: Isolation, memory: Memory) -> None:
+def test_paths_get_at_a_shared_page(matrix: Isolation, memory: MatrixColumn) -> None:
     touched = {row.path.name for row in rows_of(matrix, memory) if row.verdict.touched and row.state is State.SHARED}
     least = 15 if memory.isolated else 30 if memory.backing == "memfd-secret" else 40
     assert len(touched) >= least, "a refusal means little otherwise"
@@ -118,7 +132,7 @@ def test_a_plain_memfd_leaks_by_every_reading_path(matrix: Isolation) -> None:
     silent = {"mincore", "pagemap", "madvise-remove"}
     for row in rows_of(matrix, MEMFD):
         if row.path.direction is READ and row.state is not State.SHARED and row.path.name not in silent:
-            assert row.verdict.result is Result.LEAK, row.path.name
+            assert row.verdict.result is TrialResult.LEAK, row.path.name
 
 
 def test_the_json_document(matrix: Isolation) -> None:
@@ -144,18 +158,20 @@ def test_the_json_document(matrix: Isolation) -> None:
     assert all(list(row) == ["name", "available", "reason"] for row in document["capabilities"])
 
 
-def row(result: Result, error: str | None, law: Expected) -> Row:
-    return Row(WINDOW, PATHS["load", READ], State.PRIVATE, Verdict(result, error), law)
+def row(result: TrialResult, error: str | None, law: Expected) -> TrialRow:
+    return TrialRow(WINDOW, PATHS["load", READ], State.PRIVATE, TrialVerdict(result, error), law)
 
 
 def test_agreement() -> None:
-    sigbus = Expected(Result.REFUSED, "SIGBUS", Op.HOST_LOAD)
-    assert row(Result.REFUSED, "SIGBUS", sigbus).agrees
-    assert not row(Result.REFUSED, "SIGSEGV", sigbus).agrees, "the wrong signal"
-    assert not row(Result.LEAK, None, sigbus).agrees
-    for unanswered in (Result.UNTRIED, Result.TIMEOUT):
+    sigbus = Expected(TrialResult.REFUSED, "SIGBUS", Op.HOST_LOAD)
+    assert row(TrialResult.REFUSED, "SIGBUS", sigbus).agrees
+    assert not row(TrialResult.REFUSED, "SIGSEGV", sigbus).agrees, "the wrong signal"
+    assert not row(TrialResult.LEAK, None, sigbus).agrees
+    for unanswered in (TrialResult.UNTRIED, TrialResult.TIMEOUT):
         assert row(unanswered, None, sigbus).agrees is None, "it was not compared"
-    assert row(Result.REFUSED, "EIO", Expected(Result.REFUSED, "EFAULT", Op.GUP_PIN)).agrees, "a caller's own errno"
+    assert row(TrialResult.REFUSED, "EIO", Expected(TrialResult.REFUSED, "EFAULT", Op.GUP_PIN)).agrees, (
+        "a caller's own errno"
+    )
 
 
 def test_the_verb_says_it_in_a_table_and_by_its_status() -> None:
@@ -179,11 +195,11 @@ def test_a_memory_that_forgets_to_close_is_caught(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Here, "unshare", lambda self: None)
     found = isolation(["uffd-window"], ["load", "store"])
     cooperating = [row for row in found.disagreements if row.memory == WINDOW]
-    if all(row.verdict.result is Result.UNTRIED for row in found.rows if row.memory == WINDOW):
+    if all(row.verdict.result is TrialResult.UNTRIED for row in found.rows if row.memory == WINDOW):
         require(False, str(found.lacks))
     assert {(row.path.name, row.state, row.verdict.result) for row in cooperating} == {
-        ("load", State.AGAIN, Result.LEAK),
-        ("store", State.AGAIN, Result.TORN),
+        ("load", State.AGAIN, TrialResult.LEAK),
+        ("store", State.AGAIN, TrialResult.TORN),
     }
 
 
@@ -191,8 +207,8 @@ def test_an_isolated_memory_that_does_not_replace_pages_is_caught(monkeypatch: p
     monkeypatch.setattr(Replacing, "replace", lambda self, offset, length: None)
     found = isolation(["uffd-window"], ["load", "write-pipe"])
     rows = [row for row in found.rows if row.memory == ISOLATED and row.state is State.AGAIN]
-    require(rows[0].verdict.result is not Result.UNTRIED, rows[0].verdict.reason or "")
-    assert [(row.verdict.result, row.agrees) for row in rows] == [(Result.LEAK, False)] * 2
+    require(rows[0].verdict.result is not TrialResult.UNTRIED, rows[0].verdict.reason or "")
+    assert [(row.verdict.result, row.agrees) for row in rows] == [(TrialResult.LEAK, False)] * 2
 
 
 def test_names_that_nothing_bears() -> None:
@@ -212,9 +228,9 @@ def test_a_kvm_without_a_vcpu_is_a_row_with_its_reason(monkeypatch: pytest.Monke
     found = isolation(["memfd", "guest-memfd"], ["load", "kvm-memslot*"])
     for tried in found.rows:
         if tried.path.name.startswith("kvm") or tried.memory.backing == "guest-memfd":
-            assert tried.verdict.result is Result.UNTRIED and tried.agrees is None
+            assert tried.verdict.result is TrialResult.UNTRIED and tried.agrees is None
         else:
-            assert tried.verdict.result is not Result.UNTRIED
+            assert tried.verdict.result is not TrialResult.UNTRIED
     assert any("makes no vCPU" in reason for reason in found.lacks)
     run = cli("--backing", "memfd", "--path", "kvm-memslot")
     assert (
@@ -226,7 +242,7 @@ def test_direct_io_on_a_file_system_in_memory_is_not_tried(monkeypatch: pytest.M
     require(os.path.ismount("/dev/shm"), "no file system in memory at /dev/shm")
     monkeypatch.setenv("TMPDIR", "/dev/shm")
     found = isolation(["memfd", "uffd-window"], ["o_direct*", "aio*"])
-    assert {tried.verdict.result for tried in found.rows} == {Result.UNTRIED}
+    assert {tried.verdict.result for tried in found.rows} == {TrialResult.UNTRIED}
     assert any("STATX_DIOALIGN" in reason for reason in found.lacks)
 
 
@@ -236,8 +252,8 @@ def test_a_host_side_that_cannot_write_tmpdir_is_no_refusal(monkeypatch: pytest.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     found = isolation(["uffd-window"], ["write-file"])
     rows = {tried.memory: tried for tried in found.rows if tried.state is State.SHARED}
-    require(rows[WINDOW].verdict.result is not Result.UNTRIED, str(found.lacks))
-    assert rows[ISOLATED].verdict.result is Result.UNTRIED and "TMPDIR" in str(rows[ISOLATED].verdict.reason)
+    require(rows[WINDOW].verdict.result is not TrialResult.UNTRIED, str(found.lacks))
+    assert rows[ISOLATED].verdict.result is TrialResult.UNTRIED and "TMPDIR" in str(rows[ISOLATED].verdict.reason)
 
 
 def test_no_answer_in_time_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +280,10 @@ def test_a_document_of_another_kernel_is_judged_by_the_law_as_it_is_here(
 def test_the_probe_of_another_kernel_is_booted_with_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def boot(kernel: fetch.Kernel, command: list[str], seconds: float, say: fetch.Say) -> qemu.Answer:
+    def boot(kernel: fetch.Kernel, command: list[str], seconds: float, say: fetch.Tell) -> qemu.CommandEnd:
         asked.append(command)
         inside = cli(*command[4:])
-        return qemu.Answer("9.9", inside.exit_code, inside.output, "")
+        return qemu.CommandEnd("9.9", inside.exit_code, inside.output, "")
 
     monkeypatch.setattr(fetch, "kernel", lambda name, say: fetch.Kernel(name, Path("/vmlinuz"), None))
     monkeypatch.setattr(qemu, "run", boot)

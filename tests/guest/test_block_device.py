@@ -9,7 +9,7 @@ import pytest
 from guest_kit import random_disk, random_program, trace
 from live import require
 from pagewarden.abi import virtio
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import BATCH, Program, image
 from pagewarden.guest.serve import Guest, serve
@@ -42,7 +42,7 @@ def device_for(described: Program, memory: PrivateMemory, file: int) -> BlockDev
     return device
 
 
-def run(described: Program, file: int, backing: str = "memfd") -> Outcome:
+def run(described: Program, file: int, backing: str = "memfd") -> GuestReport:
     code = assemble(described)
     with PrivateMemory(described.layout.size, backing) as memory:
         for gpa, content in image(described, code.content):

@@ -21,7 +21,7 @@ from pagewarden.kernel import confine, seccomp
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.memory.isolated import process
 from pagewarden.memory.isolated.allowed import ALLOWED, NAMES
-from pagewarden.memory.isolated.messages import Kind
+from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import Refused, Unavailable
@@ -55,7 +55,7 @@ class Warden:
         if message is None:
             return -1
         self.heard.append(message.data)
-        if message.kind is Kind.DONE:
+        if message.kind is MessageKind.DONE:
             return -2
         return message.value
 

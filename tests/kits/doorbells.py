@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.port import Memory
-from pagewarden.studies.run.host import Path
+from pagewarden.studies.run.host import RequestPath
 
 
 class AtDoorbells:
@@ -16,7 +16,7 @@ class AtDoorbells:
     def memory(self, memory: Memory) -> Memory:
         return memory
 
-    def path(self, path: Path) -> Path:
+    def path(self, path: RequestPath) -> RequestPath:
         return path
 
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
@@ -28,5 +28,5 @@ class AtDoorbells:
 
         return rung
 
-    def run(self, go: Callable[[], Outcome]) -> Outcome:
+    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         return go()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.guest import pattern
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.interpret import interpret
 from pagewarden.guest.layout import Layout
 from pagewarden.guest.listing import Code, assemble
@@ -198,7 +198,7 @@ def unicorn_cpu(memory: PlainMemory) -> Iterator[Cpu]:
 class Trace:
     """Everything a run leaves behind."""
 
-    outcome: Outcome
+    outcome: GuestReport
     said: list[tuple[object, ...]]
     memory: bytes
     disk: bytes

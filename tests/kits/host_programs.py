@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
 from pagewarden.kernel.door import syscall
-from pagewarden.memory.isolated.messages import RECORD, Kind
+from pagewarden.memory.isolated.messages import RECORD, MessageKind
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.vocab import PAGE_SIZE, PrivateAccess
 
@@ -110,7 +110,7 @@ def shout(host: HostSide, raw: bytes) -> None:
 
 def smuggle(host: HostSide) -> None:
     """A report that brings a descriptor along."""
-    socket.send_fds(host._channel, [RECORD.pack(Kind.REPORT, 0, 0, b"")], [2])
+    socket.send_fds(host._channel, [RECORD.pack(MessageKind.REPORT, 0, 0, b"")], [2])
     time.sleep(60)  # till it is killed
 
 

@@ -36,7 +36,7 @@ class Archive:
         self.answers = True
 
     @contextmanager
-    def open(self, say: fetch.Say) -> Iterator[fetch.Apt]:
+    def open(self, say: fetch.Tell) -> Iterator[fetch.Apt]:
         if not self.answers:
             raise Unavailable("apt-get failed: no route", "is the archive to be reached?")
         yield self.apt

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.probe.trial import OPEN, Result
+from pagewarden.probe.trial import OPEN, TrialResult
 from pagewarden.studies.probe.elsewhere import judged
 
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
@@ -26,5 +26,5 @@ def test_the_law_says_what_the_kernel_did(path: Path) -> None:
     assert found.kernel == record["kernel"] and record["date"]
     assert not [(row.memory.name, row.path.name, row.state, row.verdict, row.law) for row in found.disagreements]
     answered = [row for row in found.rows if row.verdict.result not in OPEN]
-    assert len(answered) >= 1000 and not found.ended(Result.TIMEOUT)
-    assert any(row.path.name == "kvm-memslot" and row.verdict.result is Result.LEAK for row in answered)
+    assert len(answered) >= 1000 and not found.ended(TrialResult.TIMEOUT)
+    assert any(row.path.name == "kvm-memslot" and row.verdict.result is TrialResult.LEAK for row in answered)

@@ -14,7 +14,7 @@ from live import require
 from pagewarden.kernel.door import Region
 from pagewarden.kernel.guarded import enter, leave
 from pagewarden.memory import PrivateMemory
-from pagewarden.memory.loan import Loan
+from pagewarden.memory.loan import DirectLoan
 from pagewarden.port import LendingView
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, Unavailable
 
@@ -33,18 +33,18 @@ def memory(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
         yield made
 
 
-def lent(memory: PrivateMemory) -> Loan:
+def lent(memory: PrivateMemory) -> DirectLoan:
     """Pages 1 and 3."""
     assert isinstance(memory.window, LendingView)
     loan = memory.window.lend((PAGE_SIZE + 16, 32), (3 * PAGE_SIZE, 8))
-    assert isinstance(loan, Loan) and loan.good
+    assert isinstance(loan, DirectLoan) and loan.good
     return loan
 
 
 class Mapped:
     """Is the memory's file mapped at the addresses of a loan? (Something else may come to lie there.)"""
 
-    def __init__(self, memory: PrivateMemory, loan: Loan) -> None:
+    def __init__(self, memory: PrivateMemory, loan: DirectLoan) -> None:
         self._file, self._loan = str(os.fstat(memory.file).st_ino), loan
 
     def __call__(self) -> list[bool]:

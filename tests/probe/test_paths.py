@@ -13,8 +13,8 @@ from pagewarden.probe import raw
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.paths import direct, pipes
 from pagewarden.probe.registry import Direction, Path
-from pagewarden.probe.runner import Case, Job, run_all
-from pagewarden.probe.trial import Result, State, Verdict
+from pagewarden.probe.runner import ChildJob, TrialCase, run_all
+from pagewarden.probe.trial import State, TrialResult, TrialVerdict
 from pagewarden.vocab import Unavailable
 from standin import Guarded, Plain
 
@@ -70,9 +70,9 @@ EVERY = [pytest.param(path, id=f"{path.name}-{path.direction}") for path in PATH
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> Mapping[Key, Verdict]:
+def verdicts() -> Mapping[Key, TrialVerdict]:
     jobs = [
-        Job(stage, [Case((stage.__name__, path.name, path.direction, state), path, state)])
+        ChildJob(stage, [TrialCase((stage.__name__, path.name, path.direction, state), path, state)])
         for stage in (Plain, Guarded)
         for path in PATHS.values()
         for state in State
@@ -80,9 +80,9 @@ def verdicts() -> Mapping[Key, Verdict]:
     return dict(run_all(jobs))
 
 
-def of(verdicts: Mapping[Key, Verdict], stage: type, path: Path, state: State) -> Verdict:
+def of(verdicts: Mapping[Key, TrialVerdict], stage: type, path: Path, state: State) -> TrialVerdict:
     verdict = verdicts[stage.__name__, path.name, path.direction, state]
-    require(verdict.result is not Result.UNTRIED, verdict.reason or "")
+    require(verdict.result is not TrialResult.UNTRIED, verdict.reason or "")
     return verdict
 
 
@@ -93,7 +93,7 @@ def test_there_are_forty_paths_and_more() -> None:
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, TrialVerdict], path: Path) -> None:
     try:
         path.requires()
     except Unavailable as lack:
@@ -101,48 +101,48 @@ def test_a_path_gets_through_where_nothing_is_guarded(verdicts: Mapping[Key, Ver
     for state in State:
         verdict = verdicts[Plain.__name__, path.name, path.direction, state]
         if path.name in NEEDS_A_GUARD:
-            assert verdict.result is Result.UNTRIED
+            assert verdict.result is TrialResult.UNTRIED
         elif (path.name, path.direction) in SILENT:
-            assert verdict == Verdict(Result.ALLOWED)
+            assert verdict == TrialVerdict(TrialResult.ALLOWED)
         elif (path.name, path.direction) in DESTROYS:
-            assert verdict.result is Result.TORN
+            assert verdict.result is TrialResult.TORN
         elif state is State.SHARED:
-            assert verdict == Verdict(Result.ALLOWED, touched=True)
+            assert verdict == TrialVerdict(TrialResult.ALLOWED, touched=True)
         else:
-            assert verdict.result is (Result.LEAK if path.direction is READ else Result.TORN)
+            assert verdict.result is (TrialResult.LEAK if path.direction is READ else TrialResult.TORN)
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_a_guarded_page_that_was_never_shared(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+def test_a_guarded_page_that_was_never_shared(verdicts: Mapping[Key, TrialVerdict], path: Path) -> None:
     verdict = of(verdicts, Guarded, path, State.PRIVATE)
     if path.name in BY_LUCK:
         return
     known = path.name in GETS_ROUND and (path.name, path.direction) not in SILENT
     assert verdict.touched is known, verdict
-    assert (verdict.result in (Result.LEAK, Result.TORN)) is known
+    assert (verdict.result in (TrialResult.LEAK, TrialResult.TORN)) is known
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_a_guarded_page_that_was_shared_once(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+def test_a_guarded_page_that_was_shared_once(verdicts: Mapping[Key, TrialVerdict], path: Path) -> None:
     verdict = of(verdicts, Guarded, path, State.AGAIN)
     if path.name in BY_LUCK:
         return
     if path.name == "mlock-before":  # the stand-in's plain MADV_DONTNEED does not undo it: unshare says so
-        assert verdict == Verdict(Result.REFUSED, "EINVAL")
+        assert verdict == TrialVerdict(TrialResult.REFUSED, "EINVAL")
         return
     known = path.name in GETS_ROUND | HOLDS_ON and (path.name, path.direction) not in SILENT
-    assert (verdict.result in (Result.LEAK, Result.TORN)) is known, verdict
+    assert (verdict.result in (TrialResult.LEAK, TrialResult.TORN)) is known, verdict
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_a_guarded_page_while_it_is_shared(verdicts: Mapping[Key, Verdict], path: Path) -> None:
+def test_a_guarded_page_while_it_is_shared(verdicts: Mapping[Key, TrialVerdict], path: Path) -> None:
     verdict = of(verdicts, Guarded, path, State.SHARED)
     if path.name.startswith("fork"):
-        assert verdict == Verdict(Result.REFUSED, "SIGSEGV")  # a child has no window
+        assert verdict == TrialVerdict(TrialResult.REFUSED, "SIGSEGV")  # a child has no window
     elif path.name == "madvise-dontneed" and path.direction is READ:
-        assert verdict == Verdict(Result.REFUSED, "EFAULT")  # the host has closed it itself
+        assert verdict == TrialVerdict(TrialResult.REFUSED, "EFAULT")  # the host has closed it itself
     elif (path.name, path.direction) not in SILENT | DESTROYS:
-        assert verdict == Verdict(Result.ALLOWED, touched=True)
+        assert verdict == TrialVerdict(TrialResult.ALLOWED, touched=True)
 
 
 def test_a_send_that_would_block_is_said_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

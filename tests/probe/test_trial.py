@@ -9,8 +9,8 @@ import pytest
 
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Attempt, Direction, Path, Target, anywhere
-from pagewarden.probe.runner import Case, Job, run_all
-from pagewarden.probe.trial import BEFORE, Evidence, Result, State, TimedOut, Trial, Verdict, shows
+from pagewarden.probe.runner import ChildJob, TrialCase, run_all
+from pagewarden.probe.trial import BEFORE, Evidence, State, TimedOut, Trial, TrialResult, TrialVerdict, shows
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
 from standin import Plain
 
@@ -69,19 +69,19 @@ def test_the_canary_comes_after_the_last_conversion(state: State, steps: str) ->
 @pytest.mark.parametrize(
     ("path", "state", "stage", "expected"),
     [
-        (LOAD, State.PRIVATE, Paper(), Verdict(Result.LEAK, touched=True)),
-        (LOAD, State.AGAIN, Paper(), Verdict(Result.LEAK, touched=True)),
-        (LOAD, State.SHARED, Paper(), Verdict(Result.ALLOWED, touched=True)),
-        (LOAD, State.PRIVATE, Paper(seen=BEFORE), Verdict(Result.ALLOWED)),
-        (LOAD, State.PRIVATE, Paper(seen=b"", error="EFAULT"), Verdict(Result.REFUSED, "EFAULT")),
-        (LOAD, State.PRIVATE, Paper(error="EFAULT"), Verdict(Result.LEAK, "EFAULT", touched=True)),
-        (LOAD, State.SHARED, Paper(tear=True), Verdict(Result.TORN, touched=True)),
-        (STORE, State.SHARED, Paper(seen=b"", tear=True), Verdict(Result.ALLOWED, touched=True)),
-        (STORE, State.AGAIN, Paper(seen=b"", tear=True), Verdict(Result.TORN, touched=True)),
-        (STORE, State.AGAIN, Paper(seen=b""), Verdict(Result.ALLOWED)),
+        (LOAD, State.PRIVATE, Paper(), TrialVerdict(TrialResult.LEAK, touched=True)),
+        (LOAD, State.AGAIN, Paper(), TrialVerdict(TrialResult.LEAK, touched=True)),
+        (LOAD, State.SHARED, Paper(), TrialVerdict(TrialResult.ALLOWED, touched=True)),
+        (LOAD, State.PRIVATE, Paper(seen=BEFORE), TrialVerdict(TrialResult.ALLOWED)),
+        (LOAD, State.PRIVATE, Paper(seen=b"", error="EFAULT"), TrialVerdict(TrialResult.REFUSED, "EFAULT")),
+        (LOAD, State.PRIVATE, Paper(error="EFAULT"), TrialVerdict(TrialResult.LEAK, "EFAULT", touched=True)),
+        (LOAD, State.SHARED, Paper(tear=True), TrialVerdict(TrialResult.TORN, touched=True)),
+        (STORE, State.SHARED, Paper(seen=b"", tear=True), TrialVerdict(TrialResult.ALLOWED, touched=True)),
+        (STORE, State.AGAIN, Paper(seen=b"", tear=True), TrialVerdict(TrialResult.TORN, touched=True)),
+        (STORE, State.AGAIN, Paper(seen=b""), TrialVerdict(TrialResult.ALLOWED)),
     ],
 )
-def test_judgement(path: Path, state: State, stage: Paper, expected: Verdict) -> None:
+def test_judgement(path: Path, state: State, stage: Paper, expected: TrialVerdict) -> None:
     assert Trial(stage, path, state).run() == expected
 
 
@@ -97,7 +97,7 @@ def test_a_refused_unshare_is_a_refusal_and_no_canary_is_risked() -> None:
             raise Refused(11, "pinned", 0)
 
     stage = Stuck()
-    assert Trial(stage, LOAD, State.AGAIN).run() == Verdict(Result.REFUSED, "EAGAIN")
+    assert Trial(stage, LOAD, State.AGAIN).run() == TrialVerdict(TrialResult.REFUSED, "EAGAIN")
     assert "canary" not in stage.calls
 
 
@@ -113,12 +113,12 @@ def made(act: object) -> Path:
     return Path("made", Direction.READ, "made", start, anywhere, (), None, __name__, 2 * PAGE_SIZE)
 
 
-def verdict_of(path: Path, seconds: float = 10.0) -> Verdict:
-    return dict(run_all([Job(Plain, [Case("it", path, State.SHARED)])], seconds=seconds))["it"]
+def verdict_of(path: Path, seconds: float = 10.0) -> TrialVerdict:
+    return dict(run_all([ChildJob(Plain, [TrialCase("it", path, State.SHARED)])], seconds=seconds))["it"]
 
 
 def test_a_child_that_is_killed_is_a_refusal_by_that_signal() -> None:
-    assert verdict_of(made(lambda: os.kill(os.getpid(), signal.SIGSYS))) == Verdict(Result.REFUSED, "SIGSYS")
+    assert verdict_of(made(lambda: os.kill(os.getpid(), signal.SIGSYS))) == TrialVerdict(TrialResult.REFUSED, "SIGSYS")
 
 
 def test_a_child_that_hangs_is_killed_with_its_helpers() -> None:
@@ -130,7 +130,7 @@ def test_a_child_that_hangs_is_killed_with_its_helpers() -> None:
         time.sleep(600)
 
     verdict = verdict_of(made(hang), seconds=0.3)
-    assert verdict.result is Result.TIMEOUT and "0.3 s" in str(verdict.reason)
+    assert verdict.result is TrialResult.TIMEOUT and "0.3 s" in str(verdict.reason)
     os.close(transmit)
     assert os.read(receive, 1) == b""  # nobody is left who holds the other end
     os.close(receive)
@@ -149,7 +149,7 @@ def test_a_fault_in_the_child_still_has_its_page_looked_at() -> None:
             next(attempt, None)
 
     path = Path("made", Direction.READ, "made", tear_and_fault, anywhere, (), None, __name__, 2 * PAGE_SIZE)
-    assert verdict_of(path) == Verdict(Result.TORN, "SIGSEGV", touched=True)
+    assert verdict_of(path) == TrialVerdict(TrialResult.TORN, "SIGSEGV", touched=True)
 
 
 def test_a_path_that_cannot_run_here_says_why() -> None:
@@ -157,7 +157,7 @@ def test_a_path_that_cannot_run_here_says_why() -> None:
         raise Unavailable("no such thing", "get one")
 
     path = Path("made", Direction.READ, "made", LOAD.start, lacking, (), None, __name__, 2 * PAGE_SIZE)
-    assert verdict_of(path) == Verdict(Result.UNTRIED, reason="no such thing; get one")
+    assert verdict_of(path) == TrialVerdict(TrialResult.UNTRIED, reason="no such thing; get one")
 
 
 def test_what_a_dying_child_leaves_undone_is_done_by_another() -> None:
@@ -170,8 +170,8 @@ def test_what_a_dying_child_leaves_undone_is_done_by_another() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().use(hint)
 
-    cases = [Case(number, LOAD, State.PRIVATE) for number in range(4)]
-    verdicts = dict(run_all([Job(Lasting, cases)]))
+    cases = [TrialCase(number, LOAD, State.PRIVATE) for number in range(4)]
+    verdicts = dict(run_all([ChildJob(Lasting, cases)]))
     assert [verdicts[number].error for number in range(4)] == ["EFAULT", "SIGKILL", "EFAULT", "SIGKILL"]
 
 
@@ -190,7 +190,7 @@ def test_a_requirement_that_fails_in_any_way_is_a_reason_and_not_the_end() -> No
     for requires, reason in ((refused, "No such device"), (killed, "killed by signal")):
         path = Path("made", Direction.READ, "made", LOAD.start, requires, (), None, __name__, 2 * PAGE_SIZE)
         verdict = verdict_of(path)
-        assert verdict.result is Result.UNTRIED and reason in str(verdict.reason)
+        assert verdict.result is TrialResult.UNTRIED and reason in str(verdict.reason)
 
 
 def test_a_host_side_without_a_word_in_time_is_no_answer() -> None:
@@ -201,6 +201,6 @@ def test_a_host_side_without_a_word_in_time_is_no_answer() -> None:
         def use(self, hint: bytes) -> Evidence:
             raise TimedOut("no word")
 
-    assert dict(run_all([Job(Silent, [Case("it", LOAD, State.PRIVATE)])]))["it"] == Verdict(
-        Result.TIMEOUT, reason="no word"
+    assert dict(run_all([ChildJob(Silent, [TrialCase("it", LOAD, State.PRIVATE)])]))["it"] == TrialVerdict(
+        TrialResult.TIMEOUT, reason="no word"
     )

@@ -43,7 +43,7 @@ def probe(
     pagewarden probe --kernel debian:7.3
     pagewarden probe --json | jq '.matrix[] | select(.result == "LEAK")'
     """
-    from pagewarden.probe.trial import Result
+    from pagewarden.probe.trial import TrialResult
     from pagewarden.report.console import console, print_document
 
     if isolated:
@@ -68,7 +68,7 @@ def probe(
         print_document(probed(found, offered))
     else:
         print_probe(found, offered, console())
-    if found.disagreements or found.ended(Result.TIMEOUT):
+    if found.disagreements or found.ended(TrialResult.TIMEOUT):
         raise typer.Exit(1)
 
 

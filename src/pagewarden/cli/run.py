@@ -52,12 +52,12 @@ def run(
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.console import console, print_document
     from pagewarden.studies.run.disk import open_disk
-    from pagewarden.studies.run.plan import Plan
+    from pagewarden.studies.run.plan import RunPlan
     from pagewarden.vocab import GuestStopped, UserMistake
 
     if all_designs + check_counts + predict > 1:
         raise UserMistake("--all-designs, --check-counts and --predict are different things: ask for one of them")
-    plan = Plan(design, backing, cpu, isolated, verify)
+    plan = RunPlan(design, backing, cpu, isolated, verify)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
     mode = modes.predict if predict else mode
     with ProgressBars() as progress:

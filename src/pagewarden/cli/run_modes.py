@@ -13,13 +13,13 @@ from pagewarden.studies.run import measure
 from pagewarden.studies.run.all_designs import run_all
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.one import run
-from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, Plan, default_mix, first
+from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, RunPlan, default_mix, first
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load
 
 
 @dataclass(frozen=True)
-class Found:
+class ModeReport:
     """What a mode of `run` found: the exit status, the report for people, the document for programs."""
 
     status: int
@@ -34,20 +34,20 @@ def requests(path: Path | None, count: int | None, check: bool, progress: Progre
     return first(measure.workload(), count) if check else default_mix(count or REQUESTS)
 
 
-def one(plan: Plan, workload: Workload, disk: DiskFile, _: ProgressBars) -> Found:
+def one(plan: RunPlan, workload: Workload, disk: DiskFile, _: ProgressBars) -> ModeReport:
     """As many requests a doorbell as the workload has in flight."""
     found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk)
-    return Found(found.status, lambda out: report.print_run(found, out), lambda: report.one_run(found))
+    return ModeReport(found.status, lambda out: report.print_run(found, out), lambda: report.one_run(found))
 
 
-def all_designs(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
+def all_designs(plan: RunPlan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> ModeReport:
     """The same requests through each design, live and on the model."""
     rows = run_all(plan, workload, disk, progress)
     status = min(filter(None, (row.status for row in rows)), default=0)  # a leak or a wrong byte, 1, before all else
-    return Found(status, lambda out: report.print_all(rows, out), lambda: report.all_designs(rows))
+    return ModeReport(status, lambda out: report.print_all(rows, out), lambda: report.all_designs(rows))
 
 
-def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
+def check_counts(plan: RunPlan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> ModeReport:
     """On every CPU of this host, or the one that was named."""
     if plan.isolated:
         raise UserMistake("--check-counts is for a device in this process: the kernel counts one thread's work")
@@ -56,12 +56,12 @@ def check_counts(plan: Plan, workload: Workload, disk: DiskFile, progress: Progr
     if not found.results:
         raise Unavailable("; ".join(found.missing.values()), "nothing could be counted")
     title = f"{workload.name}: {workload.requests:,} requests"
-    return Found(
+    return ModeReport(
         int(not found.good), lambda out: report.print_check(found, title, out), lambda: report.checked_counts(found)
     )
 
 
-def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> Found:
+def predict(plan: RunPlan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> ModeReport:
     """Every design at its own sizes, whatever the workload: what this host's prices say of a request, and the clock."""
     from pagewarden.report.prediction import predicted, print_prediction
     from pagewarden.studies.calibrate.prediction_runs import predict_runs
@@ -69,4 +69,4 @@ def predict(plan: Plan, workload: Workload, disk: DiskFile, progress: ProgressBa
     if plan.isolated or plan.backing not in ("auto", "uffd-window"):
         raise UserMistake("--predict is for a device in this process on uffd-window memory: that is what is priced")
     found = predict_runs(plan.cpu, progress=progress.of("requests and primitives by turns"))
-    return Found(0, lambda out: print_prediction(found, out), lambda: predicted(found))
+    return ModeReport(0, lambda out: print_prediction(found, out), lambda: predicted(found))

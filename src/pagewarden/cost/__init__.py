@@ -4,7 +4,7 @@ from pagewarden.cost.breakeven import LIMIT, BreakEven, Crossing, closed_form, s
 from pagewarden.cost.interval import Interval
 from pagewarden.cost.library import load_profile, profile_directory, profile_names, shipped_profiles, to_toml
 from pagewarden.cost.price import Amounts, Cache, Term, bill, contenders, difference, difference_bill, price
-from pagewarden.cost.profile import Price, Profile, Setting, parse
+from pagewarden.cost.profile import Price, PriceSetting, Profile, parse
 from pagewarden.cost.table import table
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "Crossing",
     "Interval",
     "Price",
+    "PriceSetting",
     "Profile",
-    "Setting",
     "Term",
     "bill",
     "closed_form",

@@ -15,14 +15,14 @@ from pagewarden.cost.interval import Interval
 
 LIMIT = 1 << 28
 """Units looked at; a break-even beyond is none (1 TiB in pages of 4 KiB)."""
-Kind: TypeAlias = Literal["always", "from", "until", "never"]
+CrossingKind: TypeAlias = Literal["always", "from", "until", "never"]
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
     """For which sizes n, 1 <= n <= limit, a design is strictly cheaper."""
 
-    kind: Kind
+    kind: CrossingKind
     units: int | None  # `from`: the first such size; `until`: the last; None for always and never
 
     def __str__(self) -> str:

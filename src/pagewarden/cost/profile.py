@@ -12,7 +12,7 @@ from pagewarden.cost.interval import Interval
 from pagewarden.cost.names import PRICES, REQUIRED, setting, unit
 from pagewarden.vocab import UserMistake, did_you_mean, one_of
 
-Setting: TypeAlias = float | str
+PriceSetting: TypeAlias = float | str
 """A number, or text: `500` or a range `1000..3000`."""
 
 
@@ -40,7 +40,7 @@ class Profile:
     prices: Mapping[str, Price]  # by name, in the order of names.PRICES
     origin: str  # the file it comes from, or "shipped"
 
-    def with_settings(self, settings: Mapping[str, Setting]) -> "Profile":
+    def with_settings(self, settings: Mapping[str, PriceSetting]) -> "Profile":
         """This profile with some prices replaced: {"tlbi_ns": 500} or {"tlbi_ns": "1000..3000"}.
 
         UserMistake for an unknown key (with the nearest one) or a value that is no number >= 0 or range of such.
@@ -60,7 +60,7 @@ class Profile:
         return tuple(name for name, price in self.prices.items() if price.parameter)
 
 
-def _setting(key: str, value: Setting) -> Interval:
+def _setting(key: str, value: PriceSetting) -> Interval:
     parts = value.split("..") if isinstance(value, str) else [value, value]
     try:
         numbers = [float(part) for part in parts]

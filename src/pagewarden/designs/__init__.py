@@ -3,7 +3,7 @@
 from pagewarden.designs.follow import follow
 from pagewarden.designs.io import DESIGNS, design_named
 from pagewarden.designs.life import PROCEDURES
-from pagewarden.designs.program import Kind, Program, assemble, programs
+from pagewarden.designs.program import FlatProcedure, RowKind, assemble, programs
 from pagewarden.designs.steps import (
     RESOURCES,
     WORLDS,
@@ -26,7 +26,30 @@ from pagewarden.designs.steps import (
 )  # fmt: skip
 
 __all__ = [
-    "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Design", "Do", "Each", "Give", "Hop", "Kind", "Line",
-    "Options", "Procedure", "Program", "Say", "Steps", "Stop", "Syscall", "Take", "assemble", "design_named", "follow",
-    "programs", "said", "walk",
+    "DESIGNS",
+    "PROCEDURES",
+    "RESOURCES",
+    "WORLDS",
+    "Copy",
+    "Design",
+    "Do",
+    "Each",
+    "FlatProcedure",
+    "Give",
+    "Hop",
+    "Line",
+    "Options",
+    "Procedure",
+    "RowKind",
+    "Say",
+    "Steps",
+    "Stop",
+    "Syscall",
+    "Take",
+    "assemble",
+    "design_named",
+    "follow",
+    "programs",
+    "said",
+    "walk",
 ]  # fmt: skip

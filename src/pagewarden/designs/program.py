@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pagewarden.designs.steps import RESOURCES, Do, Each, Give, Line, Procedure, Say, Steps, Stop, Take
 
 
-class Kind(IntEnum):
+class RowKind(IntEnum):
     """What a row does; hops, syscalls, copies and remarks are only counted."""
 
     COUNT = 0
@@ -23,26 +23,26 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True)
-class Program:
+class FlatProcedure:
     """rows: int32[R, 4]: kind, argument, target, 1 if the operation is on the pool. steps[r]: the step of row r."""
 
     rows: NDArray[np.int32]
     steps: list[Line]
 
 
-def assemble(steps: Steps) -> Program:
+def assemble(steps: Steps) -> FlatProcedure:
     """Lay the steps out, with the branches of refusals behind the step that may be refused."""
     rows: list[list[int]] = []
     origin: list[Line] = []
 
-    def row(step: Line, kind: Kind, argument: int = 0, target: int = -1, pool: bool = False) -> int:
+    def row(step: Line, kind: RowKind, argument: int = 0, target: int = -1, pool: bool = False) -> int:
         rows.append([kind, argument, target, pool])
         origin.append(step)
         return len(rows) - 1
 
     def branch(step: Line, fork: int, then: Steps, otherwise: Steps) -> None:
         lay(then)
-        over = row(step, Kind.JUMP)
+        over = row(step, RowKind.JUMP)
         rows[fork][2] = len(rows)
         lay(otherwise)
         rows[over][2] = len(rows)
@@ -51,25 +51,25 @@ def assemble(steps: Steps) -> Program:
         for step in steps:
             match step:
                 case Do(op, _, otherwise, pool):
-                    fork = row(step, Kind.DO, op, pool=pool)
+                    fork = row(step, RowKind.DO, op, pool=pool)
                     if otherwise is not None:
                         branch(step, fork, (), otherwise)
                 case Take(resource, then, otherwise):
-                    branch(step, row(step, Kind.TAKE, RESOURCES.index(resource)), then, otherwise)
+                    branch(step, row(step, RowKind.TAKE, RESOURCES.index(resource)), then, otherwise)
                 case Give(resource):
-                    row(step, Kind.GIVE, RESOURCES.index(resource))
+                    row(step, RowKind.GIVE, RESOURCES.index(resource))
                 case Each(inside):
-                    start = row(step, Kind.EACH)
+                    start = row(step, RowKind.EACH)
                     lay(inside)
-                    rows[start][2] = row(step, Kind.NEXT, target=start + 1) + 1
+                    rows[start][2] = row(step, RowKind.NEXT, target=start + 1) + 1
                 case Stop(_, ok):
-                    row(step, Kind.STOP, int(ok))
+                    row(step, RowKind.STOP, int(ok))
                 case _:
-                    row(step, Kind.COUNT)
+                    row(step, RowKind.COUNT)
 
     lay(steps)
-    row(Say("done"), Kind.STOP, 1)
-    return Program(np.array(rows, np.int32).reshape(-1, 4), origin)
+    row(Say("done"), RowKind.STOP, 1)
+    return FlatProcedure(np.array(rows, np.int32).reshape(-1, 4), origin)
 
 
 def programs(procedures: list[Procedure]) -> tuple[NDArray[np.int32], NDArray[np.int64], list[Line]]:

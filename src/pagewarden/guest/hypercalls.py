@@ -35,7 +35,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class GuestReport:
     """What the guest says at its end: how many requests it made, how many failed its own check, the first of them."""
 
     requests: int

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pagewarden.abi import virtio, virtio_blk
 from pagewarden.guest import layout as at
 from pagewarden.guest import pattern
-from pagewarden.guest.hypercalls import Number, Outcome
+from pagewarden.guest.hypercalls import GuestReport, Number
 from pagewarden.guest.program import EPILOGUE, IOPTE_VALID, PROLOGUE, Act, Program
 from pagewarden.vocab import PAGE_SIZE, GuestStopped
 
@@ -31,11 +31,11 @@ class World(Protocol):
     def doorbell(self, queue: int) -> None: ...
 
 
-def interpret(described: Program, world: World) -> Outcome:
+def interpret(described: Program, world: World) -> GuestReport:
     """Run the program to its end. Raises GuestStopped when a hypercall fails or the device does not answer."""
     run = _Run(described, world)
     run.run()
-    return Outcome(run.done, run.failures, run.first_failure)
+    return GuestReport(run.done, run.failures, run.first_failure)
 
 
 class _Run:

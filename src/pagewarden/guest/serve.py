@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pagewarden.guest.hypercalls import DOORBELL, HYPERCALL, Number, Outcome
+from pagewarden.guest.hypercalls import DOORBELL, HYPERCALL, GuestReport, Number
 from pagewarden.guest.listing import Code
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.watchdog import watchdog
@@ -37,7 +37,7 @@ class Guest:
     limit: int
     runs: Callable[[bool], None] = lambda guest: None
     outs: int = 0
-    outcome: Outcome | None = field(default=None, init=False)
+    outcome: GuestReport | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.cpu.start(self.code.base)
@@ -71,10 +71,10 @@ class Guest:
             call, answer, gfn = arguments
             raise self.stopped(f"hypercall {call} for gfn {gfn:#x} was answered {_signed(answer)}")
         if number == Number.DONE:
-            self.outcome = Outcome(*arguments)
+            self.outcome = GuestReport(*arguments)
             self.cpu.stop()
 
-    def end(self, stop: Exit) -> Outcome:
+    def end(self, stop: Exit) -> GuestReport:
         """The result, when the CPU stopped because the guest was done; else raises GuestStopped."""
         if self.outcome is not None:
             return self.outcome
@@ -93,7 +93,7 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def serve(guest: Guest, patience: float = 10.0) -> Outcome:
+def serve(guest: Guest, patience: float = 10.0) -> GuestReport:
     """Run the guest to its end; it may run for `patience` seconds at most between two writes of a port.
 
     Raises GuestStopped for every other end.
@@ -102,11 +102,11 @@ def serve(guest: Guest, patience: float = 10.0) -> Outcome:
         return guest.end(guest.cpu.run(guest.out))
 
 
-def interleave(guests: Sequence[Guest], seed: int, longest: int = 1000, slices: int = 1_000_000) -> list[Outcome]:
+def interleave(guests: Sequence[Guest], seed: int, longest: int = 1000, slices: int = 1_000_000) -> list[GuestReport]:
     """Run guests on emulated CPUs by turns on this thread, in an order and with instruction budgets (1 to `longest`)
     drawn from the seed: the same seed gives the same interleaving. GuestStopped after so many slices."""
     draw = random.Random(seed)
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, GuestReport] = {}
     for _ in range(slices):
         waiting = [n for n in range(len(guests)) if n not in outcomes]
         if not waiting:

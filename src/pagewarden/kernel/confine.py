@@ -12,7 +12,7 @@ from pagewarden.kernel.door import prctl, syscall
 
 NOBODY = 65534
 """The overflow user and group id (kernel/sys.c, DEFAULT_OVERFLOWUID)."""
-Program = Sequence[tuple[int, int, int, int]]
+Filter = Sequence[tuple[int, int, int, int]]
 
 
 # -- descriptors -------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def no_new_privileges() -> None:
     prctl(bpf.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def install_filter(program: Program) -> None:
+def install_filter(program: Filter) -> None:
     """From now on the seccomp filter judges every system call of this thread and of those that it starts. Lines are
     (code, jump if true, jump if false, constant). Needs no_new_privs."""
     array = (bpf.sock_filter * len(program))(*(bpf.sock_filter(*line) for line in program))

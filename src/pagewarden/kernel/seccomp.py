@@ -9,12 +9,12 @@ from pagewarden.abi import memory_seccomp as bpf
 from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
 from pagewarden.vocab import Unavailable
 
-Line: TypeAlias = tuple[int, int, int, int]
+Instruction: TypeAlias = tuple[int, int, int, int]
 """code, jump if true, jump if false, constant."""
-ALLOW: Line = (bpf.BPF_RET_K, 0, 0, bpf.SECCOMP_RET_ALLOW)
+ALLOW: Instruction = (bpf.BPF_RET_K, 0, 0, bpf.SECCOMP_RET_ALLOW)
 
 
-def fail(code: int) -> Line:
+def fail(code: int) -> Instruction:
     """The system call is not made and has this errno."""
     return bpf.BPF_RET_K, 0, 0, bpf.SECCOMP_RET_ERRNO | code
 
@@ -25,15 +25,15 @@ DENY = fail(errno.EPERM)
 class Condition(Protocol):
     """Something about one argument. `lines` fall through when it holds and end in a denial when it does not."""
 
-    def lines(self) -> list[Line]: ...
+    def lines(self) -> list[Instruction]: ...
 
 
-def _load(argument: int, upper: bool = False) -> Line:
+def _load(argument: int, upper: bool = False) -> Instruction:
     """Half of an argument: on a little-endian machine the low half comes first."""
     return bpf.BPF_LD_W_ABS, 0, 0, bpf.SECCOMP_DATA_ARGS + 8 * argument + 4 * upper
 
 
-def _equal(argument: int, value: int, upper: bool) -> list[Line]:
+def _equal(argument: int, value: int, upper: bool) -> list[Instruction]:
     return [_load(argument, upper), (bpf.BPF_JMP_JEQ_K, 1, 0, value), DENY]
 
 
@@ -44,7 +44,7 @@ class OneOf(NamedTuple):
     values: Sequence[int]
     mask: int = 0xFFFFFFFF
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Instruction]:
         masked = [(bpf.BPF_ALU_AND_K, 0, 0, self.mask)] if self.mask != 0xFFFFFFFF else []
         tests = [(bpf.BPF_JMP_JEQ_K, len(self.values) - i, 0, value) for i, value in enumerate(self.values)]
         return [_load(self.argument), *masked, *tests, DENY]
@@ -56,7 +56,7 @@ class NoneOf(NamedTuple):
     argument: int
     values: Sequence[int]
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Instruction]:
         count = len(self.values)
         tests = [(bpf.BPF_JMP_JEQ_K, count - i - 1, int(i == count - 1), v) for i, v in enumerate(self.values)]
         return [_load(self.argument), *tests, DENY]
@@ -68,7 +68,7 @@ class AllOf(NamedTuple):
     argument: int
     bit: int
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Instruction]:
         return [_load(self.argument), (bpf.BPF_JMP_JSET_K, 1, 0, self.bit), DENY]
 
 
@@ -78,7 +78,7 @@ class Equal(NamedTuple):
     argument: int
     value: int
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Instruction]:
         return [
             *_equal(self.argument, self.value & 0xFFFFFFFF, False),
             *_equal(self.argument, self.value >> 32, True),
@@ -90,13 +90,13 @@ class Zero(NamedTuple):
 
     argument: int
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Instruction]:
         return Equal(self.argument, 0).lines()
 
 
 def program(
     allowed: Iterable[tuple[str, Sequence[Condition]]], other: Iterable[tuple[str, int]] = ()
-) -> tuple[Line, ...]:
+) -> tuple[Instruction, ...]:
     """A filter that lets the named system calls through when all their conditions hold and denies all the rest.
 
     other: calls with an errno of their own. Names that this architecture does not have are left out; a number newer
@@ -107,7 +107,7 @@ def program(
     if machine not in bpf.AUDIT_ARCH or machine not in SYSCALLS:
         raise Unavailable(f"no seccomp filter for {machine}", f"use one of {', '.join(bpf.AUDIT_ARCH)}")
     numbers = SYSCALLS[machine]
-    lines: list[Line] = [
+    lines: list[Instruction] = [
         (bpf.BPF_LD_W_ABS, 0, 0, bpf.SECCOMP_DATA_ARCH),
         (bpf.BPF_JMP_JEQ_K, 1, 0, bpf.AUDIT_ARCH[machine]),
         (bpf.BPF_RET_K, 0, 0, bpf.SECCOMP_RET_KILL_PROCESS),

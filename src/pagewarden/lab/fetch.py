@@ -29,7 +29,7 @@ PREFIX = "debian:"
 FRESH = 24 * 3600
 """Seconds that an archive's lists are believed."""
 
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 """say(what is being done)"""
 
 
@@ -51,7 +51,7 @@ class Offer:
     there: bool
 
 
-def kernel(name: str, say: Say = lambda what: None) -> Kernel:
+def kernel(name: str, say: Tell = lambda what: None) -> Kernel:
     """`debian:6.12`, the newest such that is to be had, or the path of an image; UserMistake, Unavailable."""
     if not name.startswith(PREFIX):
         return of_the_user(Path(name))
@@ -86,7 +86,7 @@ def of_the_user(image: Path) -> Kernel:
     return Kernel(str(image), image, None)
 
 
-def offers(say: Say = lambda what: None) -> list[Offer]:
+def offers(say: Tell = lambda what: None) -> list[Offer]:
     """The newest of each series in NAMED, and what else lies in the cache; the archive need not answer."""
     there = unpacked()
     try:
@@ -139,14 +139,14 @@ def series_of(versions: Sequence[str]) -> list[str]:
     return sorted(found, key=order)
 
 
-def available(say: Say) -> list[str]:
+def available(say: Tell) -> list[str]:
     """Versions of the kernels that the archive has; Unavailable."""
     kinds = rf"linux-(?:image|binary)-(\d\S*)-{FLAVOUR}"
     with archive(say) as apt:
         return sorted(set(re.findall(rf"^{kinds}$", apt("apt-cache", "pkgnames"), re.MULTILINE)), key=order)
 
 
-def unpack(version: str, say: Say) -> None:
+def unpack(version: str, say: Tell) -> None:
     """Download the packages of a version and lay what they hold into the cache, all of it or nothing."""
     with archive(say) as apt:
         names = set(apt("apt-cache", "pkgnames").split())
@@ -167,7 +167,7 @@ Apt = Callable[..., str]
 
 
 @contextmanager
-def archive(say: Say) -> Iterator[Apt]:
+def archive(say: Tell) -> Iterator[Apt]:
     """apt on our own sources and lists, which are fetched when they are old; Unavailable where it is no Debian."""
     if shutil.which("apt-get") is None or not KEYRING.exists():
         raise Unavailable("kernels come as Debian's packages, and this is no Debian", "name a kernel image by its path")

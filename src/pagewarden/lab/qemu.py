@@ -22,7 +22,7 @@ from platform import machine
 from pagewarden.abi.memory import PR_SET_PDEATHSIG
 from pagewarden.kernel.door import prctl
 from pagewarden.lab import MACHINE, initramfs
-from pagewarden.lab.fetch import Kernel, Say
+from pagewarden.lab.fetch import Kernel, Tell
 from pagewarden.vocab import Unavailable
 
 QEMU = "qemu-system-x86_64"
@@ -39,7 +39,7 @@ exec {virtiofsd} --socket-path="$root.sock" -o source="$root" -o cache=always -o
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandEnd:
     """What a command inside came to; kernel: the version that ran, as uname says."""
 
     kernel: str
@@ -69,8 +69,8 @@ def run(
     command: Sequence[str],
     seconds: float,
     environment: Mapping[str, str] | None = None,
-    say: Say = lambda what: None,
-) -> Answer:
+    say: Tell = lambda what: None,
+) -> CommandEnd:
     """Boot the kernel, run a command of this machine's inside as root, in this directory, and bring back what it said.
 
     Unavailable where it cannot be booted, where it dies on the way (with the console's last lines) or takes longer than
@@ -173,11 +173,11 @@ def _process(command: Sequence[str], output: io.BufferedWriter) -> Iterator[subp
         process.wait()
 
 
-def _answer(kernel: Kernel, place: Path) -> Answer:
+def _answer(kernel: Kernel, place: Path) -> CommandEnd:
     try:
         with tarfile.open(place / "answer") as archive:
             said = {entry.name: _content(archive, entry) for entry in archive}
-        return Answer(said["kernel"].strip(), int(said["status"]), said["stdout"], said["stderr"])
+        return CommandEnd(said["kernel"].strip(), int(said["status"]), said["stdout"], said["stderr"])
     except (tarfile.TarError, KeyError, ValueError) as nothing:
         raise Unavailable(
             f"{kernel.name} died before it answered{_last_lines(place)}",

@@ -14,7 +14,7 @@ from pagewarden.vocab import Event
 
 Effect: TypeAlias = tuple[Outcome, tuple[Event, ...], bool]
 """Outcome, events, reached."""
-Row: TypeAlias = tuple[Page, Step]
+PageStep: TypeAlias = tuple[Page, Step]
 When: TypeAlias = dict[str, tuple[Any, ...]]
 """Field -> the values it may have; fields left out do not matter."""
 Said = TypeVar("Said")
@@ -81,15 +81,15 @@ def _disorder(
     return sum(count.total() - max(count.values()) for count in by_value.values()), sum(map(len, by_value.values()))
 
 
-def _effect(row: Row) -> Effect:
+def _effect(row: PageStep) -> Effect:
     return row[1].outcome, row[1].events, row[1].reached
 
 
-def _alike(rows: list[Row]) -> bool:
+def _alike(rows: list[PageStep]) -> bool:
     return _changes(rows) is not None and len({_effect(row) for row in rows}) == 1
 
 
-def _changes(rows: list[Row]) -> dict[str, str] | None:
+def _changes(rows: list[PageStep]) -> dict[str, str] | None:
     """The fields that become something, if these pages all agree on what; a field may have that value already."""
     found = {}
     for index, name in enumerate(Page._fields):
@@ -101,7 +101,7 @@ def _changes(rows: list[Row]) -> dict[str, str] | None:
     return found
 
 
-def _kind(row: Row) -> tuple[Any, ...]:
+def _kind(row: PageStep) -> tuple[Any, ...]:
     page, step = row
     changes = [(index, new) for index, (old, new) in enumerate(zip(page, step.page, strict=True)) if old != new]
     return (*_effect(row), *changes)

@@ -10,7 +10,7 @@ from pagewarden.port import Listener
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 if TYPE_CHECKING:
-    from pagewarden.memory.loan import Loan
+    from pagewarden.memory.loan import DirectLoan
 
 
 class Hold:
@@ -43,7 +43,7 @@ class Consumers:
         self.present: dict[int, tuple[PageRange, ...]] = {}
         """What each hold holds, by its number, and for each listener nothing: empty when nobody is to be asked."""
         self._listeners: list[Listener] = []
-        self.lent: dict[int, Loan] = {}
+        self.lent: dict[int, DirectLoan] = {}
         self.notifications = 0
         self.pins = 0
 

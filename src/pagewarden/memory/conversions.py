@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STATES = b"\0", b"\1"
-Run = tuple[int, int]
+PageRun = tuple[int, int]
 """Contiguous pages, first and one past the last."""
 
 
-def runs_of(states: bytes | bytearray, start: int, stop: int, state: int) -> list[Run]:
+def runs_of(states: bytes | bytearray, start: int, stop: int, state: int) -> list[PageRun]:
     """The contiguous pages of the range that are in the state."""
     found = []
     while (start := states.find(state, start, stop)) >= 0:
@@ -94,7 +94,7 @@ class Conversions:
         if isinstance(error, OSError):
             raise _refused("share", error, start) from error
 
-    def _share_runs(self, runs: list[Run]) -> None:
+    def _share_runs(self, runs: list[PageRun]) -> None:
         try:
             for first, end in runs:
                 self.share(first, end)
@@ -139,7 +139,7 @@ class Conversions:
         if isinstance(error, OSError):
             raise _refused("unshare", error, start) from error
 
-    def _close_again(self, runs: list[Run]) -> None:
+    def _close_again(self, runs: list[PageRun]) -> None:
         """A change did not come off: what it may have opened is private, on every way out of here."""
         try:
             for first, end in runs:
@@ -149,7 +149,7 @@ class Conversions:
         for first, end in runs:
             self.shared[first:end] = bytes(end - first)
 
-    def _open_again(self, runs: list[Run]) -> None:
+    def _open_again(self, runs: list[PageRun]) -> None:
         """It may have shut these, which stay shared: where they cannot be opened now, the next access does that."""
         with suppress(OSError):
             for first, end in runs:

@@ -13,17 +13,17 @@ import numpy as np
 from pagewarden.kernel.door import Region
 from pagewarden.kernel.guarded import SHUT, shut
 from pagewarden.memory.own_process import OwnProcess
-from pagewarden.memory.scatter_gather import Vectored
+from pagewarden.memory.scatter_gather import ScatterGather
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 WAIT = 20e-6
 """Seconds between two looks at a gate that somebody is inside, for some microseconds at most times."""
 
 
-class Loan(OwnProcess):
+class DirectLoan(OwnProcess):
     """port.Loan. Its memory calls `take_back`, its borrower `close`."""
 
-    def __init__(self, places: tuple[tuple[int, int], ...], copies: Vectored, window: int) -> None:
+    def __init__(self, places: tuple[tuple[int, int], ...], copies: ScatterGather, window: int) -> None:
         """Good once `open` has mapped the pages."""
         super().__init__()
         self.good = False
@@ -34,11 +34,11 @@ class Loan(OwnProcess):
         self.addresses: tuple[int, ...] = ()
         self.window, self.scratch = window, copies.place
         self._places = places
-        self._copies: Vectored | None = copies
-        self._lent: dict[int, Loan] = {}
+        self._copies: ScatterGather | None = copies
+        self._lent: dict[int, DirectLoan] = {}
         self._regions: list[Region] = []
 
-    def open(self, file: int, lent: "dict[int, Loan]") -> None:
+    def open(self, file: int, lent: "dict[int, DirectLoan]") -> None:
         """Map the pages of this file; OSError, then they are not lent. lent: the loans of its memory, by identity: it
         knows of this one before the first page is mapped."""
         lent[id(self)], self._lent = self, lent

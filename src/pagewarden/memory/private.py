@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pagewarden.memory.loan import Loan
+    from pagewarden.memory.loan import DirectLoan
 
     Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
 
@@ -204,7 +204,7 @@ class PrivateMemory(OwnProcess):
                 self._range(pages)
             return self._consumers.hold(ranges)
 
-    def _lend(self, loan: "Loan") -> bool:
+    def _lend(self, loan: "DirectLoan") -> bool:
         """Map the pages of the loan, if all of them are shared and the file can be mapped."""
         with self._lock:
             self._alive()

@@ -34,7 +34,7 @@ gather: Any = _move(_gather)
 scatter: Any = _move(_scatter)
 
 
-class Vectored:
+class ScatterGather:
     """One scratch file and its arrays, for one thread at a time. gather and scatter return whether all went through."""
 
     def __init__(self, base: int, size: int) -> None:

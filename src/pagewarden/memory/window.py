@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pagewarden.memory.loan import Loan
-    from pagewarden.memory.scatter_gather import Vectored
+    from pagewarden.memory.loan import DirectLoan
+    from pagewarden.memory.scatter_gather import ScatterGather
 
 Parts = TypeVar("Parts", memoryview, list[memoryview])
 
@@ -48,7 +48,7 @@ class Window(OwnProcess):
         settle: AbstractContextManager[object] | None = None,
         reopen: Callable[[int], bool] = lambda offset: False,
         hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext(),
-        lend: "Callable[[Loan], bool] | None" = None,
+        lend: "Callable[[DirectLoan], bool] | None" = None,
     ) -> None:
         """settle: held while no conversion is under way; reopen(offset), called inside it: True when the page at the
         offset is shared (and was opened again); hold(*ranges): keeps those pages as they are; lend(loan): True when
@@ -62,7 +62,7 @@ class Window(OwnProcess):
         self._hold = hold
         self._lend = lend
         self._scratches: list[Scratch] = []
-        self._vectors: list[Vectored] = []
+        self._vectors: list[ScatterGather] = []
 
     @property
     def memory(self) -> memoryview:
@@ -167,15 +167,15 @@ class Window(OwnProcess):
         finally:
             self._vectors.append(vectored)
 
-    def lend(self, *places: tuple[int, int]) -> "Loan | None":
+    def lend(self, *places: tuple[int, int]) -> "DirectLoan | None":
         """The places themselves, to load and store (port.LendingView)."""
         for place in places:
             self._part(*place)
         if self._lend is None:
             return None
-        from pagewarden.memory.loan import Loan  # compiled code
+        from pagewarden.memory.loan import DirectLoan  # compiled code
 
-        loan = Loan(places, self._vectored(), self.address)
+        loan = DirectLoan(places, self._vectored(), self.address)
         try:
             if self._lend(loan):
                 return loan
@@ -202,12 +202,12 @@ class Window(OwnProcess):
             vectored.forked()
         self._scratches, self._vectors = [], []
 
-    def _vectored(self) -> "Vectored":
+    def _vectored(self) -> "ScatterGather":
         """What does these three, one for each call at work; compiled code, loaded at the first."""
-        from pagewarden.memory.scatter_gather import Vectored
+        from pagewarden.memory.scatter_gather import ScatterGather
 
         self._part(0, 0)  # a forked child has none
-        return Vectored(self.address, self.size)
+        return ScatterGather(self.address, self.size)
 
     def _part(self, offset: int, length: int) -> memoryview:
         if not 0 <= offset <= offset + length <= self.size:

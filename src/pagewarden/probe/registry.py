@@ -47,7 +47,7 @@ Attempt: TypeAlias = Generator[None, bytes, bytes]
 It is sent the first bytes of the canary (only a path that compares needs them) and returns the bytes it saw."""
 
 
-Start: TypeAlias = Callable[[Target], Attempt]
+PathStart: TypeAlias = Callable[[Target], Attempt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Path:
     name: str
     direction: Direction
     about: str  # one line: what is done
-    start: Start
+    start: PathStart
     requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
     calls: tuple[str, ...]  # system calls without which it cannot be done, beside those that every program makes
     advice: int | None  # the madvise advice without which it cannot be done
@@ -85,7 +85,7 @@ def anywhere() -> None:
     """The requirement of a path that every Linux can run."""
 
 
-Function = TypeVar("Function", bound=Callable[[Target], bytes | Attempt])
+PathFunction = TypeVar("PathFunction", bound=Callable[[Target], bytes | Attempt])
 
 
 def path(
@@ -97,13 +97,13 @@ def path(
     calls: tuple[str, ...] = (),
     advice: int | None = None,
     size: int = 2 * PAGE_SIZE,
-) -> Callable[[Function], Function]:
+) -> Callable[[PathFunction], PathFunction]:
     """Enter a function into the registry: a plain one acts at once, a generator arms itself before its `yield`."""
 
-    def enter(function: Function) -> Function:
+    def enter(function: PathFunction) -> PathFunction:
         line = about or (function.__doc__ or "").strip().splitlines()[0]
         waits = isgeneratorfunction(function)
-        start = cast("Start", function if waits else _late(cast("Callable[[Target], bytes]", function)))
+        start = cast("PathStart", function if waits else _late(cast("Callable[[Target], bytes]", function)))
         REGISTRY.add(Path(name, direction, line, start, requires, calls, advice, function.__module__, size))
         return function
 

@@ -16,7 +16,7 @@ import msgspec
 from pagewarden.kernel import door
 from pagewarden.probe import raw
 from pagewarden.probe.registry import Died, Path
-from pagewarden.probe.trial import Evidence, Result, Stage, State, TimedOut, Trial, Verdict
+from pagewarden.probe.trial import Evidence, Stage, State, TimedOut, Trial, TrialResult, TrialVerdict
 from pagewarden.vocab import InternalError, Unavailable
 from pagewarden.vocab.host import is_short
 
@@ -29,7 +29,7 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Case(Generic[Key]):
+class TrialCase(Generic[Key]):
     """What to try on a memory; key is the caller's."""
 
     key: Key
@@ -38,22 +38,24 @@ class Case(Generic[Key]):
 
 
 @dataclass(frozen=True, slots=True)
-class Job(Generic[Key]):
+class ChildJob(Generic[Key]):
     """Trials for one child, one after the other on one memory: `open` makes it there, of so many bytes (as the first
     case asks). Several cases are for a stage that outlives the host side on it."""
 
     open: Callable[[int], Stage]
-    cases: Sequence[Case[Key]]
+    cases: Sequence[TrialCase[Key]]
 
 
-class Answer(msgspec.Struct):
+class ChildAnswer(msgspec.Struct):
     """A child's word on one case; failed: the words of an error of the trial itself."""
 
-    verdict: Verdict | None = None
+    verdict: TrialVerdict | None = None
     failed: str = ""
 
 
-def run_all(jobs: Sequence[Job[Key]], at_once: int = 6, seconds: float = 5.0) -> Iterator[tuple[Key, Verdict]]:
+def run_all(
+    jobs: Sequence[ChildJob[Key]], at_once: int = 6, seconds: float = 5.0
+) -> Iterator[tuple[Key, TrialVerdict]]:
     """Every case's verdict, in the order of completion. at_once: children at a time (they sleep more than they work);
     seconds: how long one case may take until its child is killed.
 
@@ -63,11 +65,11 @@ def run_all(jobs: Sequence[Job[Key]], at_once: int = 6, seconds: float = 5.0) ->
     lacks = {requires: lack_of(requires) for requires in {case.path.requires for job in jobs for case in job.cases}}
     for job in jobs:
         yield from ((case.key, lack) for case in job.cases if (lack := lacks[case.path.requires]) is not None)
-    possible = [Job(job.open, [case for case in job.cases if lacks[case.path.requires] is None]) for job in jobs]
+    possible = [ChildJob(job.open, [case for case in job.cases if lacks[case.path.requires] is None]) for job in jobs]
     yield from _run_all([job for job in reversed(possible) if job.cases], at_once, seconds)
 
 
-def lack_of(requires: Callable[[], None]) -> Verdict | None:
+def lack_of(requires: Callable[[], None]) -> TrialVerdict | None:
     """What every trial of a path comes to whose requirement is not met; None when it is. Asked in a child, for asking
     may leave traces: soon after an io_uring is closed KVM_CREATE_VM may be interrupted (seen on Linux 6.18)."""
 
@@ -82,10 +84,10 @@ def lack_of(requires: Callable[[], None]) -> Verdict | None:
         lack = raw.elsewhere(reason).decode()
     except Died as death:
         lack = f"what it requires was asked for, and the process that asked was {death}"
-    return Verdict(Result.UNTRIED, reason=lack) if lack else None
+    return TrialVerdict(TrialResult.UNTRIED, reason=lack) if lack else None
 
 
-def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[tuple[Key, Verdict]]:
+def _run_all(waiting: list[ChildJob[Key]], at_once: int, seconds: float) -> Iterator[tuple[Key, TrialVerdict]]:
     running = dict[int, _Child[Key]]()
     poll = select.poll()
     try:
@@ -102,7 +104,7 @@ def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[
                 verdicts = child.verdicts()
                 yield from zip((case.key for case in child.job.cases), verdicts, strict=False)
                 if rest := child.job.cases[len(verdicts) :]:
-                    waiting.append(Job(child.job.open, rest))
+                    waiting.append(ChildJob(child.job.open, rest))
     finally:
         for child in running.values():
             child.verdicts()
@@ -111,7 +113,7 @@ def _run_all(waiting: list[Job[Key]], at_once: int, seconds: float) -> Iterator[
 class _Child(Generic[Key]):
     """A forked process, the leader of its own group, at work on one job."""
 
-    def __init__(self, job: Job[Key], seconds: float) -> None:
+    def __init__(self, job: ChildJob[Key], seconds: float) -> None:
         self.job, self._seconds = job, seconds
         self.deadline = time.monotonic() + seconds * len(job.cases)
         self._answers, answers = os.pipe()
@@ -121,7 +123,7 @@ class _Child(Generic[Key]):
         os.close(answers)
         self.watch = os.pidfd_open(self._pid)
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[TrialVerdict]:
         """End the child with all of its helpers and say what it found, for its first cases at least one."""
         ended = bool(select.select([self.watch], [], [], 0)[0])
         for kill in (os.killpg, os.kill):
@@ -136,11 +138,11 @@ class _Child(Generic[Key]):
         os.close(self.watch)
         found = [self._read(case, line) for case, line in zip(self.job.cases, lines, strict=False)]
         if len(found) < len(self.job.cases):
-            found.append(Verdict(Result.REFUSED, _how_it_ended(status)) if ended else _silent(self._seconds))
+            found.append(TrialVerdict(TrialResult.REFUSED, _how_it_ended(status)) if ended else _silent(self._seconds))
         return found
 
-    def _read(self, case: Case[Key], line: bytes) -> Verdict:
-        answer = msgspec.json.decode(line, type=Answer)
+    def _read(self, case: TrialCase[Key], line: bytes) -> TrialVerdict:
+        answer = msgspec.json.decode(line, type=ChildAnswer)
         if answer.verdict is None:
             raise InternalError(f"the trial of {case.path.name} ({case.state}) failed:\n{answer.failed}")
         return answer.verdict
@@ -157,8 +159,10 @@ def _drain(fd: int) -> bytes:
     return content
 
 
-def _silent(seconds: float) -> Verdict:
-    return Verdict(Result.TIMEOUT, reason=f"no answer in {seconds:g} s; a busy machine may need more (--timeout)")
+def _silent(seconds: float) -> TrialVerdict:
+    return TrialVerdict(
+        TrialResult.TIMEOUT, reason=f"no answer in {seconds:g} s; a busy machine may need more (--timeout)"
+    )
 
 
 def _how_it_ended(status: int) -> str:
@@ -167,7 +171,7 @@ def _how_it_ended(status: int) -> str:
     return f"EXIT {os.waitstatus_to_exitcode(status)}"
 
 
-def _serve(job: Job[Any], answers: int) -> NoReturn:
+def _serve(job: ChildJob[Any], answers: int) -> NoReturn:
     """The child's whole life."""
     done = 0
     try:
@@ -180,30 +184,36 @@ def _serve(job: Job[Any], answers: int) -> NoReturn:
         except Unavailable as lack:
             stage = lack
         for case in job.cases:
-            _send(answers, Answer(_run(stage, case, answers)))
+            _send(answers, ChildAnswer(_run(stage, case, answers)))
             done += 1
     except (OSError, MemoryError) as error:
         short = is_short(error)
-        answer = Answer(Verdict(Result.UNTRIED, reason=short)) if short else Answer(failed=traceback.format_exc())
+        answer = (
+            ChildAnswer(TrialVerdict(TrialResult.UNTRIED, reason=short))
+            if short
+            else ChildAnswer(failed=traceback.format_exc())
+        )
         for _ in job.cases[done:]:
             _send(answers, answer)
     except BaseException:
-        _send(answers, Answer(failed=traceback.format_exc()))
+        _send(answers, ChildAnswer(failed=traceback.format_exc()))
     finally:
         os._exit(0)
 
 
-def _run(stage: Stage | Unavailable, case: Case[Any], answers: int) -> Verdict:
+def _run(stage: Stage | Unavailable, case: TrialCase[Any], answers: int) -> TrialVerdict:
     try:
         if isinstance(stage, Unavailable):
             raise stage
         trial = Trial(stage, case.path, case.state)
-        with_handler(lambda number: _send(answers, Answer(trial.judge(Evidence(error=signal.Signals(number).name)))))
+        with_handler(
+            lambda number: _send(answers, ChildAnswer(trial.judge(Evidence(error=signal.Signals(number).name))))
+        )
         return trial.run()
     except Unavailable as lack:
-        return Verdict(Result.UNTRIED, reason=str(lack))
+        return TrialVerdict(TrialResult.UNTRIED, reason=str(lack))
     except TimedOut as silence:
-        return Verdict(Result.TIMEOUT, reason=str(silence))
+        return TrialVerdict(TrialResult.TIMEOUT, reason=str(silence))
 
 
 def with_handler(report: Callable[[int], None]) -> None:
@@ -227,5 +237,5 @@ _KEPT: list[object] = []
 """Handlers that C still points to."""
 
 
-def _send(answers: int, answer: Answer) -> None:
+def _send(answers: int, answer: ChildAnswer) -> None:
     os.write(answers, msgspec.json.encode(answer) + b"\n")

@@ -6,7 +6,7 @@ from signal import Signals
 
 from pagewarden.kernel import door
 from pagewarden.kernel.kvm import DEVICE, Kvm
-from pagewarden.memory.isolated.messages import Kind
+from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.private import PrivateMemory
 from pagewarden.probe import outpost
@@ -142,12 +142,12 @@ class Isolated:
         except Refused as silence:
             host.kill()
             raise TimedOut(f"no word of the host side in {self._patience:g} s (--timeout)") from silence
-        if message is not None and message.kind is Kind.REPORT and message.value == outpost.ARMED:
+        if message is not None and message.kind is MessageKind.REPORT and message.value == outpost.ARMED:
             return None
         status = host.wait(self._patience) if message is None else host.kill()
         if message is None:
             return Evidence(error=Signals(-status).name if status < 0 else f"EXIT {status}")
-        if message.kind is not Kind.REPORT:
+        if message.kind is not MessageKind.REPORT:
             raise InternalError(f"the host side failed: {message.data.decode(errors='replace')}")
         if message.value == outpost.LACK:
             raise Unavailable(*message.data.decode(errors="replace").split("\0"))

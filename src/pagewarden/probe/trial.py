@@ -23,7 +23,7 @@ class State(StrEnum):
     AGAIN = "again-private"  # shared, touched by the host, then unshared
 
 
-class Result(StrEnum):
+class TrialResult(StrEnum):
     """How a trial ended."""
 
     REFUSED = "refused"
@@ -34,7 +34,7 @@ class Result(StrEnum):
     TIMEOUT = "TIMEOUT"  # no answer in time, so nothing is known
 
 
-OPEN = frozenset({Result.UNTRIED, Result.TIMEOUT})
+OPEN = frozenset({TrialResult.UNTRIED, TrialResult.TIMEOUT})
 """Results that answer nothing: they are counted apart, and agree or disagree with nothing."""
 
 
@@ -51,10 +51,10 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrialVerdict:
     """The result of a trial; error: errno or signal name, reason: why there is none (OPEN); touched: the page was."""
 
-    result: Result
+    result: TrialResult
     error: str | None = None
     touched: bool = False
     reason: str | None = None
@@ -117,7 +117,7 @@ class Trial:
     state: State
     canary: bytes = b""
 
-    def run(self) -> Verdict:
+    def run(self) -> TrialVerdict:
         """Set the page up, let the host side try, judge. Raises what the stage raises, except a refused unshare."""
         self.stage.reset()
         if self.state is not State.PRIVATE:
@@ -129,22 +129,22 @@ class Trial:
             except (Refused, OSError) as refusal:  # the page stays shared: the guest is told, nothing leaks
                 refused = Evidence(error=errorcode.get(refusal.errno or 0))
         if refused is not None:
-            return Verdict(Result.REFUSED, refused.error)
+            return TrialVerdict(TrialResult.REFUSED, refused.error)
         self.canary = os.urandom(CANARY_BYTES)
         self.stage.put(self.canary * (PAGE_SIZE // CANARY_BYTES))
         return self.judge(self.stage.use(self.canary[:4]))
 
-    def judge(self, evidence: Evidence) -> Verdict:
+    def judge(self, evidence: Evidence) -> TrialVerdict:
         """What the evidence and the page's bytes amount to."""
         seen = shows(evidence.seen, self.canary)
         intact = self.stage.page() == self.canary * (PAGE_SIZE // CANARY_BYTES)
         private = self.state is not State.SHARED
         if not intact and (private or self.path.direction is Direction.READ):
-            return Verdict(Result.TORN, evidence.error, True)
+            return TrialVerdict(TrialResult.TORN, evidence.error, True)
         if seen and private:
-            return Verdict(Result.LEAK, evidence.error, True)
-        result = Result.ALLOWED if evidence.error is None else Result.REFUSED
-        return Verdict(result, evidence.error, seen or not intact)
+            return TrialVerdict(TrialResult.LEAK, evidence.error, True)
+        result = TrialResult.ALLOWED if evidence.error is None else TrialResult.REFUSED
+        return TrialVerdict(result, evidence.error, seen or not intact)
 
 
 def shows(seen: bytes, canary: bytes) -> bool:

@@ -21,7 +21,7 @@ ROOMS = (
 _HEAD = (
     "# Reference of the library\n\nGenerated from docstrings by `python -m pagewarden.report.docs`; a test compares."
 )
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def document() -> str:
@@ -44,14 +44,14 @@ def _room(module: ModuleType) -> list[str]:
 
 
 @cache
-def _nodes(module: str) -> dict[str, ast.ClassDef | Function]:
+def _nodes(module: str) -> dict[str, ast.ClassDef | FunctionNode]:
     """The classes and functions of a module's source, by name."""
     tree = ast.parse(inspect.getsource(import_module(module)))
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | Function)}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | FunctionNode)}
 
 
 def _class(node: ast.ClassDef) -> list[str]:
-    methods = [item for item in node.body if isinstance(item, Function)]
+    methods = [item for item in node.body if isinstance(item, FunctionNode)]
     made = next((_signature(item, node.name) for item in methods if item.name == "__init__"), node.name)
     fields = [ast.unparse(item) for item in node.body if isinstance(item, ast.AnnAssign)]
     lines = [f"- `{field}`" for field in fields if not field.startswith("_")]
@@ -59,13 +59,13 @@ def _class(node: ast.ClassDef) -> list[str]:
     return [f"### class `{made.removesuffix(' -> None')}`", _doc(node), "\n".join(lines)]
 
 
-def _method(node: Function) -> str:
+def _method(node: FunctionNode) -> str:
     is_property = any(ast.unparse(mark).endswith("property") for mark in node.decorator_list)
     doc = " ".join(_doc(node).split())
     return f"- `{node.name if is_property else _signature(node)}`" + (f": {doc}" if doc else "")
 
 
-def _signature(node: Function, name: str = "") -> str:
+def _signature(node: FunctionNode, name: str = "") -> str:
     for item in ast.walk(node.args):
         if isinstance(item, ast.arg) and isinstance(item.annotation, ast.Constant):
             item.annotation = ast.Name(str(item.annotation.value))  # a type in quotes
@@ -74,5 +74,5 @@ def _signature(node: Function, name: str = "") -> str:
     return f"{name or node.name}({arguments}){returns}"
 
 
-def _doc(node: ast.ClassDef | Function) -> str:
+def _doc(node: ast.ClassDef | FunctionNode) -> str:
     return ast.get_docstring(node) or ""

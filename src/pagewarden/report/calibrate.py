@@ -10,7 +10,7 @@ from pagewarden.cost.profile import Price
 from pagewarden.report.console import table
 from pagewarden.report.documents.prices import Calibrated, MadeProfile, MeasuredPrice
 from pagewarden.studies.calibrate.calibration import Calibration
-from pagewarden.studies.calibrate.scripts import Found
+from pagewarden.studies.calibrate.scripts import PriceFound
 
 
 def print_calibrations(made: Sequence[Calibration], out: Console) -> None:
@@ -50,7 +50,7 @@ def _profile(made: Calibration, path: Path, replaced: bool) -> MadeProfile:
     )  # fmt: skip
 
 
-def _price(price: Price, found: Found | None) -> MeasuredPrice:
+def _price(price: Price, found: PriceFound | None) -> MeasuredPrice:
     spread = None if found is None else found.spread
     return MeasuredPrice(
         name=price.name, unit=unit(price.name), range=price.value, parameter=price.parameter,

@@ -12,7 +12,7 @@ from rich.table import Table
 from pagewarden.cost import BreakEven, Crossing, Interval
 from pagewarden.report.console import table
 from pagewarden.report.documents.compare import BreakEvenSize, Compared, DesignCost, Job, Load, Shares, Totals
-from pagewarden.studies.compare.comparison import Comparison, Crossover, Result
+from pagewarden.studies.compare.comparison import Comparison, Crossover, DesignResult
 
 WIDE = {
     "hops": "hops", "access_syscalls": "syscalls", "guest_copies": "guest copies", "host_copies": "host copies",
@@ -93,7 +93,7 @@ def _wide(found: Comparison) -> Table:
     return made
 
 
-def _row(found: Comparison, result: Result, cells: list[str], cost: str) -> list[str]:
+def _row(found: Comparison, result: DesignResult, cells: list[str], cost: str) -> list[str]:
     """A design's line: of one that is refused or does not apply no numbers, which would be of something else."""
     if result.ns is None:
         refusal = result.refusal
@@ -209,7 +209,7 @@ def _job(found: Comparison) -> Job:
     )  # fmt: skip
 
 
-def design_cost(result: Result) -> DesignCost:
+def design_cost(result: DesignResult) -> DesignCost:
     """A design of the comparison."""
     return DesignCost(
         name=result.name, per_request=convert(result.per_request, Shares),

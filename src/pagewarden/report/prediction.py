@@ -4,7 +4,7 @@ from rich.console import Console
 
 from pagewarden.report.console import table
 from pagewarden.report.documents.prices import Predicted, PredictedRequest, WrongOrder
-from pagewarden.studies.calibrate.prediction import MEDIAN_AIM, WORST_AIM, Prediction, Row
+from pagewarden.studies.calibrate.prediction import MEDIAN_AIM, WORST_AIM, Forecast, Prediction
 
 
 def print_prediction(found: Prediction, out: Console) -> None:
@@ -34,7 +34,7 @@ def print_prediction(found: Prediction, out: Console) -> None:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Forecast) -> tuple[str, ...]:
     low, high = row.predicted
     predicted = _us(low) if low == high else f"{_us(low)}..{_us(high)}"
     without = f"{row.access_error:+.1%}" if row.access_error == row.access_error else "-"
@@ -62,7 +62,7 @@ def predicted(found: Prediction) -> Predicted:
     )  # fmt: skip
 
 
-def _request(row: Row) -> PredictedRequest:
+def _request(row: Forecast) -> PredictedRequest:
     measured = row.measured
     return PredictedRequest(
         design=row.design, bytes=row.bytes, predicted_ns_range=row.predicted, measured_ns=measured.median,

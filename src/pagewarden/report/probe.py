@@ -6,14 +6,14 @@ from rich.console import Console
 
 from pagewarden.lab.fetch import Offer
 from pagewarden.probe.capabilities import Capability
-from pagewarden.probe.trial import Result, State
+from pagewarden.probe.trial import State, TrialResult
 from pagewarden.report.console import table
 from pagewarden.report.documents.probe import Feature, KernelOffer, Kernels, Probed, Trial
-from pagewarden.studies.probe.isolation import Isolation, Memory, Row
+from pagewarden.studies.probe.isolation import Isolation, MatrixColumn, TrialRow
 
 SYMBOLS = {
-    Result.REFUSED: ".", Result.ALLOWED: "+", Result.LEAK: "L", Result.TORN: "T", Result.UNTRIED: "-",
-    Result.TIMEOUT: "?",
+    TrialResult.REFUSED: ".", TrialResult.ALLOWED: "+", TrialResult.LEAK: "L", TrialResult.TORN: "T",
+    TrialResult.UNTRIED: "-", TrialResult.TIMEOUT: "?",
 }  # fmt: skip
 LEGEND = (
     "A cell has three letters: private (never shared), shared, again private (shared, then unshared).\n"
@@ -38,34 +38,34 @@ def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Conso
     for memory in memories:
         _print_harm(memory, [row for row in found.rows if row.memory == memory], out)
     for reason, untried in found.lacks.items():
-        word = "no answer" if untried[0].verdict.result is Result.TIMEOUT else "not tried"
+        word = "no answer" if untried[0].verdict.result is TrialResult.TIMEOUT else "not tried"
         out.print(f"{word}, {len(untried)} trials of {_memories(untried)}: {reason}", soft_wrap=True)
     for differing in found.disagreements:
         out.print(_disagreement(differing), soft_wrap=True)
     trials, leaks, differ = len(found.rows), len(found.leaks), len(found.disagreements)
-    open_, silent = len(found.ended(Result.UNTRIED)), len(found.ended(Result.TIMEOUT))
+    open_, silent = len(found.ended(TrialResult.UNTRIED)), len(found.ended(TrialResult.TIMEOUT))
     out.print(
         f"\n{trials:,} trials, {leaks} leaks, {differ} disagreements with the law; "
         f"{open_} not tried, {silent} without an answer in time."
     )
 
 
-def _by_path(found: Isolation) -> dict[tuple[str, str], list[Row]]:
-    rows: dict[tuple[str, str], list[Row]] = {}
+def _by_path(found: Isolation) -> dict[tuple[str, str], list[TrialRow]]:
+    rows: dict[tuple[str, str], list[TrialRow]] = {}
     for row in found.rows:
         rows.setdefault((row.path.name, row.path.direction), []).append(row)
     return rows
 
 
-def _cell(rows: list[Row], memory: Memory) -> str:
+def _cell(rows: list[TrialRow], memory: MatrixColumn) -> str:
     letters = {
         row.state: SYMBOLS[row.verdict.result] + "!" * (row.agrees is False) for row in rows if row.memory == memory
     }
     return " ".join(letters[state] for state in State)
 
 
-def _print_harm(memory: Memory, rows: list[Row], out: Console) -> None:
-    for result, word in ((Result.LEAK, "leaks"), (Result.TORN, "tears")):
+def _print_harm(memory: MatrixColumn, rows: list[TrialRow], out: Console) -> None:
+    for result, word in ((TrialResult.LEAK, "leaks"), (TrialResult.TORN, "tears")):
         paths = [row.path.name for row in rows if row.verdict.result is result and row.state is not State.SHARED]
         if paths:
             out.print(f"{memory.name} {word} by {_names(paths)}", soft_wrap=True)
@@ -75,17 +75,17 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _memories(rows: list[Row]) -> str:
+def _memories(rows: list[TrialRow]) -> str:
     return _names(row.memory.name for row in rows)
 
 
-def _disagreement(row: Row) -> str:
+def _disagreement(row: TrialRow) -> str:
     found, law = _said(row.verdict.result, row.verdict.error), _said(row.law.result, row.law.error)
     where = f"{row.memory.name}, {row.path.name}, {row.path.direction}, {row.state}"
     return f"DISAGREES {where}: {found}, the law says {law}. The path: {row.path.about}"
 
 
-def _said(result: Result, error: str | None) -> str:
+def _said(result: TrialResult, error: str | None) -> str:
     return f"{result} ({error})" if error else result
 
 
@@ -109,11 +109,11 @@ def probed(found: Isolation, capabilities: Sequence[Capability]) -> Probed:
     return Probed(
         kernel=found.kernel, where=found.where, capabilities=[Feature(*capability) for capability in capabilities],
         matrix=list(map(_trial, found.rows)), leaks=len(found.leaks), disagreements=len(found.disagreements),
-        untried=len(found.ended(Result.UNTRIED)), timeouts=len(found.ended(Result.TIMEOUT)),
+        untried=len(found.ended(TrialResult.UNTRIED)), timeouts=len(found.ended(TrialResult.TIMEOUT)),
     )  # fmt: skip
 
 
-def _trial(row: Row) -> Trial:
+def _trial(row: TrialRow) -> Trial:
     return Trial(
         backing=row.memory.backing, isolated=row.memory.isolated, path=row.path.name, state=row.state.value,
         direction=row.path.direction.value, result=row.verdict.result.value, errno=row.verdict.error,

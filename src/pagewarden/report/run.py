@@ -18,9 +18,9 @@ from pagewarden.report.documents.run import (
     Refusal,
     Searched,
 )  # fmt: skip
-from pagewarden.studies.run.all_designs import PROFILE, Row
+from pagewarden.studies.run.all_designs import PROFILE, DesignAnswer
 from pagewarden.studies.run.canary import Sight
-from pagewarden.studies.run.measure import KEYS, Check, Checked
+from pagewarden.studies.run.measure import KEYS, Check, DesignCounts
 from pagewarden.studies.run.one import Run
 
 
@@ -121,7 +121,7 @@ ALL_KEYS = ("exits", "hypercalls", "access_syscalls", "host_copies", "hyp_pte_se
 EXITS = "An exit is there and back: `compare` counts it as two hops, and the way to the host and back as two more."
 
 
-def print_all(rows: list[Row], out: Console) -> None:
+def print_all(rows: list[DesignAnswer], out: Console) -> None:
     """Each design's counts a request, live and as the model has them, then how fast it was."""
     runs = [row.run for row in rows if row.run]
     if runs:
@@ -148,7 +148,7 @@ def print_all(rows: list[Row], out: Console) -> None:
     )
 
 
-def _pairs(row: Row) -> list[str]:
+def _pairs(row: DesignAnswer) -> list[str]:
     if row.refused or row.run is None or row.model is None:
         return ["-"] * (len(ALL_KEYS) + 3)
     live, model = row.run, row.model.per_request
@@ -164,12 +164,12 @@ def _pairs(row: Row) -> list[str]:
     ]
 
 
-def all_designs(rows: list[Row]) -> AllDesigns:
+def all_designs(rows: list[DesignAnswer]) -> AllDesigns:
     """The same for programs."""
     return AllDesigns(profile=PROFILE, good=all(row.good for row in rows), designs=list(map(_design_run, rows)))
 
 
-def _design_run(row: Row) -> DesignRun:
+def _design_run(row: DesignAnswer) -> DesignRun:
     return DesignRun(
         name=row.design, refused=row.refused, why=row.why or None, live=one_run(row.run) if row.run else None,
         model=design_cost(row.model) if row.model else None,
@@ -194,7 +194,7 @@ def print_check(found: Check, requests: str, out: Console) -> None:
     out.print("All counts are as predicted." if found.good else "Counts DIFFER from the model.")
 
 
-def _checked_cells(result: Checked) -> list[str]:
+def _checked_cells(result: DesignCounts) -> list[str]:
     if not result.lines:
         words = ["taken" if not refused else "refused" for refused in result.refused]
         return [*["-"] * len(KEYS), f"model: {words[0]}, live: {words[1]}"]
@@ -234,7 +234,7 @@ def checked_counts(found: Check) -> CheckedCounts:
     )  # fmt: skip
 
 
-def _counted_design(found: Checked) -> CountedDesign:
+def _counted_design(found: DesignCounts) -> CountedDesign:
     return CountedDesign(
         design=found.design, cpu=found.cpu, level=found.level, backing=found.backing, requests=found.requests,
         good=found.good, counts=[convert(line, CountPair, from_attributes=True) for line in found.lines],

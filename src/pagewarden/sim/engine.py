@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.designs import Kind
+from pagewarden.designs import RowKind
 from pagewarden.law import Table
 from pagewarden.sim.hot import compile_hot, hot
 from pagewarden.sim.pages import Ints, Pages, Rules, apply_range, fill, run_of
 from pagewarden.vocab.events import ENTRIES, RANGED, Event
 
-_DO, _JUMP, _TAKE, _GIVE = int(Kind.DO), int(Kind.JUMP), int(Kind.TAKE), int(Kind.GIVE)
-_EACH, _NEXT, _STOP = int(Kind.EACH), int(Kind.NEXT), int(Kind.STOP)
+_DO, _JUMP, _TAKE, _GIVE = int(RowKind.DO), int(RowKind.JUMP), int(RowKind.TAKE), int(RowKind.GIVE)
+_EACH, _NEXT, _STOP = int(RowKind.EACH), int(RowKind.NEXT), int(RowKind.STOP)
 INTERPRETED = 500
 """Requests that take less time interpreted than the compiler takes to load."""
 PAGES_A_REQUEST = 4
@@ -21,7 +21,7 @@ ORDER = [*sorted(RANGED), *ENTRIES]
 """The events of the bits of `ranged`: counted once a call, and those of which a call has a part that it pays once."""
 
 
-class Program(NamedTuple):
+class Procedures(NamedTuple):
     """rows: int32[R, 4] as designs.programs makes them; starts: the first row of each procedure."""
 
     rows: NDArray[np.int32]
@@ -99,7 +99,7 @@ def _uniform(memory: Pages, first: int, stop: int) -> int:
 
 @hot
 def execute(
-    program: Program, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally
+    program: Procedures, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally
 ) -> None:
     """Requests one after the other, each to its end. free: what is left of each bounded resource; pool: the pool's
     first page.
@@ -181,7 +181,9 @@ def execute(
         free += held
 
 
-def run(program: Program, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally) -> None:
+def run(
+    program: Procedures, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally
+) -> None:
     """`execute`; compiled when there is much to do."""
     pages = int(requests.counts.sum()) if (program.rows[:, 0] == _EACH).any() else 0
     if requests.which.size + pages // PAGES_A_REQUEST > INTERPRETED:

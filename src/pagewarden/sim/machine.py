@@ -6,11 +6,11 @@ from errno import EFAULT, EOPNOTSUPP
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pagewarden.designs import RESOURCES, Kind, Line, Procedure, Steps, programs
+from pagewarden.designs import RESOURCES, Line, Procedure, RowKind, Steps, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
 from pagewarden.sim import pages as states
 from pagewarden.sim.counts import Counts
-from pagewarden.sim.engine import Program, Requests, Tally, rules_of, run
+from pagewarden.sim.engine import Procedures, Requests, Tally, rules_of, run
 from pagewarden.sim.pages import Pages
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
 
@@ -55,7 +55,7 @@ class Machine:
         outcome, page = states.apply_range(
             self.memory, self._rules, op, pages.start, pages.stop, tally.hits[0], tally.calls[0]
         )
-        self.events += tally.events(self.table, np.array([[Kind.DO, op, -1, 0]], np.int32))[0]
+        self.events += tally.events(self.table, np.array([[RowKind.DO, op, -1, 0]], np.int32))[0]
         return Outcome(int(outcome)), int(page)
 
     def perform(self, procedure: Procedure, pages: PageRange, size: int | None = None) -> Counts:
@@ -80,14 +80,14 @@ class Machine:
         """Requests one after the other. which: the procedure of each; firsts, counts: its pages; sizes: its bytes."""
         rows, starts, steps = programs(list(procedures))
         ranges = (np.asarray(column, np.int64) for column in (firsts, counts, sizes))
-        tally = self._tally(Program(rows, starts), Requests(np.asarray(which, np.int32), *ranges))
+        tally = self._tally(Procedures(rows, starts), Requests(np.asarray(which, np.int32), *ranges))
         failed, completed = tally.ended.tolist()
         found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows))
         events = tally.events(self.table, rows)
         found.events += events.sum(0)
         once = tally.once
         found.add_ranges(once.sum(0))
-        for row in np.flatnonzero(rows[:, 0] == Kind.COUNT):
+        for row in np.flatnonzero(rows[:, 0] == RowKind.COUNT):
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
         return found
 
@@ -99,19 +99,19 @@ class Machine:
         self.prepare(procedure, pages)
         rows, starts, steps = programs([procedure])
         one = (np.array([value]) for value in (pages.start, pages.count, size))
-        tally = self._tally(Program(rows, starts), Requests(np.zeros(1, np.int32), *one))
+        tally = self._tally(Procedures(rows, starts), Requests(np.zeros(1, np.int32), *one))
         events, once = tally.events(self.table, rows), tally.once
         lines = []
         for row in np.flatnonzero(tally.ran):
             found = Counts(events=events[row])
             found.add_ranges(once[row])
-            if rows[row, 0] == Kind.COUNT:
+            if rows[row, 0] == RowKind.COUNT:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
-            if rows[row, 0] not in (Kind.JUMP, Kind.NEXT):
+            if rows[row, 0] not in (RowKind.JUMP, RowKind.NEXT):
                 lines.append((steps[row], int(tally.ran[row]), found))
         return lines, self._refusal(tally, rows)
 
-    def _tally(self, program: Program, requests: Requests) -> Tally:
+    def _tally(self, program: Procedures, requests: Requests) -> Tally:
         tally = Tally.empty(len(program.rows), len(self.table.pages))
         run(program, requests, self.memory, self._rules, self.free, self.count, tally)
         return tally

@@ -23,7 +23,7 @@ from pagewarden.virtio.transfers import DISCARD_MAX
 from pagewarden.virtio.work import SIZE_MAX
 from pagewarden.vocab import Refused
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 _ALWAYS = (
     abi.VIRTIO_F_VERSION_1,
     abi.VIRTIO_F_ACCESS_PLATFORM,
@@ -106,7 +106,7 @@ class BlockDevice:
             raise Refused(errno.EINVAL, f"queue {index} was kicked before it was set up")
         return self._watched(index, BlockQueue.process)
 
-    def _watched(self, index: int, act: Callable[[BlockQueue], Result]) -> Result:
+    def _watched(self, index: int, act: Callable[[BlockQueue], Returned]) -> Returned:
         queue = self._queues.get(index)
         if queue is None:
             raise Refused(errno.EINVAL, f"queue {index} was kicked before it was set up")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pagewarden.vocab import Advance, UserMistake
-from pagewarden.workload.lines import Chunk, Fields, Ints, Mask, Problem, Words, chunks
+from pagewarden.workload.lines import Bools, Chunk, Fields, Int64s, Problem, Uint64s, chunks
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
 SECTOR = 512
@@ -42,7 +42,7 @@ def load_blkparse(path: Path, progress: Advance | None = None) -> Workload:
     return chosen.workload(path, whole, remaps)
 
 
-def _events(chunk: Chunk, summary: bool) -> tuple[Ints, bool]:
+def _events(chunk: Chunk, summary: bool) -> tuple[Int64s, bool]:
     """Lines with an event, and whether the summary (which is no event) has begun."""
     lines = np.flatnonzero(chunk.counts)
     first = chunk.word(chunk.field(0, lines)) & np.uint64(0xFF)
@@ -62,7 +62,7 @@ class _Remaps:
     def __init__(self) -> None:
         self.below: dict[str, str] = {}
 
-    def take(self, chunk: Chunk, events: Ints) -> None:
+    def take(self, chunk: Chunk, events: Int64s) -> None:
         """Look at a remap of each pair once."""
         lines = events[chunk.equals(chunk.field(5, events), b"A")]
         lines = lines[chunk.counts[lines] >= 12]
@@ -80,9 +80,9 @@ class _Reader:
         self.skipped: Counter[str] = Counter()
         self.devices: set[int] = set()
         self.requeued: Counter[tuple[int, int]] = Counter()
-        self.parts: list[tuple[Mask, Words, Words, Ints, Words]] = []
+        self.parts: list[tuple[Bools, Uint64s, Uint64s, Int64s, Uint64s]] = []
 
-    def take(self, chunk: Chunk, events: Ints) -> None:
+    def take(self, chunk: Chunk, events: Int64s) -> None:
         """Check the lines with this action, then keep their requests."""
         lines = events[chunk.equals(chunk.field(5, events), self.action.encode())]
         chunk.refuse((lines[chunk.counts[lines] < 8], LINE))  # a flush still has its command
@@ -104,7 +104,7 @@ class _Reader:
             ((kind[data] == ord("W"))[moved], offset[moved], length[moved], stamp[data][moved], device[moved])
         )
 
-    def _again(self, chunk: Chunk, events: Ints, lines: Ints, device: Words, sector: Words) -> Mask:
+    def _again(self, chunk: Chunk, events: Int64s, lines: Int64s, device: Uint64s, sector: Uint64s) -> Bools:
         """Which of the lines issue a request again that was requeued (R) before."""
         found = np.zeros(len(lines), bool)
         back = events[chunk.equals(chunk.field(5, events), b"R")]
@@ -123,7 +123,7 @@ class _Reader:
                 found[index] = True
         return found
 
-    def _skip(self, kind: Ints) -> None:
+    def _skip(self, kind: Int64s) -> None:
         """Count what moves no data; a write without an extent is the flush that its F announces."""
         for letter, reason in REASONS.items():
             named = kind == letter[0]
@@ -163,7 +163,7 @@ class _Reader:
         )
 
 
-def _kind(chunk: Chunk, lines: Ints) -> Ints:
+def _kind(chunk: Chunk, lines: Int64s) -> Int64s:
     """The operation's letter in RWBS (R, W, D discard, N none, F flush alone); 0 for anything else.
 
     A leading F asks for a flush before the operation (kernel/trace/blktrace.c, blk_fill_rwbs).
@@ -175,16 +175,16 @@ def _kind(chunk: Chunk, lines: Ints) -> Ints:
     return np.where(np.isin(letter, list(b"RWDNF")), letter, 0)
 
 
-def _has_extent(chunk: Chunk, lines: Ints) -> Mask:
+def _has_extent(chunk: Chunk, lines: Int64s) -> Bools:
     """Which lines go on with SECTOR + BLOCKS; a flush has none, and its command follows at once; a request that is
     passed through has its length and, in brackets, its bytes; a completed flush a sector and the error."""
-    found: Mask = (chunk.word(chunk.field(7, lines)) & np.uint64(0xFF)) != ord("[")
+    found: Bools = (chunk.word(chunk.field(7, lines)) & np.uint64(0xFF)) != ord("[")
     longer = np.flatnonzero(chunk.counts[lines] > 8)
     found[longer] &= ~np.isin(chunk.word(chunk.field(8, lines[longer])) & np.uint64(0xFF), list(b"(["))
     return found
 
 
-def _stamps(chunk: Chunk, lines: Ints) -> tuple[Ints, Mask]:
+def _stamps(chunk: Chunk, lines: Int64s) -> tuple[Int64s, Bools]:
     """Times in ns, and which are not SECONDS.NANOSECONDS with nine digits behind the point."""
     field = chunk.field(3, lines)
     point = Fields(field.end - 10, field.end - 9)
@@ -194,7 +194,7 @@ def _stamps(chunk: Chunk, lines: Ints) -> tuple[Ints, Mask]:
     return (seconds * np.uint64(10**9) + nanoseconds).astype(np.int64), ~fine
 
 
-def _extents(chunk: Chunk, lines: Ints) -> tuple[Words, Words, list[Problem]]:
+def _extents(chunk: Chunk, lines: Int64s) -> tuple[Uint64s, Uint64s, list[Problem]]:
     """First sectors and block counts of the lines that should have them, and what is wrong with them."""
     short = chunk.counts[lines] < 10
     if short.any():

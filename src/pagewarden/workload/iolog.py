@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pagewarden.vocab import Advance, UserMistake
-from pagewarden.workload.lines import Chunk, Ints, Mask, Problem, Words, chunks, mistake
+from pagewarden.workload.lines import Bools, Chunk, Int64s, Problem, Uint64s, chunks, mistake
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
 VERSIONS = (2, 3)
@@ -58,7 +58,7 @@ class _Reader:
         self.added: dict[int, int] = {}  # hash of a file's name -> the line that added it
         self.logs = 0
         self.skipped: Counter[str] = Counter()
-        self.parts: list[tuple[Mask, Words, Words, Ints]] = []
+        self.parts: list[tuple[Bools, Uint64s, Uint64s, Int64s]] = []
         self.whole = True
 
     def take(self, chunk: Chunk) -> None:
@@ -86,7 +86,7 @@ class _Reader:
         data &= ~empty
         self.parts.append((write[data], offset[data], length[data], stamp[data]))
 
-    def _headers(self, chunk: Chunk) -> Mask:
+    def _headers(self, chunk: Chunk) -> Bools:
         """Lines that open a log: the first one, and those of further jobs appended to the same file."""
         found = np.zeros(len(chunk), bool)
         four = np.flatnonzero(chunk.counts == 4)
@@ -96,7 +96,7 @@ class _Reader:
         self.logs += int(found.sum())
         return found
 
-    def _skip(self, chunk: Chunk, lines: Ints) -> Ints:
+    def _skip(self, chunk: Chunk, lines: Int64s) -> Int64s:
         """Count the actions that move no data; the lines with an unknown action are returned."""
         action, known = chunk.field(1 + self.stamped, lines), np.zeros(len(lines), bool)
         for name in SKIPPED:
@@ -104,10 +104,10 @@ class _Reader:
             known |= hit
             if hit.any():
                 self.skipped[name.decode()] += int(hit.sum())
-        unknown: Ints = lines[~known]
+        unknown: Int64s = lines[~known]
         return unknown
 
-    def _stamps(self, chunk: Chunk, io: Ints, files: Ints) -> tuple[Ints, Ints]:
+    def _stamps(self, chunk: Chunk, io: Int64s, files: Int64s) -> tuple[Int64s, Int64s]:
         """Times of the I/O lines in ns (zeros for version 2), and the lines whose stamp is no time."""
         if not self.stamped:
             return np.zeros(len(io), np.int64), io[:0]
@@ -116,17 +116,17 @@ class _Reader:
         fine &= stamp <= MAX_STAMP_US
         return (stamp[: len(io)] * np.uint64(1000)).astype(np.int64), lines[~fine]
 
-    def _add(self, chunk: Chunk, files: Ints) -> Ints:
+    def _add(self, chunk: Chunk, files: Int64s) -> Int64s:
         """Take up the files added; the lines with an unknown file action are returned."""
         action = chunk.field(1 + self.stamped, files)
         matches = [chunk.equals(action, name) for name in FILE_ACTIONS]
         added = files[matches[0]]
         for name, line in zip(chunk.hash(chunk.field(self.stamped, added)).tolist(), added.tolist(), strict=True):
             self.added.setdefault(name, chunk.first + line)
-        unknown: Ints = files[~np.logical_or.reduce(matches)]
+        unknown: Int64s = files[~np.logical_or.reduce(matches)]
         return unknown
 
-    def _unadded(self, chunk: Chunk, lines: Ints) -> Ints:
+    def _unadded(self, chunk: Chunk, lines: Int64s) -> Int64s:
         """Which of the lines use a file before it was added (fio 3.33 crashes on such a log)."""
         if not self.added:
             return lines
@@ -134,10 +134,10 @@ class _Reader:
         known = np.array(sorted(self.added), np.uint64)
         since = np.array([self.added[name] for name in known.tolist()])
         slot = np.minimum(np.searchsorted(known, names), len(known) - 1)
-        unadded: Ints = lines[(known[slot] != names) | (since[slot] > lines + chunk.first)]
+        unadded: Int64s = lines[(known[slot] != names) | (since[slot] > lines + chunk.first)]
         return unadded
 
-    def _extents(self, chunk: Chunk, io: Ints, data: Mask) -> tuple[Words, Words, list[Problem]]:
+    def _extents(self, chunk: Chunk, io: Int64s, data: Bools) -> tuple[Uint64s, Uint64s, list[Problem]]:
         """Offsets and lengths of all I/O lines, and what is wrong with them."""
         offset, offset_fine = chunk.decimal(chunk.field(2 + self.stamped, io))
         length, length_fine = chunk.decimal(chunk.field(3 + self.stamped, io))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
 
-Ints: TypeAlias = NDArray[np.int64]
-Words: TypeAlias = NDArray[np.uint64]
-Mask: TypeAlias = NDArray[np.bool_]
-Problem: TypeAlias = "tuple[Ints | Mask, str]"
+Int64s: TypeAlias = NDArray[np.int64]
+Uint64s: TypeAlias = NDArray[np.uint64]
+Bools: TypeAlias = NDArray[np.bool_]
+Problem: TypeAlias = "tuple[Int64s | Bools, str]"
 """Lines of a chunk (indices or a mask) and what was expected there."""
 
 CHUNK = 4 << 20
@@ -31,14 +31,14 @@ _ALL = np.uint64(2**64 - 1)
 class Fields:
     """One field of several lines: bytes start <= b < end of the chunk's buffer."""
 
-    start: Ints
-    end: Ints
+    start: Int64s
+    end: Int64s
 
     @property
-    def size(self) -> Ints:
+    def size(self) -> Int64s:
         return self.end - self.start
 
-    def __getitem__(self, which: "Mask | Ints | slice") -> "Fields":
+    def __getitem__(self, which: "Bools | Int64s | slice") -> "Fields":
         return Fields(self.start[which], self.end[which])
 
 
@@ -61,7 +61,7 @@ class Chunk:
         self._fields = Fields(turns[0::2], turns[1::2])
         self._ends = np.flatnonzero(newline)[: text.count(b"\n") + (not text.endswith(b"\n"))]
         after = np.searchsorted(self._fields.start, self._ends)
-        self.counts: Ints = np.diff(after, prepend=0)  # fields in each line
+        self.counts: Int64s = np.diff(after, prepend=0)  # fields in each line
         self._begin = after - self.counts
         self._padded = padded
         self._words = np.ndarray((len(buffer) - 7,), "<u8", padded, strides=(1,))
@@ -69,7 +69,7 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def field(self, k: int, lines: "Ints | slice" = slice(None)) -> Fields:
+    def field(self, k: int, lines: "Int64s | slice" = slice(None)) -> Fields:
         """Field k (from 0) of the lines with these indices, which must have that many."""
         return self._fields[self._begin[lines] + k]
 
@@ -78,11 +78,11 @@ class Chunk:
         start = FRONT if line == 0 else int(self._ends[line - 1]) + 1
         return self._padded[start : int(self._ends[line])].decode("utf-8", "backslashreplace").strip("\r")
 
-    def word(self, fields: Fields) -> Words:
+    def word(self, fields: Fields) -> Uint64s:
         """Each field's first eight bytes, little-endian, short ones filled up with zero bytes."""
         return self._words[fields.start] & _low_bytes(fields.size)
 
-    def equals(self, fields: Fields, name: bytes) -> Mask:
+    def equals(self, fields: Fields, name: bytes) -> Bools:
         """Which fields are this name."""
         live = np.flatnonzero(fields.size == len(name))
         for skip in range(0, len(name), 8):
@@ -93,10 +93,10 @@ class Chunk:
         same[live] = True
         return same
 
-    def hash(self, fields: Fields) -> Words:
+    def hash(self, fields: Fields) -> Uint64s:
         """A 64-bit hash of each whole field, the same in every chunk."""
         result = fields.size.astype(np.uint64)
-        live: Ints = np.arange(len(fields.start))
+        live: Int64s = np.arange(len(fields.start))
         for skip in range(0, int(fields.size.max(initial=0)), 8):
             live = live[fields.size[live] > skip]
             rest = Fields(fields.start[live] + skip, fields.end[live])
@@ -104,7 +104,7 @@ class Chunk:
             result[live] ^= result[live] >> np.uint64(29)
         return result
 
-    def decimal(self, fields: Fields) -> tuple[Words, Mask]:
+    def decimal(self, fields: Fields) -> tuple[Uint64s, Bools]:
         """The fields as whole numbers, and which of them are (1 to MAX_DIGITS decimal digits)."""
         size = fields.size
         value, fine = _eight_digits(self._words[fields.end - 8], size)
@@ -128,19 +128,19 @@ class Chunk:
         raise mistake(self.path, self.first + line, self.text(line), expected + cut)
 
 
-def _first(lines: "Ints | Mask") -> int:
+def _first(lines: "Int64s | Bools") -> int:
     """The lowest index named, -1 for none."""
     indices = np.flatnonzero(lines) if lines.dtype == np.bool_ else lines
     return int(indices.min()) if len(indices) else -1
 
 
-def _low_bytes(size: Ints) -> Words:
+def _low_bytes(size: Int64s) -> Uint64s:
     """Masks of the lowest `size` (0..8, more counts as 8) bytes."""
     drop = np.clip(8 - size, 0, 8).astype(np.uint64) * np.uint64(8)
     return np.where(drop == 64, np.uint64(0), _ALL >> np.minimum(drop, np.uint64(63)))
 
 
-def _eight_digits(word: Words, size: Ints) -> tuple[Words, Mask]:
+def _eight_digits(word: Uint64s, size: Int64s) -> tuple[Uint64s, Bools]:
     """Numbers made of the last `size` (8 at most count) characters of each word, and which are digits alone.
 
     A word's lowest byte is the first character. Pairs, then fours, then eights are joined within the word.

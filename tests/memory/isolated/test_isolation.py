@@ -20,7 +20,7 @@ from pagewarden.abi.memory import iovec
 from pagewarden.kernel import door
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
 from pagewarden.memory.isolated import messages, window
-from pagewarden.memory.isolated.messages import RECORD, Kind
+from pagewarden.memory.isolated.messages import RECORD, MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.side import LOWEST_OWN, SCRATCHES
 from pagewarden.memory.isolated.window import IsolatedWindow
@@ -45,7 +45,7 @@ def mem() -> Iterator[PrivateMemory]:
 
 def heard(host: HostProcess) -> tuple[int, bytes]:
     message = host.receive(SOON)
-    assert message is not None and message.kind is Kind.REPORT, message
+    assert message is not None and message.kind is MessageKind.REPORT, message
     return message.value, message.data
 
 
@@ -87,7 +87,7 @@ def test_what_the_host_writes_while_shared_stays_and_contents_are_kept(mem: Priv
 def test_writing_to_a_private_page_ends_the_host_function_not_the_guest(mem: PrivateMemory) -> None:
     host = mem.spawn(host_programs.scribble, 0, b"gotcha")
     done = host.receive(SOON)
-    assert done is not None and (done.kind, done.value) == (Kind.DONE, 1) and b"PrivateAccess" in done.data
+    assert done is not None and (done.kind, done.value) == (MessageKind.DONE, 1) and b"PrivateAccess" in done.data
     assert host.wait(SOON) == 1
     assert mem.private_read(0, 8) == b"page 000"
 
@@ -117,7 +117,7 @@ def test_a_pin_taken_while_shared_holds_only_what_was_shared_then(mem: PrivateMe
 def test_it_has_no_descriptor_of_the_memory(mem: PrivateMemory) -> None:
     host = mem.spawn(host_programs.descriptors)
     files = {}
-    while (message := host.receive(SOON)) is not None and message.kind is Kind.REPORT:
+    while (message := host.receive(SOON)) is not None and message.kind is MessageKind.REPORT:
         files[message.value] = message.data
     assert host.wait(SOON) == 0
     assert [fd for fd in files if fd < LOWEST_OWN] == [0, 1, 2]
@@ -144,7 +144,7 @@ def test_every_way_around_is_refused_and_changes_nothing(mem: PrivateMemory) -> 
     before = mem.private_read(0, mem.size)
     host = mem.spawn(host_programs.try_everything)
     results = {}
-    while (message := host.receive(SOON)) is not None and message.kind is Kind.REPORT:
+    while (message := host.receive(SOON)) is not None and message.kind is MessageKind.REPORT:
         results[message.data.decode()] = message.value
     assert host.wait(SOON) == 0
     assert len(results) == 25
@@ -173,9 +173,9 @@ def test_it_runs_as_nobody_without_new_privileges_and_filtered(mem: PrivateMemor
         b"x",
         b"\xff" * 256,
         b"\0" * 257,
-        RECORD.pack(Kind.REPORT, 241, 0, b""),
-        RECORD.pack(Kind.HELLO, 0, 0, b""),
-        RECORD.pack(Kind.TELL, 0, 0, b""),
+        RECORD.pack(MessageKind.REPORT, 241, 0, b""),
+        RECORD.pack(MessageKind.HELLO, 0, 0, b""),
+        RECORD.pack(MessageKind.TELL, 0, 0, b""),
         RECORD.pack(99, 0, 0, b""),
     ],
 )
@@ -189,27 +189,27 @@ def test_a_message_that_is_none_of_ours_ends_the_host_side(mem: PrivateMemory, r
 
 def test_a_descriptor_is_neither_sent_nor_taken(mem: PrivateMemory) -> None:
     done = mem.spawn(host_programs.smuggle).receive(SOON)
-    assert done is not None and done.kind is Kind.DONE and b"PermissionError" in done.data
+    assert done is not None and done.kind is MessageKind.DONE and b"PermissionError" in done.data
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         before = len(os.listdir("/proc/self/fd"))
-        socket.send_fds(theirs, [RECORD.pack(Kind.REPORT, 0, 0, b"")], [2])
+        socket.send_fds(theirs, [RECORD.pack(MessageKind.REPORT, 0, 0, b"")], [2])
         with pytest.raises(Refused) as caught:
-            messages.receive(ours, SOON, (Kind.REPORT,))
+            messages.receive(ours, SOON, (MessageKind.REPORT,))
         assert caught.value.errno == errno.EPROTO and len(os.listdir("/proc/self/fd")) == before
 
 
 def test_it_does_not_inherit_the_environment(mem: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     host = mem.spawn(host_programs.environment)
-    names = {message.data for message in iter(lambda: host.receive(SOON), None) if message.kind is Kind.REPORT}
+    names = {message.data for message in iter(lambda: host.receive(SOON), None) if message.kind is MessageKind.REPORT}
     assert b"PYTHONPATH" in names and b"SECRET_TOKEN" not in names
 
 
 def test_the_words_of_a_failing_function_arrive(mem: PrivateMemory) -> None:
     host = mem.spawn(host_programs.fail)
     done = host.receive(SOON)
-    assert done is not None and done.kind is Kind.DONE and b"the device model has a bug" in done.data
+    assert done is not None and done.kind is MessageKind.DONE and b"the device model has a bug" in done.data
     assert host.wait(SOON) == 1
 
 

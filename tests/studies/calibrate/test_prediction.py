@@ -14,14 +14,14 @@ from pagewarden.designs import DESIGNS
 from pagewarden.report.documents.prices import WrongOrder
 from pagewarden.report.prediction import predicted
 from pagewarden.studies.calibrate import prediction_runs
-from pagewarden.studies.calibrate.prediction import Prediction, Row, counted, host_only, predict, requests, rows
+from pagewarden.studies.calibrate.prediction import Forecast, Prediction, counted, host_only, predict, requests, rows
 from pagewarden.studies.calibrate.prediction_runs import Bare, Stamps, bare, disk_for, periods, predict_runs, writes
-from pagewarden.studies.calibrate.primitives import Script
+from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, Spread
 from pagewarden.studies.calibrate.scripts import SIZES
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.studies.run.disk import open_disk
-from pagewarden.studies.run.plan import Plan, default_mix
+from pagewarden.studies.run.plan import RunPlan, default_mix
 from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
 
 EXACT = {
@@ -103,8 +103,8 @@ def test_errors_and_order_are_seen(profile: Profile) -> None:
 
 def test_overlapping_quartiles_are_no_order(profile: Profile) -> None:
     near = [
-        Row("a", 4096, Interval(90, 90), Spread(105, 95, 115, 9), 0),
-        Row("b", 4096, Interval(100, 100), Spread(100, 90, 110, 9), 0),
+        Forecast("a", 4096, Interval(90, 90), Spread(105, 95, 115, 9), 0),
+        Forecast("b", 4096, Interval(100, 100), Spread(100, 90, 110, 9), 0),
     ]
     assert Prediction(profile, "here", near).swapped(4096) == []
 
@@ -130,7 +130,7 @@ def test_a_compiled_request_moves_the_bytes(design: str) -> None:
     try:
         with TimedHost(4 << 20) as host:
             host.memory.guest.memory[: 2 * PAGE_SIZE] = b"guest!!!" * (PAGE_SIZE // 4)
-            Script(host.request(design, 2)).time(1)
+            PrimitiveScript(host.request(design, 2)).time(1)
             assert host.disk_bytes(2 * PAGE_SIZE) == b"guest!!!" * (PAGE_SIZE // 4)
             assert host.disk_bytes(3 * PAGE_SIZE)[2 * PAGE_SIZE :] == bytes(PAGE_SIZE)
     except Unavailable as lacking:
@@ -139,7 +139,7 @@ def test_a_compiled_request_moves_the_bytes(design: str) -> None:
 
 def test_the_bare_guest_does_its_requests_and_the_host_writes_its_own_bytes() -> None:
     try:
-        spent = periods(Plan("window", "uffd-window", "unicorn"), bare(8192, 9), 8192)
+        spent = periods(RunPlan("window", "uffd-window", "unicorn"), bare(8192, 9), 8192)
     except Unavailable as lacking:
         require(False, str(lacking))
     assert 2 <= len(spent) <= 9 - 1 - 4 and min(spent) > 0  # without those that were interrupted
@@ -181,7 +181,7 @@ def test_the_bare_guest_is_in_every_turn_and_each_design_once() -> None:
 
 def test_what_cannot_be_predicted_is_refused() -> None:
     with open_disk(default_mix(1), None, False) as disk, pytest.raises(UserMistake, match="uffd-window"):
-        run_modes.predict(Plan(isolated=True), default_mix(1), disk, ProgressBars())
+        run_modes.predict(RunPlan(isolated=True), default_mix(1), disk, ProgressBars())
 
 
 def test_a_profile_of_its_own_or_one_that_is_given(profile: Profile, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pagewarden.cost.names import REQUIRED
 from pagewarden.studies.calibrate.calibration import PARAMETERS, Timings, calibrate, place_of, profile_of, save
 from pagewarden.studies.calibrate.cpu import LENGTHS, guest_prices, hops
 from pagewarden.studies.calibrate.library import library_prices
-from pagewarden.studies.calibrate.primitives import Script
+from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, sample
 from pagewarden.studies.calibrate.scripts import SIZES, found
 from pagewarden.studies.calibrate.timed_host import TimedHost
@@ -246,9 +246,9 @@ def test_a_name_that_is_none(name: str) -> None:
 
 def test_a_failing_call_names_itself(host: TimedHost) -> None:
     with pytest.raises(OSError, match="ioctl") as caught:
-        Script([host.share(1), host.share(1)]).time(1)
+        PrimitiveScript([host.share(1), host.share(1)]).time(1)
     assert caught.value.errno == 17
-    Script([host.unshare(1)]).time(1)
+    PrimitiveScript([host.unshare(1)]).time(1)
 
 
 def test_this_host(host: TimedHost) -> None:

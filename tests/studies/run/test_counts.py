@@ -6,7 +6,7 @@ from live import require
 from pagewarden.designs import DESIGNS
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.disk import open_disk
-from pagewarden.studies.run.measure import Check, Line, check_counts, predict, workload
+from pagewarden.studies.run.measure import Check, CountCheck, check_counts, predict, workload
 from pagewarden.studies.run.plan import default_mix
 from pagewarden.workload import Workload
 
@@ -63,4 +63,4 @@ def test_a_difference_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     (result,) = found.results
     wrong = [line for line in result.lines if not line.equal]
     assert {line.key for line in wrong} == {"hyp_pte_set", "hyp_pte_clear", "tlbi"} and not found.good
-    assert not Line("exits", 3, 4, "kernel").equal
+    assert not CountCheck("exits", 3, 4, "kernel").equal

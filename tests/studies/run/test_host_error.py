@@ -22,7 +22,7 @@ from pagewarden.studies.run import disk as disks
 from pagewarden.studies.run.disk import DiskFile, open_disk
 from pagewarden.studies.run.host_error import Errors, HostError
 from pagewarden.studies.run.one import Run, run
-from pagewarden.studies.run.plan import BY_FD, Plan, default_mix
+from pagewarden.studies.run.plan import BY_FD, RunPlan, default_mix
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload
 
@@ -31,7 +31,7 @@ WRITES = int(MIX.write.sum())
 COMMAND = [sys.executable, "-m", "pagewarden", "run"]
 
 
-def ran_on(plan: Plan, fd: int) -> Run:
+def ran_on(plan: RunPlan, fd: int) -> Run:
     with open_disk(MIX, None, False) as opened:
         content, extents = opened.read(), opened.extents
     writable = DiskFile(os.dup(fd), extents, False, "a disk")
@@ -54,11 +54,11 @@ def ran_on(plan: Plan, fd: int) -> Run:
 def test_a_disk_that_takes_no_writes_is_the_hosts_fault(design: str, isolated: bool, tmp_path: Path) -> None:
     if isolated and design in BY_FD:
         with pytest.raises(UserMistake):
-            Plan(design, isolated=True)
+            RunPlan(design, isolated=True)
         return
     with (tmp_path / "disk").open("w+b") as file:
         file.truncate(32 << 20)
-        found = ran_on(Plan(design, "uffd-window", isolated=isolated), file.fileno())
+        found = ran_on(RunPlan(design, "uffd-window", isolated=isolated), file.fileno())
     error = found.host_error
     assert found.outcome.failures >= WRITES and found.status == 2 and not found.good
     assert error is not None and error.errno == errno.EBADF and error.times == WRITES
@@ -77,7 +77,7 @@ def test_a_disk_that_becomes_shorter_is_the_hosts_fault(tmp_path: Path) -> None:
     path.write_bytes(os.urandom(16 << 20))
     shorten = AtDoorbells({3: lambda: os.truncate(path, 0)})
     with open_disk(reading(8), path, False) as opened:
-        found = run(Plan(backing="uffd-window"), reading(8), opened, False, shorten)
+        found = run(RunPlan(backing="uffd-window"), reading(8), opened, False, shorten)
     assert found.host_error is not None and found.status == 2 and found.outcome.first_failure == 3
     assert found.host_error.errno == errno.EIO and " of the disk" in found.host_error.what
 
@@ -125,7 +125,7 @@ def test_no_room_for_a_temporary_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_backing_without_the_design_is_not_the_disks_fault() -> None:
     with open_disk(MIX, None, False) as opened:
-        found = run(Plan("pread", "memfd-secret", "interpreted"), MIX, opened, look=False)
+        found = run(RunPlan("pread", "memfd-secret", "interpreted"), MIX, opened, look=False)
     assert found.status == 2 and found.host_error is not None and "--backing uffd-window" in str(found.host_error)
 
 

@@ -25,17 +25,17 @@ from pagewarden.studies.run.disk import DiskFile, open_disk
 from pagewarden.studies.run.isolated import IsolatedDevice
 from pagewarden.studies.run.machine import LiveMachine, Meter, machine_for
 from pagewarden.studies.run.one import Run, run
-from pagewarden.studies.run.plan import Plan, default_mix, describe, replayed
+from pagewarden.studies.run.plan import RunPlan, default_mix, describe, replayed
 from pagewarden.vocab import GuestStopped, Unavailable, UserMistake
 
 MIX = default_mix(400 if LONG else 120)
-PLAN = Plan(isolated=True, verify=True, patience=30)
+PLAN = RunPlan(isolated=True, verify=True, patience=30)
 STEPS = range(1, dying_device.MOST + 1) if LONG else (1, 4, 7)
 SOON = 30.0
 
 
 @contextlib.contextmanager
-def ready(plan: Plan = PLAN, meter: Meter | None = None) -> Iterator[tuple[LiveMachine, Program, DiskFile]]:
+def ready(plan: RunPlan = PLAN, meter: Meter | None = None) -> Iterator[tuple[LiveMachine, Program, DiskFile]]:
     with open_disk(MIX, None, False) as disk:
         described = describe(plan, MIX, disk, disk.read())
         try:
@@ -50,7 +50,7 @@ def ready(plan: Plan = PLAN, meter: Meter | None = None) -> Iterator[tuple[LiveM
             yield machine, described, disk
 
 
-def ran(plan: Plan, look: bool = False) -> Run:
+def ran(plan: RunPlan, look: bool = False) -> Run:
     try:
         with open_disk(MIX, None, False) as disk:
             return run(plan, MIX, disk, look)
@@ -68,7 +68,7 @@ def test_the_io_is_right_and_the_process_sees_nothing(design: str, cpu: str) -> 
     assert "ways to outlive its warden, 0 of them with success" in found.sight.whose
 
 
-def completes(plan: Plan, least: int, meter: AtDoorbells | None = None) -> None:
+def completes(plan: RunPlan, least: int, meter: AtDoorbells | None = None) -> None:
     """Nothing is lost, the guest never learns of it, and so many device processes at least were replaced."""
     with ready(plan, meter) as (machine, described, disk):
         wanted = replayed(described, disk, disk.read())
@@ -164,7 +164,7 @@ def test_a_device_that_misbehaves_ends_the_run_with_a_report(
 def test_a_process_without_the_fd_cannot_have_every_design() -> None:
     for design in ("remap", "pread", "splice"):
         with pytest.raises(UserMistake, match="needs the fd"):
-            Plan(design, isolated=True)
+            RunPlan(design, isolated=True)
     with pytest.raises(UserMistake, match="cannot be isolated"), ready(replace(PLAN, backing="memfd")):
         pass
 

@@ -15,7 +15,7 @@ from live import require
 from pagewarden.designs import DESIGNS
 from pagewarden.studies.run.disk import Extents, open_disk
 from pagewarden.studies.run.one import Run, run
-from pagewarden.studies.run.plan import Plan, default_mix, first
+from pagewarden.studies.run.plan import RunPlan, default_mix, first
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load, single
 
@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "pagewarden", "run"]
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-def ran(plan: Plan, workload: Workload = MIX, disk: Path | None = None, look: bool = False) -> Run:
+def ran(plan: RunPlan, workload: Workload = MIX, disk: Path | None = None, look: bool = False) -> Run:
     try:
         with open_disk(workload, disk, True) as opened:
             return run(replace(plan, verify=True), workload, opened, look)
@@ -37,33 +37,33 @@ def ran(plan: Plan, workload: Workload = MIX, disk: Path | None = None, look: bo
 @pytest.mark.parametrize("cpu", ["unicorn", "kvm", "interpreted"])
 @pytest.mark.parametrize("design", DESIGNS)
 def test_every_design_on_every_cpu(design: str, cpu: str, batch: int) -> None:
-    found = ran(Plan(design, cpu=cpu, batch=batch))
+    found = ran(RunPlan(design, cpu=cpu, batch=batch))
     assert found.good and found.differs == 0 and found.outcome.requests == found.requests == 24
     assert found.batches == -(-24 // batch) == found.counts["doorbells"]
 
 
 @pytest.mark.parametrize("backing", ["uffd-window", "memfd-secret"])
 def test_the_host_sees_nothing_of_the_guests_secret(backing: str) -> None:
-    sight = ran(Plan(backing=backing), look=True).sight
+    sight = ran(RunPlan(backing=backing), look=True).sight
     assert sight is not None and sight.leaks == 0 and sight.bytes > 1 << 20 and sight.mappings > 10
     assert sight.core or sight.core_why
 
 
 def test_plain_shared_memory_leaks_and_says_so() -> None:
-    found = ran(Plan(backing="memfd"), look=True)
+    found = ran(RunPlan(backing="memfd"), look=True)
     assert found.sight is not None and found.sight.hits and not found.good
     assert found.sight.core_hits or found.sight.core_why
 
 
 @pytest.mark.parametrize(("policy", "leaks"), [("memfd", True), ("uffd-window", False), ("hybrid", False)])
 def test_the_model_says_who_leaks(policy: str, leaks: bool) -> None:
-    found = ran(Plan(cpu="interpreted", backing=policy), look=True)
+    found = ran(RunPlan(cpu="interpreted", backing=policy), look=True)
     assert found.sight is not None and (found.sight.leaks > 0) is leaks and found.differs == 0
 
 
 @pytest.mark.parametrize("example", ["randrw.iolog", "mixed.fio", "ext4.blkparse"])
 def test_recorded_workloads(example: str) -> None:
-    found = ran(Plan(batch=4), first(load(EXAMPLES / example), 60))
+    found = ran(RunPlan(batch=4), first(load(EXAMPLES / example), 60))
     assert found.good and found.differs == 0 and found.requests == 60
 
 
@@ -71,7 +71,7 @@ def test_the_users_file_holds_what_the_guest_wrote(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     with path.open("wb") as file:
         file.truncate(16 << 20)
-    assert ran(Plan(), disk=path).differs == 0
+    assert ran(RunPlan(), disk=path).differs == 0
     assert path.stat().st_size == 16 << 20 and any(path.read_bytes())
 
 
@@ -125,7 +125,7 @@ def test_a_reading_guest_leaves_the_file_alone(tmp_path: Path) -> None:
     before = path.read_bytes()
     reads = replace(MIX, write=np.zeros(24, bool))
     with open_disk(reads, path, False) as disk:
-        assert run(Plan(verify=True), reads, disk, look=False).differs == 0
+        assert run(RunPlan(verify=True), reads, disk, look=False).differs == 0
     assert path.read_bytes() == before
 
 
@@ -140,10 +140,10 @@ def test_what_no_block_device_can_do_is_a_mistake() -> None:
             pass
     for wrong in ({"cpu": "z80"}, {"isolated": True, "design": "splice"}, {"design": "teleport"}):
         with pytest.raises(UserMistake):
-            Plan(**wrong)
+            RunPlan(**wrong)
     for plan, why in (
-        (Plan(backing="tape"), "no backing"),
-        (Plan(backing="guest-memfd"), "converts no page"),
+        (RunPlan(backing="tape"), "no backing"),
+        (RunPlan(backing="guest-memfd"), "converts no page"),
     ):
         with pytest.raises(UserMistake, match=why), open_disk(MIX, None, False) as disk:
             run(plan, MIX, disk)

@@ -7,8 +7,8 @@ places with the same future are one `Node`, so that procedures with the same tai
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pagewarden.designs import Kind, Procedure, assemble
-from pagewarden.designs.program import Program
+from pagewarden.designs import Procedure, RowKind, assemble
+from pagewarden.designs.program import FlatProcedure
 from pagewarden.designs.steps import Do, Hop, Line, Stop
 from pagewarden.law import Op
 
@@ -67,7 +67,7 @@ def flow(name: str, procedure: Procedure, pool: bool = False) -> Flow:
 
 
 class _Walk:
-    def __init__(self, name: str, program: Program, pool: bool) -> None:
+    def __init__(self, name: str, program: FlatProcedure, pool: bool) -> None:
         self.name, self.program, self.pool = name, program, pool
         self.known: dict[tuple[int, str, bool], Node] = {}
 
@@ -75,19 +75,19 @@ class _Walk:
         """From a row to the next steps on the page. Whether a bounded resource has room is left open: both ways."""
         kind, argument, target, pool = self.program.rows[row].tolist()
         step = self.program.steps[row]
-        if kind == Kind.STOP:
+        if kind == RowKind.STOP:
             yield Leads(None, bool(argument), (*lead, step) if isinstance(step, Stop) else lead)
-        elif kind == Kind.DO and bool(pool) == self.pool:
+        elif kind == RowKind.DO and bool(pool) == self.pool:
             yield Leads(self.node(row, world, holds), False, lead)
-        elif kind == Kind.JUMP:
+        elif kind == RowKind.JUMP:
             yield from self.exits(target, world, holds, lead)
-        elif kind == Kind.TAKE:
+        elif kind == RowKind.TAKE:
             yield from self.exits(row + 1, world, holds, (*lead, step))
             yield from self.exits(target, world, holds, lead)
         else:
             if isinstance(step, Hop):
                 world = step.edge.split(">")[1]
-            seen = kind in (Kind.COUNT, Kind.GIVE, Kind.DO)
+            seen = kind in (RowKind.COUNT, RowKind.GIVE, RowKind.DO)
             yield from self.exits(row + 1, world, holds, (*lead, step) if seen else lead)
 
     def node(self, row: int, world: str, holds: bool) -> Node:

@@ -130,7 +130,7 @@ class Wanted(NamedTuple):
     """The KVM VM that a guest-memfd is bound to."""
 
 
-class Kind(NamedTuple):
+class BackingKind(NamedTuple):
     """A kind of memory that can be asked for by name."""
 
     make: Callable[[Wanted], Backing]
@@ -144,7 +144,7 @@ class Kind(NamedTuple):
     """Which it does not."""
 
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, BackingKind] = {}
 """By name, in the order of their strength, strongest first."""
 Maker = TypeVar("Maker", bound=Callable[[Wanted], Backing])
 
@@ -155,8 +155,8 @@ def backing(
     """Enter what is decorated, which makes a Backing of what is Wanted, into the register."""
 
     def enter(make: Maker) -> Maker:
-        KINDS[name] = Kind(make, strength, reasons, stops, leaves)
-        ordered: Sequence[tuple[str, Kind]] = sorted(KINDS.items(), key=lambda item: -item[1].strength)
+        KINDS[name] = BackingKind(make, strength, reasons, stops, leaves)
+        ordered: Sequence[tuple[str, BackingKind]] = sorted(KINDS.items(), key=lambda item: -item[1].strength)
         KINDS.clear()
         KINDS.update(ordered)
         return make

@@ -19,7 +19,7 @@ FDS_MAX = 200
 """Descriptors of one message; the kernel's limit is 253 (include/net/scm.h, SCM_MAX_FD)."""
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """Who says it, and what it means."""
 
     HELLO = 1  # host: my window starts at `value`; its userfaultfd comes with this message
@@ -36,7 +36,7 @@ class Kind(IntEnum):
 class Message(NamedTuple):
     """What came over the channel, with the descriptors that came along."""
 
-    kind: Kind
+    kind: MessageKind
     value: int
     data: bytes
     fds: list[int]
@@ -44,7 +44,7 @@ class Message(NamedTuple):
 
 def send(
     channel: socket.socket,
-    kind: Kind,
+    kind: MessageKind,
     value: int = 0,
     data: bytes = b"",
     fds: tuple[int, ...] = (),
@@ -75,7 +75,9 @@ def _writable(fd: int, timeout: float) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
-def receive(channel: socket.socket, timeout: float | None, accepted: tuple[Kind, ...], fds: int = 0) -> Message | None:
+def receive(
+    channel: socket.socket, timeout: float | None, accepted: tuple[MessageKind, ...], fds: int = 0
+) -> Message | None:
     """The next record, None at the end. It comes from whoever is at the other end, so every field is checked:
     Refused(EPROTO) for anything malformed or not accepted now, Refused(ETIMEDOUT) after `timeout` seconds.
 
@@ -101,10 +103,10 @@ def receive(channel: socket.socket, timeout: float | None, accepted: tuple[Kind,
         raise
 
 
-def _checked(raw: bytes, flags: int, got: list[int], accepted: tuple[Kind, ...], fds: int) -> Message:
+def _checked(raw: bytes, flags: int, got: list[int], accepted: tuple[MessageKind, ...], fds: int) -> Message:
     if len(raw) != RECORD.size or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(got) != fds:
         raise Refused(errno.EPROTO, f"a message of {len(raw)} bytes and {len(got)} descriptors is none of ours")
     kind, length, value, data = RECORD.unpack(raw)
     if kind not in accepted or length > DATA_MAX:
         raise Refused(errno.EPROTO, f"message kind {kind}, length {length}, is not accepted now")
-    return Message(Kind(kind), value, data[:length], got)
+    return Message(MessageKind(kind), value, data[:length], got)

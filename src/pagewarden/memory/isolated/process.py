@@ -13,7 +13,7 @@ from pagewarden.kernel.door import readable
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.ending import gone, insist, shut
-from pagewarden.memory.isolated.messages import Kind, Message
+from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.zygote import ENDED, PATIENCE, Fate
 from pagewarden.memory.own_process import OwnProcess
 from pagewarden.vocab import InternalError, Refused, Unavailable
@@ -52,18 +52,18 @@ class HostProcess(OwnProcess):
     def receive(self, timeout: float | None = None) -> Message | None:
         """Its next REPORT (value, data) or its DONE; None when it is dead, which it is as soon as it hangs up.
         Refused(ETIMEDOUT), and Refused(EPROTO) after killing it for a message that is none of ours."""
-        return self._expect(timeout, (Kind.REPORT, Kind.DONE))
+        return self._expect(timeout, (MessageKind.REPORT, MessageKind.DONE))
 
     def tell(self, value: int, timeout: float = SEND_TIMEOUT) -> None:
         """Give its function a number; OSError when it is dead, Refused(ETIMEDOUT) when it does not read."""
-        messages.send(self._channel, Kind.TELL, value, timeout=timeout)
+        messages.send(self._channel, MessageKind.TELL, value, timeout=timeout)
 
     def go(self) -> None:
         """Let its function run. That it has died meanwhile is said by whatever is asked of it next."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            messages.send(self._channel, Kind.GO, self.pid, timeout=SEND_TIMEOUT)
+            messages.send(self._channel, MessageKind.GO, self.pid, timeout=SEND_TIMEOUT)
 
-    def _expect(self, timeout: float | None, kinds: tuple[Kind, ...], fds: int = 0) -> Message | None:
+    def _expect(self, timeout: float | None, kinds: tuple[MessageKind, ...], fds: int = 0) -> Message | None:
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
@@ -72,14 +72,14 @@ class HostProcess(OwnProcess):
                 raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
             if self._channel.fileno() not in ready:  # dead, and it had said nothing more
                 return None
-            message = self._receive((*kinds, Kind.WORDS), fds)
-            if message is None or message.kind is not Kind.WORDS:
+            message = self._receive((*kinds, MessageKind.WORDS), fds)
+            if message is None or message.kind is not MessageKind.WORDS:
                 return message
             self._hear(message.data)
             if until is not None and time.monotonic() >= until:
                 raise Refused(errno.ETIMEDOUT, f"nothing but words in {timeout} s")
 
-    def _receive(self, kinds: tuple[Kind, ...], fds: int) -> Message | None:
+    def _receive(self, kinds: tuple[MessageKind, ...], fds: int) -> Message | None:
         try:
             message = messages.receive(self._channel, 0, kinds, fds if self.guard is None else 0)
         except Refused as refused:
@@ -103,19 +103,19 @@ class HostProcess(OwnProcess):
     def greet(self, file: int, fds: tuple[int, ...], timeout: float = START_TIMEOUT) -> None:
         """Give it the memory and its descriptors once nobody can look into it, learn its window's address and
         userfaultfd, and what it could not give up; Unavailable when it could not set itself up."""
-        self._step(timeout, Kind.ASK)
-        messages.send(self._channel, Kind.MEMORY, fds=(file, *fds))
-        hello = self._step(timeout, Kind.HELLO, 1)
+        self._step(timeout, MessageKind.ASK)
+        messages.send(self._channel, MessageKind.MEMORY, fds=(file, *fds))
+        hello = self._step(timeout, MessageKind.HELLO, 1)
         self.address, self.guard = hello.value, Userfault.adopt(confine.lift(hello.fds[0]))
         if os.readlink(f"/proc/self/fd/{self.guard.fd}") != "anon_inode:[userfaultfd]":
             raise Refused(errno.EPROTO, "the host side sent a descriptor that is no userfaultfd")
-        self.outcomes = room.Outcomes.unpacked(self._step(timeout, Kind.READY).data)
+        self.outcomes = room.Outcomes.unpacked(self._step(timeout, MessageKind.READY).data)
         self.missing = room.lacks(self.outcomes)
 
-    def _step(self, timeout: float, kind: Kind, fds: int = 0) -> Message:
+    def _step(self, timeout: float, kind: MessageKind, fds: int = 0) -> Message:
         """Its next message, which must be this one; Unavailable with its words otherwise."""
         try:
-            message = self._expect(timeout, (kind, Kind.DONE) if not fds else (kind,), fds)
+            message = self._expect(timeout, (kind, MessageKind.DONE) if not fds else (kind,), fds)
         except Refused as refused:
             raise Unavailable(f"the host side did not start: {refused}{self._said()}", "see its words") from refused
         if message is None or message.kind is not kind:

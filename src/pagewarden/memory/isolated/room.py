@@ -221,7 +221,7 @@ def shut_the_mouth(kept: tuple[int, int]) -> None:
     confine.install_filter(program_for(own))
 
 
-def program_for(own: Self) -> confine.Program:
+def program_for(own: Self) -> confine.Filter:
     """The filter of a host side; Unavailable on a machine without a table. clone3 keeps its flags in memory, where no
     filter sees them: the C library then falls back to clone."""
     rules = [(entry.name, entry.conditions(own) if entry.conditions else ()) for entry in ALLOWED]

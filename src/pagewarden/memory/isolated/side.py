@@ -16,7 +16,7 @@ from pagewarden.kernel import confine
 from pagewarden.kernel.door import Region, prctl
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
 from pagewarden.memory.isolated import messages, room
-from pagewarden.memory.isolated.messages import Kind
+from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.scratch import Scratch
 from pagewarden.memory.window import Window
 from pagewarden.vocab import Refused
@@ -45,11 +45,11 @@ class HostSide(Window):
 
     def report(self, value: int, data: bytes = b"") -> None:
         """Tell the warden's side a number (64 bits) and at most 240 bytes."""
-        messages.send(self._channel, Kind.REPORT, value, data)
+        messages.send(self._channel, MessageKind.REPORT, value, data)
 
     def listen(self, timeout: float | None = None) -> int:
         """The next number that the warden's side tells; Refused(ETIMEDOUT), EOFError when it is gone."""
-        message = messages.receive(self._channel, timeout, (Kind.TELL,))
+        message = messages.receive(self._channel, timeout, (MessageKind.TELL,))
         if message is None:
             raise EOFError("the warden is gone")
         return message.value
@@ -74,7 +74,7 @@ def nothing(host: HostSide) -> None:
     """The least that a host side can run: to learn what its room is."""
 
 
-class Words(io.TextIOBase):
+class WordStream(io.TextIOBase):
     """What takes the place of standard output and error: the warden hears it, as far as it listens."""
 
     def __init__(self, channel: socket.socket) -> None:
@@ -88,7 +88,7 @@ class Words(io.TextIOBase):
         for at in range(0, len(data), messages.DATA_MAX):
             piece = data[at : at + messages.DATA_MAX]
             try:
-                messages.send(self._channel, Kind.WORDS, 0, piece, timeout=0)
+                messages.send(self._channel, MessageKind.WORDS, 0, piece, timeout=0)
             except (OSError, Refused):  # it does not listen, or is gone: words are no reason to wait
                 break
         return len(text)
@@ -118,14 +118,14 @@ class Entrance:
         try:
             function, arguments = find()
             host = self._enter()
-            sys.stdout = sys.stderr = Words(self._channel)
+            sys.stdout = sys.stderr = WordStream(self._channel)
             function(host, *arguments)
             status = 0
-            messages.send(self._channel, Kind.DONE, 0)
+            messages.send(self._channel, MessageKind.DONE, 0)
         except BaseException:
             words = traceback.format_exc()
-            Words(self._channel).write(words)
-            messages.send(self._channel, Kind.DONE, 1, words.encode()[-messages.DATA_MAX :])
+            WordStream(self._channel).write(words)
+            messages.send(self._channel, MessageKind.DONE, 1, words.encode()[-messages.DATA_MAX :])
         finally:
             os._exit(status)
 
@@ -138,13 +138,13 @@ class Entrance:
         os.close(file)
         region.keep_to_this_process()
         guard.register(region.address, self.size, GUARD)
-        messages.send(self._channel, Kind.HELLO, region.address, fds=(guard.fd,))
+        messages.send(self._channel, MessageKind.HELLO, region.address, fds=(guard.fd,))
         scratches = [_own_scratch(_lowest_own(self.numbers)) for _ in range(SCRATCHES)]
         room.shut_the_door(self.found, self.empty)
         # The guard stays: it must not go before the address space, and the kernel closes descriptors after that.
         room.shut_the_mouth((self._channel.fileno(), guard.fd))
-        messages.send(self._channel, Kind.READY, 0, self.found.packed())
-        go = messages.receive(self._channel, None, (Kind.GO,))
+        messages.send(self._channel, MessageKind.READY, 0, self.found.packed())
+        go = messages.receive(self._channel, None, (MessageKind.GO,))
         if go is None:
             os._exit(1)
         host = HostSide(region, self._channel, self.numbers, go.value, self.warden)
@@ -154,8 +154,8 @@ class Entrance:
     def _take_descriptors(self) -> int:
         """Ask for the memory, now that nobody else can take it, and for the descriptors to keep, which get the numbers
         that they have in the warden; the memory's."""
-        messages.send(self._channel, Kind.ASK)
-        brought = messages.receive(self._channel, None, (Kind.MEMORY,), 1 + len(self.numbers))
+        messages.send(self._channel, MessageKind.ASK)
+        brought = messages.receive(self._channel, None, (MessageKind.MEMORY,), 1 + len(self.numbers))
         if brought is None:
             os._exit(1)
         lowest = _lowest_own(self.numbers)

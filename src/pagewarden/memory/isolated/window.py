@@ -21,7 +21,7 @@ from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.replace import STEP, GuestView, Replacing
 from pagewarden.memory.isolated.room import Level, broken
-from pagewarden.memory.isolated.zygote import Request, Zygote
+from pagewarden.memory.isolated.zygote import SpawnRequest, Zygote
 from pagewarden.vocab import Event, InternalError, Refused, Unavailable
 
 
@@ -75,7 +75,7 @@ class IsolatedWindow:
             self._forget_host()
         if self._host is not None:
             raise Refused(errno.EBUSY, "the memory has a host side already: one at a time")
-        request = Request.checked(self.guest.size, fds, function, arguments)
+        request = SpawnRequest.checked(self.guest.size, fds, function, arguments)
         with descriptions_of_its_own(fds, self.file) as own:
             for tries_left in (1, 0):
                 try:

@@ -44,7 +44,7 @@ IMPORTED_LATE = {"numba": "numpy.ma"}
 """What a library imports when it is first used, which is too late where there are no files."""
 
 
-class Request(NamedTuple):
+class SpawnRequest(NamedTuple):
     """What the warden asks for: a host side on a memory of `size` bytes that runs a function."""
 
     size: int
@@ -276,7 +276,7 @@ class _Life:
         if not request:
             return False
         with suppress(Exception):  # once, for all that follow: a restart is quick; the host side says what is wrong
-            importlib.import_module(Request(*pickle.loads(request)).module)
+            importlib.import_module(SpawnRequest(*pickle.loads(request)).module)
             for loaded, lazy in IMPORTED_LATE.items():
                 if loaded in sys.modules:
                     importlib.import_module(lazy)
@@ -336,7 +336,7 @@ def _become_host_side(channel: int, request: bytes, empty: int, found: room.Outc
         entrance = Entrance(size, channel, numbers, warden, empty, found)
 
         def find() -> tuple[Callable[..., object], tuple[Any, ...]]:
-            asked = Request(*pickle.loads(request))
+            asked = SpawnRequest(*pickle.loads(request))
             function: Any = importlib.import_module(asked.module)
             for name in asked.qualname.split("."):
                 function = getattr(function, name)

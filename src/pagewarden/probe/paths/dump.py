@@ -60,7 +60,7 @@ def crash_a_twin() -> None:
     os.waitpid(pid, 0)
 
 
-class Part(NamedTuple):
+class DumpSegment(NamedTuple):
     """What a program header of a core file says: bytes `stored` at `at` of the file are those from address `start`."""
 
     kind: int
@@ -69,7 +69,7 @@ class Part(NamedTuple):
     stored: int
 
 
-def parts(core: BinaryIO) -> list[Part]:
+def parts(core: BinaryIO) -> list[DumpSegment]:
     """The program headers of a core file (elf(5), ELF64); EOFError where even they are cut off."""
     try:
         head = core.read(64)
@@ -81,7 +81,7 @@ def parts(core: BinaryIO) -> list[Part]:
         headers = [PROGRAM_HEADER.unpack_from(core.read(size)) for _ in range(count)]
     except struct.error as short:
         raise EOFError("the core's headers are cut off") from short
-    return [Part(kind, at, start, stored) for kind, _, at, start, _, stored, _, _ in headers]
+    return [DumpSegment(kind, at, start, stored) for kind, _, at, start, _, stored, _, _ in headers]
 
 
 def from_core(core: bytes, address: int) -> bytes:

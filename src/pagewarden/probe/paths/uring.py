@@ -13,7 +13,7 @@ from pagewarden.vocab import Unavailable
 READ, WRITE = Direction.READ, Direction.WRITE
 
 
-class Ring:
+class IoUring:
     """A ring of one entry; `close` gives up the pins that its registered buffers hold."""
 
     def __init__(self) -> None:
@@ -52,19 +52,19 @@ class Ring:
 def ring() -> None:
     """Unavailable where no ring can be made."""
     try:
-        Ring().close()
+        IoUring().close()
     except OSError as error:
         raise Unavailable(f"no io_uring ({error})", "needs CONFIG_IO_URING=y and kernel.io_uring_disabled=0") from error
 
 
-def outward(rings: Ring, opcode: int, target: Target) -> bytes:
+def outward(rings: IoUring, opcode: int, target: Target) -> bytes:
     """From the page to a file, through the rings; what the file has then."""
     with raw.scratch() as fd:
         rings.submit(opcode, fd, target)
         return os.pread(fd, SAMPLE, 0)
 
 
-def inward(rings: Ring, opcode: int, target: Target) -> bytes:
+def inward(rings: IoUring, opcode: int, target: Target) -> bytes:
     """From a file to the page, through the rings."""
     with raw.scratch(MARK) as fd:
         rings.submit(opcode, fd, target)
@@ -74,19 +74,19 @@ def inward(rings: Ring, opcode: int, target: Target) -> bytes:
 @path("io_uring-write", READ, requires=ring, calls=("io_uring_setup",))
 def write(target: Target) -> bytes:
     """IORING_OP_WRITE from the window to a file."""
-    return outward(Ring(), abi.IORING_OP_WRITE, target)
+    return outward(IoUring(), abi.IORING_OP_WRITE, target)
 
 
 @path("io_uring-read", WRITE, requires=ring, calls=("io_uring_setup",))
 def read(target: Target) -> bytes:
     """IORING_OP_READ from a file into the window."""
-    return inward(Ring(), abi.IORING_OP_READ, target)
+    return inward(IoUring(), abi.IORING_OP_READ, target)
 
 
 @path("io_uring-write-fixed", READ, requires=ring, calls=("io_uring_setup",))
 def write_fixed(target: Target) -> bytes:
     """Register the page as a fixed buffer, then IORING_OP_WRITE_FIXED from it."""
-    rings = Ring()
+    rings = IoUring()
     rings.register(target)
     return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
 
@@ -94,7 +94,7 @@ def write_fixed(target: Target) -> bytes:
 @path("io_uring-read-fixed", WRITE, requires=ring, calls=("io_uring_setup",))
 def read_fixed(target: Target) -> bytes:
     """Register the page as a fixed buffer, then IORING_OP_READ_FIXED into it."""
-    rings = Ring()
+    rings = IoUring()
     rings.register(target)
     return inward(rings, abi.IORING_OP_READ_FIXED, target)
 
@@ -102,7 +102,7 @@ def read_fixed(target: Target) -> bytes:
 @path("io_uring-write-registered-before", READ, requires=ring, calls=("io_uring_setup",))
 def write_registered(target: Target) -> Attempt:
     """A buffer registered before the conversion, written out after it."""
-    rings = Ring()
+    rings = IoUring()
     rings.register(target)
     yield
     return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
@@ -111,7 +111,7 @@ def write_registered(target: Target) -> Attempt:
 @path("io_uring-read-registered-before", WRITE, requires=ring, calls=("io_uring_setup",))
 def read_registered(target: Target) -> Attempt:
     """A buffer registered before the conversion, read into after it."""
-    rings = Ring()
+    rings = IoUring()
     rings.register(target)
     yield
     return inward(rings, abi.IORING_OP_READ_FIXED, target)

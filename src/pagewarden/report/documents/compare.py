@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pagewarden.cost.breakeven import Kind
+from pagewarden.cost.breakeven import CrossingKind
 from pagewarden.report.documents.base import Document, Pair
 
 Totals = dict[str, int | dict[str, int]]
@@ -86,7 +86,7 @@ class BreakEvenSize(Struct, kw_only=True, frozen=True):
     design: str
     against: str
     bytes: int | None
-    kinds: tuple[Kind, Kind]
+    kinds: tuple[CrossingKind, CrossingKind]
     bytes_range: tuple[int | None, int | None]
 
 

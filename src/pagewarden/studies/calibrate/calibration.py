@@ -21,7 +21,7 @@ from pagewarden.studies.calibrate.cpu import MEMORY, cpu_named, guest_prices, gu
 from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
 from pagewarden.studies.calibrate.primitives import Sibling
 from pagewarden.studies.calibrate.sampling import Array, Timed, sample
-from pagewarden.studies.calibrate.scripts import LEAST_NS, Found, found, scripts
+from pagewarden.studies.calibrate.scripts import LEAST_NS, PriceFound, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.vocab import Progress, Unavailable, UserMistake, one_of
 
@@ -48,7 +48,7 @@ class Calibration:
     """A profile, the spreads its prices come from, and on which CPU the hops were timed ("" for none)."""
 
     profile: Profile
-    found: Mapping[str, Found]
+    found: Mapping[str, PriceFound]
     cpu: str
     busy: bool
 
@@ -72,7 +72,7 @@ class Timings:
                 self.label = on.label
             self._release = undo.pop_all()
 
-    def prices(self, taken: Mapping[str, Array]) -> dict[str, Found]:
+    def prices(self, taken: Mapping[str, Array]) -> dict[str, PriceFound]:
         """Of samples of `timed`."""
         made = found(taken)
         if self.label:
@@ -138,7 +138,7 @@ class BusySibling:
         os.sched_setaffinity(0, self._cpus)
 
 
-def profile_of(name: str, prices: Mapping[str, Found], cpu: str, calls: str, beside: str) -> Profile:
+def profile_of(name: str, prices: Mapping[str, PriceFound], cpu: str, calls: str, beside: str) -> Profile:
     """The profile, every price with its source; those that could not be measured are parameters."""
     where = f"{platform.system()} {platform.release()}, {_processor()}"
     when = datetime.now(UTC).strftime("%Y-%m-%d")

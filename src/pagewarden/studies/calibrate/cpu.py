@@ -14,7 +14,7 @@ from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.memory import PrivateMemory
 from pagewarden.port import Cpu
 from pagewarden.studies.calibrate.sampling import Array, Spread, Timed
-from pagewarden.studies.calibrate.scripts import Found, positive
+from pagewarden.studies.calibrate.scripts import PriceFound, positive
 from pagewarden.vocab import PAGE_SIZE, ExitKind, GuestStopped, Unavailable, one_of
 
 CPUS = ("auto", "kvm", "unicorn", "none")
@@ -77,17 +77,17 @@ class Doorbells:
         return [spent / (rounds + 1)]
 
 
-def hops(exits: Array, calls: Array, label: str) -> dict[str, Found]:
+def hops(exits: Array, calls: Array, label: str) -> dict[str, PriceFound]:
     """The four edges, from samples of an exit with its way back, and of a call of the host's function."""
     exit_ = Spread.of(exits).times(0.5)
     call = Spread.of(calls).times(0.5)
     way = f"half of an OUT to this process and back, on {label}"
     handed = "half of a call of a Python function: warden and host share a process here"
     return {
-        "hop_guest_hyp": Found(exit_, way),
-        "hop_hyp_guest": Found(exit_, way),
-        "hop_hyp_host": Found(call, handed),
-        "hop_host_hyp": Found(call, handed),
+        "hop_guest_hyp": PriceFound(exit_, way),
+        "hop_hyp_guest": PriceFound(exit_, way),
+        "hop_hyp_host": PriceFound(call, handed),
+        "hop_host_hyp": PriceFound(call, handed),
     }
 
 
@@ -112,14 +112,14 @@ def guest_scripts(on: OnCpu, memory: PrivateMemory) -> dict[str, Timed]:
     return made
 
 
-def guest_prices(taken: Mapping[str, Array], label: str) -> dict[str, Found]:
+def guest_prices(taken: Mapping[str, Array], label: str) -> dict[str, PriceFound]:
     """The hops, and the rate at which this CPU copies."""
     exits, short, long = (taken[name][0] for name in ("cpu/exit", *(f"cpu/copy/{length}" for length in LENGTHS)))
     rise = (long - np.median(short)) / (LENGTHS[1] - LENGTHS[0])
     fixed = Spread.of(short - np.median(exits) - np.median(rise) * LENGTHS[0])
     made = hops(exits, taken["library/clock"][0], label)
-    made["guest_copies"] = Found(positive(fixed), f"REP MOVSQ on {label}, its fixed part")
-    made["guest_copy_warm"] = Found(Spread.of(np.maximum(rise, 0)), f"REP MOVSQ on {label}, its rise a byte")
+    made["guest_copies"] = PriceFound(positive(fixed), f"REP MOVSQ on {label}, its fixed part")
+    made["guest_copy_warm"] = PriceFound(Spread.of(np.maximum(rise, 0)), f"REP MOVSQ on {label}, its rise a byte")
     return made
 
 

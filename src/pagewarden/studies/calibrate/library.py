@@ -20,8 +20,8 @@ from pagewarden.guest.program import IOPTE_VALID, Program, program
 from pagewarden.guest.warden import Warden
 from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.memory import PrivateMemory
-from pagewarden.studies.calibrate.sampling import Array, Line, Spread, Timed
-from pagewarden.studies.calibrate.scripts import SIZES, Found, positive
+from pagewarden.studies.calibrate.sampling import Array, Spread, StraightLine, Timed
+from pagewarden.studies.calibrate.scripts import SIZES, PriceFound, positive
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.vocab import PAGE_SIZE
 
@@ -164,7 +164,7 @@ class Overheads:
         """ns that a call of the library takes longer than the compiled one."""
         return max(0.0, self.median(f"library/{name}", row) - self.median(compiled, its_row))
 
-    def take_up(self) -> Line:
+    def take_up(self) -> StraightLine:
         """The warden reads the ring and the table at a doorbell: without opening the pages."""
         opening = self.of("convert", 0, "convert/1", 0)
         clock = self._clocks[True] - self._clocks[False]
@@ -172,7 +172,7 @@ class Overheads:
             self._taken[f"library/take-up/{pages}"][1] - self._taken[f"convert/{pages}"][0] - opening - clock
             for pages in SIZES
         ]
-        return Line.through(SIZES, np.stack(times))
+        return StraightLine.through(SIZES, np.stack(times))
 
 
 _ADDED = {
@@ -187,7 +187,7 @@ _ADDED = {
 """Price -> the call of the library that is behind it, and the compiled one."""
 
 
-def library_prices(prices: Mapping[str, Found], taken: Mapping[str, Array]) -> dict[str, Found]:
+def library_prices(prices: Mapping[str, PriceFound], taken: Mapping[str, Array]) -> dict[str, PriceFound]:
     """The compiled prices with what this library adds, and the warden's reading of a guest's I/O page table."""
     overheads, made = Overheads(taken), dict(prices)
     for name, calls in _ADDED.items():
@@ -195,13 +195,13 @@ def library_prices(prices: Mapping[str, Found], taken: Mapping[str, Array]) -> d
         spread = Spread(
             found.spread.median + added, found.spread.low + added, found.spread.high + added, found.spread.samples
         )
-        made[name] = Found(
+        made[name] = PriceFound(
             spread,
             f"{found.what}, and {added:,.0f} ns that the same call takes longer through this library",
             found.bend,
         )
     line = overheads.take_up()
     what = "the warden's reading of I/O page-table entries at a doorbell, beside opening the pages"
-    made["io_pte_set"] = Found(positive(line.unit), f"{what}, its rise a page", line.bend)
-    made["io_pte_set_range"] = Found(positive(line.fixed), f"{what}, its fixed part", line.bend)
+    made["io_pte_set"] = PriceFound(positive(line.unit), f"{what}, its rise a page", line.bend)
+    made["io_pte_set_range"] = PriceFound(positive(line.fixed), f"{what}, its fixed part", line.bend)
     return made

@@ -14,7 +14,7 @@ from pagewarden.cost import Interval, Profile, price
 from pagewarden.designs import DESIGNS, design_named
 from pagewarden.law import policy_named
 from pagewarden.studies.calibrate.calibration import NAME, profile_of
-from pagewarden.studies.calibrate.primitives import Script
+from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, Spread, Timed, sample
 from pagewarden.studies.calibrate.scripts import SIZES, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
@@ -28,7 +28,7 @@ MEDIAN_AIM, WORST_AIM = 0.15, 0.35
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Forecast:
     """One design at one size: ns a request, predicted (a range where the profile has one) and measured."""
 
     design: str
@@ -55,17 +55,17 @@ class Prediction:
 
     profile: Profile
     where: str
-    rows: Sequence[Row]
+    rows: Sequence[Forecast]
 
     @property
     def median_error(self) -> float:
         return statistics.median(abs(row.error) for row in self.rows)
 
     @property
-    def worst(self) -> Row:
+    def worst(self) -> Forecast:
         return max(self.rows, key=lambda row: abs(row.error))
 
-    def of_size(self, size: int) -> list[Row]:
+    def of_size(self, size: int) -> list[Forecast]:
         return [row for row in self.rows if row.bytes == size]
 
     @property
@@ -110,7 +110,7 @@ def counted(profile: Profile, design: str, pages: int) -> dict[str, Any]:
 class Whole:
     """sampling.Timed: a script as one thing."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: PrimitiveScript) -> None:
         self._script = script
 
     def time(self, rounds: int) -> list[float]:
@@ -119,10 +119,10 @@ class Whole:
 
 def requests(host: TimedHost, designs: Sequence[str]) -> dict[str, Timed]:
     """A script for each design and size, REQUEST/design/pages, and the I/O itself, io/pages."""
-    made: dict[str, Timed] = {f"io/{pages}": Whole(Script([host.write(pages)])) for pages in SIZES}
+    made: dict[str, Timed] = {f"io/{pages}": Whole(PrimitiveScript([host.write(pages)])) for pages in SIZES}
     for design in designs:
         for pages in SIZES:
-            made[f"request/{design}/{pages}"] = Whole(Script(host.request(design, pages)))
+            made[f"request/{design}/{pages}"] = Whole(PrimitiveScript(host.request(design, pages)))
     return made
 
 
@@ -142,10 +142,10 @@ def predict(
 
 
 def _splices(host: TimedHost) -> dict[str, Timed]:
-    return {f"splice/{pages}": Script([*host.splice_in(pages), *host.splice_out(pages)]) for pages in SIZES}
+    return {f"splice/{pages}": PrimitiveScript([*host.splice_in(pages), *host.splice_out(pages)]) for pages in SIZES}
 
 
-def rows(taken: Mapping[str, Array], profile: Profile, designs: Sequence[str]) -> list[Row]:
+def rows(taken: Mapping[str, Array], profile: Profile, designs: Sequence[str]) -> list[Forecast]:
     """Rows from the samples of `requests`."""
     made = []
     for pages in SIZES:
@@ -154,7 +154,7 @@ def rows(taken: Mapping[str, Array], profile: Profile, designs: Sequence[str]) -
             io = float(Spread.of(last).median)
             cost = price(host_only(counted(profile, design, pages)), profile)
             made.append(
-                Row(
+                Forecast(
                     design,
                     pages * PAGE_SIZE,
                     cost.plus(Interval(io, io)),

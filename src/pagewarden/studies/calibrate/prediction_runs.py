@@ -17,21 +17,21 @@ import numpy as np
 from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.cost import Interval, Profile, price
 from pagewarden.designs import DESIGNS
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import Act, Program, program
 from pagewarden.port import Memory
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
 from pagewarden.studies.calibrate.library import Overheads
-from pagewarden.studies.calibrate.prediction import BY_TURNS, Prediction, Row, Whole, counted
-from pagewarden.studies.calibrate.primitives import Script
+from pagewarden.studies.calibrate.prediction import BY_TURNS, Forecast, Prediction, Whole, counted
+from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, Spread, sample
 from pagewarden.studies.calibrate.scripts import SIZES
 from pagewarden.studies.run.disk import DiskFile, Extents
-from pagewarden.studies.run.host import Path
+from pagewarden.studies.run.host import RequestPath
 from pagewarden.studies.run.host_half import Done, HostHalf, Request
 from pagewarden.studies.run.machine import chosen_cpu, machine_for
-from pagewarden.studies.run.plan import Plan
+from pagewarden.studies.run.plan import RunPlan
 from pagewarden.studies.run.warm import warm
 from pagewarden.vocab import PAGE_SIZE, Advance, PageRange, Unavailable, UserMistake
 
@@ -98,10 +98,10 @@ class Stamps:
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
         return notify
 
-    def run(self, go: Callable[[], Outcome]) -> Outcome:
+    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         return go()
 
-    def path(self, path: Path) -> Path:
+    def path(self, path: RequestPath) -> RequestPath:
         if self._own:
             half = getattr(path, "__self__", None)
             assert isinstance(half, HostHalf), "the path of a live machine belongs to its host half"
@@ -114,7 +114,7 @@ class Stamps:
         return stamped
 
 
-def own_bytes(half: HostHalf, length: int) -> Path:
+def own_bytes(half: HostHalf, length: int) -> RequestPath:
     """A host that holds the request's pages and does the I/O, but with bytes of its own."""
     buffer = bytes(length)
 
@@ -125,7 +125,7 @@ def own_bytes(half: HostHalf, length: int) -> Path:
     return path
 
 
-def periods(plan: Plan, described: Program, length: int) -> list[float]:
+def periods(plan: RunPlan, described: Program, length: int) -> list[float]:
     """ns from each request to the next, without those in which somebody else had the CPU, if enough are left."""
     stamps = Stamps(length if isinstance(described, Bare) else 0)
     with disk_for(length) as disk, machine_for(plan, described, disk, stamps) as machine:
@@ -154,7 +154,7 @@ def predict_runs(
     taken: list[dict[str, Array]] = []
     whole: dict[tuple[str, int], list[float]] = {}
     with Timings("library", kind) as timings:
-        timed = timings.timed | {f"io/{n}": Whole(Script([timings.host.write(n)])) for n in SIZES}
+        timed = timings.timed | {f"io/{n}": Whole(PrimitiveScript([timings.host.write(n)])) for n in SIZES}
         for turn in range(ROUNDS):
             taken.append(sample(timed, seconds / ROUNDS))
             for at, pages in enumerate(SIZES):
@@ -180,17 +180,17 @@ def _order(designs: Sequence[str], turn: int) -> list[str]:
 def _run(design: str, kind: str, pages: int) -> list[float]:
     length, count = pages * PAGE_SIZE, int(8 + 24 / pages**0.5)
     described = writes(design, length, count) if design else bare(length, count)
-    return periods(Plan(design or "window", "uffd-window", kind), described, length)
+    return periods(RunPlan(design or "window", "uffd-window", kind), described, length)
 
 
 def _row(
     design: str, pages: int, whole: Mapping[tuple[str, int], list[float]], taken: Mapping[str, Array], profile: Profile
-) -> Row:
+) -> Forecast:
     common = float(np.median(whole["", pages])) + _io_beside(design, pages, taken)
     counts = counted(profile, design, pages)
     counts["hops_by_edge"] = {edge: n - 1 for edge, n in counts["hops_by_edge"].items()}  # the doorbell is in common
     cost = price({key: value for key, value in counts.items() if key != "hops"}, profile)
-    return Row(
+    return Forecast(
         design,
         pages * PAGE_SIZE,
         cost.plus(Interval(common, common)),

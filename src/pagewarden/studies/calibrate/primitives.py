@@ -26,7 +26,7 @@ _errno: Any = types.ExternalFunction("__errno_location", types.uintp())
 _CLOCK_MONOTONIC = 1
 
 
-class Row(NamedTuple):
+class Primitive(NamedTuple):
     """One thing to do: its kind, and up to six numbers that depend on the kind."""
 
     name: str
@@ -36,34 +36,34 @@ class Row(NamedTuple):
     mapped: int = -1  # which argument is counted from where the last mmap of the script put its mapping
 
 
-def call(name: str, *arguments: int, mapped: int = -1) -> Row:
+def call(name: str, *arguments: int, mapped: int = -1) -> Primitive:
     """A raw system call."""
-    return Row(name, CALL, number_of(name), arguments, mapped)
+    return Primitive(name, CALL, number_of(name), arguments, mapped)
 
 
-def copy(target: int, source: int, length: int, step: int = 0, span: int = 1) -> Row:
+def copy(target: int, source: int, length: int, step: int = 0, span: int = 1) -> Primitive:
     """memcpy of so many bytes; in round k both addresses are k * step further, modulo span (bytes)."""
-    return Row("copy", COPY, 0, (target, source, length, step, span))
+    return Primitive("copy", COPY, 0, (target, source, length, step, span))
 
 
-def touch(address: int, pages: int, mapped: int = -1) -> Row:
+def touch(address: int, pages: int, mapped: int = -1) -> Primitive:
     """Load a byte of each page."""
-    return Row("touch", TOUCH, 0, (address, pages), mapped)
+    return Primitive("touch", TOUCH, 0, (address, pages), mapped)
 
 
-def zero(address: int, length: int) -> Row:
+def zero(address: int, length: int) -> Primitive:
     """memset of so many bytes to 0."""
-    return Row("zero", ZERO, 0, (address, length))
+    return Primitive("zero", ZERO, 0, (address, length))
 
 
-NOTHING_ROW = Row("nothing", NOTHING, 0, ())
+NOTHING_ROW = Primitive("nothing", NOTHING, 0, ())
 """What a row costs that does nothing: the clock, and the loop around it."""
 
 
-class Script:
+class PrimitiveScript:
     """Rows that run in order. OSError says which system call failed; the rounds until then were done."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Primitive]) -> None:
         self.rows = tuple(rows)
         self._code = np.zeros((len(rows), 9), np.int64)
         for i, row in enumerate(rows):

@@ -48,7 +48,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StraightLine:
     """A straight line through times: fixed part, price of a unit, and the worst deviation from it, as a share."""
 
     fixed: Spread
@@ -56,7 +56,7 @@ class Line:
     bend: float
 
     @classmethod
-    def through(cls, sizes: Sequence[float], times: Array) -> "Line":
+    def through(cls, sizes: Sequence[float], times: Array) -> "StraightLine":
         """Through the medians of times[sizes, samples], by least squares of relative errors; no part is below 0."""
         units, medians = np.asarray(sizes, np.float64), np.median(times, axis=1)
         fixed, slope = _fit(units, medians[:, None], medians)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pagewarden.studies.calibrate.primitives import NOTHING_ROW, Row, Script, call
-from pagewarden.studies.calibrate.sampling import Array, Line, Spread
+from pagewarden.studies.calibrate.primitives import NOTHING_ROW, Primitive, PrimitiveScript, call
+from pagewarden.studies.calibrate.sampling import Array, Spread, StraightLine
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.vocab import PAGE_SIZE
 
@@ -17,7 +17,7 @@ LEAST_NS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PriceFound:
     """A price: its spread in ns (or ns a byte), and in words what was timed."""
 
     spread: Spread
@@ -25,9 +25,9 @@ class Found:
     bend: float = 0  # of a price from a straight line: how far its medians lie from that, as a share
 
 
-def scripts(host: TimedHost) -> dict[str, Script]:
+def scripts(host: TimedHost) -> dict[str, PrimitiveScript]:
     """Everything that is timed, by name; NAME/PAGES where it is timed for several sizes."""
-    rows: dict[str, list[Row]] = {
+    rows: dict[str, list[Primitive]] = {
         "clock": [NOTHING_ROW],
         "syscall": [call("getppid")],
         "fault": [host.map(1), host.touch_mapping(1), host.unmap(1)],
@@ -49,7 +49,7 @@ def scripts(host: TimedHost) -> dict[str, Script]:
         rows[f"copy/{pages}"] = [host.guest_copy(pages * PAGE_SIZE)]
         rows[f"splice/{pages}"] = [*host.splice_in(pages), *host.splice_out(pages)]
         rows[f"allocate/{pages}"] = [host.punch(pages), host.allocate(pages)]
-    return {name: Script(made) for name, made in rows.items()}
+    return {name: PrimitiveScript(made) for name, made in rows.items()}
 
 
 class Samples:
@@ -68,7 +68,7 @@ class Samples:
         return np.stack([self.row(f"{name}/{pages}", row) for pages in SIZES])
 
 
-def found(taken: Mapping[str, Array]) -> dict[str, Found]:
+def found(taken: Mapping[str, Array]) -> dict[str, PriceFound]:
     """The prices of a profile that need no CPU, from the samples of `scripts`."""
     samples = Samples(taken)
     result = _single(samples)
@@ -84,12 +84,12 @@ def positive(spread: Spread) -> Spread:
     return Spread(max(spread.median, LEAST_NS), max(spread.low, 0), max(spread.high, LEAST_NS), spread.samples)
 
 
-def _price(spread: Spread, what: str, bend: float = 0) -> Found:
-    return Found(positive(spread), what, bend)
+def _price(spread: Spread, what: str, bend: float = 0) -> PriceFound:
+    return PriceFound(positive(spread), what, bend)
 
 
-def _single(samples: Samples) -> dict[str, Found]:
-    line = Line.through(SIZES, samples.sizes("allocate", 1))
+def _single(samples: Samples) -> dict[str, PriceFound]:
+    line = StraightLine.through(SIZES, samples.sizes("allocate", 1))
     telling = Spread.of(samples.row("tell", 0) + samples.row("tell", 1))
     entry = Spread.of(samples.row("entry"))
     return {
@@ -103,10 +103,10 @@ def _single(samples: Samples) -> dict[str, Found]:
     }
 
 
-def _conversions(samples: Samples) -> dict[str, Found]:
+def _conversions(samples: Samples) -> dict[str, PriceFound]:
     nothing = Spread.of(np.concatenate([samples.row(f"convert/{pages}", 2) for pages in SIZES]))
-    opening = Line.through(SIZES, samples.sizes("convert", 0))
-    flushing = Line.through(SIZES, samples.sizes("convert", 1) - samples.sizes("convert", 2))
+    opening = StraightLine.through(SIZES, samples.sizes("convert", 0))
+    flushing = StraightLine.through(SIZES, samples.sizes("convert", 1) - samples.sizes("convert", 2))
     closed = "MADV_DONTNEED of open pages less that of closed ones"
     return {
         "hyp_pte_set": _price(opening.unit, "UFFDIO_CONTINUE, its rise a page", opening.bend),
@@ -117,11 +117,11 @@ def _conversions(samples: Samples) -> dict[str, Found]:
     }
 
 
-def _mappings(samples: Samples, tlbi: float) -> dict[str, Found]:
+def _mappings(samples: Samples, tlbi: float) -> dict[str, PriceFound]:
     unused = float(np.median(samples.row("map", 1)))
-    using = Line.through(SIZES, samples.sizes("mapping", 1) - samples.sizes("mapping", 2))
-    ending = Line.through(SIZES, samples.sizes("mapping", 3) - unused - tlbi)
-    mapping = Line.through(SIZES, samples.sizes("mapping", 0))
+    using = StraightLine.through(SIZES, samples.sizes("mapping", 1) - samples.sizes("mapping", 2))
+    ending = StraightLine.through(SIZES, samples.sizes("mapping", 3) - unused - tlbi)
+    mapping = StraightLine.through(SIZES, samples.sizes("mapping", 0))
     first = "the first pwrite(2) from a fresh mapping less the second"
     last = "munmap of a mapping that was used less that of an unused one and a flush"
     return {
@@ -138,9 +138,9 @@ def _mappings(samples: Samples, tlbi: float) -> dict[str, Found]:
     }
 
 
-def _files(samples: Samples) -> dict[str, Found]:
-    reading, writing = (Line.through(SIZES, samples.sizes("file", row)) for row in (0, 1))
-    splicing = Line.through(SIZES, samples.sizes("splice", 1))
+def _files(samples: Samples) -> dict[str, PriceFound]:
+    reading, writing = (StraightLine.through(SIZES, samples.sizes("file", row)) for row in (0, 1))
+    splicing = StraightLine.through(SIZES, samples.sizes("splice", 1))
     pipe = "splice(2) from the memory's file into a pipe"
     return {
         "syscall_pread": _price(reading.fixed, "pread(2) of the memory's file, its fixed part", reading.bend),
@@ -150,15 +150,15 @@ def _files(samples: Samples) -> dict[str, Found]:
     }
 
 
-def _copies(samples: Samples) -> dict[str, Found]:
-    line = Line.through([pages * PAGE_SIZE for pages in SIZES], samples.sizes("copy"))
+def _copies(samples: Samples) -> dict[str, PriceFound]:
+    line = StraightLine.through([pages * PAGE_SIZE for pages in SIZES], samples.sizes("copy"))
     each = _price(line.fixed, "memcpy, warm, its fixed part", line.bend)
     cold = Spread.of(samples.row("cold") / PAGE_SIZE)
-    rate = Found(line.unit, "memcpy between buffers that were just used, its rise a byte", line.bend)
+    rate = PriceFound(line.unit, "memcpy between buffers that were just used, its rise a byte", line.bend)
     return {
         "guest_copies": each,
         "host_copies": each,
         "hyp_copies": each,
         "copy_warm": rate,
-        "copy_cold": Found(cold, "memcpy of 4 KiB pieces out of and into 64 MiB"),
+        "copy_cold": PriceFound(cold, "memcpy of 4 KiB pieces out of and into 64 MiB"),
     }

@@ -18,7 +18,7 @@ from pagewarden.kernel.uffd import continue_request
 from pagewarden.memory.backings.protocol import Wanted
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.studies.calibrate import primitives
-from pagewarden.studies.calibrate.primitives import Row, call, copy
+from pagewarden.studies.calibrate.primitives import Primitive, call, copy
 from pagewarden.vocab import PAGE_SIZE, InternalError, Unavailable
 
 LONGEST = 256
@@ -68,96 +68,96 @@ class TimedHost:
 
     # -- conversions ---------------------------------------------------------------------------------------------------
 
-    def share(self, pages: int) -> Row:
+    def share(self, pages: int) -> Primitive:
         """Entries of the window set: UFFDIO_CONTINUE."""
         argument = continue_request(self.memory.window.address, pages * PAGE_SIZE)
         place = (ctypes.c_char * len(argument)).from_buffer(argument)
         self._kept.append(place)
         return call("ioctl", self.memory.guard.fd, uffd.UFFDIO_CONTINUE, ctypes.addressof(place))
 
-    def unshare(self, pages: int) -> Row:
+    def unshare(self, pages: int) -> Primitive:
         """Entries of the window cleared, with a TLB flush where there were any: MADV_DONTNEED."""
         return call("madvise", self.memory.window.address, pages * PAGE_SIZE, self.memory.zap)
 
     # -- access --------------------------------------------------------------------------------------------------------
 
-    def map(self, pages: int) -> Row:
+    def map(self, pages: int) -> Primitive:
         access = uapi.PROT_READ | uapi.PROT_WRITE
         return call("mmap", 0, pages * PAGE_SIZE, access, uapi.MAP_SHARED, self.memory.file, 0)
 
-    def unmap(self, pages: int) -> Row:
+    def unmap(self, pages: int) -> Primitive:
         return call("munmap", 0, pages * PAGE_SIZE, mapped=0)
 
-    def touch_mapping(self, pages: int) -> Row:
+    def touch_mapping(self, pages: int) -> Primitive:
         return primitives.touch(0, pages, mapped=0)
 
-    def read_file(self, pages: int) -> Row:
+    def read_file(self, pages: int) -> Primitive:
         """pread on the private fd."""
         return call("pread64", self.memory.file, self.buffer.address, pages * PAGE_SIZE, 0)
 
-    def write_file(self, pages: int) -> Row:
+    def write_file(self, pages: int) -> Primitive:
         """pwrite on the private fd."""
         return call("pwrite64", self.memory.file, self.buffer.address, pages * PAGE_SIZE, 0)
 
-    def splice_in(self, pages: int) -> list[Row]:
+    def splice_in(self, pages: int) -> list[Primitive]:
         """From the private fd into the pipe."""
         return [self._rewind(), self._splice(self.memory.file, self._offset, self.transmit, 0, pages)]
 
     # -- the I/O itself ------------------------------------------------------------------------------------------------
 
-    def write(self, pages: int) -> Row:
+    def write(self, pages: int) -> Primitive:
         """From the host's buffer."""
         return call("pwrite64", self.disk, self.buffer.address, pages * PAGE_SIZE, 0)
 
-    def write_mapping(self, pages: int) -> Row:
+    def write_mapping(self, pages: int) -> Primitive:
         """From the mapping that the script made."""
         return call("pwrite64", self.disk, 0, pages * PAGE_SIZE, 0, mapped=1)
 
-    def splice_out(self, pages: int) -> list[Row]:
+    def splice_out(self, pages: int) -> list[Primitive]:
         """From the pipe."""
         return [self._rewind(), self._splice(self.receive, 0, self.disk, self._offset, pages)]
 
-    def _splice(self, source: int, at: int, target: int, to: int, pages: int) -> Row:
+    def _splice(self, source: int, at: int, target: int, to: int, pages: int) -> Primitive:
         return call("splice", source, at, target, to, pages * PAGE_SIZE, 0)
 
     @property
     def _offset(self) -> int:
         return ctypes.addressof(self._at)
 
-    def _rewind(self) -> Row:
+    def _rewind(self) -> Primitive:
         return copy(self._offset, ctypes.addressof(self._start), 8)
 
     # -- copies and the rest -------------------------------------------------------------------------------------------
 
-    def guest_copy(self, length: int) -> Row:
+    def guest_copy(self, length: int) -> Primitive:
         """Private page to pool, by whoever is the guest."""
         return copy(self.pool.address, self.memory.guest.address, length)
 
-    def host_copy(self, length: int, pooled: bool) -> Row:
+    def host_copy(self, length: int, pooled: bool) -> Primitive:
         """From the pool, or from the window, into the host's buffer."""
         return copy(self.buffer.address, (self.pool if pooled else self.memory.window).address, length)
 
-    def cold_copy(self, length: int) -> Row:
+    def cold_copy(self, length: int) -> Primitive:
         """Both ends far from those of the last copies."""
         return copy(self.target.address, self.source.address, length, 7 * length, self.span - length)
 
-    def zero(self, length: int) -> Row:
+    def zero(self, length: int) -> Primitive:
         return primitives.zero(self.pool.address, length)
 
-    def tell(self) -> list[Row]:
+    def tell(self) -> list[Primitive]:
         """An eventfd raised, and taken."""
         word = ctypes.addressof(self._word)
         return [call("write", self.signal, word, 8), call("read", self.signal, word, 8)]
 
-    def punch(self, pages: int) -> Row:
+    def punch(self, pages: int) -> Primitive:
         return call("fallocate", self.disk, uapi.FALLOC_FL_KEEP_SIZE | uapi.FALLOC_FL_PUNCH_HOLE, 0, pages * PAGE_SIZE)
 
-    def allocate(self, pages: int) -> Row:
+    def allocate(self, pages: int) -> Primitive:
         return call("fallocate", self.disk, 0, 0, pages * PAGE_SIZE)
 
     # -- whole requests ------------------------------------------------------------------------------------------------
 
-    def request(self, design: str, pages: int) -> list[Row]:
+    def request(self, design: str, pages: int) -> list[Primitive]:
         """A guest's write of so many pages under a design, conversions and copies included, no CPU's hops."""
         length = pages * PAGE_SIZE
         if design in ("dma-buffer", "bounce"):

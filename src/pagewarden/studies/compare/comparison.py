@@ -24,7 +24,7 @@ from pagewarden.designs import DESIGNS, Design, Options, Procedure
 from pagewarden.designs.convert import unshare
 from pagewarden.law import Policy
 from pagewarden.sim import RING_ENTRIES, Counts, Machine
-from pagewarden.studies.compare.shapes import Requests, Unsettled, run, run_each
+from pagewarden.studies.compare.shapes import RequestPages, Unsettled, run, run_each
 from pagewarden.vocab import PAGE_SIZE, PageRange, Progress, Refused, UserMistake
 from pagewarden.workload import Workload
 
@@ -63,7 +63,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Result:
+class DesignResult:
     """A design's row. total: whole numbers; ns, mib_per_s: a request's, None where the design is refused."""
 
     name: str
@@ -99,7 +99,7 @@ class Comparison:
 
     setup: Setup
     workload: Workload
-    results: list[Result]
+    results: list[DesignResult]
     crossovers: list[Crossover]
     jobs: "tuple[Comparison, ...]" = ()
     """Each job of the workload alone, where it has several."""
@@ -109,7 +109,7 @@ class Comparison:
         return not (self.workload.direct and name == CACHED)
 
     @cached_property
-    def _priced(self) -> dict[str, Result]:
+    def _priced(self) -> dict[str, DesignResult]:
         return {result.name: result for result in self.results if result.ns and self.applies(result.name)}
 
     @cached_property
@@ -170,24 +170,30 @@ def _compared(setup: Setup, workload: Workload, designs: list[Design], progress:
     return Comparison(setup, workload, results, _crossovers(setup, priced))
 
 
-def _result(setup: Setup, workload: Workload, design: Design, progress: Progress | None, wanted: Requests) -> Result:
+def _result(
+    setup: Setup, workload: Workload, design: Design, progress: Progress | None, wanted: RequestPages
+) -> DesignResult:
     name = design.name
     try:
         counts = simulate(setup, workload, design, progress, wanted)
     except Refused as refusal:
-        return Result(name, workload.requests, {}, None, None, workload.requests, refusal)
+        return DesignResult(name, workload.requests, {}, None, None, workload.requests, refusal)
     total = counts.as_dict()
     if counts.failed or not workload.requests:
-        return Result(name, workload.requests, total, None, None, counts.failed, counts.refusal)
+        return DesignResult(name, workload.requests, total, None, None, counts.failed, counts.refusal)
     cost = price(total, setup.profile, setup.cache)
     ns = cost.times(1 / workload.requests)
     mib = workload.bytes / (1 << 20)
     rates = [mib * 1e9 / ns if ns else math.inf for ns in (cost.high, cost.low)]
-    return Result(name, workload.requests, total, ns, Interval(*rates), 0, None)
+    return DesignResult(name, workload.requests, total, ns, Interval(*rates), 0, None)
 
 
 def simulate(
-    setup: Setup, workload: Workload, design: Design, progress: Progress | None = None, wanted: Requests | None = None
+    setup: Setup,
+    workload: Workload,
+    design: Design,
+    progress: Progress | None = None,
+    wanted: RequestPages | None = None,
 ) -> Counts:
     """Counts of the whole workload under one design. Refused where the policy does not even get to its start.
 
@@ -214,7 +220,7 @@ def simulate(
     return run_each(machine(), procedures, wanted, report)
 
 
-def requests(setup: Setup, workload: Workload, lazy: int = 0) -> Requests:
+def requests(setup: Setup, workload: Workload, lazy: int = 0) -> RequestPages:
     """The workload as the machine runs it.
 
     Buffers lie one behind another, as many as are in flight, and are used again. With lazy, an unshare of all pages
@@ -232,7 +238,7 @@ def requests(setup: Setup, workload: Workload, lazy: int = 0) -> Requests:
         which, sizes = np.insert(which, behind, 2), np.insert(sizes, behind, 0)
         counts = np.insert(counts, behind, (firsts + counts)[behind - 1])
         firsts = np.insert(firsts, behind, 0)
-    return Requests(which, firsts, counts, sizes)
+    return RequestPages(which, firsts, counts, sizes)
 
 
 def _crossovers(setup: Setup, designs: list[Design]) -> list[Crossover]:

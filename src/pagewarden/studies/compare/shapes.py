@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.designs import Kind, Procedure, programs
+from pagewarden.designs import Procedure, RowKind, programs
 from pagewarden.law import Op
 from pagewarden.sim import Counts, Machine
 from pagewarden.vocab import PageRange
@@ -34,7 +34,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Requests:
+class RequestPages:
     """n requests in order: procedure, first page, pages and bytes of each."""
 
     which: NDArray[np.int32]
@@ -82,7 +82,7 @@ def _numbered(key: Ints) -> tuple[Ints, Ints]:
 
 
 def run(
-    machine: Machine, procedures: Sequence[Procedure], wanted: Requests, report: Callable[[int], None] | None = None
+    machine: Machine, procedures: Sequence[Procedure], wanted: RequestPages, report: Callable[[int], None] | None = None
 ) -> Counts:
     """What the requests cost on a machine that is prepared for them. report: told how many are done."""
     rest = wanted.first_touches
@@ -96,7 +96,7 @@ def run(
 
 
 def run_each(
-    machine: Machine, procedures: Sequence[Procedure], wanted: Requests, report: Callable[[int], None] | None = None
+    machine: Machine, procedures: Sequence[Procedure], wanted: RequestPages, report: Callable[[int], None] | None = None
 ) -> Counts:
     """The same, every request one after the other: right for any design."""
     total = Counts()
@@ -112,7 +112,7 @@ class Unsettled(Exception):
     """A request does not leave its pages as it found them."""
 
 
-def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: Requests) -> Counts:
+def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: RequestPages) -> Counts:
     """The requests on pages that were in use before; Unsettled when one of a shape changes anything but its counts.
 
     Pages are told apart by what the procedures' operations make of them, not by what a page holds besides.
@@ -121,7 +121,7 @@ def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: Request
     if not wanted.shapes:
         return total
     rows, _, _ = programs(list(procedures))
-    classes = machine.table.classes({Op(op) for kind, op, *_ in rows.tolist() if kind == Kind.DO})
+    classes = machine.table.classes({Op(op) for kind, op, *_ in rows.tolist() if kind == RowKind.DO})
 
     def around(pages: int) -> tuple[int | None, int | None]:
         end = machine.count + min(pages, machine.pool_pages)
@@ -138,5 +138,5 @@ def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: Request
     return total
 
 
-def _columns(wanted: Requests) -> tuple[NDArray[np.int32], Ints, Ints, Ints]:
+def _columns(wanted: RequestPages) -> tuple[NDArray[np.int32], Ints, Ints, Ints]:
     return wanted.which, wanted.firsts, wanted.counts, wanted.sizes

@@ -9,8 +9,16 @@ from pagewarden.lab import fetch, qemu
 from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
-from pagewarden.probe.trial import Result, State, Verdict
-from pagewarden.studies.probe.isolation import Isolation, Memory, Row, Where, chosen_memories, chosen_paths, law_of
+from pagewarden.probe.trial import State, TrialResult, TrialVerdict
+from pagewarden.studies.probe.isolation import (
+    Isolation,
+    MatrixColumn,
+    TrialRow,
+    Where,
+    chosen_memories,
+    chosen_paths,
+    law_of,
+)
 from pagewarden.vocab import InternalError, Unavailable
 
 SECONDS = 120.0
@@ -24,7 +32,7 @@ def isolation_in(
     backings: Sequence[str] = (),
     patterns: Sequence[str] = (),
     seconds: float = SECONDS,
-    say: fetch.Say = lambda what: None,
+    say: fetch.Tell = lambda what: None,
 ) -> tuple[Isolation, list[Capability]]:
     """What `isolation` gives, and the capabilities, of a kernel under QEMU; UserMistake, Unavailable."""
     chosen_memories(backings), chosen_paths(patterns)  # a wrong name is told before anything is booted
@@ -47,8 +55,8 @@ def judged(document: Mapping[str, Any], where: Where) -> Isolation:
     return Isolation(document["kernel"], tuple(map(_row, document["matrix"])), where)
 
 
-def _row(said: Mapping[str, Any]) -> Row:
-    memory = Memory(said["backing"], said["isolated"])
+def _row(said: Mapping[str, Any]) -> TrialRow:
+    memory = MatrixColumn(said["backing"], said["isolated"])
     path, state = PATHS[said["path"], Direction(said["direction"])], State(said["state"])
-    verdict = Verdict(Result(said["result"]), said["errno"], reason=said["reason"])
-    return Row(memory, path, state, verdict, law_of(memory, path, state))
+    verdict = TrialVerdict(TrialResult(said["result"]), said["errno"], reason=said["reason"])
+    return TrialRow(memory, path, state, verdict, law_of(memory, path, state))

@@ -10,7 +10,7 @@ from pagewarden.law import Op, Outcome, Owner, Page, Policy, apply, start
 from pagewarden.law.ops import HOST_READS, HOST_WRITES
 from pagewarden.memory.isolated.allowed import HARMLESS_ADVICE, NAMES
 from pagewarden.probe.registry import Direction, Path
-from pagewarden.probe.trial import Result, State
+from pagewarden.probe.trial import State, TrialResult
 from pagewarden.vocab import InternalError
 
 
@@ -154,7 +154,7 @@ for _direction, _use in ALIAS.items():
 class Expected:
     """The law's answer; error: the outcome's name where an operation was refused or trapped, last: that operation."""
 
-    result: Result
+    result: TrialResult
     error: str | None = None
     last: Op | None = None
 
@@ -193,7 +193,7 @@ def _warden(policy: Policy, page: Page, steps: Steps) -> tuple[Page, Expected | 
         step = apply(policy, page, line.op)
         page, done = step.page, step.outcome is Outcome.DONE
         if not done and line.otherwise != ():
-            refusals.append(Expected(Result.REFUSED, step.outcome.name, line.op))
+            refusals.append(Expected(TrialResult.REFUSED, step.outcome.name, line.op))
         return done
 
     follow(steps, act)
@@ -202,26 +202,26 @@ def _warden(policy: Policy, page: Page, steps: Steps) -> tuple[Page, Expected | 
 
 def _attack(policy: Policy, page: Page, ops: Script, direction: Direction) -> tuple[Page, Expected]:
     """The worst that the host's operations come to, up to the first that is refused."""
-    worst = Result.ALLOWED
+    worst = TrialResult.ALLOWED
     for op in ops:
         if op is TURN:
             raise InternalError("a script turns once")
         step = apply(policy, page, op)
         worst = max(worst, _harm(page, op, step.reached, direction), key=SEVERITY.index)
         if step.outcome is not Outcome.DONE:
-            result = Result.REFUSED if worst is Result.ALLOWED else worst
+            result = TrialResult.REFUSED if worst is TrialResult.ALLOWED else worst
             return page, Expected(result, step.outcome.name, op)
         page = step.page
     return page, Expected(worst)
 
 
-SEVERITY = [Result.ALLOWED, Result.LEAK, Result.TORN]
+SEVERITY = [TrialResult.ALLOWED, TrialResult.LEAK, TrialResult.TORN]
 
 
-def _harm(page: Page, op: Op, reached: bool, direction: Direction) -> Result:
+def _harm(page: Page, op: Op, reached: bool, direction: Direction) -> TrialResult:
     private = page.owner is not Owner.SHARED
     if reached and op in HOST_WRITES and (private or direction is READ):
-        return Result.TORN
+        return TrialResult.TORN
     if reached and op in HOST_READS and private:
-        return Result.LEAK
-    return Result.ALLOWED
+        return TrialResult.LEAK
+    return TrialResult.ALLOWED

@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 from pagewarden.law import Op, policy_of
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Path
-from pagewarden.probe.runner import Case, Job, run_all
+from pagewarden.probe.runner import ChildJob, TrialCase, run_all
 from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
-from pagewarden.probe.trial import OPEN, Result, State, Verdict
+from pagewarden.probe.trial import OPEN, State, TrialResult, TrialVerdict
 from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden
 from pagewarden.vocab import PAGE_SIZE, Progress, one_of
 
@@ -27,7 +27,7 @@ Where: TypeAlias = Literal["here", "qemu"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Memory:
+class MatrixColumn:
     """A column of the matrix."""
 
     backing: str
@@ -39,7 +39,7 @@ class Memory:
 
 
 MEMORIES = tuple(
-    Memory(backing, isolated)
+    MatrixColumn(backing, isolated)
     for backing in BACKINGS
     for isolated in (False, True)
     if not isolated or backing in ISOLATED
@@ -47,13 +47,13 @@ MEMORIES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrialRow:
     """One trial, and what the law expects of it."""
 
-    memory: Memory
+    memory: MatrixColumn
     path: Path
     state: State
-    verdict: Verdict
+    verdict: TrialVerdict
     law: Expected
 
     @property
@@ -71,26 +71,26 @@ class Isolation:
     """The whole matrix, ordered by path, memory and state."""
 
     kernel: str
-    rows: tuple[Row, ...]
+    rows: tuple[TrialRow, ...]
     where: Where = "here"
 
     @property
-    def leaks(self) -> list[Row]:
+    def leaks(self) -> list[TrialRow]:
         """Trials in which the canary of a private page was seen."""
-        return self.ended(Result.LEAK)
+        return self.ended(TrialResult.LEAK)
 
     @property
-    def disagreements(self) -> list[Row]:
+    def disagreements(self) -> list[TrialRow]:
         return [row for row in self.rows if row.agrees is False]
 
-    def ended(self, result: Result) -> list[Row]:
+    def ended(self, result: TrialResult) -> list[TrialRow]:
         """Trials with that result."""
         return [row for row in self.rows if row.verdict.result is result]
 
     @property
-    def lacks(self) -> dict[str, list[Row]]:
+    def lacks(self) -> dict[str, list[TrialRow]]:
         """What had no answer, by the reason."""
-        reasons: dict[str, list[Row]] = {}
+        reasons: dict[str, list[TrialRow]] = {}
         for row in self.rows:
             if row.verdict.reason:
                 reasons.setdefault(row.verdict.reason, []).append(row)
@@ -108,7 +108,7 @@ def isolation(
     memories, paths = chosen_memories(backings), chosen_paths(patterns)
     jobs = [job for memory in memories for job in _jobs(memory, paths, seconds)]
     total = sum(len(job.cases) for job in jobs)
-    verdicts: dict[tuple[Memory, Path, State], Verdict] = {}
+    verdicts: dict[tuple[MatrixColumn, Path, State], TrialVerdict] = {}
     for key, verdict in run_all(jobs, seconds=seconds):
         verdicts[key] = verdict
         if progress is not None:
@@ -116,7 +116,7 @@ def isolation(
     return Isolation(
         os.uname().release,
         tuple(
-            Row(memory, path, state, verdicts[memory, path, state], law_of(memory, path, state))
+            TrialRow(memory, path, state, verdicts[memory, path, state], law_of(memory, path, state))
             for path in paths
             for memory in memories
             for state in State
@@ -124,15 +124,15 @@ def isolation(
     )
 
 
-def law_of(memory: Memory, path: Path, state: State) -> Expected:
+def law_of(memory: MatrixColumn, path: Path, state: State) -> Expected:
     """What the law expects of a trial, the host side's filter before it."""
     if memory.isolated and forbidden(path):
-        return Expected(Result.REFUSED, "EPERM")
+        return Expected(TrialResult.REFUSED, "EPERM")
     script = SCRIPTS[path.name, path.direction]
     return expected(policy_of(memory.backing, memory.isolated), script, path.direction, state)
 
 
-def chosen_memories(backings: Iterable[str]) -> list[Memory]:
+def chosen_memories(backings: Iterable[str]) -> list[MatrixColumn]:
     """Those of the backings, or all; UserMistake."""
     names = [one_of("backing", name, BACKINGS) for name in backings] or BACKINGS
     return [memory for memory in MEMORIES if memory.backing in names]
@@ -147,17 +147,17 @@ def chosen_paths(patterns: Iterable[str]) -> list[Path]:
     return [path for path in PATHS.values() if any(fnmatchcase(path.name, pattern) for pattern in wanted)]
 
 
-_Job = Job[tuple[Memory, Path, State]]
+_Job = ChildJob[tuple[MatrixColumn, Path, State]]
 
 
-def _jobs(memory: Memory, paths: Sequence[Path], seconds: float) -> Iterator[_Job]:
-    cases = [Case((memory, path, state), path, state) for path in paths for state in State]
+def _jobs(memory: MatrixColumn, paths: Sequence[Path], seconds: float) -> Iterator[_Job]:
+    cases = [TrialCase((memory, path, state), path, state) for path in paths for state in State]
     if not memory.isolated:
         for case in cases:
-            yield Job(partial(cooperating, memory.backing, case.state), [case])
+            yield ChildJob(partial(cooperating, memory.backing, case.state), [case])
         return
     for size in sorted({case.path.size for case in cases}):
         alike = [case for case in cases if case.path.size == size]
         together = TOGETHER * 2 * PAGE_SIZE // size or 1
         for first in range(0, len(alike), max(together, 3)):
-            yield Job(partial(Isolated, memory.backing, seconds), alike[first : first + max(together, 3)])
+            yield ChildJob(partial(Isolated, memory.backing, seconds), alike[first : first + max(together, 3)])

@@ -17,7 +17,7 @@ class PartFound(NamedTuple):
     state: str
 
 
-class Call(NamedTuple):
+class AllowedCall(NamedTuple):
     """A system call that the host side may make, under which condition, and what for."""
 
     name: str
@@ -29,7 +29,7 @@ class Room(NamedTuple):
     """broken: why isolated=True is not to be had; empty when it is."""
 
     parts: tuple[PartFound, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[AllowedCall, ...]
     broken: tuple[str, ...]
 
 
@@ -44,5 +44,5 @@ def room() -> Room:
         part: f"MISSING ({lack.why})" for part, lack in missing.items()
     }
     parts = [PartFound(part.title, part.against, states.get(part, "there")) for part in PARTS]
-    calls = [Call(entry.name, entry.words, entry.reason) for entry in ALLOWED]
+    calls = [AllowedCall(entry.name, entry.words, entry.reason) for entry in ALLOWED]
     return Room(tuple(parts), tuple(calls), tuple(broken(missing.values())))

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.law import policy_named
-from pagewarden.studies.compare.comparison import Result, Setup, compare
+from pagewarden.studies.compare.comparison import DesignResult, Setup, compare
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.one import Run, run
-from pagewarden.studies.run.plan import Plan
+from pagewarden.studies.run.plan import RunPlan
 from pagewarden.vocab import GuestStopped, Progress, UserMistake
 from pagewarden.workload import Workload
 
@@ -17,13 +17,13 @@ PROFILE = "vmx-skylake"
 
 
 @dataclass(frozen=True)
-class Row:
+class DesignAnswer:
     """A design: its run, or why there is none, and the model's result under the policy of the run's backing."""
 
     design: str
     run: Run | None
     why: str
-    model: Result | None
+    model: DesignResult | None
 
     @property
     def refused(self) -> bool:
@@ -41,7 +41,7 @@ class Row:
         return self.status == 0
 
 
-def run_all(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress | None = None) -> list[Row]:
+def run_all(plan: RunPlan, workload: Workload, disk: DiskFile, progress: Progress | None = None) -> list[DesignAnswer]:
     """One row a design. The host is searched after each, without a core dump. Raises Unavailable."""
     rows = []
     for number, design in enumerate(DESIGNS):
@@ -51,14 +51,14 @@ def run_all(plan: Plan, workload: Workload, disk: DiskFile, progress: Progress |
     return rows
 
 
-def _row(plan: Plan, design: str, workload: Workload, disk: DiskFile) -> Row:
+def _row(plan: RunPlan, design: str, workload: Workload, disk: DiskFile) -> DesignAnswer:
     try:
         made = replace(plan, design=design, batch=1, every=True, core=False)
     except UserMistake as mistake:
-        return Row(design, None, str(mistake), None)
+        return DesignAnswer(design, None, str(mistake), None)
     try:
         found = run(made, workload, disk)
     except GuestStopped as stopped:
-        return Row(design, None, str(stopped), None)
+        return DesignAnswer(design, None, str(stopped), None)
     setup = Setup(policy_named(found.labels.policy), load_profile(PROFILE), Options(in_place=plan.isolated))
-    return Row(design, found, "", compare(setup, workload, [DESIGNS[design]]).results[0])
+    return DesignAnswer(design, found, "", compare(setup, workload, [DESIGNS[design]]).results[0])

@@ -28,12 +28,12 @@ FEATURES = 1 << virtio.VIRTIO_F_VERSION_1 | 1 << virtio_blk.VIRTIO_BLK_F_FLUSH
 Segments = Sequence[tuple[int, int]]
 
 
-Path = Callable[[Request], Done]
+RequestPath = Callable[[Request], Done]
 """How one request's bytes go between the guest's memory and the disk."""
 
 
 @dataclass
-class Tally:
+class HostTally:
     """What the host did for the requests so far, by its own account. each: what every request adds to that."""
 
     each: dict[Event, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class DesignView:
     """port.HostView for a device of one design, a port.VectoredView if `view` is one: what goes to or from the disk
     takes the design's path, and no other: of an error there the device hears EIO, for which it has no way round."""
 
-    def __init__(self, view: HostView, disk: int, path: Path, tally: Tally) -> None:
+    def __init__(self, view: HostView, disk: int, path: RequestPath, tally: HostTally) -> None:
         self._view, self._disk, self._path, self._tally = view, disk, path, tally
         self.size, self.read, self.write, self.read_into = view.size, view.read, view.write, view.read_into
         if isinstance(view, VectoredView):
@@ -117,7 +117,7 @@ class LocalDevice:
 
     restarts = 0
 
-    def __init__(self, described: Program, view: HostView, disk: DiskFile, path: Path, tally: Tally) -> None:
+    def __init__(self, described: Program, view: HostView, disk: DiskFile, path: RequestPath, tally: HostTally) -> None:
         self.tally = tally
         self._device = BlockDevice(
             DesignView(view, disk.fd, path, self.tally),

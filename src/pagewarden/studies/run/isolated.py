@@ -7,12 +7,12 @@ from dataclasses import astuple
 
 from pagewarden.guest.program import Program
 from pagewarden.memory import PrivateMemory, Refused
-from pagewarden.memory.isolated.messages import Kind, Message
+from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.port import Buffer
 from pagewarden.studies.run.device import BROKEN, OUTLIVE, READY, serve_block
 from pagewarden.studies.run.disk import DiskFile
-from pagewarden.studies.run.host import Tally, ring_of
+from pagewarden.studies.run.host import HostTally, ring_of
 from pagewarden.vocab import Unavailable
 
 TRIES = 100
@@ -24,7 +24,7 @@ class IsolatedDevice:
     from the ring; whatever it says is taken for a hint, the guest looks at the ring itself."""
 
     def __init__(self, described: Program, memory: PrivateMemory, disk: DiskFile, patience: float) -> None:
-        self.tally, self.restarts = Tally(), 0
+        self.tally, self.restarts = HostTally(), 0
         self._memory, self._disk, self._patience = memory, disk, patience
         self._queue, self._ring = described.queue, ring_of(described)
         self._host = self._spawn(resume=False)
@@ -50,7 +50,7 @@ class IsolatedDevice:
     def outlive(self) -> int:
         """Have it try to outlive this process before it is searched: how many of the WAYS went through."""
         answer = self._ask(OUTLIVE)
-        return 0 if answer is None or answer.kind is not Kind.REPORT else answer.value
+        return 0 if answer is None or answer.kind is not MessageKind.REPORT else answer.value
 
     def _ask(self, queue: int) -> Message | None:
         """The answer to the doorbell; None if the process is dead."""
@@ -67,7 +67,7 @@ class IsolatedDevice:
 
     def _checked(self, answer: Message) -> None:
         words = answer.data.decode(errors="replace")
-        if answer.kind is not Kind.REPORT or answer.value == BROKEN:
+        if answer.kind is not MessageKind.REPORT or answer.value == BROKEN:
             raise Refused(errno.EIO, f"the device process gave up: {words}")
         self.tally.errors.unpack(answer.data, "the device process says")
 
@@ -82,7 +82,7 @@ class IsolatedDevice:
             patience=self._patience,
         )
         first = host.receive(self._patience)
-        if first is not None and (first.kind is not Kind.REPORT or first.value != READY):
+        if first is not None and (first.kind is not MessageKind.REPORT or first.value != READY):
             words = first.data.decode(errors="replace")
             host.kill()
             raise Refused(errno.EIO, f"the device process did not start: {words}")

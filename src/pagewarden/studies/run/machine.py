@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.interpret import interpret
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import Program, image
@@ -24,11 +24,11 @@ from pagewarden.studies.run.canary import PAGES, Canary, Sight, search_process
 from pagewarden.studies.run.core import search_core
 from pagewarden.studies.run.device import WAYS
 from pagewarden.studies.run.disk import LONGEST, DiskFile
-from pagewarden.studies.run.host import LocalDevice, ModelHalf, Path, Tally
+from pagewarden.studies.run.host import HostTally, LocalDevice, ModelHalf, RequestPath
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.studies.run.interrupt import stopped_by_ctrl_c
 from pagewarden.studies.run.isolated import IsolatedDevice, WardensMemory
-from pagewarden.studies.run.plan import BY_FILE_CALLS, Plan
+from pagewarden.studies.run.plan import BY_FILE_CALLS, RunPlan
 from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
 
 
@@ -36,9 +36,9 @@ class Meter(Protocol):
     """Somebody who counts what a run makes the kernel do. Each method gives back what it was given, watched."""
 
     def memory(self, memory: Memory) -> Memory: ...
-    def path(self, path: Path) -> Path: ...
+    def path(self, path: RequestPath) -> RequestPath: ...
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]: ...
-    def run(self, go: Callable[[], Outcome]) -> Outcome:
+    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         """Call it, counting."""
 
 
@@ -46,7 +46,13 @@ class LiveMachine:
     """On real private memory, on an emulated CPU or on KVM."""
 
     def __init__(
-        self, plan: Plan, kind: str, described: Program, disk: DiskFile, opened: ExitStack, meter: Meter | None = None
+        self,
+        plan: RunPlan,
+        kind: str,
+        described: Program,
+        disk: DiskFile,
+        opened: ExitStack,
+        meter: Meter | None = None,
     ) -> None:
         self._plan, self._described = plan, described
         self._canary, at = Canary.random(), described.layout.end
@@ -83,13 +89,13 @@ class LiveMachine:
             return IsolatedDevice(self._described, self.memory, disk, self._plan.patience)
         half = opened.enter_context(HostHalf(self.memory, disk.fd, LONGEST))
         path = half.paths[self._plan.design]
-        tally = Tally({Event.TLBI: 1} if self._plan.design == "remap" else {})  # munmap's, which no memory counts
+        tally = HostTally({Event.TLBI: 1} if self._plan.design == "remap" else {})  # munmap's, which no memory counts
         return LocalDevice(self._described, self.memory.window, disk, meter.path(path) if meter else path, tally)
 
-    def run(self) -> Outcome:
+    def run(self) -> GuestReport:
         """To its end; GuestStopped for any other."""
 
-        def go() -> Outcome:
+        def go() -> GuestReport:
             with stopped_by_ctrl_c(self._cpu.kick):
                 return serve(self._guest, self._plan.patience)
 
@@ -123,7 +129,7 @@ class LiveMachine:
         return self.memory.private_read(gpa, length)
 
 
-def memory_for(plan: Plan, kind: str, size: int) -> PrivateMemory:
+def memory_for(plan: RunPlan, kind: str, size: int) -> PrivateMemory:
     """Private memory of the plan's backing."""
     use: Use = "kvm" if kind == "kvm" else "any" if plan.every or plan.design in BY_FILE_CALLS else "emulated"
     if plan.backing == "guest-memfd":
@@ -159,7 +165,7 @@ class ModelMachine:
 
     backend, level = "interpreted", "no CPU: steps, not instructions"
 
-    def __init__(self, plan: Plan, described: Program, disk: DiskFile) -> None:
+    def __init__(self, plan: RunPlan, described: Program, disk: DiskFile) -> None:
         name = "uffd-window" if plan.backing == "auto" else plan.backing
         self.policy = policy_of(name, plan.isolated and name == "uffd-window").name
         self._described, self._canary = described, Canary.random()
@@ -169,8 +175,8 @@ class ModelMachine:
         self.memory.private_write(self._secret + PAGE_SIZE, self._canary.whole() * (PAGES * PAGE_SIZE // 32))
         for gpa, content in image(described, b""):
             self.memory.populate(gpa, content)
-        half: Path = ModelHalf(self.memory, plan.design, disk.fd)
-        self.device = LocalDevice(described, self.memory.window, disk, half, Tally())
+        half: RequestPath = ModelHalf(self.memory, plan.design, disk.fd)
+        self.device = LocalDevice(described, self.memory.window, disk, half, HostTally())
         self.warden = Warden(self.memory, [described], self.device.notify)
         self.outs = 0
 
@@ -190,7 +196,7 @@ class ModelMachine:
         self.outs += 1
         self.warden.doorbell(queue)
 
-    def run(self) -> Outcome:
+    def run(self) -> GuestReport:
         """To its end; GuestStopped for any other."""
         try:
             return interpret(self._described, self)
@@ -214,7 +220,7 @@ class ModelMachine:
         return sight
 
 
-Machine = LiveMachine | ModelMachine
+RunMachine = LiveMachine | ModelMachine
 
 
 def chosen_cpu(name: str) -> tuple[str, str]:
@@ -231,7 +237,7 @@ def chosen_cpu(name: str) -> tuple[str, str]:
 
 
 @contextmanager
-def machine_for(plan: Plan, described: Program, disk: DiskFile, meter: Meter | None = None) -> Iterator[Machine]:
+def machine_for(plan: RunPlan, described: Program, disk: DiskFile, meter: Meter | None = None) -> Iterator[RunMachine]:
     """The plan's machine; Unavailable, UserMistake."""
     kind, _ = chosen_cpu(plan.cpu)
     with ExitStack() as opened:

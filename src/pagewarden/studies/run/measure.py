@@ -15,7 +15,7 @@ import numpy as np
 
 from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
-from pagewarden.guest.hypercalls import Outcome
+from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.kernel.counters import Counters
 from pagewarden.kernel.door import Region
 from pagewarden.law import policy_named
@@ -23,10 +23,10 @@ from pagewarden.port import Memory
 from pagewarden.sim import Counts
 from pagewarden.studies.compare.comparison import Setup, simulate
 from pagewarden.studies.run.disk import DiskFile
-from pagewarden.studies.run.host import Path
+from pagewarden.studies.run.host import RequestPath
 from pagewarden.studies.run.host_half import Done, Request
 from pagewarden.studies.run.one import COUNTED, Run, run
-from pagewarden.studies.run.plan import Plan
+from pagewarden.studies.run.plan import RunPlan
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Progress, Refused, Unavailable
 from pagewarden.workload import Workload
 
@@ -38,7 +38,7 @@ ANY_PROFILE = "vmx-skylake"
 
 
 @dataclass(frozen=True)
-class Line:
+class CountCheck:
     """One count of one run, without start and end. source: kernel, ledger or law."""
 
     key: str
@@ -52,7 +52,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Checked:
+class DesignCounts:
     """One design on one CPU. added: what the kernel does beside the listing, by name. refused: by the model and by
     the run, where the design is none for this backing; its counts are not compared."""
 
@@ -61,7 +61,7 @@ class Checked:
     level: str
     backing: str
     requests: int
-    lines: list[Line]
+    lines: list[CountCheck]
     added: dict[str, int]
     refused: tuple[bool, bool]
 
@@ -74,7 +74,7 @@ class Checked:
 class Check:
     """All of them; why the ledger had to do, if it had to; what could not be tried, and why."""
 
-    results: list[Checked] = field(default_factory=list)
+    results: list[DesignCounts] = field(default_factory=list)
     no_kernel: str = ""
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class KernelMeter:
     def memory(self, memory: Memory) -> Memory:
         return memory if self._rings else MeteredMemory(memory, self)
 
-    def path(self, path: Path) -> Path:
+    def path(self, path: RequestPath) -> RequestPath:
         def watched(request: Request) -> Done:
             with self.counting("path"):
                 return path(request)
@@ -113,7 +113,7 @@ class KernelMeter:
 
         return watched if self._rings else notify
 
-    def run(self, go: Callable[[], Outcome]) -> Outcome:
+    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         """Without the garbage collector, which gives memory back to the kernel and flushes TLBs."""
         gc.disable()
         try:
@@ -220,7 +220,7 @@ def check_counts(
                 if progress:
                     progress("designs and CPUs", number * len(designs) + place, len(cpus) * len(designs))
                 try:
-                    check.results.append(_checked(Plan(design, backing, cpu), disk, requests, not check.no_kernel))
+                    check.results.append(_checked(RunPlan(design, backing, cpu), disk, requests, not check.no_kernel))
                 except Unavailable as missing:
                     check.missing[cpu] = str(missing)
                     break
@@ -237,7 +237,7 @@ def _no_kernel() -> str:
         return str(missing)
 
 
-def _checked(plan: Plan, disk: DiskFile, requests: Workload, kernel: bool) -> Checked:
+def _checked(plan: RunPlan, disk: DiskFile, requests: Workload, kernel: bool) -> DesignCounts:
     live = plan.cpu != "interpreted"
     meter, rings = KernelMeter(), KernelMeter(rings=True)
     found = run(plan, requests, disk, False, meter if kernel and live else None)
@@ -249,12 +249,12 @@ def _checked(plan: Plan, disk: DiskFile, requests: Workload, kernel: bool) -> Ch
         raise Refused(found.host_error.errno, f"the host failed: {found.host_error}")
     lines = [] if any(refused) or predicted is None else _lines(found, predicted, meter if kernel and live else None)
     added = _added(meter, rings) if kernel and live and not any(refused) else {}
-    return Checked(
+    return DesignCounts(
         plan.design, found.labels.cpu, found.labels.level, found.labels.backing, found.requests, lines, added, refused
     )
 
 
-def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[Line]:
+def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[CountCheck]:
     model = {"exits": predicted.hops["guest>hyp"], **{event.key: predicted[event] for event in COUNTED}}
     measured = dict(found.counts)
     source = dict.fromkeys(KEYS, "ledger" if found.labels.cpu != "interpreted" else "law")
@@ -265,7 +265,7 @@ def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[Lin
             kernel["exits"] = meter.exits - found.overhead["exits"]
         measured |= kernel
         source |= dict.fromkeys(kernel, "kernel")
-    return [Line(key, model[key], measured[key], source[key]) for key in KEYS]
+    return [CountCheck(key, model[key], measured[key], source[key]) for key in KEYS]
 
 
 def _added(meter: KernelMeter, rings: KernelMeter) -> dict[str, int]:

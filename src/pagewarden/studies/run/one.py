@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.guest.hypercalls import Number, Outcome
+from pagewarden.guest.hypercalls import GuestReport, Number
 from pagewarden.guest.program import Program
 from pagewarden.studies.run.canary import Sight
 from pagewarden.studies.run.disk import Bytes, DiskFile
 from pagewarden.studies.run.host_error import HostError, remedy
-from pagewarden.studies.run.machine import Machine, Meter, chosen_cpu, machine_for
-from pagewarden.studies.run.plan import Plan, describe, replayed
+from pagewarden.studies.run.machine import Meter, RunMachine, chosen_cpu, machine_for
+from pagewarden.studies.run.plan import RunPlan, describe, replayed
 from pagewarden.studies.run.warm import warm
 from pagewarden.vocab import Event, GuestStopped, Unavailable
 from pagewarden.workload import Workload
@@ -51,12 +51,12 @@ class Run:
     and pool are shared, and it says that it is done. differs: sectors of the disk that are not as the requests must
     have left them, and buffers of the last batch; None if that was not verified."""
 
-    plan: Plan
+    plan: RunPlan
     labels: Labels
     requests: int
     bytes: int
     batches: int
-    outcome: Outcome
+    outcome: GuestReport
     seconds: float
     counts: dict[str, int]
     overhead: dict[str, int]
@@ -84,7 +84,7 @@ class Run:
         return self.requests / self.seconds
 
 
-def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter: Meter | None = None) -> Run:
+def run(plan: RunPlan, workload: Workload, disk: DiskFile, look: bool = True, meter: Meter | None = None) -> Run:
     """Make a machine, run the workload's guest on it, look at what it left.
 
     look: search for the guest's secret in the host afterwards. Raises GuestStopped, Unavailable (the host failed, too),
@@ -118,7 +118,7 @@ def run(plan: Plan, workload: Workload, disk: DiskFile, look: bool = True, meter
         )
 
 
-def _run(machine: Machine) -> Outcome:
+def _run(machine: RunMachine) -> GuestReport:
     """Its end; Unavailable for one that the host is to blame for."""
     try:
         return machine.run()
@@ -132,13 +132,13 @@ def _run(machine: Machine) -> Outcome:
         raise Unavailable(f"the host failed: {error.strerror or error}", remedy(code)) from error
 
 
-def _labels(plan: Plan, machine: Machine, disk: DiskFile) -> Labels:
+def _labels(plan: RunPlan, machine: RunMachine, disk: DiskFile) -> Labels:
     return Labels(
         machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why
     )
 
 
-def _counts(described: Program, machine: Machine, before: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+def _counts(described: Program, machine: RunMachine, before: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """What the requests cost, and what start and end did."""
     total = {event.key: machine.memory.statistics().get(event.key, 0) - before.get(event.key, 0) for event in COUNTED}
     for event, count in machine.device.tally.events.items():
@@ -152,7 +152,7 @@ def _counts(described: Program, machine: Machine, before: dict[str, int]) -> tup
     return {key: total[key] - overhead[key] for key in total}, overhead
 
 
-def _differs(described: Program, machine: Machine, disk: DiskFile, wanted: Bytes) -> int:
+def _differs(described: Program, machine: RunMachine, disk: DiskFile, wanted: Bytes) -> int:
     """Sectors that differ on the disk, and of the private buffers of the last batch."""
     found = disk.read()
     wrong = int((found.reshape(-1, 512) != wanted.reshape(-1, 512)).any(1).sum())

@@ -28,7 +28,7 @@ BY_FILE_CALLS = ("pread", "splice")
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """How the guest runs. batch: requests a doorbell. patience: seconds that it may run without a word. every: the
     backing has to do for every design. core: a core dump is searched, too."""
 
@@ -72,7 +72,7 @@ def first(workload: Workload, requests: int | None) -> Workload:
     return workload if requests is None else workload.part(slice(requests))
 
 
-def describe(plan: Plan, workload: Workload, disk: DiskFile, content: Bytes) -> Program:
+def describe(plan: RunPlan, workload: Workload, disk: DiskFile, content: Bytes) -> Program:
     """The guest program; content: what the disk holds now, packed. UserMistake for what no guest can do."""
     offset, length = columns(workload)
     sectors = disk.extents.packed(offset) // SECTOR  # only the touched sectors have an expectation

@@ -13,14 +13,14 @@ import numpy as np
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.fio.job import MAX_DRAWN, Job
 from pagewarden.workload.fio.places import Map
-from pagewarden.workload.lines import Ints, Mask
+from pagewarden.workload.lines import Bools, Int64s
 
 BATCH = 1 << 16
 """Requests drawn at once."""
 OWN_LOOPS = 64
 """Loops that are drawn one by one; further ones repeat them."""
 
-Columns: TypeAlias = tuple[Mask, Ints, Ints]
+Columns: TypeAlias = tuple[Bools, Int64s, Int64s]
 """write, offset and length of requests."""
 
 
@@ -70,15 +70,15 @@ def _check(requests: float, job: Job) -> None:
         )
 
 
-def _batch(job: Job, rng: np.random.Generator, n: int) -> tuple[Mask, Ints]:
+def _batch(job: Job, rng: np.random.Generator, n: int) -> tuple[Bools, Int64s]:
     """Directions and lengths of the next n requests."""
     write = rng.random(n) * 100 >= job.reads
     return write, np.where(write, job.write_sizes.draw(rng, n), job.read_sizes.draw(rng, n))
 
 
-def _lengths(job: Job, rng: np.random.Generator) -> tuple[Mask, Ints]:
+def _lengths(job: Job, rng: np.random.Generator) -> tuple[Bools, Int64s]:
     """Directions and lengths until the limit in bytes or requests is reached."""
-    parts: list[tuple[Mask, Ints]] = []
+    parts: list[tuple[Bools, Int64s]] = []
     moved, left = 0, job.number or 2**62
     limit = job.limit
     if job.mapped and limit == job.region:
@@ -97,7 +97,7 @@ def _lengths(job: Job, rng: np.random.Generator) -> tuple[Mask, Ints]:
     return np.concatenate([write for write, _ in parts]), np.concatenate([length for _, length in parts])
 
 
-def _last(job: Job, write: Mask, length: Ints, before: int) -> tuple[Mask, Ints]:
+def _last(job: Job, write: Bools, length: Int64s, before: int) -> tuple[Bools, Int64s]:
     """The last request must end in the region: it is cut to fit, or left out. `before`: bytes moved before it.
 
     At the end of a pass fio goes on only if a longest request is still allowed.
@@ -114,7 +114,7 @@ def _last(job: Job, write: Mask, length: Ints, before: int) -> tuple[Mask, Ints]
     return (write, np.append(length[:-1], fits)) if fits else (write[:-1], length[:-1])
 
 
-def _in_order(job: Job, write: Mask, length: Ints) -> Ints:
+def _in_order(job: Job, write: Bools, length: Int64s) -> Int64s:
     """Reads and writes each go on from their own last end, and start again at the region's end."""
     offset = np.zeros(len(length), np.int64)
     for mine, sizes in ((write, job.write_sizes), (~write, job.read_sizes)):
@@ -123,16 +123,16 @@ def _in_order(job: Job, write: Mask, length: Ints) -> Ints:
     return np.minimum(offset, job.region - length)
 
 
-def _random_offsets(job: Job, write: Mask, length: Ints, rng: np.random.Generator) -> Ints:
+def _random_offsets(job: Job, write: Bools, length: Int64s, rng: np.random.Generator) -> Int64s:
     """Multiples of the smallest size, so that the request ends in the region; one size with a map covers all blocks."""
     if job.mapped:
         return _each_block_once(job.region // job.smallest, len(length), rng) * job.smallest
     align = np.where(write, job.write_sizes.smallest, job.read_sizes.smallest)
-    drawn: Ints = (rng.random(len(length)) * ((job.region - length) // align + 1)).astype(np.int64) * align
+    drawn: Int64s = (rng.random(len(length)) * ((job.region - length) // align + 1)).astype(np.int64) * align
     return drawn
 
 
-def _each_block_once(blocks: int, n: int, rng: np.random.Generator) -> Ints:
+def _each_block_once(blocks: int, n: int, rng: np.random.Generator) -> Int64s:
     """n blocks; none comes again before all have come."""
     if n <= blocks:
         return rng.choice(blocks, n, replace=False).astype(np.int64) if blocks < 8 * n else _few(blocks, n, rng)
@@ -140,7 +140,7 @@ def _each_block_once(blocks: int, n: int, rng: np.random.Generator) -> Ints:
     return rng.permuted(passes, axis=1).ravel()[:n].astype(np.int64)
 
 
-def _few(blocks: int, n: int, rng: np.random.Generator) -> Ints:
+def _few(blocks: int, n: int, rng: np.random.Generator) -> Int64s:
     """n different blocks of far more: drawn again where one came twice, without a list of them all."""
     found = np.zeros(0, np.int64)
     while len(found) < n:
@@ -175,8 +175,8 @@ def interleave(parts: Iterable[Columns]) -> Columns:
     return write, offset, length
 
 
-def turns(counts: Iterable[int]) -> Ints:
+def turns(counts: Iterable[int]) -> Int64s:
     """Where in the concatenated requests of jobs the next one stands, when jobs with so many each take turns."""
     turn = np.concatenate([np.arange(count) for count in counts])
-    order: Ints = np.argsort(turn, kind="stable")
+    order: Int64s = np.argsort(turn, kind="stable")
     return order

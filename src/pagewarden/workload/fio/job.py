@@ -78,7 +78,7 @@ class Job:
         return self.copies * self.loops * min(self.number or MAX, self.limit / mean)
 
 
-class Options:
+class SectionOptions:
     """A section's options with fio's units, and what has to be said of them."""
 
     def __init__(self, section: Section, notes: dict[str, None]) -> None:
@@ -118,7 +118,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
 
     notes: remarks are put in (a dict for its order). nominal: requests of a job whose size is not in the file.
     """
-    options = Options(section, notes)
+    options = SectionOptions(section, notes)
     _sort_out(options)
     engine = _engine(options)
     if engine in known().idle:
@@ -181,7 +181,7 @@ def _unbuffered(section: Section) -> bool:
     return option is not None and option.value == "0"
 
 
-def _sort_out(options: Options) -> None:
+def _sort_out(options: SectionOptions) -> None:
     """Refuse what is unknown or would change the requests, and note what is passed over."""
     table, passed = known(), []
     outside = _engine(options) in table.external
@@ -201,7 +201,7 @@ def _sort_out(options: Options) -> None:
         options.note(f"options that change no request: {', '.join(sorted(passed))}")
 
 
-def _engine(options: Options) -> str:
+def _engine(options: SectionOptions) -> str:
     option = options.given.get("ioengine")
     engine = option.value or "" if option else "psync"
     name = "external" if engine.startswith(("external:", "$")) else engine
@@ -210,7 +210,7 @@ def _engine(options: Options) -> str:
     return name
 
 
-def _mode(options: Options) -> tuple[str, int | None]:
+def _mode(options: SectionOptions) -> tuple[str, int | None]:
     """rw, and the number behind its colon: bytes to skip after each request, or requests at one place."""
     option = options.given.get("rw")
     if option is None:
@@ -227,7 +227,7 @@ def _mode(options: Options) -> tuple[str, int | None]:
     return mode, None if MODES[mode][0] else skipped
 
 
-def _reads(options: Options) -> int:
+def _reads(options: SectionOptions) -> int:
     """Per cent of reads in a mixed job; of rwmixread and rwmixwrite the one given last counts."""
     last = [key for key in options.given if key in ("rwmixread", "rwmixwrite")][-1:]
     if not last:
@@ -236,7 +236,7 @@ def _reads(options: Options) -> int:
     return share if last[0] == "rwmixread" else 100 - share
 
 
-def _files(options: Options) -> tuple[int, str]:
+def _files(options: SectionOptions) -> tuple[int, str]:
     """How many files the job has, and how they are called."""
     option = options.given.get("filename")
     if option is None or not option.value:
@@ -244,14 +244,14 @@ def _files(options: Options) -> tuple[int, str]:
     return len(re.split(r"(?<!\\):", option.value)), option.value
 
 
-def _offset(options: Options) -> int:
+def _offset(options: SectionOptions) -> int:
     if options.of_device("offset") is None:
         return options.number("offset", 0)
     options.note("an offset in per cent or zones of a device that is not looked at: 0")
     return 0
 
 
-def _depth(options: Options, engine: str) -> int:
+def _depth(options: SectionOptions, engine: str) -> int:
     depth = options.number("iodepth", 1, 1, 1 << 20)
     if depth > 1 and engine in known().synchronous:
         options.note(f"iodepth={depth} has no effect with ioengine={engine}: one request in flight")
@@ -259,7 +259,9 @@ def _depth(options: Options, engine: str) -> int:
     return depth
 
 
-def _amount(options: Options, files: int, offset: int, largest: int, nominal: int) -> tuple[int, int, int | None]:
+def _amount(
+    options: SectionOptions, files: int, offset: int, largest: int, nominal: int
+) -> tuple[int, int, int | None]:
     """Region, limit and number of one loop; nominal ones where only the file itself would tell."""
     number = options.number("number_ios", 0) or None
     moved = 0 if options.of_device("io_size") else options.number("io_size", 0)
@@ -283,7 +285,7 @@ def _amount(options: Options, files: int, offset: int, largest: int, nominal: in
     return max(NOMINAL_REGION, moved, (number or 0) * largest), moved or MAX // 2, number
 
 
-def _filesize(options: Options) -> int:
+def _filesize(options: SectionOptions) -> int:
     option = options.given["filesize"]
     low, dash, high = (option.value or "").partition("-")
     if not dash:
@@ -292,7 +294,7 @@ def _filesize(options: Options) -> int:
     return (whole(option, low, options.kb_base, 1) + whole(option, high, options.kb_base, 1)) // 2
 
 
-def _mapped(options: Options, read: Sizes, write: Sizes) -> bool:
+def _mapped(options: SectionOptions, read: Sizes, write: Sizes) -> bool:
     """Whether random offsets follow fio's map: which blocks were used (fio's manual, norandommap)."""
     mixed = max(read.largest, write.largest) > min(read.smallest, write.smallest)
     if "ba" in options.given:  # fio says so

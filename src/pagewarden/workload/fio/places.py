@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pagewarden.vocab import UserMistake
-from pagewarden.workload.lines import Ints
+from pagewarden.workload.lines import Int64s
 
 MAX_BLOCKS = 1 << 33
 """Blocks of a map, a byte each (only touched ones take memory)."""
@@ -62,7 +62,7 @@ class Map:
         self._state = np.array([blocks, 0], np.int64)
         self._loop = _take if blocks < MANY else _compiled()
 
-    def take(self, wanted: Ints, drawn: Ints, limit: int, largest: int) -> tuple[Ints, Ints]:
+    def take(self, wanted: Int64s, drawn: Int64s, limit: int, largest: int) -> tuple[Int64s, Int64s]:
         """Offsets and bytes of requests that want so many bytes at the drawn blocks; fewer where the limit, in bytes of
         all requests so far, is reached. At the end of a pass fio goes on only if a longest request is still allowed."""
         out = np.zeros((2, len(wanted)), np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found
+from pagewarden.workload.traces.table import SECTOR, TraceColumns
 
 FORMAT = "binary block trace"
 RECORD = np.dtype(
@@ -39,7 +39,7 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
     act = QUEUE if (moves & (kind == QUEUE)).any() else ISSUE
     mine = records[kind == act]
     data_ = moves[kind == act]
-    found = Found()
+    found = TraceColumns()
     if not data_.all():
         found.skipped["flush, discard or passed through"] += int((~data_).sum())
     if act == ISSUE:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Texts, columns, matches, seconds, ticks, whole
+from pagewarden.workload.traces.table import SECTOR, Texts, TraceColumns, columns, matches, seconds, ticks, whole
 
 FORMAT = "CSV trace"
 NAMES = ("time", "op", "offset", "size", "sector", "sectors", "device", "-")
@@ -52,7 +52,7 @@ def read(path: Path, progress: Advance | None = None, names: Sequence[str] = ())
     number = rb'[ \t]*"?(\d+(?:\.\d*)?)"?[ \t]*'
     parts = [rb"[^,\n]*" if name == "-" else field if name in ("op", "device") else number for name in wanted]
     line = re.compile(rb"^(?:" + rb",".join(parts) + rb"(?:,[^\n]*)?|#[^\n]*|[ \t]*)$", re.MULTILINE)
-    found = Found()
+    found = TraceColumns()
     header = 0 if line.fullmatch(head.split(b"\n", 1)[0].rstrip(b"\r")) else 1
     taken = [name for name in wanted if name != "-"]
     for rows in matches(path, line, ",".join(wanted), progress, skip=header):
@@ -75,7 +75,7 @@ def _check(names: Sequence[str]) -> None:
             raise UserMistake(f"--columns {','.join(names)}: needs {' or '.join(one)} once")
 
 
-def _add(found: Found, column: dict[str, Texts], clock: tuple[int, int]) -> None:
+def _add(found: TraceColumns, column: dict[str, Texts], clock: tuple[int, int]) -> None:
     op = np.char.lower(column["op"])
     write, read = np.isin(op, list(WRITES)), np.isin(op, list(READS))
     data = write | read

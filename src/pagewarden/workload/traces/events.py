@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, Texts, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import SECTOR, Texts, TraceColumns, columns, matches, seconds, whole
 
 FORMAT = "block events (ftrace, perf script)"
 _WANTED = ("block_rq_issue", "block_bio_queue", "block_rq_insert")
@@ -34,7 +34,7 @@ def sniff(head: bytes) -> bool:
 
 def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests; UserMistake."""
-    kinds = {name: Found() for name in _WANTED}
+    kinds = {name: TraceColumns() for name in _WANTED}
     devices: set[bytes] = set()
     lost = 0
     requeued: set[tuple[bytes, bytes]] = set()

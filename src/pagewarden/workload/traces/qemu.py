@@ -8,7 +8,7 @@ import numpy as np
 
 from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import SECTOR, TraceColumns, columns, matches, seconds, whole
 
 FORMAT = "QEMU trace events"
 _BLOCK = rb"blk_(?:co|aio)_p(read|write)v\b.*?\boffset (\d+) bytes (\d+)"
@@ -26,7 +26,7 @@ def sniff(head: bytes) -> bool:
 
 def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests: the device's where it was traced, else the block layer's; UserMistake."""
-    block, virtio = Found(), Found()
+    block, virtio = TraceColumns(), TraceColumns()
     for rows in matches(path, LINE, EXPECTED, progress):
         for found, at, unit in ((block, 1, 1), (virtio, 4, SECTOR)):
             mine = [(row[0] or b"0", *row[at : at + 3]) for row in rows if row[at]]

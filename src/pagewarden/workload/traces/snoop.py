@@ -8,7 +8,7 @@ import numpy as np
 
 from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Found, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import SECTOR, TraceColumns, columns, matches, seconds, whole
 
 FORMAT = "biosnoop or iosnoop"
 _BIO = rb"[ \t]*(\d+\.\d+)[ \t]+\S.*?[ \t]+\d+[ \t]+\S+[ \t]+([RWDFN?]\S*)[ \t]+(\d+)[ \t]+(\d+)[ \t]+[\d. \t]+"
@@ -44,7 +44,7 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
     """The requests in the order of their completion; UserMistake."""
     with path.open("rb") as file:
         which = _which(file.read(1 << 16)) or "biosnoop"
-    found = Found(notes={"completed requests, in the order of their completion, after merges": None})
+    found = TraceColumns(notes={"completed requests, in the order of their completion, after merges": None})
     for rows in matches(path, LINES[which], EXPECTED[which], progress):
         rows = [row for row in rows if row[1]]
         if not rows:

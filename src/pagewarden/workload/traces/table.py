@@ -21,7 +21,7 @@ Texts = NDArray[np.bytes_]
 
 
 @dataclass
-class Found:
+class TraceColumns:
     """What a trace's requests are made of, chunk by chunk: write, offset, length and time in ns, equally long."""
 
     parts: list[tuple[NDArray[np.bool_], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]] = field(
