@@ -92,9 +92,11 @@ def test_an_emulator_without_memory_is_no_leak() -> None:
     assert "not installed" not in done.stderr
 
 
-def test_a_full_disk() -> None:
-    done = ran(*PAGEWARDEN, "law", "--op", "gup_pin", stdout=open("/dev/full", "w"), stderr=-1, capture_output=False)  # noqa: SIM115
+@pytest.mark.parametrize("options", [(), ("--json",), ("--op", "gup_pin")], ids=["long", "json", "short"])
+def test_a_full_disk(options: tuple[str, ...]) -> None:
+    done = ran(*PAGEWARDEN, "law", *options, stdout=open("/dev/full", "w"), stderr=-1, capture_output=False)  # noqa: SIM115
     judged(done, {2})
+    assert done.stderr.startswith("pagewarden: standard output: No space left on device; ")
 
 
 def test_a_full_directory_for_temporary_files(tmp_path: Path) -> None:

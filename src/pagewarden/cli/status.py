@@ -17,7 +17,7 @@ import typer
 from pagewarden import __version__
 from pagewarden.cli.limited import watched
 from pagewarden.vocab import InternalError, PagewardenError
-from pagewarden.vocab.host import LIMITS, in_words, is_hosts
+from pagewarden.vocab.host import LIMITS, OUTPUT, in_words, is_hosts, naming
 
 MISTAKE, BUG, INTERRUPTED, NO_READER = 2, 3, 130, 141
 Given = ParamSpec("Given")
@@ -34,7 +34,8 @@ def with_status(verb: Callable[Given, None]) -> Callable[Given, None]:
                 verb(*arguments, **options)
             except typer.Exit as said:
                 status = said.exit_code
-            sys.stdout.flush()
+            with naming(OUTPUT):
+                sys.stdout.flush()
         except BaseException as error:
             status = status_of(error)
         raise typer.Exit(status)
@@ -56,7 +57,8 @@ def _parsed(app: typer.Typer) -> int:
     status: int
     try:
         status = app(standalone_mode=False) or 0
-        sys.stdout.flush()
+        with naming(OUTPUT):
+            sys.stdout.flush()
     except BaseException as error:
         status = status_of(error)
     _leave_nothing_unwritten()

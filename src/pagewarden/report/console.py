@@ -3,18 +3,24 @@
 import errno
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from pagewarden.report.documents.base import Document
+from pagewarden.vocab.host import OUTPUT, naming
 
 PIPED_WIDTH = 200
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """An error says that it is of standard output."""
+        with naming(OUTPUT):
+            super().print(*objects, **options)
+
     def on_broken_pipe(self) -> NoReturn:
         """Not rich's status 1, which would be an answer: an error as of any other writer."""
         raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
@@ -35,14 +41,12 @@ def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
 
 def write(path: Path, text: str) -> None:
     """A file that the user named; OSError says which."""
-    try:
+    with naming(str(path)):
         path.write_text(text)
-    except OSError as error:
-        error.filename = str(path)
-        raise
 
 
 def print_document(document: Document) -> None:
     """One JSON document on standard output, what it is first."""
     head = {name: getattr(document, name) for name in ("schema", "verb")}
-    print(msgspec.json.encode(head | msgspec.structs.asdict(document)).decode())
+    with naming(OUTPUT):
+        print(msgspec.json.encode(head | msgspec.structs.asdict(document)).decode())

@@ -1,7 +1,10 @@
 """What a host refuses its programs, by errno: a likely cause and what helps, in one line."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+OUTPUT = "standard output"
 LIMITS = "see ulimit -v, -d and -l, the cgroup's memory.max, and vm.max_map_count"
 _REMEDIES = {
     errno.ENOSPC: "make room there, or let TMPDIR name a place that has some",
@@ -43,6 +46,16 @@ def is_short(error: OSError | MemoryError) -> str:
         return f"not enough memory: {LIMITS}"
     missing = error.errno == errno.ENOENT and str(error.filename).startswith("/proc/")
     return in_words(error) if missing or error.errno in _SHORT else ""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """An OSError that names nothing is of `what`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or what
+        raise
 
 
 def in_words(error: OSError) -> str:
