@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pagewarden.designs import DESIGNS, PROCEDURES, Do, Options, Procedure
+from pagewarden.designs import DESIGNS, PROCEDURES, Do, Options, Procedure, Steps
+from pagewarden.designs.convert import donate, take_back, take_up
 from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, start, tabulate
 from pagewarden.port import Memory
 from pagewarden.sim import Contents, Machine, ModelMemory
@@ -38,6 +39,17 @@ def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> N
         seen[position:end] = found
         position = int(end)
     assert (seen == plain).all()
+    mixed = memory.slot[memory.blocks[: len(memory.slot)] == MIXED]
+    assert len(set(mixed)) == len(mixed) == memory.spare[0] - memory.spare[1], "a slot each, none lost"
+    position = 0
+    while position < PAGES:
+        found, end = states.settled_run(memory, position, PAGES)
+        assert (plain[position:end] == found).all()
+        position = int(end)
+    for block in range(PAGES // BLOCK):
+        part = plain[block * BLOCK : (block + 1) * BLOCK]
+        assert (memory.blocks[block] == MIXED) == bool((part != part[0]).any()), "whoever looked at all closed it"
+    assert (memory.expand(0, PAGES) == plain).all()
     mixed = memory.slot[memory.blocks[: len(memory.slot)] == MIXED]
     assert len(set(mixed)) == len(mixed) == memory.spare[0] - memory.spare[1], "a slot each, none lost"
 
@@ -103,6 +115,24 @@ def test_a_tebibyte_costs_nothing_until_touched() -> None:
     assert _resident() - before < 64 << 20
     assert machine.apply(Op.POPULATE, PageRange(12345, 12346))[0] is Outcome.DONE
     assert machine.page(12345).data > machine.page(12344).data
+
+
+def test_scattered_shares_that_were_taken_back_are_one_state_again() -> None:
+    machine, every = Machine(HYBRID, PAGES), PageRange(0, PAGES)
+    share = Procedure("share", take_up(HYBRID))
+    back: Steps = (Do(Op.UNSHARE_BEGIN), *take_back(HYBRID))
+    unshare = Procedure("unshare", back)
+    machine.prepare(Procedure("boot", (), setup=donate(HYBRID)), every)
+    private = machine.memory.state(0)
+    for page in range(1, PAGES, 7):
+        machine.perform(share, PageRange(page, page + 1))
+    blocks = machine.memory.blocks[: PAGES // BLOCK]
+    assert (blocks == MIXED).all()
+    for page in range(1, PAGES, 7):
+        machine.perform(unshare, PageRange(page, page + 1))
+    assert (machine.memory.expand(0, PAGES) == private).all()
+    assert machine.apply(Op.GUEST_LOAD, every) == (Outcome.DONE, PAGES)
+    assert not (blocks == MIXED).any()
 
 
 def _resident() -> int:

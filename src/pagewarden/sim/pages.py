@@ -132,6 +132,16 @@ def _close(memory: Pages, block: int, state: int) -> None:
 
 
 @hot
+def settled_run(memory: Pages, first: int, stop: int) -> tuple[int, int]:
+    """run_of, for who looks at every page of a range: a mixed block that it finds uniform is closed. Small fills do not
+    look, since the next one would open the block again."""
+    state, end = run_of(memory, first, stop)
+    if end - first == BLOCK and memory.blocks[first >> SHIFT] == MIXED:
+        _close(memory, first >> SHIFT, state)
+    return state, end
+
+
+@hot
 def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
     block = first >> SHIFT
     if memory.blocks[block] == state:
@@ -175,7 +185,7 @@ def apply_range(
     """
     position = first
     while position < stop:
-        state, end = run_of(memory, position, stop)
+        state, end = settled_run(memory, position, stop)
         if rules.outcome[state, op]:
             hits[state] += 1
             calls[rules.ranged[state, op]] += 1
