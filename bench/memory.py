@@ -21,7 +21,8 @@ from numba import njit, types
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.uffd import UFFDIO_CONTINUE
-from pagewarden.kernel.door import Region, map_anywhere, memfd, unmap
+from pagewarden.kernel.door import map_anywhere, memfd, unmap
+from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import fill_continue
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.memory.backings.uffd_window import UffdWindow

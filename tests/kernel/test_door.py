@@ -8,6 +8,7 @@ import pytest
 
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel import door
+from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
 
@@ -37,7 +38,7 @@ def test_sizes_that_are_no_whole_pages_are_turned_down(size: int) -> None:
 
 def test_a_region_shows_the_file_and_bars_it_afterwards() -> None:
     fd = door.memfd("test", 2 * PAGE_SIZE)
-    region = door.Region(2 * PAGE_SIZE)
+    region = Region(2 * PAGE_SIZE)
     region.place(fd)
     os.pwrite(fd, b"seen", PAGE_SIZE)
     assert bytes(region.memory[PAGE_SIZE : PAGE_SIZE + 4]) == b"seen"
@@ -50,13 +51,13 @@ def test_a_region_shows_the_file_and_bars_it_afterwards() -> None:
 
 @pytest.mark.parametrize("size", [PAGE_SIZE, HUGE_PAGE, 3 * HUGE_PAGE])
 def test_a_region_never_starts_on_a_huge_page(size: int) -> None:
-    region = door.Region(size)
+    region = Region(size)
     assert region.address % HUGE_PAGE and not region.address % PAGE_SIZE
     region.close()
 
 
 def test_a_closed_region_keeps_its_addresses_while_an_array_refers_to_it() -> None:
-    region = door.Region(PAGE_SIZE)
+    region = Region(PAGE_SIZE)
     part = region.memory[:16]
     region.close()
     with pytest.raises(OSError) as caught:  # the kernel finds nothing readable there, and nobody else got the range
@@ -87,7 +88,7 @@ def test_memfd_closes_its_fd_when_it_cannot_be_sized() -> None:
 
 
 def test_protect_takes_access_away_and_gives_it_back() -> None:
-    region = door.Region(2 * PAGE_SIZE)
+    region = Region(2 * PAGE_SIZE)
     sink = os.memfd_create("sink")
     region.protect(uapi.PROT_NONE, PAGE_SIZE, PAGE_SIZE)
     assert os.pwrite(sink, region.memory, 0) == PAGE_SIZE

@@ -15,6 +15,7 @@ import pytest
 
 import pagewarden
 from pagewarden.kernel import door, uffd
+from pagewarden.kernel.region import Region
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused
 
 LIBRARY = os.path.dirname(pagewarden.__file__)
@@ -73,11 +74,11 @@ class _Library:
 @contextmanager
 def struck_calls(calls: Calls) -> Iterator[Calls]:
     """All system calls of the library are counted here, those of compiled code and of `os` aside."""
-    advise, adviser, ioctl = door.Region.advise, door.Region.adviser, door.ioctl_inplace
+    advise, adviser, ioctl = Region.advise, Region.adviser, door.ioctl_inplace
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "_libc", _Library(door._libc, calls))
-        patch.setattr(door.Region, "advise", lambda *arguments: calls.around(advise, *arguments))
-        patch.setattr(door.Region, "adviser", lambda *arguments: partial(calls.around, adviser(*arguments)))
+        patch.setattr(Region, "advise", lambda *arguments: calls.around(advise, *arguments))
+        patch.setattr(Region, "adviser", lambda *arguments: partial(calls.around, adviser(*arguments)))
         patch.setattr(uffd, "ioctl_inplace", lambda *arguments: calls.around(ioctl, *arguments))
         yield calls
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from live import require
-from pagewarden.kernel.door import Region
+from pagewarden.kernel.region import Region
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 from pagewarden.memory.batch import Single
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from live import require
-from pagewarden.kernel.door import Region
 from pagewarden.kernel.guarded import enter, leave
+from pagewarden.kernel.region import Region
 from pagewarden.memory import PrivateMemory
 from pagewarden.memory.loan import DirectLoan
 from pagewarden.port import LendingView

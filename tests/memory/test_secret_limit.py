@@ -8,6 +8,7 @@ import pytest
 
 from live import require
 from pagewarden.kernel import door
+from pagewarden.kernel.region import Region
 from pagewarden.memory import PrivateMemory, Unavailable
 
 MIB = 1 << 20
@@ -61,7 +62,7 @@ def test_an_ordinary_user_is_told_of_the_limit() -> None:
 
 def test_pages_that_cannot_be_had_are_an_error_and_no_signal() -> None:
     """A mapping past the end of its file answers a system call as the newer kernels' charge does: EFAULT."""
-    region = door.Region(2 * MIB)
+    region = Region(2 * MIB)
     file = door.memfd("short", MIB)
     region.place(file)
     with pytest.raises(Unavailable, match=r"2048 KiB .* 1024 KiB were to be had: RLIMIT_MEMLOCK"):

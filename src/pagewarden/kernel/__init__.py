@@ -3,7 +3,8 @@
 Only here are ctypes.CDLL, fcntl and mmap used; errno becomes an exception in one place (`door`). Nothing here knows the
 law. May be imported: door, uffd, kvm, kvm_x86, files, counters.
 
-    from pagewarden.kernel.door import Region, memfd
+    from pagewarden.kernel.door import memfd
+    from pagewarden.kernel.region import Region
 
     region = Region(1 << 20)
     region.place(memfd("name", 1 << 20))

@@ -1,4 +1,4 @@
-"""The one door to the kernel: raw system calls by name, and regions of address space.
+"""The one door to the kernel: raw system calls by name.
 
 errno becomes an exception here and nowhere else:
 OSError says what was asked; Unavailable says that this kernel, or this user, cannot have the thing at all.
@@ -6,26 +6,24 @@ OSError says what was asked; Unavailable says that this kernel, or this user, ca
 
 import ctypes
 import errno
-import mmap
 import os
 import platform
 import resource
 import select
-import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
 from typing import Any
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory_syscalls import SYSCALLS
 from pagewarden.kernel.causes import CallFailed, lacking
-from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Unavailable
+from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 __all__ = [
-    "Region",
+    "at_signal",
     "bytes_address",
     "claim",
+    "copy",
     "ioctl",
     "ioctl_inplace",
     "map_anywhere",
@@ -50,6 +48,7 @@ SIZE_MAX = (1 << 63) - (1 << 21)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
+_libc.memcpy.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
@@ -199,134 +198,19 @@ def pages_of(size: int) -> int:
     return size // PAGE_SIZE
 
 
-class Region:
-    """Reserved addresses that a file is placed in. They stay reserved until `close`, whatever is placed.
-
-    Python's own mmap object owns the range, so exported memoryviews and arrays keep it alive: after `close` they lead
-    to nothing (SIGSEGV), never to somebody else's memory.
-
-    Nothing of a reservation counts as private writable memory (RLIMIT_DATA). In a forked child a region that was kept
-    to its process is reserved again, so that nothing else comes to lie where its buffers and its `close` reach.
-
-    The start never lies on a 2 MiB boundary: a page of the file then cannot be mapped by a huge entry, which
-    madvise(MADV_COLLAPSE) would install over a userfaultfd guard, neighbours included (seen on Linux 6.18).
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._alone = False
-        """No forked child has it."""
-        flags = uapi.MAP_SHARED | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE
-        try:
-            self._owner = mmap.mmap(-1, size + PAGE_SIZE, flags, uapi.PROT_READ | uapi.PROT_WRITE)
-        except OSError as error:
-            raise CallFailed("mmap", error.errno or errno.EIO) from error
-        base = ctypes.addressof(ctypes.c_char.from_buffer(self._owner))
-        self._skew = 0 if base % HUGE_PAGE else PAGE_SIZE
-        self.address = base + self._skew
-        self.memory = memoryview(self._owner)[self._skew : self._skew + size]
-        """The mapping itself, a writable buffer of bytes."""
-        _regions.add(self)
-
-    def fill(self) -> None:
-        """Put ordinary memory of this process there, zeroes; OSError."""
-        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
-        syscall("mmap", self.address, self.size, uapi.PROT_READ | uapi.PROT_WRITE, flags, -1, 0)
-
-    def place(self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE, offset: int = 0) -> None:
-        """Map the file from the offset on over the whole region, shared; OSError."""
-        syscall("mmap", self.address, self.size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, offset)
-
-    def bar(self) -> None:
-        """Nothing is reachable through the region any more; OSError."""
-        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
-        try:
-            syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
-        except BaseException as error:  # no room for a fresh mapping: what is there must not answer any more
-            self.protect(uapi.PROT_NONE, 0, self.size)
-            if not isinstance(error, OSError):
-                raise
-
-    def advise(self, advice: int, offset: int, length: int) -> None:
-        """madvise(2) on a part, in bytes; OSError."""
-        self._owner.madvise(advice, self._skew + offset, length)
-
-    def adviser(self, advice: int) -> Callable[[int, int], None]:
-        """`advise` with this advice, of (offset, length): the quickest way from Python."""
-        madvise, skew = self._owner.madvise, self._skew
-
-        def advise(offset: int, length: int) -> None:
-            madvise(advice, skew + offset, length)
-
-        return advise
-
-    def advise_all(self, *advices: int) -> None:
-        """Several madvise(2) on the whole region; OSError."""
-        for advice in advices:
-            self.advise(advice, 0, self.size)
-            self._alone |= advice == uapi.MADV_DONTFORK
-
-    def keep_to_this_process(self) -> None:
-        """No forked child and no core dump gets at the region, and no huge page closes what was opened singly."""
-        self.advise_all(uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP)
-        try:
-            self.advise_all(uapi.MADV_NOHUGEPAGE)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # a kernel without huge pages does not know the advice
-                raise
-
-    def best_zap(self) -> int:
-        """The advice that drops page-table entries, also under mlockall where the kernel has that."""
-        try:
-            self.advise_all(uapi.MADV_DONTNEED_LOCKED)
-        except OSError:
-            return uapi.MADV_DONTNEED
-        return uapi.MADV_DONTNEED_LOCKED
-
-    def lock_when_touched(self) -> None:
-        """Keep pages in memory from their first touch on, as far as RLIMIT_MEMLOCK goes. Reclaim would shut a shared
-        page that is mapped nowhere else; the window's accessors then open it again."""
-        with suppress(OSError):
-            syscall("mlock2", self.address, self.size, uapi.MLOCK_ONFAULT)
-
-    def protect(self, prot: int, offset: int, length: int) -> None:
-        """mprotect(2) on a part; OSError, perhaps with the first pages of it changed."""
-        syscall("mprotect", self.address + offset, length, prot)
-
-    def close(self) -> None:
-        """Bar the region; its addresses go back with the last exported buffer. Twice is once."""
-        if self._owner.closed:
-            return
-        try:
-            self.bar()
-        finally:
-            with suppress(BufferError):  # arrays of the caller refer to it: it goes with the last of them
-                self.memory.release()
-                self._owner.close()
-
-    def forked(self) -> None:
-        """In a forked child: see the class."""
-        if not self._alone or self._owner.closed:
-            return
-        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED_NOREPLACE
-        try:
-            syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
-        except OSError:  # something of the child's lies there already: the owner must never unmap it
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._owner))
-            self.close = lambda: None  # type: ignore[method-assign]
-
-
-_regions: "weakref.WeakSet[Region]" = weakref.WeakSet()
-
-
-def _in_the_child() -> None:
-    for region in list(_regions):
-        region.forked()
-
-
-os.register_at_fork(after_in_child=_in_the_child)
-
-
 def bytes_address(data: bytes) -> int:
     """Where the bytes lie, for a call that reads them while `data` is alive."""
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+
+
+def copy(target: int, source: int, length: int) -> None:
+    """memcpy(3), from address to address by the CPU: a bad one is a signal, and finds the interpreter at rest."""
+    _libc.memcpy(target, source, length)
+
+
+def at_signal(number: int, handler: Callable[[int], None]) -> object:
+    """signal(2) with a handler that runs at once, where the signal is, also inside a foreign call; for as long as what
+    is returned lives."""
+    entry = ctypes.CFUNCTYPE(None, ctypes.c_int)(handler)
+    _libc.signal(number, entry)
+    return entry

@@ -1,4 +1,4 @@
-"""What is asked of open files beside reading and writing: pipes of a size, and advisory locks."""
+"""What is asked of open files beside reading and writing: pipes of a size, flags, and advisory locks."""
 
 import errno
 import fcntl

@@ -15,8 +15,8 @@ from typing import Self
 
 from pagewarden.abi import kvm as uapi
 from pagewarden.abi import kvm_x86
-from pagewarden.kernel import door
 from pagewarden.kernel.kvm import Vcpu, Vm, backend
+from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind, Unavailable
 
 KICK = signal.SIGURG
@@ -88,7 +88,7 @@ class _SystemPages:
     def __init__(self, end: int) -> None:
         self.gpa = -(-end // HUGE_PAGE) * HUGE_PAGE
         content, self.tss, self.tss_limit = kvm_x86.system_pages(end, self.gpa)
-        self.region = door.Region(len(content))
+        self.region = Region(len(content))
         self.region.memory[:] = content
 
 

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from pagewarden.kernel.door import Region
 from pagewarden.kernel.guarded import SHUT, shut
+from pagewarden.kernel.region import Region
 from pagewarden.memory.own_process import OwnProcess
 from pagewarden.memory.scatter_gather import ScatterGather
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused

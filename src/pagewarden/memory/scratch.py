@@ -3,7 +3,8 @@
 import os
 
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel.door import Region, memfd
+from pagewarden.kernel.door import memfd
+from pagewarden.kernel.region import Region
 
 CHUNK = 256 << 10
 """Bytes of a guarded copy's scratch file: it should stay in the second-level cache."""

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
-from pagewarden.kernel.door import Region
+from pagewarden.kernel.region import Region
 from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.scratch import CHUNK, IOV_MAX, Borrowed, Scratch
 from pagewarden.port import Buffer

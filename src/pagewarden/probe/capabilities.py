@@ -14,8 +14,9 @@ from pagewarden.abi import memory as uapi
 from pagewarden.kernel import confine, door
 from pagewarden.kernel import uffd as userfault
 from pagewarden.kernel.counters import NAMED, Counters
-from pagewarden.kernel.door import Region, ioctl, syscall
+from pagewarden.kernel.door import ioctl, syscall
 from pagewarden.kernel.kvm import Kvm, backend
+from pagewarden.kernel.region import Region
 from pagewarden.memory.backings import guest_memfd
 from pagewarden.memory.backings.protocol import Wanted
 from pagewarden.memory.backings.uffd_window import UffdWindow

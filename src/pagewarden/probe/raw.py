@@ -6,7 +6,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from ctypes import CDLL, Array, addressof, c_size_t, c_void_p
+from ctypes import Array, addressof
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
@@ -15,13 +15,6 @@ from pagewarden.probe.registry import MARK, SAMPLE, Died
 from pagewarden.vocab import Unavailable
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1  # include/uapi/linux/prctl.h
-_memcpy = CDLL(None).memcpy  # a foreign call, so that a fault in it finds the interpreter at rest
-_memcpy.argtypes = (c_void_p, c_void_p, c_size_t)
-
-
-def copy(target: int, source: int, length: int) -> None:
-    """Bytes from address to address by the CPU: a bad one is a signal."""
-    _memcpy(target, source, length)
 
 
 def make_dumpable() -> None:

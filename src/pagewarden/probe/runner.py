@@ -1,6 +1,5 @@
 """Many trials, each in a child process of its own: a child that crashes or hangs is a result, never an accident."""
 
-import ctypes
 import os
 import resource
 import select
@@ -22,8 +21,6 @@ from pagewarden.vocab.host import is_short
 
 PR_SET_PDEATHSIG = 1
 FAULTS = (signal.SIGBUS, signal.SIGSEGV)
-_signal = ctypes.CDLL(None).signal
-_Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
 Key = TypeVar("Key")
 
@@ -227,10 +224,7 @@ def with_handler(report: Callable[[int], None]) -> None:
         report(number)
         os._exit(0)
 
-    handler = _Handler(on_fault)
-    _KEPT.append(handler)
-    for number in FAULTS:
-        _signal(number, handler)
+    _KEPT.extend(door.at_signal(number, on_fault) for number in FAULTS)
 
 
 _KEPT: list[object] = []

@@ -6,8 +6,9 @@ import os
 from contextlib import ExitStack
 
 from pagewarden.abi import kvm
-from pagewarden.kernel.door import Region, ioctl, punch_hole
+from pagewarden.kernel.door import ioctl, punch_hole
 from pagewarden.kernel.kvm import Kvm
+from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event, Unavailable
 

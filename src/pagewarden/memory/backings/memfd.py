@@ -3,7 +3,8 @@
 import os
 from contextlib import ExitStack
 
-from pagewarden.kernel.door import Region, memfd, punch_hole
+from pagewarden.kernel.door import memfd, punch_hole
+from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event
 

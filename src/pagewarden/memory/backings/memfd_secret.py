@@ -5,8 +5,9 @@ import os
 from contextlib import ExitStack
 
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel.door import Region, claim, memfd_secret, memlock, too_little_locked
+from pagewarden.kernel.door import claim, memfd_secret, memlock, too_little_locked
 from pagewarden.kernel.mappings import MAPPINGS
+from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import Event
 

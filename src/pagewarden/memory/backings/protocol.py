@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from pagewarden.kernel.door import Region
+from pagewarden.kernel.region import Region
 from pagewarden.vocab import Event
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel.door import Region, memfd, punch_hole
+from pagewarden.kernel.door import memfd, punch_hole
+from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Event

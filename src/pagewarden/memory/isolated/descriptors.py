@@ -5,9 +5,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EPERM
-from fcntl import F_GETFL, fcntl
 
 from pagewarden.kernel import confine
+from pagewarden.kernel.files import flags
 from pagewarden.memory.isolated.messages import FDS_MAX
 from pagewarden.vocab import Refused, UserMistake
 
@@ -40,5 +40,5 @@ def descriptions_of_its_own(fds: tuple[int, ...], memory: int) -> Iterator[tuple
 def _opened_again(fd: int, mode: int) -> int:
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
         with suppress(OSError):
-            return confine.lift(os.open(f"/proc/self/fd/{fd}", fcntl(fd, F_GETFL) & KEPT_FLAGS | os.O_CLOEXEC))
+            return confine.lift(os.open(f"/proc/self/fd/{fd}", flags(fd) & KEPT_FLAGS | os.O_CLOEXEC))
     return fd

@@ -17,7 +17,8 @@ from contextlib import ExitStack, suppress
 
 from pagewarden.abi import uffd
 from pagewarden.kernel import confine
-from pagewarden.kernel.door import Region, punch_hole
+from pagewarden.kernel.door import punch_hole
+from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 

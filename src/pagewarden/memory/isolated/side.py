@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
 from pagewarden.kernel import confine
-from pagewarden.kernel.door import Region, prctl
+from pagewarden.kernel.door import prctl
+from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
 from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import MessageKind

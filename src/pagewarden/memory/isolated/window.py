@@ -12,7 +12,8 @@ from typing import Any
 
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel import confine
-from pagewarden.kernel.door import Region, memfd, prctl, punch_hole
+from pagewarden.kernel.door import memfd, prctl, punch_hole
+from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated import zygote

@@ -5,7 +5,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 
-from pagewarden.kernel.door import syscall
+from pagewarden.kernel.door import copy, syscall
 from pagewarden.probe import raw
 from pagewarden.probe.registry import MARK, SAMPLE, Attempt, Direction, Target, path
 
@@ -17,7 +17,7 @@ FUTEX_WAIT, FUTEX_WAKE_OP = 0, 5  # include/uapi/linux/futex.h
 def load(target: Target) -> bytes:
     """A load by the CPU."""
     seen = ctypes.create_string_buffer(SAMPLE)
-    raw.copy(ctypes.addressof(seen), target.address, SAMPLE)
+    copy(ctypes.addressof(seen), target.address, SAMPLE)
     return seen.raw
 
 
@@ -25,7 +25,7 @@ def load(target: Target) -> bytes:
 def store(target: Target) -> bytes:
     """A store by the CPU."""
     mark = ctypes.create_string_buffer(MARK, len(MARK))
-    raw.copy(target.address, ctypes.addressof(mark), len(MARK))
+    copy(target.address, ctypes.addressof(mark), len(MARK))
     return b""
 
 

@@ -1,11 +1,10 @@
 """io_uring on the window: plain requests (uaccess), and buffers registered with the ring (a pin that lasts)."""
 
 import ctypes
-import mmap
 import os
 
 from pagewarden.abi import io_uring as abi
-from pagewarden.kernel.door import syscall
+from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.probe import raw
 from pagewarden.probe.registry import MARK, SAMPLE, Attempt, Direction, Target, path
 from pagewarden.vocab import Unavailable
@@ -20,11 +19,16 @@ class IoUring:
         self.params = abi.io_uring_params()
         self.fd = syscall("io_uring_setup", 1, ctypes.addressof(self.params))
         sq, cq = self.params.sq_off, self.params.cq_off
-        self._sq = mmap.mmap(self.fd, sq.array + self.params.sq_entries * 4, offset=abi.IORING_OFF_SQ_RING)
-        self._cq = mmap.mmap(
-            self.fd, cq.cqes + self.params.cq_entries * ctypes.sizeof(abi.io_uring_cqe), offset=abi.IORING_OFF_CQ_RING
-        )
-        self._sqes = mmap.mmap(self.fd, ctypes.sizeof(abi.io_uring_sqe), offset=abi.IORING_OFF_SQES)
+        self._maps: list[tuple[int, int]] = []
+        self._sq = self._map(sq.array + self.params.sq_entries * 4, abi.IORING_OFF_SQ_RING)
+        cqes = self.params.cq_entries * ctypes.sizeof(abi.io_uring_cqe)
+        self._cq = self._map(cq.cqes + cqes, abi.IORING_OFF_CQ_RING)
+        self._sqes = self._map(ctypes.sizeof(abi.io_uring_sqe), abi.IORING_OFF_SQES)
+
+    def _map(self, size: int, offset: int) -> int:
+        address = map_anywhere(size, self.fd, offset)
+        self._maps.append((address, size))
+        return address
 
     def register(self, target: Target) -> None:
         """Pin the window's page as fixed buffer 0."""
@@ -34,18 +38,20 @@ class IoUring:
     def submit(self, opcode: int, fd: int, target: Target) -> None:
         """One request on the first SAMPLE bytes of the page, waited for; OSError when it was refused."""
         sqe = abi.io_uring_sqe(opcode=opcode, fd=fd, addr=target.address, len=SAMPLE)
-        self._sqes[: ctypes.sizeof(sqe)] = bytes(sqe)
-        tail = ctypes.c_uint32.from_buffer(self._sq, self.params.sq_off.tail)
-        ctypes.c_uint32.from_buffer(self._sq, self.params.sq_off.array).value = 0
+        ctypes.memmove(self._sqes, ctypes.addressof(sqe), ctypes.sizeof(sqe))
+        tail = ctypes.c_uint32.from_address(self._sq + self.params.sq_off.tail)
+        ctypes.c_uint32.from_address(self._sq + self.params.sq_off.array).value = 0
         tail.value += 1
         syscall("io_uring_enter", self.fd, 1, 1, abi.IORING_ENTER_GETEVENTS, 0, 0)
-        head = ctypes.c_uint32.from_buffer(self._cq, self.params.cq_off.head)
-        cqe = abi.io_uring_cqe.from_buffer_copy(self._cq, self.params.cq_off.cqes)
+        head = ctypes.c_uint32.from_address(self._cq + self.params.cq_off.head)
+        cqe = abi.io_uring_cqe.from_address(self._cq + self.params.cq_off.cqes)
         head.value += 1
         if cqe.res < 0:
             raise OSError(-cqe.res, os.strerror(-cqe.res))
 
     def close(self) -> None:
+        while self._maps:
+            unmap(*self._maps.pop())
         os.close(self.fd)
 
 

@@ -12,8 +12,9 @@ from typing import Self
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
-from pagewarden.kernel.door import Region, memfd
+from pagewarden.kernel.door import memfd
 from pagewarden.kernel.files import Pipe
+from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import continue_request
 from pagewarden.memory.backings.protocol import Wanted
 from pagewarden.memory.backings.uffd_window import UffdWindow

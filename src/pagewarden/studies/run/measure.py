@@ -17,7 +17,7 @@ from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.kernel.counters import Counters
-from pagewarden.kernel.door import Region
+from pagewarden.kernel.region import Region
 from pagewarden.law import policy_named
 from pagewarden.port import Memory
 from pagewarden.sim import Counts
