@@ -106,7 +106,7 @@ def conversions(scattered: bool) -> Callable[[int], Work]:
         from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 
         memory = PrivateMemory((2 if scattered else 1) * pages * PAGE_SIZE)
-        ranges = [PageRange(2 * page, 1) for page in range(pages)] if scattered else [PageRange(0, pages)]
+        ranges = [PageRange(2 * page, 2 * page + 1) for page in range(pages)] if scattered else [PageRange(0, pages)]
 
         def run() -> None:
             memory.convert(to_shared=ranges)
