@@ -170,7 +170,7 @@ def test_what_speaks_against_direct_io() -> None:
 
 
 def test_statx_says_where_a_file_lies() -> None:
-    with raw.scratch() as fd:
+    with raw.scratch() as (fd, _):
         found, known = door.statx(fd, uapi.STATX_DIOALIGN), os.fstat(fd)
         assert (found.stx_dev_major, found.stx_dev_minor) == (os.major(known.st_dev), os.minor(known.st_dev))
 

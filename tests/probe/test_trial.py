@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from pagewarden.probe.catalogue import PATHS
-from pagewarden.probe.registry import Attempt, Direction, Path, Target, anywhere
+from pagewarden.probe.registry import Attempt, Direction, Path, Target, anywhere, no_descriptors
 from pagewarden.probe.runner import ChildJob, TrialCase, run_all
 from pagewarden.probe.trial import BEFORE, Evidence, State, TimedOut, Trial, TrialResult, TrialVerdict, shows
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
@@ -110,7 +110,9 @@ def made(act: object) -> Path:
         act()
         return b""
 
-    return Path("made", Direction.READ, "made", start, anywhere, (), None, __name__, 2 * PAGE_SIZE)
+    return Path(
+        "made", Direction.READ, "made", start, anywhere, no_descriptors, False, (), None, __name__, 2 * PAGE_SIZE
+    )
 
 
 def verdict_of(path: Path, seconds: float = 10.0) -> TrialVerdict:
@@ -148,7 +150,19 @@ def test_a_fault_in_the_child_still_has_its_page_looked_at() -> None:
             next(attempt)
             next(attempt, None)
 
-    path = Path("made", Direction.READ, "made", tear_and_fault, anywhere, (), None, __name__, 2 * PAGE_SIZE)
+    path = Path(
+        "made",
+        Direction.READ,
+        "made",
+        tear_and_fault,
+        anywhere,
+        no_descriptors,
+        False,
+        (),
+        None,
+        __name__,
+        2 * PAGE_SIZE,
+    )
     assert verdict_of(path) == TrialVerdict(TrialResult.TORN, "SIGSEGV", touched=True)
 
 
@@ -156,7 +170,9 @@ def test_a_path_that_cannot_run_here_says_why() -> None:
     def lacking() -> NoReturn:
         raise Unavailable("no such thing", "get one")
 
-    path = Path("made", Direction.READ, "made", LOAD.start, lacking, (), None, __name__, 2 * PAGE_SIZE)
+    path = Path(
+        "made", Direction.READ, "made", LOAD.start, lacking, no_descriptors, False, (), None, __name__, 2 * PAGE_SIZE
+    )
     assert verdict_of(path) == TrialVerdict(TrialResult.UNTRIED, reason="no such thing; get one")
 
 
@@ -188,7 +204,19 @@ def test_a_requirement_that_fails_in_any_way_is_a_reason_and_not_the_end() -> No
         os.kill(os.getpid(), signal.SIGBUS)
 
     for requires, reason in ((refused, "No such device"), (killed, "killed by signal")):
-        path = Path("made", Direction.READ, "made", LOAD.start, requires, (), None, __name__, 2 * PAGE_SIZE)
+        path = Path(
+            "made",
+            Direction.READ,
+            "made",
+            LOAD.start,
+            requires,
+            no_descriptors,
+            False,
+            (),
+            None,
+            __name__,
+            2 * PAGE_SIZE,
+        )
         verdict = verdict_of(path)
         assert verdict.result is TrialResult.UNTRIED and reason in str(verdict.reason)
 

@@ -26,9 +26,10 @@ def act(
     host: HostSide, family: Family, name: str, direction: Direction, place: int, kept: tuple[str, ...], known: int
 ) -> None:
     """The host side's whole life: an attempt on the page at an offset, and its evidence. The path is of that family;
-    kept: what the host's descriptors are in a Target; known: the page's address in the warden."""
-    fds = dict(zip(kept, host.fds, strict=True))
-    hand = Hand(Target(host.address + place, host.pid, host.warden, open_mapping=known, **fds))
+    kept: what the first of the host's descriptors are in a Target, the path's own follow; known: the page's address in
+    the warden."""
+    own, fds = dict(zip(kept, host.fds, strict=False)), host.fds[len(kept) :]
+    hand = Hand(Target(host.address + place, host.pid, host.warden, open_mapping=known, fds=fds, **own))
     try:
         evidence = hand.arm(REGISTRY.paths[name, direction])
         if evidence is None:

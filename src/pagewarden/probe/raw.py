@@ -11,7 +11,7 @@ from ctypes import Array, addressof
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
 from pagewarden.kernel.door import prctl, syscall
-from pagewarden.probe.registry import MARK, SAMPLE, Died
+from pagewarden.probe.registry import MARK, SAMPLE, Died, Opens
 from pagewarden.vocab import Unavailable
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1  # include/uapi/linux/prctl.h
@@ -67,18 +67,16 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-@contextlib.contextmanager
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair(opened: contextlib.ExitStack) -> tuple[int, ...]:
     """Two connected stream sockets."""
-    left, right = socket.socketpair()
-    with left, right:
-        yield left, right
+    return tuple(opened.enter_context(end).fileno() for end in socket.socketpair())
 
 
 @contextlib.contextmanager
-def scratch(content: bytes = b"", flags: int = 0) -> Iterator[int]:
-    """An unnamed file on disk (in TMPDIR) that holds `content`; flags: more flags to open it with, O_DIRECT say.
-    Unavailable where there can be none: that is no refusal of the access on trial."""
+def scratch(content: bytes = b"", flags: int = 0) -> Iterator[tuple[int, int]]:
+    """An unnamed file on disk (in TMPDIR) that holds `content`, opened twice, each with a position of its own; flags:
+    more flags of the first, O_DIRECT say. Unavailable where there can be none: that is no refusal of the access on
+    trial."""
     directory = os.environ.get("TMPDIR", "/tmp")
     try:
         first = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -90,11 +88,16 @@ def scratch(content: bytes = b"", flags: int = 0) -> Iterator[int]:
             os.pwrite(first, content, 0)
         fd = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_CLOEXEC | flags)
         try:
-            yield fd
+            yield fd, first
         finally:
             os.close(fd)
     finally:
         os.close(first)
+
+
+def file(content: bytes = b"", flags: int = 0) -> Opens:
+    """What opens a scratch file for a path."""
+    return lambda opened: opened.enter_context(scratch(content, flags))
 
 
 class Helper:

@@ -1,6 +1,7 @@
 """What a path is: one way the host could reach a byte of its window, and the table of all of them."""
 
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from inspect import isgeneratorfunction
@@ -30,6 +31,7 @@ class Target:
     warden: int  # pid of the process that holds the memory: the same when the host cooperates
     kvm: int = -1  # an open /dev/kvm, where the host side may not open it itself
     outsider: int = -1  # what to ask another process of this user by, where a fork would be in the sandbox as well
+    fds: tuple[int, ...] = ()  # what the path's `opens` opened
     open_mapping: int = 0  # the page in the warden, where that is another process: no secret helps if this one must
     length: int = PAGE_SIZE
 
@@ -50,6 +52,11 @@ It is sent the first bytes of the canary (only a path that compares needs them) 
 PathStart: TypeAlias = Callable[[Target], Attempt]
 
 
+Opens: TypeAlias = Callable[[ExitStack], tuple[int, ...]]
+"""Opens what a path's I/O goes to, closed with the stack; Unavailable. The warden does it: an untrusted host side may
+open nothing, but what it has been handed it may read and write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """A named way to a page; `start` begins an attempt, which raises OSError or Died where it is refused."""
@@ -59,6 +66,8 @@ class Path:
     about: str  # one line: what is done
     start: PathStart
     requires: Callable[[], None]  # raises Unavailable where this machine cannot run it at all
+    opens: Opens  # opens the descriptors that it is handed
+    locks: bool  # whether it charges pages as locked memory, of which an untrusted host side may have none
     calls: tuple[str, ...]  # system calls without which it cannot be done, beside those that every program makes
     advice: int | None  # the madvise advice without which it cannot be done
     module: str  # where it is defined
@@ -85,6 +94,11 @@ def anywhere() -> None:
     """The requirement of a path that every Linux can run."""
 
 
+def no_descriptors(opened: ExitStack) -> tuple[int, ...]:
+    """Opened for a path that needs no descriptor, or makes its own by calls that any host side may make."""
+    return ()
+
+
 PathFunction = TypeVar("PathFunction", bound=Callable[[Target], bytes | Attempt])
 
 
@@ -93,6 +107,8 @@ def path(
     direction: Direction,
     *,
     requires: Callable[[], None] = anywhere,
+    opens: Opens = no_descriptors,
+    locks: bool = False,
     about: str = "",
     calls: tuple[str, ...] = (),
     advice: int | None = None,
@@ -104,7 +120,8 @@ def path(
         line = about or (function.__doc__ or "").strip().splitlines()[0]
         waits = isgeneratorfunction(function)
         start = cast("PathStart", function if waits else _late(cast("Callable[[Target], bytes]", function)))
-        REGISTRY.add(Path(name, direction, line, start, requires, calls, advice, function.__module__, size))
+        module = function.__module__
+        REGISTRY.add(Path(name, direction, line, start, requires, opens, locks, calls, advice, module, size))
         return function
 
     return enter

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import ExitStack
 from signal import Signals
 
 from pagewarden.kernel import door
@@ -89,6 +90,7 @@ class Isolated:
         self._host: HostProcess | None = None
         self._lack: Unavailable | None = None
         self._fds = {"outsider": self._outsider.fd, **_open_kvm()}
+        self._opened = ExitStack()
 
     def reset(self) -> None:
         self.memory.unshare(self._pages)
@@ -109,14 +111,16 @@ class Isolated:
     def arm(self, path: Path) -> Evidence | None:
         if self._lack is not None:
             raise self._lack
+        self._opened.close()
+        fds = path.opens(self._opened)
         try:
-            self._host = self._spawn(path)
+            self._host = self._spawn(path, fds)
         except Unavailable as lack:
             self._lack = lack
             raise
         return self._heard()
 
-    def _spawn(self, path: Path) -> HostProcess:
+    def _spawn(self, path: Path, fds: tuple[int, ...]) -> HostProcess:
         return self.memory.spawn(
             outpost.act,
             outpost.Family(path.module),
@@ -125,7 +129,7 @@ class Isolated:
             self._place,
             tuple(self._fds),
             self.memory.guest_address + self._place,
-            fds=tuple(self._fds.values()),
+            fds=(*self._fds.values(), *fds),
         )
 
     def use(self, hint: bytes) -> Evidence:

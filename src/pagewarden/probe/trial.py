@@ -1,7 +1,8 @@
 """One trial: a fresh memory, one page of it in one state, one path; and the judgement of what came of it."""
 
 import os
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from errno import errorcode
 from signal import Signals
@@ -156,8 +157,16 @@ class Cooperating:
     """The host side of a stage whose warden is the same process: a path acts right here."""
 
     def __init__(self, address: int) -> None:
-        self.hand = Hand(Target(address, os.getpid(), os.getpid()))
-        self.arm, self.use = self.hand.arm, self.hand.use
+        self._target, self._opened = Target(address, os.getpid(), os.getpid()), ExitStack()
+        self._hand: Hand | None = None
 
     def reset(self) -> None:
         """It is for one trial, and new."""
+
+    def arm(self, path: Path) -> Evidence | None:
+        self._hand = Hand(replace(self._target, fds=path.opens(self._opened)))
+        return self._hand.arm(path)
+
+    def use(self, hint: bytes) -> Evidence:
+        assert self._hand is not None
+        return self._hand.use(hint)

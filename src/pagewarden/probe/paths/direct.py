@@ -24,7 +24,7 @@ def direct_io() -> None:
     """Unavailable where O_DIRECT in TMPDIR is no I/O of a disk's: a file system may take the flag and copy all the same
     (tmpfs does, seen on Linux 6.18), and then no page is pinned."""
     try:
-        with raw.scratch(flags=os.O_DIRECT) as fd:
+        with raw.scratch(flags=os.O_DIRECT) as (fd, _):
             lack = why_not_direct(door.statx(fd, uapi.STATX_DIOALIGN))
     except OSError as error:
         lack = str(error)
@@ -54,26 +54,27 @@ def block_devices() -> set[str]:
     return numbers
 
 
-@path("o_direct-write", READ, requires=direct_io, calls=("openat",))
+EMPTY, MARKED = raw.file(flags=os.O_DIRECT), raw.file(PAGE_OF_MARKS * 2, os.O_DIRECT)
+"""What a path's I/O goes to: (for direct I/O, to look)."""
+
+
+@path("o_direct-write", READ, requires=direct_io, opens=EMPTY)
 def direct_write(target: Target) -> bytes:
     """O_DIRECT write(2) from the window."""
-    with raw.scratch(flags=os.O_DIRECT) as fd:
-        syscall("write", fd, target.address, PAGE_SIZE)
-        return content_of(fd)
+    syscall("write", target.fds[0], target.address, PAGE_SIZE)
+    return content_of(target)
 
 
-@path("o_direct-read", WRITE, requires=direct_io, calls=("openat",))
+@path("o_direct-read", WRITE, requires=direct_io, opens=MARKED)
 def direct_read(target: Target) -> bytes:
     """O_DIRECT read(2) into the window."""
-    with raw.scratch(PAGE_OF_MARKS, os.O_DIRECT) as fd:
-        syscall("read", fd, target.address, PAGE_SIZE)
-        return b""
+    syscall("read", target.fds[0], target.address, PAGE_SIZE)
+    return b""
 
 
-def content_of(fd: int) -> bytes:
-    """The first page of a file, whatever flags the descriptor has."""
-    with open(f"/proc/self/fd/{fd}", "rb") as stream:
-        return stream.read(PAGE_SIZE)
+def content_of(target: Target) -> bytes:
+    """The first page of the file."""
+    return os.pread(target.fds[1], PAGE_SIZE, 0)
 
 
 class Stall:
@@ -116,10 +117,10 @@ def stalls() -> None:
 class InFlight(threading.Thread):
     """A vectored O_DIRECT call on the window's page and then a stalling one, in a thread of its own."""
 
-    def __init__(self, call: str, fd: int, target: Target) -> None:
+    def __init__(self, call: str, target: Target) -> None:
         super().__init__(daemon=True)
         self.stall = Stall()
-        self._call, self._fd = call, fd
+        self._call, self._fd = call, target.fds[0]
         self._pieces = (target.address, PAGE_SIZE), (self.stall.page, PAGE_SIZE)
         self._error: OSError | None = None
 
@@ -145,26 +146,24 @@ class InFlight(threading.Thread):
             raise self._error
 
 
-@path("o_direct-write-in-flight", READ, requires=stalls, calls=("userfaultfd",))
+@path("o_direct-write-in-flight", READ, requires=stalls, opens=EMPTY, calls=("userfaultfd",))
 def direct_write_in_flight(target: Target) -> Attempt:
     """An O_DIRECT pwritev that has pinned the window's page and waits, finished after the conversion."""
-    with raw.scratch(flags=os.O_DIRECT) as fd:
-        flight = InFlight("pwritev", fd, target)
-        flight.begin()
-        yield
-        flight.end()
-        return content_of(fd)
+    flight = InFlight("pwritev", target)
+    flight.begin()
+    yield
+    flight.end()
+    return content_of(target)
 
 
-@path("o_direct-read-in-flight", WRITE, requires=stalls, calls=("userfaultfd",))
+@path("o_direct-read-in-flight", WRITE, requires=stalls, opens=MARKED, calls=("userfaultfd",))
 def direct_read_in_flight(target: Target) -> Attempt:
     """An O_DIRECT preadv that has pinned the window's page and waits, finished after the conversion."""
-    with raw.scratch(PAGE_OF_MARKS * 2, os.O_DIRECT) as fd:
-        flight = InFlight("preadv", fd, target)
-        flight.begin()
-        yield
-        flight.end()
-        return b""
+    flight = InFlight("preadv", target)
+    flight.begin()
+    yield
+    flight.end()
+    return b""
 
 
 @contextlib.contextmanager
@@ -188,8 +187,9 @@ def asynchronous() -> None:
         raise Unavailable(f"no AIO ({error})", "needs CONFIG_AIO=y and room in fs.aio-max-nr") from error
 
 
-def submit(opcode: int, fd: int, target: Target) -> None:
+def submit(opcode: int, target: Target) -> None:
     """One AIO request on the window's page, waited for; OSError when it was refused or failed."""
+    fd = target.fds[0]
     request = aio.iocb(aio_lio_opcode=opcode, aio_fildes=fd, aio_buf=target.address, aio_nbytes=PAGE_SIZE)
     pointers, event = (ctypes.c_uint64 * 1)(ctypes.addressof(request)), aio.io_event()
     with context() as handle:
@@ -199,17 +199,15 @@ def submit(opcode: int, fd: int, target: Target) -> None:
         raise OSError(-event.res, os.strerror(-event.res))
 
 
-@path("aio-pwrite", READ, requires=asynchronous, calls=("io_setup",))
+@path("aio-pwrite", READ, requires=asynchronous, opens=EMPTY, calls=("io_setup",))
 def aio_pwrite(target: Target) -> bytes:
     """io_submit of a PWRITE from the window to an O_DIRECT file."""
-    with raw.scratch(flags=os.O_DIRECT) as fd:
-        submit(aio.IOCB_CMD_PWRITE, fd, target)
-        return content_of(fd)
+    submit(aio.IOCB_CMD_PWRITE, target)
+    return content_of(target)
 
 
-@path("aio-pread", WRITE, requires=asynchronous, calls=("io_setup",))
+@path("aio-pread", WRITE, requires=asynchronous, opens=MARKED, calls=("io_setup",))
 def aio_pread(target: Target) -> bytes:
     """io_submit of a PREAD from an O_DIRECT file into the window."""
-    with raw.scratch(PAGE_OF_MARKS, os.O_DIRECT) as fd:
-        submit(aio.IOCB_CMD_PREAD, fd, target)
-        return b""
+    submit(aio.IOCB_CMD_PREAD, target)
+    return b""

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import socket
+from contextlib import ExitStack
 
 from pagewarden.kernel.door import syscall
 from pagewarden.probe import raw
@@ -48,22 +49,23 @@ def vmsplice_into(target: Target) -> bytes:
         return b""
 
 
-@path("splice", READ, calls=("splice",))
+@path("splice", READ, opens=raw.pair, calls=("splice",))
 def splice(target: Target) -> bytes:
     """vmsplice(2) into a pipe, splice(2) on to a socket."""
-    with raw.pipe() as (receive, transmit), raw.pair() as (left, right):
+    left, right = target.fds
+    with raw.pipe() as (receive, transmit):
         vmsplice(transmit, target)
-        os.splice(receive, right.fileno(), SAMPLE)
-        return left.recv(SAMPLE)
+        os.splice(receive, right, SAMPLE)
+        return os.read(left, SAMPLE)
 
 
-@path("splice-to-file", READ, calls=("splice",))
+@path("splice-to-file", READ, opens=raw.file(), calls=("splice",))
 def splice_to_file(target: Target) -> bytes:
     """vmsplice(2) into a pipe, splice(2) on to a file."""
-    with raw.pipe() as (receive, transmit), raw.scratch() as fd:
+    with raw.pipe() as (receive, transmit):
         vmsplice(transmit, target)
-        os.splice(receive, fd, SAMPLE)
-        return os.pread(fd, SAMPLE, 0)
+        os.splice(receive, target.fds[0], SAMPLE)
+        return os.pread(target.fds[1], SAMPLE, 0)
 
 
 @path("tee", READ, calls=("tee",))
@@ -127,34 +129,35 @@ def queued_zerocopy() -> None:
             ) from None
 
 
-def send(transmit: socket.socket, target: Target) -> None:
+def connected(opened: ExitStack) -> tuple[int, ...]:
+    """What opens the connection for a path: (transmit, receive)."""
+    return tuple(opened.enter_context(end).fileno() for end in connection())
+
+
+def send(target: Target) -> None:
     """Send the page without copying it."""
-    syscall("sendto", transmit.fileno(), target.address, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
+    syscall("sendto", target.fds[0], target.address, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
 
 
-def receive_all(receive: socket.socket, length: int) -> bytes:
+def receive_all(target: Target, length: int) -> bytes:
     """So many bytes, in as many pieces as they come."""
     received = b""
     while len(received) < length:
-        received += receive.recv(length - len(received))
+        received += os.read(target.fds[1], length - len(received))
     return received
 
 
-@path("msg_zerocopy", READ, requires=zerocopy, calls=("socket",))
+@path("msg_zerocopy", READ, requires=zerocopy, opens=connected, locks=True)
 def send_zerocopy(target: Target) -> bytes:
     """send(2) with MSG_ZEROCOPY from the window."""
-    transmit, receive = connection()
-    with transmit, receive:
-        send(transmit, target)
-        return receive_all(receive, PAGE_SIZE)
+    send(target)
+    return receive_all(target, PAGE_SIZE)
 
 
-@path("msg_zerocopy-before", READ, requires=queued_zerocopy, calls=("socket",))
+@path("msg_zerocopy-before", READ, requires=queued_zerocopy, opens=connected, locks=True)
 def send_zerocopy_before(target: Target) -> Attempt:
     """A page queued with MSG_ZEROCOPY behind a closed receive window, let through after the conversion."""
-    transmit, receive = connection()
-    with transmit, receive:
-        transmit.sendall(bytes(FILLER))
-        send(transmit, target)
-        yield
-        return receive_all(receive, FILLER + PAGE_SIZE)[FILLER:]
+    os.write(target.fds[0], bytes(FILLER))
+    send(target)
+    yield
+    return receive_all(target, FILLER + PAGE_SIZE)[FILLER:]

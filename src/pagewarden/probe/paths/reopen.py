@@ -91,12 +91,12 @@ register("proc-fd", "/proc/PID/fd of the warden", by_proc_fd)
 register("pidfd_getfd", "the warden's descriptor by pidfd_getfd(2)", by_pidfd, ("pidfd_getfd",))
 
 
-@path("sendfile", READ)
+@path("sendfile", READ, opens=raw.pair)
 def sendfile(target: Target) -> bytes:
     """sendfile(2) to a socket from the file, opened again through /proc."""
-    with raw.pair() as (left, right):
-        os.sendfile(right.fileno(), by_proc_fd(target), place_of(target), SAMPLE)
-        return left.recv(SAMPLE)
+    left, right = target.fds
+    os.sendfile(right, by_proc_fd(target), place_of(target), SAMPLE)
+    return os.read(left, SAMPLE)
 
 
 @path("splice-fd", READ)

@@ -1,13 +1,11 @@
 """The window as the buffer of ordinary I/O: loads and stores by the CPU, and the kernel's checked copies (uaccess)."""
 
-import contextlib
 import ctypes
 import os
-from collections.abc import Callable, Iterator
 
 from pagewarden.kernel.door import copy, syscall
 from pagewarden.probe import raw
-from pagewarden.probe.registry import MARK, SAMPLE, Attempt, Direction, Target, path
+from pagewarden.probe.registry import MARK, SAMPLE, Attempt, Direction, Opens, Target, path
 
 READ, WRITE = Direction.READ, Direction.WRITE
 FUTEX_WAIT, FUTEX_WAKE_OP = 0, 5  # include/uapi/linux/futex.h
@@ -29,50 +27,27 @@ def store(target: Target) -> bytes:
     return b""
 
 
-@contextlib.contextmanager
-def file_channel() -> Iterator[tuple[int, int]]:
-    """A file as (end to read, end to write), each with its own position."""
-    with raw.scratch() as fd:
-        again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
-        try:
-            yield again, fd
-        finally:
-            os.close(again)
-
-
-@contextlib.contextmanager
-def socket_channel() -> Iterator[tuple[int, int]]:
-    """A connected socket pair as (end to read, end to write)."""
-    with raw.pair() as (left, right):
-        yield left.fileno(), right.fileno()
-
-
-CHANNELS: dict[str, Callable[[], contextlib.AbstractContextManager[tuple[int, int]]]] = {
-    "file": file_channel,
-    "pipe": raw.pipe,
-    "socket": socket_channel,
+CHANNELS: dict[str, Opens] = {
+    "file": raw.file(),
+    "pipe": lambda opened: opened.enter_context(raw.pipe()),
+    "socket": raw.pair,
 }
-
-
-CALLS: dict[str, tuple[str, ...]] = {"file": ("openat",), "pipe": (), "socket": ("socketpair",)}
-"""What making a channel takes beside what every program does."""
+"""Each opens (end to read, end to write)."""
 
 
 def _register(kind: str) -> None:
-    channel, calls = CHANNELS[kind], CALLS[kind]
-
-    @path(f"write-{kind}", READ, about=f"write(2) from the window to a {kind}", calls=calls)
+    @path(f"write-{kind}", READ, about=f"write(2) from the window to a {kind}", opens=CHANNELS[kind])
     def outward(target: Target) -> bytes:
-        with channel() as (receive, transmit):
-            syscall("write", transmit, target.address, SAMPLE)
-            return os.read(receive, SAMPLE)
+        receive, transmit = target.fds
+        syscall("write", transmit, target.address, SAMPLE)
+        return os.read(receive, SAMPLE)
 
-    @path(f"read-{kind}", WRITE, about=f"read(2) from a {kind} into the window", calls=calls)
+    @path(f"read-{kind}", WRITE, about=f"read(2) from a {kind} into the window", opens=CHANNELS[kind])
     def inward(target: Target) -> bytes:
-        with channel() as (receive, transmit):
-            os.write(transmit, MARK)
-            syscall("read", receive, target.address, len(MARK))
-            return b""
+        receive, transmit = target.fds
+        os.write(transmit, MARK)
+        syscall("read", receive, target.address, len(MARK))
+        return b""
 
 
 for _kind in CHANNELS:
@@ -96,20 +71,18 @@ def readv(target: Target) -> bytes:
         return b""
 
 
-@path("pwritev", READ, calls=("openat",))
+@path("pwritev", READ, opens=raw.file())
 def pwritev(target: Target) -> bytes:
     """pwritev(2) from the window to a file."""
-    with raw.scratch() as fd:
-        raw.vectored("pwritev", fd, (target.address, SAMPLE), offset=0)
-        return os.pread(fd, SAMPLE, 0)
+    raw.vectored("pwritev", target.fds[0], (target.address, SAMPLE), offset=0)
+    return os.pread(target.fds[1], SAMPLE, 0)
 
 
-@path("preadv", WRITE, calls=("openat",))
+@path("preadv", WRITE, opens=raw.file(MARK))
 def preadv(target: Target) -> bytes:
     """preadv(2) from a file into the window."""
-    with raw.scratch(MARK) as fd:
-        raw.vectored("preadv", fd, (target.address, len(MARK)), offset=0)
-        return b""
+    raw.vectored("preadv", target.fds[0], (target.address, len(MARK)), offset=0)
+    return b""
 
 
 @path("futex-wait", READ)

@@ -65,31 +65,29 @@ def ring() -> None:
 
 def outward(rings: IoUring, opcode: int, target: Target) -> bytes:
     """From the page to a file, through the rings; what the file has then."""
-    with raw.scratch() as fd:
-        rings.submit(opcode, fd, target)
-        return os.pread(fd, SAMPLE, 0)
+    rings.submit(opcode, target.fds[0], target)
+    return os.pread(target.fds[1], SAMPLE, 0)
 
 
 def inward(rings: IoUring, opcode: int, target: Target) -> bytes:
     """From a file to the page, through the rings."""
-    with raw.scratch(MARK) as fd:
-        rings.submit(opcode, fd, target)
-        return b""
+    rings.submit(opcode, target.fds[0], target)
+    return b""
 
 
-@path("io_uring-write", READ, requires=ring, calls=("io_uring_setup",))
+@path("io_uring-write", READ, requires=ring, opens=raw.file(), calls=("io_uring_setup",))
 def write(target: Target) -> bytes:
     """IORING_OP_WRITE from the window to a file."""
     return outward(IoUring(), abi.IORING_OP_WRITE, target)
 
 
-@path("io_uring-read", WRITE, requires=ring, calls=("io_uring_setup",))
+@path("io_uring-read", WRITE, requires=ring, opens=raw.file(MARK), calls=("io_uring_setup",))
 def read(target: Target) -> bytes:
     """IORING_OP_READ from a file into the window."""
     return inward(IoUring(), abi.IORING_OP_READ, target)
 
 
-@path("io_uring-write-fixed", READ, requires=ring, calls=("io_uring_setup",))
+@path("io_uring-write-fixed", READ, requires=ring, opens=raw.file(), calls=("io_uring_setup",))
 def write_fixed(target: Target) -> bytes:
     """Register the page as a fixed buffer, then IORING_OP_WRITE_FIXED from it."""
     rings = IoUring()
@@ -97,7 +95,7 @@ def write_fixed(target: Target) -> bytes:
     return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
 
 
-@path("io_uring-read-fixed", WRITE, requires=ring, calls=("io_uring_setup",))
+@path("io_uring-read-fixed", WRITE, requires=ring, opens=raw.file(MARK), calls=("io_uring_setup",))
 def read_fixed(target: Target) -> bytes:
     """Register the page as a fixed buffer, then IORING_OP_READ_FIXED into it."""
     rings = IoUring()
@@ -105,7 +103,7 @@ def read_fixed(target: Target) -> bytes:
     return inward(rings, abi.IORING_OP_READ_FIXED, target)
 
 
-@path("io_uring-write-registered-before", READ, requires=ring, calls=("io_uring_setup",))
+@path("io_uring-write-registered-before", READ, requires=ring, opens=raw.file(), calls=("io_uring_setup",))
 def write_registered(target: Target) -> Attempt:
     """A buffer registered before the conversion, written out after it."""
     rings = IoUring()
@@ -114,7 +112,7 @@ def write_registered(target: Target) -> Attempt:
     return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
 
 
-@path("io_uring-read-registered-before", WRITE, requires=ring, calls=("io_uring_setup",))
+@path("io_uring-read-registered-before", WRITE, requires=ring, opens=raw.file(MARK), calls=("io_uring_setup",))
 def read_registered(target: Target) -> Attempt:
     """A buffer registered before the conversion, read into after it."""
     rings = IoUring()

@@ -159,10 +159,14 @@ class Expected:
     last: Op | None = None
 
 
-def forbidden(path: Path) -> bool:
-    """Whether the untrusted host side's filter forbids a call that the path cannot do without."""
+def forbidden(path: Path) -> str | None:
+    """The errno with which the untrusted host side's room refuses a path, whatever the page is; None where it does not.
+    EPERM: its filter, for a call that the path cannot do without. ENOBUFS: its RLIMIT_MEMLOCK of 0, for zero-copy
+    (net/core/skbuff.c, mm_account_pinned_pages)."""
     denied = any(call not in NAMES for call in path.calls)
-    return denied or (path.advice is not None and path.advice not in HARMLESS_ADVICE)
+    if denied or (path.advice is not None and path.advice not in HARMLESS_ADVICE):
+        return "EPERM"
+    return "ENOBUFS" if path.locks else None
 
 
 def expected(policy: Policy, script: Script, direction: Direction, state: State) -> Expected:

@@ -125,9 +125,9 @@ def isolation(
 
 
 def law_of(memory: MatrixColumn, path: Path, state: State) -> Expected:
-    """What the law expects of a trial, the host side's filter before it."""
-    if memory.isolated and forbidden(path):
-        return Expected(TrialResult.REFUSED, "EPERM")
+    """What the law expects of a trial, the host side's room before it."""
+    if memory.isolated and (refusal := forbidden(path)):
+        return Expected(TrialResult.REFUSED, refusal)
     script = SCRIPTS[path.name, path.direction]
     return expected(policy_of(memory.backing, memory.isolated), script, path.direction, state)
 
