@@ -59,6 +59,23 @@ def test_every_path_has_one_script_of_operations_and_nothing_else_has() -> None:
         assert script.count(TURN) <= 1
 
 
+def test_what_a_path_needs_is_handed_to_an_untrusted_host_side() -> None:
+    """Its room refuses by the filter (EPERM) or a limit (ENOBUFS), and what neither refuses, the page decides."""
+    found = isolation(["uffd-window"], ["*-file", "*-socket", "p*v", "splice*", "msg_*", "o_direct*", "aio*"])
+    rows = [row for row in found.rows if row.memory == ISOLATED]
+    by_device = [row for row in rows if row.path.name.startswith(("o_direct", "aio"))]
+    for row in by_device:
+        require(row.verdict.result is not TrialResult.UNTRIED, row.verdict.reason or "")
+    assert not [(row.path.name, row.verdict) for row in rows if row.agrees is not True]
+    shared = {row.path.name: row.verdict for row in rows if row.state is State.SHARED}
+    through = {name for name, verdict in shared.items() if verdict.result is TrialResult.ALLOWED}
+    files = {"write-file", "read-file", "pwritev", "preadv", "o_direct-write", "o_direct-read"}
+    assert through == files | {"write-socket", "read-socket"}
+    assert {shared[name].error for name in shared.keys() - through if name.startswith("msg")} == {"ENOBUFS"}
+    kept = {row.path.name: row.verdict.error for row in rows if row.state is State.AGAIN}
+    assert {kept[name] for name in through} == {"EFAULT"}
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_law_answers_for_every_path(name: str) -> None:
     results = {

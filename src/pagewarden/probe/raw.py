@@ -86,7 +86,12 @@ def scratch(content: bytes = b"", flags: int = 0) -> Iterator[tuple[int, int]]:
     try:
         if content:
             os.pwrite(first, content, 0)
-        fd = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_CLOEXEC | flags)
+        try:
+            fd = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_CLOEXEC | flags)
+        except FileNotFoundError as error:
+            raise Unavailable(
+                "an open file cannot be opened again without /proc", "mount -t proc proc /proc"
+            ) from error
         try:
             yield fd, first
         finally:

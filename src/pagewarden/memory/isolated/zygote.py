@@ -36,6 +36,7 @@ REQUEST_MAX = 128 << 10
 """Bytes of a pickled function and its arguments: one message of a SOCK_SEQPACKET socket."""
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TMPDIR")
 """What a host side inherits of the warden's environment; the rest may hold secrets."""
+OWN_NAMESPACE = "/proc/self/ns/pid"
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """A process with threads cannot be forked safely: libraries start none when they are imported."""
 
@@ -81,7 +82,10 @@ class Zygote(OwnProcess):
     """The warden's end: one for all isolated memories of a process."""
 
     def __init__(self) -> None:
+        """Unavailable without /proc, by which it finds the way back into its own namespaces after each fork."""
         super().__init__()
+        if not os.path.exists(OWN_NAMESPACE):
+            raise Unavailable("an untrusted host side cannot be started without /proc", "mount -t proc proc /proc")
         self.users: set[object] = set()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = lifted(ours)
@@ -259,7 +263,7 @@ class _Life:
         self.control, self.found = control, found
         found.attempt(room.Part.OOM, room.be_killed_first)
         self.empty = room.empty_root(found)
-        self._here = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._here = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
         prctl(uapi.PR_SET_DUMPABLE, 0)
         self._children: dict[int, _Child] = {}
 
