@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -321,3 +323,11 @@ def test_kernels_are_listed_with_what_hinders(monkeypatch: pytest.MonkeyPatch) -
     run = cli("--kernels")
     assert run.exit_code == 0 and "6.12.117+deb12  in the cache" in run.output and "debian:7.3" in run.output
     assert "no kernel can be booted here: apt-get install qemu-system-x86" in run.output
+
+
+def test_the_first_line_says_pass_or_fail_and_why() -> None:
+    command = [sys.executable, "-m", "pagewarden", "probe", "--backing", "memfd", "--path", "load"]
+    printed = subprocess.run(command, capture_output=True, text=True)
+    first = printed.stdout.splitlines()[0]
+    assert printed.returncode == 0 and first.startswith("PASS: all of 3 trials that could be tried")
+    assert "2 leaks are known weaknesses" in first

@@ -23,7 +23,8 @@ LEGEND = (
 
 
 def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Console) -> None:
-    """Capabilities, the matrix, and under it what leaks, what disagrees and what could not be tried."""
+    """Pass or fail and why, capabilities, the matrix, and under it what leaks, disagrees and could not be tried."""
+    out.print(_verdict(found), soft_wrap=True)
     features = table("feature", "there", "what was found, or why not", left=3)
     for capability in capabilities:
         features.add_row(capability.name, "yes" if capability.available else "no", capability.reason)
@@ -48,6 +49,19 @@ def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Conso
         f"\n{trials:,} trials, {leaks} leaks, {differ} disagreements with the law; "
         f"{open_} not tried, {silent} without an answer in time."
     )
+
+
+def _verdict(found: Isolation) -> str:
+    """Whether the kernel is what the law says, surprises apart from known weaknesses."""
+    trials, leaks = f"{len(found.rows):,} trials", len(found.leaks)
+    differ, silent = len(found.disagreements), len(found.ended(TrialResult.TIMEOUT))
+    surprises = sum(row.verdict.result is TrialResult.LEAK for row in found.disagreements)
+    if differ or silent:
+        what = [f"{differ} of {trials} are not what the law says, {surprises} of them leaks"] * bool(differ)
+        what += [f"{silent} gave no answer in time"] * bool(silent)
+        return f"FAIL: {'; '.join(what)}.\n"
+    known = f" {leaks} leaks are known weaknesses: the law expects them of that memory." if leaks else ""
+    return f"PASS: all of {trials} that could be tried are what the law says.{known}\n"
 
 
 def _by_path(found: Isolation) -> dict[tuple[str, str], list[TrialRow]]:
