@@ -3,7 +3,7 @@
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
@@ -26,4 +26,8 @@ def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), generate
 
 
-prefetch: Any = intrinsic(_prefetch)
+def _nothing(array: Any, index: Any) -> None:
+    """Where nothing is compiled (NUMBA_DISABLE_JIT)."""
+
+
+prefetch: Any = _nothing if config.DISABLE_JIT else intrinsic(_prefetch)
