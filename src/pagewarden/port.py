@@ -73,6 +73,23 @@ class VectoredView(HostView, Protocol):
         """
 
 
+@runtime_checkable
+class QueueingView(VectoredView, Protocol):
+    """A VectoredView that has many transfers under way at once, for a file without a page cache."""
+
+    def no_queue(self) -> str | None:
+        """Why there is no such thing here; None: there is."""
+
+    def together(
+        self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]", moved: "NDArray[np.uint8]"
+    ) -> int:
+        """The first of the runs (as transfer has them) at once; how many, all of them over when this returns.
+
+        moved, one for each run: 1 where all of it moved, 0 where not, and a part may have. Their pages can be neither
+        converted nor punched meanwhile: Refused(EAGAIN). Raises nothing about a run: ask pread_from what is wrong.
+        """
+
+
 class Loan(Protocol):
     """Shared pages that may be loaded and stored directly, by compiled code of one thread that got inside the gate: a
     conversion of one of them takes them back first, and waits until nobody is inside, where nothing may wait for a

@@ -1,7 +1,9 @@
-"""io_uring as the host-access paths use it: one ring, one request at a time (include/uapi/linux/io_uring.h)."""
+"""io_uring: a ring's set-up, requests to read and write, answers (include/uapi/linux/io_uring.h)."""
 
 from ctypes import Structure, c_int32, c_uint8, c_uint16, c_uint32, c_uint64
 
+IORING_OP_READV = 1
+IORING_OP_WRITEV = 2
 IORING_OP_READ_FIXED = 4
 IORING_OP_WRITE_FIXED = 5
 IORING_OP_READ = 22

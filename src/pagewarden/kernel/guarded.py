@@ -84,7 +84,7 @@ def _exchange(typing: Any, address: Any, old: Any, new: Any) -> Any:
 
 exchange: Any = intrinsic(_exchange)
 fence: Any = intrinsic(_fence)
-load8, load16, load64 = _loader(8), _loader(16), _loader(64)
+load8, load16, load32, load64 = _loader(8), _loader(16), _loader(32), _loader(64)
 store8, store16, store32, store64 = _storer(8), _storer(16), _storer(32), _storer(64)
 
 

@@ -2,15 +2,37 @@
 and loans, which end before it."""
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pagewarden.port import Listener
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pagewarden.memory.loan import DirectLoan
+
+Ranges: TypeAlias = "tuple[PageRange, ...] | Touched"
+
+
+class Touched:
+    """The pages of many places, named one by one only when somebody asks."""
+
+    def __init__(self, places: "NDArray[np.int64]") -> None:
+        """places: shape (2, n), offsets and lengths, bytes, each at least 1."""
+        self._starts = places[0] // PAGE_SIZE
+        self._stops = (places[0] + places[1] - 1) // PAGE_SIZE + 1
+
+    @property
+    def count(self) -> int:
+        return int((self._stops - self._starts).sum())
+
+    def __iter__(self) -> Iterator[PageRange]:
+        for start, stop in zip(self._starts.tolist(), self._stops.tolist(), strict=True):
+            yield PageRange(start, stop)
 
 
 class Hold:
@@ -19,7 +41,7 @@ class Hold:
     It ends with `release`, and with the object itself: one that an exception left behind refuses nothing for ever.
     """
 
-    def __init__(self, held: dict[int, tuple[PageRange, ...]], ranges: tuple[PageRange, ...]) -> None:
+    def __init__(self, held: "dict[int, Ranges]", ranges: "Ranges") -> None:
         self._held = held
         held[id(self)] = ranges
 
@@ -40,7 +62,7 @@ class Consumers:
     """The listeners and holds of one memory. Its owner serializes everything but the release of a hold."""
 
     def __init__(self) -> None:
-        self.present: dict[int, tuple[PageRange, ...]] = {}
+        self.present: dict[int, Ranges] = {}
         """What each hold holds, by its number, and for each listener nothing: empty when nobody is to be asked."""
         self._listeners: list[Listener] = []
         self.lent: dict[int, DirectLoan] = {}
@@ -50,6 +72,12 @@ class Consumers:
     def hold(self, ranges: tuple[PageRange, ...]) -> Hold:
         self.pins += sum(pages.count for pages in ranges)
         return Hold(self.present, ranges)
+
+    def hold_touched(self, places: "NDArray[np.int64]") -> Hold:
+        """The same for the pages of many places."""
+        touched = Touched(places)
+        self.pins += touched.count
+        return Hold(self.present, touched)
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)

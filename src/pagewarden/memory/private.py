@@ -14,7 +14,6 @@ from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
-from pagewarden.memory.isolated.room import Lack
 from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
@@ -35,9 +34,9 @@ class PrivateMemory(OwnProcess):
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
     `.backing` and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process
     that `spawn` starts, and unshare replaces the page; "best-effort" starts it even where a part of its room is not to
-    be had (`missing`, known after the first spawn). shared: the state that all pages start in. vm: the KVM VM that
-    a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and
-    wait for each other; accessors of the window wait for a conversion of the page they touch.
+    be had (HostProcess.missing). shared: the state that all pages start in. vm: the KVM VM that a guest-memfd is bound
+    to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait for each other;
+    accessors of the window wait for a conversion of the page they touch.
     """
 
     def __init__(
@@ -57,14 +56,15 @@ class PrivateMemory(OwnProcess):
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
         self.isolated = bool(isolated)
-        self.missing: tuple[Lack, ...] = ()
         self._state = Conversions(self._backing, self._pages, shared)
         self._lock = threading.RLock()
         self._consumers = Consumers()
         self._asked, self._lent = self._consumers.present, self._consumers.lent
         self._closed = False
         view = self._backing.window
-        self._window = None if view is None else Window(view, self._lock, self._reopen, self.hold, self._lend)
+        self._window = (
+            None if view is None else Window(view, self._lock, self._reopen, self.hold, self._lend, self._hold_touched)
+        )
 
     # -- the guest's and the warden's side -----------------------------------------------------------------------------
 
@@ -206,6 +206,12 @@ class PrivateMemory(OwnProcess):
                 self._range(pages)
             return self._consumers.hold(ranges)
 
+    def _hold_touched(self, places: "NDArray[np.int64]") -> Hold:
+        """`hold` for the pages of many places (see consumers.Touched), all of them inside the memory."""
+        with self._lock:
+            self._alive()
+            return self._consumers.hold_touched(places)
+
     def _lend(self, loan: "DirectLoan") -> bool:
         """Map the pages of the loan, if all of them are shared and the file can be mapped."""
         with self._lock:
@@ -264,7 +270,6 @@ class PrivateMemory(OwnProcess):
             self._alive()
             try:
                 host = spawn(function, arguments, tuple(fds), patience)
-                self.missing = host.missing
                 try:
                     for run in self.shared_runs():
                         self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)

@@ -16,12 +16,13 @@ from pagewarden.kernel.region import Region
 from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.scratch import CHUNK, IOV_MAX, Borrowed, Scratch
 from pagewarden.port import Buffer
-from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
+from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pagewarden.kernel.uring import Uring
     from pagewarden.memory.loan import DirectLoan
     from pagewarden.memory.scatter_gather import ScatterGather
 
@@ -49,10 +50,11 @@ class Window(OwnProcess):
         reopen: Callable[[int], bool] = lambda offset: False,
         hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext(),
         lend: "Callable[[DirectLoan], bool] | None" = None,
+        hold_touched: "Callable[[NDArray[np.int64]], AbstractContextManager[object]] | None" = None,
     ) -> None:
         """settle: held while no conversion is under way; reopen(offset), called inside it: True when the page at the
         offset is shared (and was opened again); hold(*ranges): keeps those pages as they are; lend(loan): True when
-        it was opened."""
+        it was opened; hold_touched(places): as hold, for many places."""
         super().__init__()
         self.size = region.size
         self.address = region.address
@@ -63,6 +65,8 @@ class Window(OwnProcess):
         self._lend = lend
         self._scratches: list[Scratch] = []
         self._vectors: list[ScatterGather] = []
+        self._hold_touched = hold_touched
+        self._rings: list[Uring] = []
 
     @property
     def memory(self) -> memoryview:
@@ -154,6 +158,41 @@ class Window(OwnProcess):
         finally:
             self._vectors.append(vectored)
 
+    def no_queue(self) -> str | None:
+        """Why `together` is not to be had here; None: it is."""
+        if self._hold_touched is None:
+            return "an isolated host side may not make a ring"
+        from pagewarden.kernel.uring import Uring, why_none  # compiled code
+
+        try:
+            if not self._rings:
+                self._rings.append(Uring())
+        except (OSError, Unavailable) as error:
+            return why_none(error) if isinstance(error, OSError) else str(error)
+        return None
+
+    def together(
+        self, fd: int, runs: "NDArray[np.int64]", places: "NDArray[np.int64]", moved: "NDArray[np.uint8]"
+    ) -> int:
+        """Transfers with a file at once, the pages held meanwhile: see pagewarden.port.QueueingView."""
+        if self._hold_touched is None or not len(runs):
+            return 0
+        from pagewarden.kernel.uring import Uring
+
+        touched = places[:, int(runs[:, 2].min()) : int(runs[:, 3].max())]
+        touched = touched[:, touched[1] > 0]
+        if touched.size and (touched.min() < 0 or (touched[0] > self.size - touched[1]).any()):
+            return 0
+        with self._hold_touched(touched):
+            try:
+                ring = self._rings.pop() if self._rings else Uring()
+            except OSError:
+                return 0
+            try:
+                return ring.together(fd, self.address, self.size, runs, places, moved)
+            finally:
+                self._rings.append(ring)
+
     def add16(self, offset: int, amount: int) -> None:
         """Add to a 2-byte number that the other side watches: see pagewarden.port.VectoredView."""
         if not 0 <= offset < self.size or offset % 4 != 2 or not 0 <= amount < 1 << 16:
@@ -192,6 +231,8 @@ class Window(OwnProcess):
             self._scratches.pop().close()
         while self._vectors:
             self._vectors.pop().close()
+        while self._rings:
+            self._rings.pop().close()
 
     def forked(self) -> None:
         """In a forked child: nothing of it is left."""
@@ -200,7 +241,9 @@ class Window(OwnProcess):
             scratch.forked()
         for vectored in self._vectors:
             vectored.forked()
-        self._scratches, self._vectors = [], []
+        for ring in self._rings:
+            ring.forked()
+        self._scratches, self._vectors, self._rings = [], [], []
 
     def _vectored(self) -> "ScatterGather":
         """What does these three, one for each call at work; compiled code, loaded at the first."""

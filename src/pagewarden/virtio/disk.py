@@ -14,6 +14,7 @@ from pagewarden.vocab import PAGE_SIZE
 
 BOUNCE = 1 << 20
 """Bytes that pass through this process at a time where the kernel does not take the guest's pages."""
+ONE_BY_ONE = "preadv and pwritev, one after another"
 _NO_HOLES = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV})
 """What fallocate(2) says of a file, or a file system, that cannot have holes."""
 
@@ -31,6 +32,8 @@ class Disk:
     capacity: sectors, fixed when opened; a last part of less than a sector is out of reach.
     direct: without a page cache (O_DIRECT): a transfer pins the pages of memory. Not to be changed afterwards.
     block: bytes that the file moves as a whole (the logical block size of an O_DIRECT file, else a sector).
+    engine: how the transfers go, in words: ONE_BY_ONE, where a page cache makes that the quickest; "io_uring" without
+    one, a batch at once; or why not. Known once a queue is set up.
     trouble: the first error of this host that cost a request, None so far: the guest learns only that there was one.
     """
 
@@ -48,6 +51,7 @@ class Disk:
         self.identity = serial.encode()[:VIRTIO_BLK_ID_BYTES].ljust(VIRTIO_BLK_ID_BYTES, b"\0")
         self.direct = bool(flags(fd) & os.O_DIRECT)
         self.block = _block_of(fd)
+        self.engine = ONE_BY_ONE
         self.trouble: OSError | None = None
         self._zeroes: Any = None
 

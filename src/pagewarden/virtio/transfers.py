@@ -1,4 +1,4 @@
-"""The commit of a batch: data between memory and disk, run by run, in order."""
+"""The commit of a batch: data between memory and disk, run by run, in order, or what does not overlap at once."""
 
 import errno
 import os
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi import virtio_blk as blk
-from pagewarden.port import HostView
-from pagewarden.virtio.disk import BOUNCE, Disk, aligned
+from pagewarden.port import HostView, QueueingView
+from pagewarden.virtio.disk import BOUNCE, ONE_BY_ONE, Disk, aligned
 from pagewarden.virtio.gather import Pairs, Vectored, pairs, places_of
 from pagewarden.virtio.requests import RANGES_MAX
-from pagewarden.virtio.work import END, IN_AT, IN_BYTES, OP, OUT_AT, OUT_BYTES, START
+from pagewarden.virtio.work import BATCH, END, IN_AT, IN_BYTES, OP, OUT_AT, OUT_BYTES, START
 
 DISCARD_MAX = 8192
 """Most sectors of a range to discard or to zero (max_discard_sectors, max_write_zeroes_sectors): 4 MiB."""
@@ -39,18 +39,23 @@ class Transfers:
         self._view, self._disk, self._vectored, self._write_back = view, disk, vectored, write_back
         self._calls = {blk.VIRTIO_BLK_T_IN: view.pread_from, blk.VIRTIO_BLK_T_OUT: view.pwrite_to}
         self._buffer: Any = None
+        self._queueing: QueueingView | None = None
+        self._whole = np.zeros(BATCH, np.uint8)
+        if disk.direct:
+            self._queueing, disk.engine = _queueing(view)
 
     def perform(self, runs: NDArray[np.int64], segments: NDArray[np.int64], rows: NDArray[np.int64]) -> Failures:
         """Do the runs, of segments, for requests (columns of both as in work), and say which requests failed."""
         failures: Failures = []
-        at = self._vectored.transfer(self._disk.fd, runs, segments)
+        at = 0
         while at < len(runs):
-            op, _, begin, stop, first, count, _ = runs[at].tolist()
-            if op in self._calls:
-                failures += self._one_by_one(op, range(first, first + count), segments, rows)
-            elif status := self._special(op, pairs(segments[:, begin:stop], stop - begin)):
-                failures += [(request, status) for request in range(first, first + count)]
-            at += 1 + self._vectored.transfer(self._disk.fd, runs[at + 1 :], segments)
+            tried, missed = self._at_once(runs[at:], segments)
+            for run in missed:
+                failures += self._alone(runs[at + run], segments, rows)
+            at += tried
+            if at < len(runs) and not (tried and self._queueing):
+                failures += self._alone(runs[at], segments, rows)
+                at += 1
         if not self._write_back and not self._stable(runs):
             failures += [
                 (request, blk.VIRTIO_BLK_S_IOERR)
@@ -59,6 +64,22 @@ class Transfers:
                 for request in range(first, first + count)
             ]
         return failures
+
+    def _at_once(self, runs: NDArray[np.int64], segments: NDArray[np.int64]) -> tuple[int, list[int]]:
+        """The first of the runs, as many as go through, or as go together: how many, and which did not go through."""
+        if self._queueing is None:
+            return self._vectored.transfer(self._disk.fd, runs, segments), []
+        tried = self._queueing.together(self._disk.fd, runs, segments, self._whole)
+        return tried, np.flatnonzero(self._whole[:tried] == 0).tolist()
+
+    def _alone(self, run: NDArray[np.int64], segments: NDArray[np.int64], rows: NDArray[np.int64]) -> Failures:
+        """A run that went not at once."""
+        op, _, begin, stop, first, count, _ = run.tolist()
+        if op in self._calls:
+            return self._one_by_one(op, range(first, first + count), segments, rows)
+        if status := self._special(op, pairs(segments[:, begin:stop], stop - begin)):
+            return [(request, status) for request in range(first, first + count)]
+        return []
 
     def _one_by_one(
         self, op: int, wanted: Iterable[int], segments: NDArray[np.int64], rows: NDArray[np.int64]
@@ -153,6 +174,17 @@ class Transfers:
         if _WRITES.isdisjoint(runs[:, OP].tolist()):
             return True
         return self._special(blk.VIRTIO_BLK_T_FLUSH, []) == blk.VIRTIO_BLK_S_OK
+
+
+def _queueing(view: HostView) -> tuple[QueueingView | None, str]:
+    """The view, if it has many transfers under way at once, and Disk.engine in words."""
+    why = "the memory has no such thing"
+    if isinstance(view, QueueingView):
+        none = view.no_queue()
+        if none is None:
+            return view, "io_uring"
+        why = none
+    return None, f"{ONE_BY_ONE}; no io_uring: {why}"
 
 
 def _first(segments: Pairs, length: int) -> Pairs:

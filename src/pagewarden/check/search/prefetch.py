@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
 tools: Any = _cgutils
-_numba: Any = numba
 
 
 def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
@@ -28,8 +26,4 @@ def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), generate
 
 
-def _nothing(array: Any, index: Any) -> None:
-    """Where nothing is compiled (NUMBA_DISABLE_JIT)."""
-
-
-prefetch: Any = _nothing if _numba.config.DISABLE_JIT else intrinsic(_prefetch)
+prefetch: Any = intrinsic(_prefetch)
