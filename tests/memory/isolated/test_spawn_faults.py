@@ -29,6 +29,7 @@ class Trial:
     def __init__(self, act: str, keeper: "Keeper | None") -> None:
         self.kept = keeper.ready() if keeper is not None else set[int]()
         self.act, self.before = act, descriptors()
+        self.guards = guards()
         self.memory: PrivateMemory | None = None
         self.host: HostProcess | None = None
         self.error: BaseException | None = None
@@ -61,6 +62,13 @@ class Trial:
 
     def judge(self, where: str) -> None:
         """What is there afterwards; and all that came before still works."""
+        try:
+            self._judge(where)
+        finally:  # a guard that was kept from its close guards nothing any more, but other tests would find it
+            for fd in guards() - self.guards:
+                os.close(fd)
+
+    def _judge(self, where: str) -> None:
         mem = self.memory
         if mem is not None and self.act != "close":
             if self.host is None:
@@ -87,6 +95,18 @@ class Trial:
             spare[kind] = spare.get(kind, 0) - number
         spare = {kind: number for kind, number in spare.items() if number}
         assert not spare, f"{where}: {spare}"
+
+
+def guards() -> set[int]:
+    """The numbers of this process's userfaultfds."""
+    return {int(name) for name in os.listdir("/proc/self/fd") if "userfaultfd" in _link(name)}
+
+
+def _link(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        return ""
 
 
 def _servants(mem: PrivateMemory) -> set[int]:

@@ -72,16 +72,28 @@ def any_kept(target: Target) -> list[int]:
     return found
 
 
+def by_any(target: Target, act: Callable[[int], object]) -> None:
+    """Try it by every userfaultfd that is there; OSError when none will do, the last one's."""
+    failed: OSError | None = None
+    for fd in any_kept(target):
+        try:
+            act(fd)
+        except OSError as error:
+            failed = error
+        else:
+            return
+    if failed is not None:
+        raise failed
+
+
 def by_kept(target: Target) -> None:
     """Open the page by the memory's own userfaultfd."""
-    for fd in any_kept(target):
-        resolve(fd, target)
+    by_any(target, lambda fd: resolve(fd, target))
 
 
 def unregistered(target: Target) -> None:
     """Take the guard off the page by the memory's own userfaultfd."""
-    for fd in any_kept(target):
-        door.ioctl(fd, uffd.UFFDIO_UNREGISTER, ctypes.byref(range_of(target)))
+    by_any(target, lambda fd: door.ioctl(fd, uffd.UFFDIO_UNREGISTER, ctypes.byref(range_of(target))))
 
 
 def register(name: str, about: str, act: Callable[[Target], None]) -> None:

@@ -19,6 +19,10 @@ TRIES = 100
 """Device processes that may die over one doorbell."""
 
 
+STARTING = 10.0
+"""Seconds that a process may take to start, whatever patience a run has with one that is there."""
+
+
 class IsolatedDevice:
     """What LocalDevice is where the host cooperates. A device that dies is followed by another one, which goes on
     from the ring; whatever it says is taken for a hint, the guest looks at the ring itself."""
@@ -79,9 +83,9 @@ class IsolatedDevice:
             resume,
             self._disk.read_only,
             fds=(self._disk.fd,),
-            patience=self._patience,
+            patience=max(self._patience, STARTING),
         )
-        first = host.receive(self._patience)
+        first = host.receive(max(self._patience, STARTING))
         if first is not None and (first.kind is not MessageKind.REPORT or first.value != READY):
             words = first.data.decode(errors="replace")
             host.kill()
