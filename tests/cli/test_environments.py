@@ -156,8 +156,9 @@ INTERRUPTED = {
 @pytest.mark.parametrize("verb", INTERRUPTED)
 def test_ctrl_c_at_ten_points_of_progress(verb: str) -> None:
     program = (sys.executable, str(KITS / "interrupted.py"))
-    whole = ran(*program, "0", *INTERRUPTED[verb], start_new_session=True)
-    assert whole.returncode == 0, whole.stderr
+    for _ in range(2):  # the first may compile, which the runs that count do not
+        whole = ran(*program, "0", *INTERRUPTED[verb], start_new_session=True)
+        assert whole.returncode == 0, whole.stderr
     calls = int(whole.stderr.split()[-1])
     for part in range(1, 11 if verb == "compare" else 4):
         at = calls * part // 11

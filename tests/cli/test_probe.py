@@ -143,8 +143,11 @@ def test_nothing_leaks_to_an_untrusted_host_side(matrix: Isolation) -> None:
     rows = rows_of(matrix, ISOLATED)
     assert len({row.path.name for row in rows}) >= 40
     assert not [row for row in rows if row.verdict.result in HARM]
-    refused = {row.path.name for row in rows if row.verdict.error == "EPERM" and row.state is State.AGAIN}
-    assert {"vmsplice-before", "tee-before", "msg_zerocopy-before", "fork-before"} <= refused  # none of its calls
+    refused = {row.path.name: row.verdict.error for row in rows if row.state is State.AGAIN}
+    assert {refused[name] for name in ("vmsplice-before", "tee-before", "fork-before")} == {
+        "EPERM"
+    }  # none of its calls
+    assert refused["msg_zerocopy-before"] == "ENOBUFS"  # its connection is handed in, but it may lock no page
 
 
 def test_a_plain_memfd_leaks_by_every_reading_path(matrix: Isolation) -> None:
@@ -265,14 +268,16 @@ def test_direct_io_on_a_file_system_in_memory_is_not_tried(monkeypatch: pytest.M
     assert any("STATX_DIOALIGN" in reason for reason in found.lacks)
 
 
-def test_a_host_side_that_cannot_write_tmpdir_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_host_side_needs_no_way_to_tmpdir_for_what_it_is_handed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     require(os.geteuid() == 0, "only root's untrusted host side is another user")
     tmp_path.chmod(0o700)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     found = isolation(["uffd-window"], ["write-file"])
     rows = {tried.memory: tried for tried in found.rows if tried.state is State.SHARED}
     require(rows[WINDOW].verdict.result is not TrialResult.UNTRIED, str(found.lacks))
-    assert rows[ISOLATED].verdict.result is TrialResult.UNTRIED and "TMPDIR" in str(rows[ISOLATED].verdict.reason)
+    assert rows[ISOLATED].verdict == TrialVerdict(TrialResult.ALLOWED, touched=True)
 
 
 def test_no_answer_in_time_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,27 +5,41 @@ leaked: bytes of secrets in what the host side sent, said or wrote. intact: the 
 went: what the host side itself says that it could do. left: is anything of it left.
 """
 
+import ctypes
 import fcntl
 import json
 import os
 import signal
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
 import hostile
+from pagewarden.abi.confinement import (
+    _LINUX_CAPABILITY_VERSION_3,
+    KEYCTL_JOIN_SESSION_KEYRING,
+    PR_CAP_AMBIENT,
+    PR_SET_SECUREBITS,
+    cap_user_data,
+    cap_user_header,
+)
 from pagewarden.kernel import confine, seccomp
+from pagewarden.kernel.door import prctl, readable, syscall
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.memory.isolated import process
 from pagewarden.memory.isolated.allowed import ALLOWED, NAMES
 from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.room import Part
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import Refused, Unavailable
+from spawn_faults import settled
 
+PR_SET_CHILD_SUBREAPER = 36
 PAGES, SOON = 8, 30.0
 PIECE = 16
 """Bytes of a secret that are searched for: random, so that none turns up by chance."""
@@ -254,6 +268,100 @@ def kills(seed: str) -> dict[str, Any]:
     return warden.verdict(went=0, rounds=rounds)
 
 
+def wardens(seed: str) -> dict[str, Any]:
+    """The warden itself, a child of this process, is killed at some point; whoever it left comes to this process."""
+    import random
+
+    dice, rounds, left = random.Random(int(seed)), 0, set[int]()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    supervisor = Warden()  # its file is where the others' host sides write
+    for _ in range(12):
+        come, go = os.pipe()
+        if (warden := os.fork()) == 0:
+            with suppress(BaseException):
+                _doomed(supervisor.secrets, supervisor.file.fileno(), go)
+            os._exit(1)
+        os.close(go)
+        for _ in range(dice.randint(1, 12)):
+            if not os.read(come, 1):
+                break
+        os.kill(warden, signal.SIGKILL)
+        os.waitpid(warden, 0)
+        os.close(come)
+        left |= settled(set())
+        rounds += 1
+    return supervisor.verdict(went=len(left), rounds=rounds)
+
+
+def _doomed(secrets: list[bytes], file: int, go: int) -> None:
+    """A warden that says how far it has come, byte by byte."""
+    memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=True)
+    memory.private_write(PAGE_SIZE, b"".join(secret * (PAGE_SIZE // PIECE) for secret in secrets))
+    os.write(go, b".")
+    for _ in range(100):
+        host = memory.spawn(hostile.wait_and_look, fds=(file,))
+        os.write(go, b".")
+        host.receive(SOON)
+        for _ in range(3):
+            memory.share(PageRange(0, 1))
+            os.write(go, b".")
+            memory.unshare(PageRange(0, 1))
+        host.kill()
+        os.write(go, b".")
+
+
+def probes(number: str) -> dict[str, Any]:
+    """A call that no filter sees: how the host side ended, and what it said."""
+    warden = Warden()
+    host = warden.spawn(hostile.probes, int(number))
+    warden.hear()
+    code = warden.hear()
+    return warden.verdict(went=0, code=code, status=host.wait(SOON))
+
+
+def terminal() -> dict[str, Any]:
+    """The warden has a terminal: what is typed is still there afterwards, and it still echoes."""
+    master, slave = os.openpty()
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in range(3):
+        os.dup2(slave, fd)
+    before = termios.tcgetattr(slave)
+    os.write(master, b"typed\n")
+    warden = Warden()
+    warden.spawn(hostile.take_terminal)
+    went = warden.hear()
+    typed = os.read(0, 64) if readable([0], 0) else b""
+    same = termios.tcgetattr(slave) == before and typed == b"typed\n"
+    return warden.verdict(went=went + (not same), which=words(warden))
+
+
+def inherited() -> dict[str, Any]:
+    """A key in the warden's session keyring, and, as root, an ambient capability and no fixup by a change of user."""
+    syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0)
+    kind, name, payload = (ctypes.create_string_buffer(text) for text in (b"user", b"planted", os.urandom(PIECE)))
+    session = (1 << 32) - 3  # KEY_SPEC_SESSION_KEYRING
+    key = syscall("add_key", *map(ctypes.addressof, (kind, name, payload)), PIECE, session)
+    if os.geteuid() == 0:
+        prctl(PR_SET_SECUREBITS, 1 << 2)  # SECBIT_NO_SETUID_FIXUP
+        header = cap_user_header(_LINUX_CAPABILITY_VERSION_3, 0)
+        sets = (cap_user_data * 2)()
+        syscall("capget", ctypes.addressof(header), ctypes.addressof(sets))
+        sets[0].inheritable = sets[0].permitted
+        syscall("capset", ctypes.addressof(header), ctypes.addressof(sets))
+        prctl(PR_CAP_AMBIENT, 2, 21)  # PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN
+        assert prctl(PR_CAP_AMBIENT, 1, 21) == 1
+    warden = Warden()
+    warden.secrets.append(payload.raw[:PIECE])
+    host = warden.spawn(hostile.take_key, key)
+    with open(f"/proc/{host.pid}/status") as lines:
+        sets_left = [line for line in lines if line.startswith("Cap") and int(line.split()[1], 16)]
+    went = warden.hear()
+    warden.secrets.pop()
+    keyring = host.outcomes[Part.KEYRING]
+    return warden.verdict(went=went + len(sets_left), which=words(warden), sets=sets_left, keyring=keyring)
+
+
 def _runs(pid: int) -> bool:
     """Is it there, and no zombie?"""
     try:
@@ -285,7 +393,9 @@ def walled(*denied: str) -> dict[str, Any]:
         refusal = str(lacking)
     warden.memory.close()
     warden = Warden("best-effort")
+    assert not warden.memory.missing
     host = warden.spawn(hostile.take_file)
+    assert warden.memory.missing == host.missing
     return warden.verdict(went=warden.hear(), refusal=refusal, missing=[each.part.title for each in host.missing])
 
 
@@ -304,6 +414,10 @@ SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
     "allowed": allowed,
     "kills": kills,
     "walled": walled,
+    "wardens": wardens,
+    "probes": probes,
+    "terminal": terminal,
+    "inherited": inherited,
 }
 
 if __name__ == "__main__":

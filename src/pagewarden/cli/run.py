@@ -72,5 +72,8 @@ def run(
         print_document(found.document())
     else:
         found.show(console())
+    if found.status == 2:
+        why = "the host failed, or could not be searched whole; the report says where, mend that and run again"
+        print(f"pagewarden: there is no answer: {why}", file=sys.stderr)
     if found.status:
         raise typer.Exit(found.status)

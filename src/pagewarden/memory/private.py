@@ -14,6 +14,7 @@ from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers, Hold
 from pagewarden.memory.conversions import Conversions, runs_of
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
+from pagewarden.memory.isolated.room import Lack
 from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
@@ -34,9 +35,9 @@ class PrivateMemory(OwnProcess):
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
     `.backing` and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process
     that `spawn` starts, and unshare replaces the page; "best-effort" starts it even where a part of its room is not to
-    be had (HostProcess.missing). shared: the state that all pages start in. vm: the KVM VM that a guest-memfd is bound
-    to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait for each other;
-    accessors of the window wait for a conversion of the page they touch.
+    be had (`missing`, known after the first spawn). shared: the state that all pages start in. vm: the KVM VM that
+    a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and
+    wait for each other; accessors of the window wait for a conversion of the page they touch.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class PrivateMemory(OwnProcess):
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
         self.isolated = bool(isolated)
+        self.missing: tuple[Lack, ...] = ()
         self._state = Conversions(self._backing, self._pages, shared)
         self._lock = threading.RLock()
         self._consumers = Consumers()
@@ -270,6 +272,7 @@ class PrivateMemory(OwnProcess):
             self._alive()
             try:
                 host = spawn(function, arguments, tuple(fds), patience)
+                self.missing = host.missing
                 try:
                     for run in self.shared_runs():
                         self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)

@@ -330,6 +330,24 @@ def test_a_new_zygote_takes_over_from_one_that_died(mem: PrivateMemory) -> None:
     assert seen(mem.spawn(host_programs.peek), 0) is None
 
 
+@pytest.mark.parametrize("stopped", [(0,), (1,), (0, 1)], ids=["launcher", "zygote", "both"])
+def test_servants_that_are_stopped_are_replaced_after_the_patience(
+    mem: PrivateMemory, stopped: tuple[int, ...]
+) -> None:
+    """A launcher alone is not asked; a zygote alone is ended by its launcher; both do not answer, and are killed."""
+    mem.spawn(host_programs.stay).kill()
+    backing = mem._backing
+    assert isinstance(backing, IsolatedWindow) and backing._zygote is not None
+    used, launcher = backing._zygote, backing._zygote.pid
+    zygote = int(Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()[0])
+    for which in stopped:
+        os.kill((launcher, zygote)[which], signal.SIGSTOP)
+    assert seen(mem.spawn(host_programs.peek, patience=5.0), 0) is None
+    assert (backing._zygote is used) == (stopped == (0,))
+    if backing._zygote is used:
+        os.kill(launcher, signal.SIGCONT)  # it is waited for at the end
+
+
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_an_unshare_that_fails_half_way_is_undone(
     mem: PrivateMemory, failing: int, monkeypatch: pytest.MonkeyPatch

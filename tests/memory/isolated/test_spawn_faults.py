@@ -27,7 +27,7 @@ class Trial:
     """One memory from its start to its end, one act of that under fault."""
 
     def __init__(self, act: str, keeper: "Keeper | None") -> None:
-        self.kept = keeper.ready() if keeper is not None else set[int]()
+        self.kept = keeper.ready() if keeper is not None else descendants(os.getpid())  # of other tests
         self.act, self.before = act, descriptors()
         self.guards = guards()
         self.memory: PrivateMemory | None = None

@@ -73,6 +73,7 @@ class Search(Protocol):
     def more(self) -> bool:
         """Whether states are left to expand."""
 
+    @np.errstate(over="ignore")  # hashes wrap around, which numpy remarks on where nothing is compiled
     def run(self) -> str:
         """Expand some; why to stop, if there is a reason."""
 
@@ -161,7 +162,8 @@ class _Search:
         self.expected = max(expected, len(order))
         self.head, self.count, self.depth, self.level, self.transitions = 0, 1, 0, 1, 0
         self.seen = 0
-        order[0] = insert(self.visited.table, np.uint64(self.key(system.start)))[0]
+        with np.errstate(over="ignore"):  # as in run
+            order[0] = insert(self.visited.table, np.uint64(self.key(system.start)))[0]
         self.began = time.perf_counter() if began is None else began
 
     def _affordable(self) -> int:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
 tools: Any = _cgutils
+_numba: Any = numba
 
 
 def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
@@ -26,4 +28,8 @@ def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), generate
 
 
-prefetch: Any = intrinsic(_prefetch)
+def _nothing(array: Any, index: Any) -> None:
+    """Where nothing is compiled (NUMBA_DISABLE_JIT)."""
+
+
+prefetch: Any = _nothing if _numba.config.DISABLE_JIT else intrinsic(_prefetch)

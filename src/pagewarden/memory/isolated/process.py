@@ -50,7 +50,8 @@ class HostProcess(OwnProcess):
     # -- talk ----------------------------------------------------------------------------------------------------------
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """Its next REPORT (value, data) or its DONE; None when it is dead, which it is as soon as it hangs up.
+        """Its next REPORT (value, data) or its DONE; None when it is dead, which it is as soon as it hangs up. Without
+        a timeout a host side that says nothing is waited for until it dies: that is the caller's wish.
         Refused(ETIMEDOUT), and Refused(EPROTO) after killing it for a message that is none of ours."""
         return self._expect(timeout, (MessageKind.REPORT, MessageKind.DONE))
 
@@ -129,8 +130,8 @@ class HostProcess(OwnProcess):
     # -- its end -------------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> int:
-        """How it ended: 0, 1 when its function raised, or minus the signal. Refused(ETIMEDOUT), and Refused(ESRCH) when
-        nobody can tell any more."""
+        """How it ended: 0, 1 when its function raised, or minus the signal. Without a timeout a host side that does not
+        end is waited for. Refused(ETIMEDOUT), and Refused(ESRCH) when nobody can tell any more."""
         if self._status is None:
             try:
                 if not self.buried and not readable([self._pidfd], timeout):
