@@ -42,6 +42,10 @@ class RequestPages:
     counts: Ints
     sizes: Ints
 
+    def only(self, chosen: "slice | Ints") -> "RequestPages":
+        """Some of them, in their order."""
+        return RequestPages(self.which[chosen], self.firsts[chosen], self.counts[chosen], self.sizes[chosen])
+
     def __len__(self) -> int:
         return len(self.which)
 
@@ -85,26 +89,27 @@ def run(
     machine: Machine, procedures: Sequence[Procedure], wanted: RequestPages, report: Callable[[int], None] | None = None
 ) -> Counts:
     """What the requests cost on a machine that is prepared for them. report: told how many are done."""
-    rest = wanted.first_touches
-    total = Counts()
-    for start in range(0, len(rest), CHUNK):
-        part = rest[start : start + CHUNK]
-        total += machine.run(procedures, *(column[part] for column in _columns(wanted)))
-        if report:
-            report(min(start + CHUNK, len(rest)))
-    return total + _repeated(machine, procedures, wanted)
+    return _in_order(machine, procedures, wanted.only(wanted.first_touches), report) + _repeated(
+        machine, procedures, wanted
+    )
 
 
 def run_each(
     machine: Machine, procedures: Sequence[Procedure], wanted: RequestPages, report: Callable[[int], None] | None = None
 ) -> Counts:
     """The same, every request one after the other: right for any design."""
+    return _in_order(machine, procedures, wanted, report)
+
+
+def _in_order(
+    machine: Machine, procedures: Sequence[Procedure], wanted: RequestPages, report: Callable[[int], None] | None
+) -> Counts:
     total = Counts()
     for start in range(0, len(wanted), CHUNK):
-        part = slice(start, start + CHUNK)
-        total += machine.run(procedures, *(column[part] for column in _columns(wanted)))
+        part = wanted.only(slice(start, start + CHUNK))
+        total += machine.run(procedures, part.which, part.firsts, part.counts, part.sizes)
         if report:
-            report(min(start + CHUNK, len(wanted)))
+            report(start + len(part))
     return total
 
 
@@ -136,7 +141,3 @@ def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: Request
             raise Unsettled
         total += one.repeated(shape.times, shape.bytes)
     return total
-
-
-def _columns(wanted: RequestPages) -> tuple[NDArray[np.int32], Ints, Ints, Ints]:
-    return wanted.which, wanted.firsts, wanted.counts, wanted.sizes

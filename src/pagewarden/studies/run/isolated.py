@@ -76,6 +76,7 @@ class IsolatedDevice:
         self.tally.errors.unpack(answer.data, "the device process says")
 
     def _spawn(self, resume: bool) -> HostProcess:
+        patience = max(self._patience, STARTING)
         host = self._memory.spawn(
             serve_block,
             self._queue,
@@ -83,9 +84,9 @@ class IsolatedDevice:
             resume,
             self._disk.read_only,
             fds=(self._disk.fd,),
-            patience=max(self._patience, STARTING),
+            patience=patience,
         )
-        first = host.receive(max(self._patience, STARTING))
+        first = host.receive(patience)
         if first is not None and (first.kind is not MessageKind.REPORT or first.value != READY):
             words = first.data.decode(errors="replace")
             host.kill()

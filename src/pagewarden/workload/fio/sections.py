@@ -8,7 +8,7 @@ job file; `${NAME}` is the environment's.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -198,13 +198,13 @@ def sections_of_json(path: Path, text: str) -> list[Section]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserMistake(f'{path}: not fio\'s JSON with "job options" in each job ({error!r})') from error
     found = _Collector()
-    seen: Callable[[str, Any], Option] = lambda key, value: _option(path, 1, f"{key}={value}" if value else key)  # noqa: E731
     for name, options in jobs:
         found.open(name, path, 1)
         found.jobs[-1].options.clear()
         for key, value in [*common.items(), *options.items()]:
             if key != "name":
-                found.jobs[-1].options[known().aliases.get(key, key)] = seen(key, value)
+                option = _option(path, 1, f"{key}={value}" if value else key)
+                found.jobs[-1].options[option.key] = option
     if not found.jobs:
         raise UserMistake(f"{path}: fio's report has no job in it")
     return found.jobs
