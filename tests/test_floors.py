@@ -89,6 +89,24 @@ def test_no_module_imports_what_imports_it() -> None:
         pytest.fail(f"a circle of imports: {' -> '.join(circle.args[1])}")
 
 
+def owned(path: Path) -> Iterator[str]:
+    """The public classes and types that a module defines: a constant or a function is known by its room."""
+    for node in ast.parse(path.read_text()).body:
+        names = [node.name] if isinstance(node, ast.ClassDef) else []
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if re.fullmatch("[A-Z][a-z][A-Za-z0-9]*", name))
+
+
+def test_a_name_has_one_owner() -> None:
+    owners: dict[str, list[str]] = {}
+    for path in modules():
+        for name in owned(path):
+            owners.setdefault(name, []).append(named(path))
+    assert {name: homes for name, homes in owners.items() if len(homes) > 1} == {}
+
+
 def test_no_folder_is_too_large() -> None:
     lines = {path: path.read_text().count("\n") for path in modules()}
     total = sum(lines.values())

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes-like (collections.abc.Buffer needs Python 3.12)."""
+Segments: TypeAlias = Sequence[tuple[int, int]]
+"""Places of a memory: offset and length of each, bytes."""
 
 
 class Listener(Protocol):
@@ -37,10 +39,10 @@ class HostView(Protocol):
     def read(self, offset: int, length: int) -> bytes: ...
     def write(self, offset: int, data: Buffer) -> None: ...
     def read_into(self, offset: int, target: Buffer) -> None: ...
-    def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
-        """File to shared pages, one preadv; segments are (offset, length). Returns bytes moved."""
+    def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
+        """File to shared pages, one preadv. Returns bytes moved."""
 
-    def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+    def pwrite_to(self, fd: int, file_offset: int, segments: Segments) -> int:
         """Shared pages to file, one pwritev; returns bytes moved."""
 
 

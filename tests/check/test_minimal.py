@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pagewarden.check.many import Budget, Workers, matrix, workers
-from pagewarden.check.minimal import Condition, condition, fails_alike, judge, minimal_sets, works
+from pagewarden.check.minimal import Cubes, condition, fails_alike, judge, minimal_sets, works
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
@@ -100,7 +100,7 @@ def test_designs_need_what_they_use() -> None:
     assert works(POLICIES["hybrid"].without("file-io"), DESIGNS["window"])
 
 
-def meets(mechanisms: frozenset[str], condition: Condition) -> bool:
+def meets(mechanisms: frozenset[str], condition: Cubes) -> bool:
     return any(mechanisms & asked == there for asked, there in condition)
 
 

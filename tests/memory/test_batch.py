@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from live import require
 from pagewarden.kernel.region import Region
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
-from pagewarden.memory.batch import Single
+from pagewarden.memory.batch import CompiledSingle
 
 PAGES = 32
 Vector = list[tuple[int, int]]
@@ -221,7 +221,7 @@ def test_a_page_that_compiled_code_cannot_convert_is_left_to_the_other_way(word:
         mem.convert()
         reserved = Region(mem.size)  # shared memory without a guard: no page of it can be continued
         single = mem._state._single
-        assert isinstance(single, Single)
+        assert isinstance(single, CompiledSingle)
         single._words[0 if word == "guard" else 1] = 1 << 30 if word == "guard" else reserved.address + 1
         mem.share(PageRange(3, 4))
         mem.unshare(PageRange(4, 5))

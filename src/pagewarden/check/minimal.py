@@ -41,11 +41,11 @@ class Watched(Policy):
 Asks = Callable[[Policy], bool]
 Cube = tuple[frozenset[str], frozenset[str]]
 """Some mechanisms, and those of them that are there: the sets that answer these alike."""
-Condition = frozenset[Cube]
+Cubes = frozenset[Cube]
 """The sets of any of the cubes."""
 
 
-def condition(asks: Asks, like: Policy, universe: Collection[str] = MECHANISMS) -> Condition:
+def condition(asks: Asks, like: Policy, universe: Collection[str] = MECHANISMS) -> Cubes:
     """The sets of some mechanisms with which something is true of a policy. It is asked again with another answer to
     each mechanism that it consults, not once for every set."""
     found, todo = [], [dict[str, bool]()]
@@ -66,7 +66,7 @@ class Answer:
     """Whether a set holds; None: not decided within the limits. fails: every set that meets them all fails, too."""
 
     holds: bool | None
-    fails: frozenset[Condition] = frozenset()
+    fails: frozenset[Cubes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Lattice:
         if answer.fails:
             self.drop(answer.fails)
 
-    def drop(self, conditions: Iterable[Condition]) -> None:
+    def drop(self, conditions: Iterable[Cubes]) -> None:
         """Leave out the sets that meet every condition."""
         meets = np.arange(self.left)
         for cubes in conditions:
@@ -197,7 +197,7 @@ def _undisturbed(policy: Policy, page: Page, steps: Steps, pool: bool) -> Page |
     return page if follow(steps, act) is not False else None
 
 
-def fails_alike(report: Report, verdict: Verdict) -> frozenset[Condition]:
+def fails_alike(report: Report, verdict: Verdict) -> frozenset[Cubes]:
     """Of which mechanisms a counterexample is one: they list the same procedures, their rules answer each of its steps
     with the same page and outcome, and the last one breaks the property. None without a counterexample."""
     setting = report.checked.setting

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pagewarden.check.page.flow import Flow, Leads
 from pagewarden.check.page.local import Local
 from pagewarden.check.page.moves import LAW, PROCEDURE, VCPU, Move
-from pagewarden.check.page.system import Checked
+from pagewarden.check.page.system import CheckedSystem
 from pagewarden.check.search.explorer import Taken
 from pagewarden.designs.steps import Line
 from pagewarden.law import Op, Outcome, Page, Step, apply
@@ -38,7 +38,7 @@ class _Run:
     ended: bool = False
 
 
-def replay(checked: Checked, path: list[Taken], kind: int | None = None) -> list[Told]:
+def replay(checked: CheckedSystem, path: list[Taken], kind: int | None = None) -> list[Told]:
     """The steps of a path, by the law's function. kind: of the page that was explored alone; None: all together.
 
     InternalError: the function does not do what the tables say.
@@ -47,7 +47,7 @@ def replay(checked: Checked, path: list[Taken], kind: int | None = None) -> list
 
 
 class _Replay:
-    def __init__(self, checked: Checked, kind: int | None) -> None:
+    def __init__(self, checked: CheckedSystem, kind: int | None) -> None:
         self.checked = checked
         self.kinds = (
             [number for number, count in enumerate(checked.counts) for _ in range(count)] if kind is None else [kind]

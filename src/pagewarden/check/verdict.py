@@ -7,7 +7,7 @@ from time import perf_counter, process_time
 from typing import Literal, TypeAlias
 
 from pagewarden.check.page.local import EVERY
-from pagewarden.check.page.system import PROPERTIES, Checked, Setting, asked, bits, offered, page_searches
+from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting, asked, bits, offered, page_searches
 from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, SoFar, Taken, exhaust, explore
 from pagewarden.law import enumerated
 from pagewarden.law.properties import ALWAYS
@@ -43,7 +43,7 @@ class Report:
     the setting does not offer, with the reason. seconds: from the question to the answer; cpu: of this process in
     them; peak: its largest resident memory so far, bytes."""
 
-    checked: Checked
+    checked: CheckedSystem
     together: bool
     ends: tuple[SoFar, ...]
     stops: tuple[str, ...]
@@ -87,7 +87,7 @@ def check(
     names: tuple[str, ...] = (),
     limits: Limits | None = None,
     search: str = "auto",
-    announce: Callable[[Setting, Checked | None, bool], None] | None = None,
+    announce: Callable[[Setting, CheckedSystem | None, bool], None] | None = None,
     progress: Callable[[SoFar], None] | None = None,
 ) -> Report:
     """Explore a setting and judge the named properties, or every one that it offers.
@@ -111,7 +111,7 @@ def check(
     for page in pages:
         ended = searches[-1].why if searches else ""
         searches.append(exhaust(page, progress, ended if ended == INTERRUPTED else ""))
-    checked = Checked(setting, enumerated(setting.policy), casts, [page.local() for page in pages])
+    checked = CheckedSystem(setting, enumerated(setting.policy), casts, [page.local() for page in pages])
     together = all(page.keep and found.exhausted for page, found in zip(pages, searches, strict=True))
     together = together and (search == "together" or checked.system.bound() <= AFFORDABLE)
     if search != "apart":

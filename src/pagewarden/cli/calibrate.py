@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pagewarden.cli.given import Json
+
 
 def calibrate(
     name: Annotated[str, typer.Option(help="What the profile is called.")] = "this-host",
@@ -16,7 +18,7 @@ def calibrate(
     calls: Annotated[
         str, typer.Option(help="compiled: what a VMM in C pays; library: what this library pays, as `run` does.")
     ] = "compiled",
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the profile goes; the default is your own directory.")
     ] = None,

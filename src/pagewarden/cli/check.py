@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-Names = list[str] | None
+from pagewarden.cli.given import Json, Repeated
 
 
 def check(
@@ -17,9 +17,9 @@ def check(
     stranger: Annotated[
         str, typer.Option(metavar="all|none|LIST", help="What the host may try: strace,dma,punch,...")
     ] = "all",
-    with_: Annotated[Names, typer.Option("--with", metavar="MECHANISM", help="Add one; may be repeated.")] = None,
-    without: Annotated[Names, typer.Option(metavar="MECHANISM", help="Take one away; may be repeated.")] = None,
-    property_: Annotated[Names, typer.Option("--property", metavar="NAME", help="Ask only this.")] = None,
+    with_: Annotated[Repeated, typer.Option("--with", metavar="MECHANISM", help="Add one; may be repeated.")] = None,
+    without: Annotated[Repeated, typer.Option(metavar="MECHANISM", help="Take one away; may be repeated.")] = None,
+    property_: Annotated[Repeated, typer.Option("--property", metavar="NAME", help="Ask only this.")] = None,
     search: Annotated[
         str, typer.Option(metavar="auto|together|apart", help="All pages at once, or one with all who act on it.")
     ] = "auto",
@@ -40,7 +40,7 @@ def check(
         str | None, typer.Option(metavar="murphi|promela|tla", help="Write the system to FILE for rumur, SPIN or TLC.")
     ] = None,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
 

@@ -4,23 +4,25 @@ from typing import Annotated, Any
 
 import typer
 
+from pagewarden.cli.given import Json, Repeated
+
 
 def compare(
     workload: Annotated[
-        list[str] | None,
+        Repeated,
         typer.Argument(
             help="A file of requests (docs/workloads.md), - for standard input, -- fio OPTIONS; none: one 4 KiB write."
         ),
     ] = None,
-    design: Annotated[list[str] | None, typer.Option(help="Only this design; may be given several times.")] = None,
+    design: Annotated[Repeated, typer.Option(help="Only this design; may be given several times.")] = None,
     policy: Annotated[str, typer.Option(help="What kind of backing store holds the guest's memory.")] = "hybrid",
     profile: Annotated[str, typer.Option(help="Prices: a shipped profile, this-host, or a file.")] = "vmx-skylake",
     set_: Annotated[
-        list[str] | None,
+        Repeated,
         typer.Option("--set", metavar="KEY=VALUE", help="A price (tlbi_ns=500, =300..900) or an option (batch=false)."),
     ] = None,
     section: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this job of a fio job file; repeatable.")
+        Repeated, typer.Option(metavar="NAME", help="Only this job of a fio job file; repeatable.")
     ] = None,
     requests: Annotated[
         int, typer.Option(min=1, help="Requests of a fio job whose size only its device would tell.")
@@ -35,7 +37,7 @@ def compare(
         int | None, typer.Option(min=1, help="Bytes of the request when no workload is given: 4096.")
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="All counts, in as many columns as it takes.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """What each I/O design costs on a workload: transitions, syscalls, copies, PTEs, TLB invalidations, time.
 

@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
+from pagewarden.cli.given import Json, Repeated
+
 
 def law(
     policy: Annotated[str, typer.Option(help="What kind of backing store.")] = "hybrid",
-    op: Annotated[list[str] | None, typer.Option(help="Only this operation; may be given several times.")] = None,
-    with_: Annotated[list[str] | None, typer.Option("--with", metavar="MECHANISM", help="Add a mechanism.")] = None,
-    without: Annotated[list[str] | None, typer.Option(metavar="MECHANISM", help="Take one away.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    op: Annotated[Repeated, typer.Option(help="Only this operation; may be given several times.")] = None,
+    with_: Annotated[Repeated, typer.Option("--with", metavar="MECHANISM", help="Add a mechanism.")] = None,
+    without: Annotated[Repeated, typer.Option(metavar="MECHANISM", help="Take one away.")] = None,
+    json: Json = False,
 ) -> None:
     """A policy's rules: what each operation does to a page, case by case, with the source of the rule.
 

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from pagewarden.cli.given import Json, Repeated
+
 
 def listing(
     kinds: Annotated[
-        list[str] | None, typer.Argument(metavar="[KIND]...", help="Such as policies or designs; none: all of them.")
+        Repeated, typer.Argument(metavar="[KIND]...", help="Such as policies or designs; none: all of them.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Every name that can be given: policies, profiles, designs, options, ...
 

@@ -1,9 +1,11 @@
 """`pagewarden probe`."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pagewarden.cli.given import Json, Repeated
 
 if TYPE_CHECKING:
     from pagewarden.probe.capabilities import Capability
@@ -12,11 +14,11 @@ if TYPE_CHECKING:
 
 def probe(
     backing: Annotated[
-        list[str] | None,
+        Repeated,
         typer.Option(metavar="NAME", help="Only this of memfd, uffd-window, memfd-secret, guest-memfd; repeatable."),
     ] = None,
     path: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this path, or these ('io_uring-*'); repeatable.")
+        Repeated, typer.Option(metavar="NAME", help="Only this path, or these ('io_uring-*'); repeatable.")
     ] = None,
     timeout: Annotated[
         float | None,
@@ -29,7 +31,7 @@ def probe(
     isolated: Annotated[
         bool, typer.Option("--isolated", help="What keeps an untrusted host side apart here, and what it may call.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """What this kernel offers, and whether anything leaks: every way the host could touch a page, tried for real.
 
@@ -72,10 +74,7 @@ def probe(
         raise typer.Exit(1)
 
 
-Names: TypeAlias = list[str] | None
-
-
-def _here(backings: Names, paths: Names, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
+def _here(backings: Repeated, paths: Repeated, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.probe.capabilities import capabilities
     from pagewarden.studies.probe.isolation import SECONDS, isolation
@@ -85,7 +84,9 @@ def _here(backings: Names, paths: Names, seconds: float | None) -> "tuple[Isolat
     return found, capabilities()
 
 
-def _there(kernel: str, backings: Names, paths: Names, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
+def _there(
+    kernel: str, backings: Repeated, paths: Repeated, seconds: float | None
+) -> "tuple[Isolation, list[Capability]]":
     from pagewarden.lab import fetch
     from pagewarden.studies.probe.elsewhere import SECONDS, isolation_in
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pagewarden.cli.given import Json
+
 
 def run(
     workload: Annotated[
@@ -32,7 +34,7 @@ def run(
     predict: Annotated[
         bool, typer.Option("--predict", help="Every design, 4 KiB to 1 MiB: by this host's prices, and by the clock.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Boot a guest in private memory, let it do its I/O with a virtio block device, and check every byte.
 

@@ -67,7 +67,7 @@ class _RecentEntries:
         if not 0 <= new <= layout.recent_entries:
             raise Refused(errno.EINVAL, f"{new} new entries in a ring of {layout.recent_entries}", layout.recent)
         if new:
-            for run in _runs(sorted(set(self._pages(self._listed(new))))):
+            for run in PageRange.runs(sorted(set(self._pages(self._listed(new))))):
                 self._memory.share(run)
         self._seen = head
         return new
@@ -98,14 +98,3 @@ class _RecentEntries:
 
     def _words(self, gpa: int, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}Q", self._memory.window.read(gpa, 8 * count)) if count else ()
-
-
-def _runs(pages: Sequence[int]) -> list[PageRange]:
-    """Sorted page numbers as ranges."""
-    runs: list[PageRange] = []
-    for page in pages:
-        if runs and runs[-1].stop == page:
-            runs[-1] = PageRange(runs[-1].start, page + 1)
-        else:
-            runs.append(PageRange(page, page + 1))
-    return runs

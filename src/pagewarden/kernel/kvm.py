@@ -9,12 +9,11 @@ import os
 from contextlib import suppress
 from ctypes import Structure
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pagewarden.abi import kvm as uapi
 from pagewarden.kernel import door
 from pagewarden.vocab import Unavailable
+from pagewarden.vocab.closing import Closing
 
 DEVICE = "/dev/kvm"
 PATIENCE = 100
@@ -27,7 +26,7 @@ def backend() -> str:
     return "+".join(modules) or "kvm"
 
 
-class _Handle:
+class _Handle(Closing):
     """Owner of one file descriptor."""
 
     def __init__(self, fd: int) -> None:
@@ -38,12 +37,6 @@ class _Handle:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
 
     def _ioctl(self, request: int, argument: object = None) -> int:
         return door.ioctl(self.fd, request, argument)

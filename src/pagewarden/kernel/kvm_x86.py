@@ -10,14 +10,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from pagewarden.abi import kvm as uapi
 from pagewarden.abi import kvm_x86
 from pagewarden.kernel.kvm import Vcpu, Vm, backend
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind, Unavailable
+from pagewarden.vocab.closing import Closing
 
 KICK = signal.SIGURG
 """Sent to a vCPU's thread: blocked there except inside KVM_RUN, ignored by default, so a late one harms nobody."""
@@ -35,7 +34,7 @@ class Slot:
     offset: int = 0
 
 
-class KvmMachine:
+class KvmMachine(Closing):
     """Memslots and CPUs of a VM. Closes everything that it opened, in order; VM and memory are the caller's.
 
     OSError when KVM refuses a memslot, Unavailable when it makes no vCPU of this kind.
@@ -56,12 +55,6 @@ class KvmMachine:
     def close(self) -> None:
         """Release vCPUs and page tables. Not while a CPU runs. Twice is once."""
         self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
 
 
 def _add(vm: Vm, number: int, slot: Slot) -> None:

@@ -17,7 +17,7 @@ Effect: TypeAlias = tuple[Outcome, tuple[Event, ...], bool]
 PageStep: TypeAlias = tuple[Page, Step]
 When: TypeAlias = dict[str, tuple[Any, ...]]
 """Field -> the values it may have; fields left out do not matter."""
-Said = TypeVar("Said")
+Meaning = TypeVar("Meaning")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def cases(table: Table, op: Op) -> list[Case]:
 
 
 def decide(
-    rows: list[tuple[Page, Said]],
-    alike: Callable[[list[tuple[Page, Said]]], bool],
-    kind: Callable[[tuple[Page, Said]], Hashable],
-    effect: Callable[[tuple[Page, Said]], Hashable],
+    rows: list[tuple[Page, Meaning]],
+    alike: Callable[[list[tuple[Page, Meaning]]], bool],
+    kind: Callable[[tuple[Page, Meaning]], Hashable],
+    effect: Callable[[tuple[Page, Meaning]], Hashable],
     when: When | None = None,
-) -> Iterator[tuple[When, list[tuple[Page, Said]]]]:
+) -> Iterator[tuple[When, list[tuple[Page, Meaning]]]]:
     """A decision tree over the page's fields: pages with what is said of them, apart until those of a leaf are alike.
 
     kind: values of a field whose pages are of the same kinds stay together; effect: the field that tells it best is
@@ -70,7 +70,7 @@ def decide(
 
 
 def _disorder(
-    rows: list[tuple[Page, Said]], field: int, effect: Callable[[tuple[Page, Said]], Hashable]
+    rows: list[tuple[Page, Meaning]], field: int, effect: Callable[[tuple[Page, Meaning]], Hashable]
 ) -> tuple[int, int]:
     """How far a field is from deciding: pages that do not follow the majority of their value, kinds left."""
     by_value: dict[Any, Counter[Hashable]] = {}

@@ -74,7 +74,7 @@ def change(
 
 
 _GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(8))
-"""Where the words of a Single lie, in bytes; the last are a uffdio_continue of one page."""
+"""Where the words of a CompiledSingle lie, in bytes; the last are a uffdio_continue of one page."""
 
 
 def _is_one(at: int, start: int, stop: int) -> bool:
@@ -114,7 +114,7 @@ def _unshare(at: int, start: int, stop: int) -> int:
     return 1
 
 
-class Single:
+class CompiledSingle:
     """See protocol.Single. The two keep the GIL."""
 
     def __init__(self, guard: int, window: int, zap: int, shared: bytearray) -> None:
@@ -138,6 +138,6 @@ def _entry(function: Any) -> Any:
     return found.entry_point
 
 
-def single(guard: int, window: int, zap: int, shared: bytearray) -> Single | None:
+def single(guard: int, window: int, zap: int, shared: bytearray) -> CompiledSingle | None:
     """None where nothing is compiled (NUMBA_DISABLE_JIT)."""
-    return None if cast(Any, config).DISABLE_JIT else Single(guard, window, zap, shared)
+    return None if cast(Any, config).DISABLE_JIT else CompiledSingle(guard, window, zap, shared)

@@ -4,8 +4,7 @@ import errno
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.door import pages_of
@@ -19,6 +18,7 @@ from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
+from pagewarden.vocab.closing import Closing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
 
 
-class PrivateMemory(OwnProcess):
+class PrivateMemory(OwnProcess, Closing):
     """A guest's memory of `size` bytes, as its warden holds it (pagewarden.port.Memory). Page numbers count from 0.
 
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
@@ -361,12 +361,6 @@ class PrivateMemory(OwnProcess):
             f"<PrivateMemory of {self.size} bytes, {self.backing}{', isolated' * self.isolated}: "
             f"{pages} of {self._pages} pages shared{': ' * bool(runs)}{shown}>"
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
 
 def _no_range(pages: object) -> TypeError:

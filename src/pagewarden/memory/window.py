@@ -7,7 +7,7 @@ where process_vm_readv(2) does not, and was measured the faster of the two up to
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pagewarden.kernel.region import Region
 from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.memory.scratch import CHUNK, IOV_MAX, Borrowed, Scratch
-from pagewarden.port import Buffer
+from pagewarden.port import Buffer, Segments
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Unavailable
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ class Window(OwnProcess):
         while done < length:
             done += self._checked(move, scratch.file, part[done:], done, offset + done)
 
-    def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+    def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
         """File to shared pages, which are held meanwhile; segments: (offset, length). Bytes moved, fewer at its end."""
         return self._transfer(os.preadv, fd, file_offset, segments)
 
-    def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+    def pwrite_to(self, fd: int, file_offset: int, segments: Segments) -> int:
         """Shared pages to file, the pages held meanwhile; bytes moved."""
         return self._transfer(os.pwritev, fd, file_offset, segments)
 
@@ -276,7 +276,7 @@ class Window(OwnProcess):
         move: Callable[[int, list[memoryview], int], int],
         fd: int,
         position: int,
-        segments: Sequence[tuple[int, int]],
+        segments: Segments,
     ) -> int:
         """move(fd, parts, position) until all is moved or the file ends; the pages are held meanwhile."""
         parts = [self._part(offset, length) for offset, length in segments]
@@ -296,7 +296,7 @@ class Window(OwnProcess):
                 done += count
         return done
 
-    def _answers(self, segments: Sequence[tuple[int, int]], skip: int) -> None:
+    def _answers(self, segments: Segments, skip: int) -> None:
         """Touch each page of the segments beyond the first `skip` bytes; PrivateAccess at the first that is closed."""
         with Borrowed(self._scratches) as scratch:
             for offset, length in segments:

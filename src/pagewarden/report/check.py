@@ -7,8 +7,7 @@ from rich.console import Console
 from pagewarden.check.explain import in_words, listing
 from pagewarden.check.many import PolicyVerdicts
 from pagewarden.check.minimal import Minimal
-from pagewarden.check.page.system import PROPERTIES, Setting
-from pagewarden.check.page.system import Checked as System
+from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.report.console import table
@@ -18,7 +17,7 @@ RATE = 2_000_000
 """States a second to expect, in round figures; what a machine really does is printed at the end."""
 
 
-def announcement(setting: Setting, checked: System | None, together: bool) -> str:
+def announcement(setting: Setting, checked: CheckedSystem | None, together: bool) -> str:
     """What will be explored, before it starts; of one page alone nothing is known before."""
     text = f"{setting.policy.name}, {setting.design.name}: "
     if checked is None:

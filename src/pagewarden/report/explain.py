@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from pagewarden.report.console import table
-from pagewarden.report.documents.compare import Explained, Step
+from pagewarden.report.documents.compare import Explained, ListedStep
 from pagewarden.studies.compare.explain import Listing, summary
 
 
@@ -23,7 +23,7 @@ def print_listing(found: Listing, out: Console) -> None:
 def explained(found: Listing, procedure: str, policy: str, profile: str) -> Explained:
     """The same for programs."""
     steps = [
-        Step(
+        ListedStep(
             line.who, line.text, line.times, (line.cost.low, line.cost.high), (line.total.low, line.total.high),
             {key: value for key, value in line.counts.as_dict().items() if isinstance(value, int) and value},
         )

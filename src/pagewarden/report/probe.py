@@ -8,7 +8,7 @@ from pagewarden.lab.fetch import Offer
 from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.trial import State, TrialResult
 from pagewarden.report.console import table
-from pagewarden.report.documents.probe import Feature, KernelOffer, Kernels, Probed, Trial
+from pagewarden.report.documents.probe import Feature, KernelOffer, Kernels, MatrixTrial, Probed
 from pagewarden.studies.probe.isolation import Isolation, MatrixColumn, TrialRow
 
 SYMBOLS = {
@@ -127,8 +127,8 @@ def probed(found: Isolation, capabilities: Sequence[Capability]) -> Probed:
     )  # fmt: skip
 
 
-def _trial(row: TrialRow) -> Trial:
-    return Trial(
+def _trial(row: TrialRow) -> MatrixTrial:
+    return MatrixTrial(
         backing=row.memory.backing, isolated=row.memory.isolated, path=row.path.name, state=row.state.value,
         direction=row.path.direction.value, result=row.verdict.result.value, errno=row.verdict.error,
         law=row.law.result.value, agrees=row.agrees, reason=row.verdict.reason,

@@ -1,14 +1,14 @@
 """The model behind the same protocol as live memory (port.Memory), with bytes: what runs on one runs on the other."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from errno import EFAULT, EINVAL
 
 from pagewarden.designs import Do, Hop, Line, Options, Steps, follow
 from pagewarden.designs.convert import donate, let_go, share, unshare
 from pagewarden.law import Op, Outcome, Policy, reason
 from pagewarden.law.page import Owner
-from pagewarden.port import Buffer, HostView, Listener
+from pagewarden.port import Buffer, HostView, Listener, Segments
 from pagewarden.sim.contents import Contents
 from pagewarden.sim.machine import Machine
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
@@ -56,13 +56,7 @@ class ModelMemory:
     def _convert(self, pages: PageRange, there: Steps, back: Steps, shared: bool) -> None:
         """Convert those of the pages that are in the state, run by run; a refusal undoes the runs before."""
         asked = self._range(pages)
-        numbers = [page for page in range(asked.start, asked.stop) if self.is_shared(page) == shared]
-        runs: list[PageRange] = []
-        for page in numbers:
-            if runs and runs[-1].stop == page:
-                runs[-1] = PageRange(runs[-1].start, page + 1)
-            else:
-                runs.append(PageRange(page, page + 1))
+        runs = PageRange.runs(page for page in range(asked.start, asked.stop) if self.is_shared(page) == shared)
 
         def change() -> None:
             for done, run in enumerate(runs):
@@ -169,7 +163,7 @@ class ModelView:
         view = memoryview(target).cast("B")
         view[:] = self.read(offset, len(view))
 
-    def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+    def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
         moved = 0
         for offset, length in segments:
             data = os.pread(fd, length, file_offset + moved)
@@ -179,6 +173,6 @@ class ModelView:
                 break
         return moved
 
-    def pwrite_to(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+    def pwrite_to(self, fd: int, file_offset: int, segments: Segments) -> int:
         data = b"".join(self.read(offset, length) for offset, length in segments)
         return os.pwrite(fd, data, file_offset)

@@ -14,14 +14,12 @@ from pagewarden.abi.virtio import (
     virtq_desc,
     virtq_used_elem,
 )
-from pagewarden.port import Buffer
+from pagewarden.port import Buffer, Segments
 from pagewarden.virtio.faults import UsedRingBroken
 from pagewarden.virtio.ring import RING, Ring, barrier, need_event
 
 _DESC = struct.Struct("<QIHH")
 _MODULO = 0xFFFF
-Segments = Sequence[tuple[int, int]]
-"""(gpa, bytes) each."""
 
 
 class GuestMemory(Protocol):

@@ -1,5 +1,6 @@
 """Sizes of pages, and the half-open range of pages."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PAGE_SIZE = 4096
@@ -30,3 +31,12 @@ class PageRange:
     def covering(cls, offset: int, length: int, page: int = PAGE_SIZE) -> "PageRange":
         """The pages that hold the bytes offset <= b < offset + length."""
         return cls(offset // page, -(-(offset + length) // page))
+
+    @classmethod
+    def runs(cls, pages: Iterable[int]) -> "list[PageRange]":
+        """Page numbers in ascending order, as contiguous ranges."""
+        found: list[PageRange] = []
+        for page in pages:
+            first = found.pop().start if found and found[-1].stop == page else page
+            found.append(cls(first, page + 1))
+        return found

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pagewarden.check.export.rules import Rule, rules
+from pagewarden.check.export.rules import GuardedRule, rules
 from pagewarden.check.page.local import Local
 from pagewarden.check.page.moves import LAW, Seats
-from pagewarden.check.page.system import Checked, Setting, asked, build
+from pagewarden.check.page.system import CheckedSystem, Setting, asked, build
 from pagewarden.law import Page
 from pagewarden.vocab import UserMistake
 
@@ -21,7 +21,7 @@ class Model:
     """A system to be written out. asserts: the properties whose violation (or, of a `sometimes`, whose first showing)
     is an error; without any, only states and transitions are counted."""
 
-    checked: Checked
+    checked: CheckedSystem
     asserts: tuple[str, ...]
 
     @property
@@ -33,7 +33,7 @@ class Model:
         return self.checked.locals[0]
 
     @cached_property
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[GuardedRule]:
         return rules(self.checked)
 
     @cached_property
@@ -67,11 +67,11 @@ class Model:
         seats = enumerate(self.local.moves.procedure.list)
         return [number for number, seat in seats if seat is not None and seat[0].role == "teardown"]
 
-    def error(self, rule: Rule) -> str:
+    def error(self, rule: GuardedRule) -> str:
         """The properties that a rule's action decides, of those asserted."""
         return ", ".join(name for name in rule.shows if name in self.asserts)
 
-    def title(self, rule: Rule) -> str:
+    def title(self, rule: GuardedRule) -> str:
         """Who does what, for people."""
         what = "on a frame that the page has left" if rule.op is None else rule.op.key
         return f"{'vCPU' if rule.actor == 'vcpu' else 'stranger'}, {rule.name}: {what}"

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from pagewarden.check.export.model import Model, adrift_pairs, constant
-from pagewarden.check.export.rules import Rule
+from pagewarden.check.export.rules import GuardedRule
 
 
 def murphi(model: Model) -> str:
@@ -98,7 +98,7 @@ def _startstate(model: Model) -> Iterator[str]:
     yield ""
 
 
-def _rule(model: Model, rule: Rule) -> Iterator[str]:
+def _rule(model: Model, rule: GuardedRule) -> Iterator[str]:
     actor = {"vcpu": "vcpu[v]", "procedure": "act"}.get(rule.actor)
     yield f"ruleset p: page_t{'; v: vcpu_t' if rule.actor == 'vcpu' else ''} do"
     yield f'  rule "{model.title(rule)}"'
@@ -115,7 +115,7 @@ def _rule(model: Model, rule: Rule) -> Iterator[str]:
     yield "end;"
 
 
-def _guard(model: Model, rule: Rule, actor: str | None) -> Iterator[str]:
+def _guard(model: Model, rule: GuardedRule, actor: str | None) -> Iterator[str]:
     if actor:
         yield f"{actor}.at = {_seat(model, rule, rule.at or 0)}"
         if rule.at:
@@ -134,11 +134,11 @@ def _guard(model: Model, rule: Rule, actor: str | None) -> Iterator[str]:
         yield "true"
 
 
-def _seat(model: Model, rule: Rule, seat: int) -> str:
+def _seat(model: Model, rule: GuardedRule, seat: int) -> str:
     return f"v_{model.vcpu_seats[seat]}" if rule.actor == "vcpu" else f"a_{model.procedure_seats[seat]}"
 
 
-def _moved(model: Model, rule: Rule, actor: str | None) -> Iterator[str]:
+def _moved(model: Model, rule: GuardedRule, actor: str | None) -> Iterator[str]:
     """Where the actor is afterwards; an idle one is at no page, which is written as the first."""
     if actor and rule.to is not None:
         yield f"    {actor}.at := {_seat(model, rule, rule.to)};"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 from pagewarden.check.export.model import Model, constant
-from pagewarden.check.export.rules import Rule
+from pagewarden.check.export.rules import GuardedRule
 from pagewarden.check.page.moves import Seats
 
 
@@ -76,7 +76,7 @@ def _process(model: Model, actor: str, seats: Seats, names: list[str], count: in
     yield ""
 
 
-def _option(model: Model, rule: Rule, page: str, me: str, seats: Seats, names: list[str]) -> Iterator[str]:
+def _option(model: Model, rule: GuardedRule, page: str, me: str, seats: Seats, names: list[str]) -> Iterator[str]:
     target = seats.list[rule.to or 0]
     label = "idle" if target is None else names[seats.number[target[0], False]]
     assigns = list(_assigns(model, rule, page))
@@ -120,7 +120,7 @@ def _stranger(model: Model) -> Iterator[str]:
     yield "  fi;\n}" if found else "}"
 
 
-def _guard(model: Model, rule: Rule, page: str) -> Iterator[str]:
+def _guard(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
     if rule.alone:
         yield f"idle_page({page})"
     for name, values in rule.when.items():
@@ -129,7 +129,7 @@ def _guard(model: Model, rule: Rule, page: str) -> Iterator[str]:
             yield f"({tests})" if len(values) > 1 else tests
 
 
-def _assigns(model: Model, rule: Rule, page: str) -> Iterator[str]:
+def _assigns(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
     if error := model.error(rule):
         yield f"assert(false) /* {error} */"
     for name, value in rule.changes.items():
@@ -138,6 +138,6 @@ def _assigns(model: Model, rule: Rule, page: str) -> Iterator[str]:
         yield f"leave({page})"
 
 
-def _step(model: Model, rule: Rule, guard: list[str], assigns: list[str], label: str) -> str:
+def _step(model: Model, rule: GuardedRule, guard: list[str], assigns: list[str], label: str) -> str:
     text = f"  /* {model.title(rule)} */\n"
     return text + f"  :: d_step {{ {' && '.join(guard) or 'true'} -> {'; '.join(assigns) or 'skip'} }}; goto {label}"

@@ -14,13 +14,13 @@ import numpy as np
 from pagewarden.check.page.flow import TAKES
 from pagewarden.check.page.local import Local
 from pagewarden.check.page.moves import HOLD, LAW, VCPU, Move
-from pagewarden.check.page.system import COMPLETES, PROPERTIES, Checked, properties
+from pagewarden.check.page.system import COMPLETES, PROPERTIES, CheckedSystem, properties
 from pagewarden.law import Op, Outcome, Page
 from pagewarden.law.cases import When, decide
 
 
 @dataclass(frozen=True)
-class Rule:
+class GuardedRule:
     """One guarded action of one actor on one page.
 
     at, to: seats (of the stranger: whether it holds the frame), or None if that does not matter and stays. when: the
@@ -40,7 +40,7 @@ class Rule:
     alone: bool
 
 
-class Kind(NamedTuple):
+class MoveEffect(NamedTuple):
     """What a move does in a state of the law. way: done, refused, stays (the actor where it is) or nothing at all.
     missed: a reference was taken, but not on the page's frame."""
 
@@ -51,14 +51,14 @@ class Kind(NamedTuple):
     marks: int = 0
 
 
-Row = tuple[Page, Kind]
+Row = tuple[Page, MoveEffect]
 
 
 def _alike(rows: list[Row]) -> bool:
     return len({kind for _, kind in rows}) == 1
 
 
-def rules(checked: Checked, kind: int = 0) -> list[Rule]:
+def rules(checked: CheckedSystem, kind: int = 0) -> list[GuardedRule]:
     """The rules of a kind of page, of a setting without symmetry: an actor's seat is its own."""
     assert not checked.setting.symmetric
     local = checked.locals[kind]
@@ -66,7 +66,7 @@ def rules(checked: Checked, kind: int = 0) -> list[Rule]:
     return [rule for move in firsts for rule in _of(checked, local, move)]
 
 
-def _of(checked: Checked, local: Local, move: Move) -> Iterator[Rule]:
+def _of(checked: CheckedSystem, local: Local, move: Move) -> Iterator[GuardedRule]:
     rows = [(checked.table.pages[law], _kind(checked, move, law)) for law in _laws(local, move)]
     at = move.at if move.column is not None else None
     for when, chosen in decide(rows, _alike, itemgetter(1), itemgetter(1)) if rows else ():
@@ -79,7 +79,7 @@ def _of(checked: Checked, local: Local, move: Move) -> Iterator[Rule]:
             shows = tuple(name for bit, name in enumerate(PROPERTIES) if marks >> bit & 1)
             if kind.changes or to != at or shows:
                 changes = dict(kind.changes)
-                yield Rule(move.actor, move.name, move.op, at, to, when, changes, kind.leaves, shows, move.alone)
+                yield GuardedRule(move.actor, move.name, move.op, at, to, when, changes, kind.leaves, shows, move.alone)
 
 
 def _targets(move: Move, way: str) -> tuple[tuple[int, bool], ...]:
@@ -95,20 +95,20 @@ def _laws(local: Local, move: Move) -> list[int]:
     return [int(law) for law in np.unique(rows[here, LAW])]
 
 
-def _kind(checked: Checked, move: Move, law: int) -> Kind:
+def _kind(checked: CheckedSystem, move: Move, law: int) -> MoveEffect:
     if move.when is not None and not move.when[law]:
-        return Kind("nothing")
+        return MoveEffect("nothing")
     if move.op is None:
-        return Kind("done")
+        return MoveEffect("done")
     known = properties(checked.setting.policy)
     before, after = checked.table.pages[law], checked.table.pages[checked.table.next[law, move.op]]
     outcome = Outcome(int(checked.table.outcome[law, move.op]))
     marks = int(known.marks[law, move.op]) & ~(known.hidden if move.name == "setup" else 0)
     waits = outcome is Outcome.HOST_RETRY and move.retries
     if outcome is not Outcome.DONE and (outcome is Outcome.PANIC or waits or move.refused is None):
-        return Kind("stays", marks=marks)
+        return MoveEffect("stays", marks=marks)
     fields = zip(Page._fields, before, after, strict=True)
     changes = tuple((name, new) for name, old, new in fields if old != new)
     leaves = after.pins < before.pins and move.op is not Op.UNPIN
     way = "done" if outcome is Outcome.DONE else "refused"
-    return Kind(way, changes, leaves, move.op in TAKES and way == "done" and after.pins <= before.pins, marks)
+    return MoveEffect(way, changes, leaves, move.op in TAKES and way == "done" and after.pins <= before.pins, marks)

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from pagewarden.check.export.model import Model, adrift_pairs
-from pagewarden.check.export.rules import Rule
+from pagewarden.check.export.rules import GuardedRule
 
 
 def tla(model: Model) -> str:
@@ -50,7 +50,7 @@ def _init(model: Model) -> Iterator[str]:
     yield 'Idle(p) == \\A v \\in VCPUs: ~(vcpu[v].at # "idle" /\\ vcpu[v].page = p)'  # an `or` would count twice
 
 
-def _action(model: Model, number: int, rule: Rule) -> Iterator[str]:
+def _action(model: Model, number: int, rule: GuardedRule) -> Iterator[str]:
     yield f"\\* {model.title(rule)}"
     terms = [*_guard(model, rule), *([f'Assert(FALSE, "{model.error(rule)}")'] if model.error(rule) else [])]
     changed = [f"![p].{name} = {_value(value)}" for name, value in rule.changes.items()]
@@ -74,7 +74,7 @@ def _action(model: Model, number: int, rule: Rule) -> Iterator[str]:
     yield f"R{number}(p{', v' if rule.actor == 'vcpu' else ''}) == /\\ " + " /\\ ".join(terms)
 
 
-def _guard(model: Model, rule: Rule) -> Iterator[str]:
+def _guard(model: Model, rule: GuardedRule) -> Iterator[str]:
     if rule.actor == "stranger":
         if rule.at is not None:
             yield f"page[p].held = {_value(bool(rule.at))}"

@@ -29,8 +29,8 @@ from pagewarden.check.search.page_loops import (
     WAITS,
     Found,
     Law,
+    LocalEdges,
     Plan,
-    Steps,
     grow,
     refill,
 )  # fmt: skip
@@ -66,7 +66,7 @@ class Local:
 
     shape: tuple[int, ...]
     codes: NDArray[np.uint64]
-    steps: Steps
+    steps: LocalEdges
     moves: Moves
     table: Table
     symmetric: bool
@@ -253,13 +253,13 @@ def _space(states: int) -> Found:
     return Found(table, numbers, codes, parent, taken, np.zeros(1, np.uint32), np.full((32, 3), -1))
 
 
-def _edges(count: int) -> Steps:
+def _edges(count: int) -> LocalEdges:
     source, target, action = (np.empty(count, np.int32) for _ in range(3))
-    return Steps(source, target, action, np.empty(count, np.uint32))
+    return LocalEdges(source, target, action, np.empty(count, np.uint32))
 
 
-def _moved(steps: Steps, move: Callable[[NDArray[Any]], NDArray[Any]]) -> Steps:
-    return Steps(*(move(each) for each in steps))
+def _moved(steps: LocalEdges, move: Callable[[NDArray[Any]], NDArray[Any]]) -> LocalEdges:
+    return LocalEdges(*(move(each) for each in steps))
 
 
 def _longer(array: NDArray[Any], size: int, used: int) -> NDArray[Any]:

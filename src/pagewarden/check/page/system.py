@@ -53,7 +53,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedSystem:
     """A setting with what was found of one page. casts, locals: by kind of page, the guest's own, then the pool's."""
 
     setting: Setting
@@ -117,13 +117,13 @@ def page_searches(
     return casts, [PageSearch(table, each, marks, vcpus, symmetric, limits, keep, began) for each in listed]
 
 
-def build(setting: Setting) -> Checked:
+def build(setting: Setting) -> CheckedSystem:
     """The system of a setting, every page's states and actions; nothing of several pages is explored yet."""
     casts, searches = page_searches(setting, Limits(), EVERY)
     for search in searches:
         while search.more():
             search.run()
-    return Checked(setting, enumerated(setting.policy), casts, [search.local() for search in searches])
+    return CheckedSystem(setting, enumerated(setting.policy), casts, [search.local() for search in searches])
 
 
 def _has_pool(setting: Setting) -> bool:

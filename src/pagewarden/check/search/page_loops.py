@@ -61,7 +61,7 @@ class Found(NamedTuple):
     where: NDArray[np.int64]
 
 
-class Steps(NamedTuple):
+class LocalEdges(NamedTuple):
     """Every edge: int32 states before and after it and its move, uint32 marks. Of length 0 where they are not kept."""
 
     source: NDArray[np.int32]

@@ -136,7 +136,7 @@ class UffdWindow:
             return 0, 0, 0
         return batch.change(self.guard.fd, self.window.address, self.zap, shared, ranges, to)
 
-    def single(self, shared: bytearray) -> "batch.Single | None":
+    def single(self, shared: bytearray) -> "batch.CompiledSingle | None":
         """See protocol.Backing."""
         from pagewarden.memory import batch
 

@@ -12,7 +12,7 @@ Shares = dict[str, float | dict[str, float]]
 """Counts of all requests, and of each: by event, and what there are several of by name."""
 
 
-class Step(Struct, frozen=True):
+class ListedStep(Struct, frozen=True):
     """A line of a listing: who runs, what happens, how often, what it costs and what all of it has cost so far."""
 
     who: str
@@ -33,7 +33,7 @@ class Explained(Document, kw_only=True, frozen=True):
     procedure: str
     policy: str
     profile: str
-    lines: list[Step]
+    lines: list[ListedStep]
     refused: str | None
     works: bool
 

@@ -17,7 +17,7 @@ class Feature(Struct, frozen=True):
     reason: str
 
 
-class Trial(Struct, kw_only=True, frozen=True):
+class MatrixTrial(Struct, kw_only=True, frozen=True):
     """A way of the host to touch a page (`path`), in one direction, of a page in one state.
 
     `errno` is the errno's or the signal's name of what was `refused`. `LEAK`: the guest's secret was seen; `TORN`: its
@@ -49,7 +49,7 @@ class Probed(Document, kw_only=True, frozen=True):
     kernel: str
     where: Literal["here", "qemu"]
     capabilities: list[Feature]
-    matrix: list[Trial]
+    matrix: list[MatrixTrial]
     leaks: int
     disagreements: int
     untried: int

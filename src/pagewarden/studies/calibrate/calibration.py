@@ -11,7 +11,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, to_toml
@@ -24,6 +23,7 @@ from pagewarden.studies.calibrate.sampling import Array, Timed, sample
 from pagewarden.studies.calibrate.scripts import LEAST_NS, PriceFound, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.vocab import Progress, Unavailable, UserMistake, one_of
+from pagewarden.vocab.closing import Closing
 
 NAME = "this-host"
 PARAMETERS = {
@@ -53,7 +53,7 @@ class Calibration:
     busy: bool
 
 
-class Timings:
+class Timings(Closing):
     """Everything that calibration times, and the prices it makes of that. calls: `compiled`, as a VMM in C would make
     them, or `library`, as this library does. UserMistake, and Unavailable for what this host lacks."""
 
@@ -79,10 +79,7 @@ class Timings:
             made |= guest_prices(taken, self.label)
         return library_prices(made, taken) if self.calls == "library" else made
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
         self._release.close()
 
 

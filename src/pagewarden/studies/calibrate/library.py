@@ -9,8 +9,6 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from pagewarden.studies.calibrate.sampling import Array, Spread, StraightLine, T
 from pagewarden.studies.calibrate.scripts import SIZES, PriceFound, positive
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab.closing import Closing
 
 LONGEST = SIZES[-1] * PAGE_SIZE
 
@@ -48,7 +47,7 @@ def nothing() -> None:
     """What is timed to know the clock."""
 
 
-class TimedLibrary:
+class TimedLibrary(Closing):
     """A warden, a memory with the layout of an iommu guest, and a host half."""
 
     def __init__(self) -> None:
@@ -136,12 +135,6 @@ class TimedLibrary:
     def close(self) -> None:
         """Give everything back."""
         self._release.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
 
 def _iommu_program() -> Program:

@@ -7,8 +7,6 @@ page cache, and no device or journal is in any number.
 import ctypes
 import os
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi import uffd
@@ -21,6 +19,7 @@ from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.studies.calibrate import primitives
 from pagewarden.studies.calibrate.primitives import Primitive, call, copy
 from pagewarden.vocab import PAGE_SIZE, InternalError, Unavailable
+from pagewarden.vocab.closing import Closing
 
 LONGEST = 256
 """Pages of the longest request: 1 MiB, what a pipe takes at once."""
@@ -28,7 +27,7 @@ SPAN = 64 << 20
 """Bytes that a cold copy walks through on each side: more than caches hold."""
 
 
-class TimedHost:
+class TimedHost(Closing):
     """Memory, disk, buffers and pipe. Methods give rows; pages count from the start of the memory."""
 
     def __init__(self, span: int = SPAN) -> None:
@@ -181,9 +180,3 @@ class TimedHost:
     def close(self) -> None:
         """Give everything back."""
         self._release.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()

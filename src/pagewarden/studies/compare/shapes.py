@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pagewarden.designs import Procedure, RowKind, programs
 from pagewarden.law import Op
 from pagewarden.sim import Counts, Machine
+from pagewarden.sim.pages import Ints
 from pagewarden.vocab import PageRange
 
 CHUNK = 1 << 17
 """Requests between two reports of progress."""
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pagewarden.guest.assembler import Assembler, Mem
 from pagewarden.guest.hypercalls import HYPERCALL, Number
 from pagewarden.guest.listing import Code
+from pagewarden.guest.pattern import Words
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 
@@ -28,7 +29,6 @@ CHUNK = 4 << 20
 ANONYMOUS = "anonymous"
 """What a mapping without a name is called here."""
 _HOLDERS = ("R8", "R9", "R10", "R11")
-Words = NDArray[np.uint64]
 
 
 class Mapping(NamedTuple):

@@ -6,14 +6,14 @@ Rings and headers are read by guarded copies whatever the design; what the desig
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pagewarden.abi import virtio, virtio_blk
 from pagewarden.designs import Copy, Do, Hop, Options, Steps, Syscall, design_named
 from pagewarden.guest.program import Program
 from pagewarden.law import Op
-from pagewarden.port import HostView, VectoredView
+from pagewarden.port import HostView, Segments, VectoredView
 from pagewarden.sim.memory import ModelMemory
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.host_error import Errors, MemoryRefuses
@@ -25,7 +25,6 @@ from pagewarden.vocab import Event, InternalError, PageRange, PrivateAccess, Ref
 
 FEATURES = 1 << virtio.VIRTIO_F_VERSION_1 | 1 << virtio_blk.VIRTIO_BLK_F_FLUSH
 """What the guest's driver takes: with FLUSH a write is not on stable storage at once, as on any disk with a cache."""
-Segments = Sequence[tuple[int, int]]
 
 
 RequestPath = Callable[[Request], Done]

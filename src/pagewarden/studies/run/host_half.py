@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.kernel.files import Pipe
@@ -20,6 +18,7 @@ from pagewarden.memory.consumers import Hold
 from pagewarden.memory.private import PrivateMemory
 from pagewarden.studies.run.host_error import MemoryRefuses
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, PrivateAccess
+from pagewarden.vocab.closing import Closing
 
 PIPE_SIZE = 1 << 20
 """Bytes of the pipe that splice goes through; what an unprivileged user may ask for (fs.pipe-max-size)."""
@@ -54,7 +53,7 @@ class Done:
         }
 
 
-class HostHalf:
+class HostHalf(Closing):
     """A host that serves requests of a cooperating memory against a file. `paths` has the designs by name; each takes
     a Request and returns Done, or raises PrivateAccess (a page is not shared), ValueError (outside), OSError."""
 
@@ -169,12 +168,6 @@ class HostHalf:
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
 
 def _of_memory(call: Callable[..., int], *arguments: object) -> int:

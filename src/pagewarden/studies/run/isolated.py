@@ -1,7 +1,6 @@
 """The warden's side of an isolated run: the device is in a process that is not trusted, and may die at any moment."""
 
 import errno
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
 
@@ -9,7 +8,7 @@ from pagewarden.guest.program import Program
 from pagewarden.memory import PrivateMemory, Refused
 from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.process import HostProcess
-from pagewarden.port import Buffer
+from pagewarden.port import Buffer, Segments
 from pagewarden.studies.run.device import BROKEN, OUTLIVE, READY, serve_block
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.host import HostTally, ring_of
@@ -117,7 +116,7 @@ class WardensView:
         view = memoryview(target).cast("B")
         view[:] = self.read(offset, len(view))
 
-    def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
+    def pread_from(self, fd: int, file_offset: int, segments: Segments) -> int:
         raise Refused(errno.EPERM, "the warden does no I/O")
 
     pwrite_to = pread_from

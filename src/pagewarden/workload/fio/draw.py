@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pagewarden.vocab import UserMistake
-from pagewarden.workload.fio.job import MAX_DRAWN, Job
+from pagewarden.workload.fio.job import MAX_DRAWN, FioJob
 from pagewarden.workload.fio.places import Map
 from pagewarden.workload.lines import Bools, Int64s
 
@@ -24,7 +24,7 @@ Columns: TypeAlias = tuple[Bools, Int64s, Int64s]
 """write, offset and length of requests."""
 
 
-def draw(job: Job, copy: int, order: int) -> Columns:
+def draw(job: FioJob, copy: int, order: int) -> Columns:
     """The requests of one copy of a job; `order` is the job's place in its file. UserMistake for too many."""
     rng = np.random.default_rng([job.seed, order, copy])
     loops = [_loop(job, rng) for _ in range(min(job.loops, OWN_LOOPS))]
@@ -35,7 +35,7 @@ def draw(job: Job, copy: int, order: int) -> Columns:
     return write, offset + job.offset + job.step * copy, length
 
 
-def _loop(job: Job, rng: np.random.Generator) -> Columns:
+def _loop(job: FioJob, rng: np.random.Generator) -> Columns:
     """One loop: the files take turns until the limit of all together, then what was written is read again."""
     if job.files == 1:
         write, offset, length = _file(job, rng)
@@ -55,14 +55,14 @@ def _loop(job: Job, rng: np.random.Generator) -> Columns:
     return write, offset, length
 
 
-def _file(job: Job, rng: np.random.Generator) -> Columns:
+def _file(job: FioJob, rng: np.random.Generator) -> Columns:
     if job.mapped and job.largest > job.smallest:
         return _mapped(job, rng)
     write, length = _lengths(job, rng)
     return write, _random_offsets(job, write, length, rng) if job.random else _in_order(job, write, length), length
 
 
-def _check(requests: float, job: Job) -> None:
+def _check(requests: float, job: FioJob) -> None:
     if requests > MAX_DRAWN:
         raise UserMistake(
             f"job [{job.name}] makes some {requests:,.0f} requests, more than the {MAX_DRAWN:,} that are drawn at "
@@ -70,13 +70,13 @@ def _check(requests: float, job: Job) -> None:
         )
 
 
-def _batch(job: Job, rng: np.random.Generator, n: int) -> tuple[Bools, Int64s]:
+def _batch(job: FioJob, rng: np.random.Generator, n: int) -> tuple[Bools, Int64s]:
     """Directions and lengths of the next n requests."""
     write = rng.random(n) * 100 >= job.reads
     return write, np.where(write, job.write_sizes.draw(rng, n), job.read_sizes.draw(rng, n))
 
 
-def _lengths(job: Job, rng: np.random.Generator) -> tuple[Bools, Int64s]:
+def _lengths(job: FioJob, rng: np.random.Generator) -> tuple[Bools, Int64s]:
     """Directions and lengths until the limit in bytes or requests is reached."""
     parts: list[tuple[Bools, Int64s]] = []
     moved, left = 0, job.number or 2**62
@@ -97,7 +97,7 @@ def _lengths(job: Job, rng: np.random.Generator) -> tuple[Bools, Int64s]:
     return np.concatenate([write for write, _ in parts]), np.concatenate([length for _, length in parts])
 
 
-def _last(job: Job, write: Bools, length: Int64s, before: int) -> tuple[Bools, Int64s]:
+def _last(job: FioJob, write: Bools, length: Int64s, before: int) -> tuple[Bools, Int64s]:
     """The last request must end in the region: it is cut to fit, or left out. `before`: bytes moved before it.
 
     At the end of a pass fio goes on only if a longest request is still allowed.
@@ -114,7 +114,7 @@ def _last(job: Job, write: Bools, length: Int64s, before: int) -> tuple[Bools, I
     return (write, np.append(length[:-1], fits)) if fits else (write[:-1], length[:-1])
 
 
-def _in_order(job: Job, write: Bools, length: Int64s) -> Int64s:
+def _in_order(job: FioJob, write: Bools, length: Int64s) -> Int64s:
     """Reads and writes each go on from their own last end, and start again at the region's end."""
     offset = np.zeros(len(length), np.int64)
     for mine, sizes in ((write, job.write_sizes), (~write, job.read_sizes)):
@@ -123,7 +123,7 @@ def _in_order(job: Job, write: Bools, length: Int64s) -> Int64s:
     return np.minimum(offset, job.region - length)
 
 
-def _random_offsets(job: Job, write: Bools, length: Int64s, rng: np.random.Generator) -> Int64s:
+def _random_offsets(job: FioJob, write: Bools, length: Int64s, rng: np.random.Generator) -> Int64s:
     """Multiples of the smallest size, so that the request ends in the region; one size with a map covers all blocks."""
     if job.mapped:
         return _each_block_once(job.region // job.smallest, len(length), rng) * job.smallest
@@ -149,7 +149,7 @@ def _few(blocks: int, n: int, rng: np.random.Generator) -> Int64s:
     return found
 
 
-def _mapped(job: Job, rng: np.random.Generator) -> Columns:
+def _mapped(job: FioJob, rng: np.random.Generator) -> Columns:
     """Mixed sizes with a map: the first free block at or after a drawn one, cut short where a used one follows."""
     places = Map(job.region // job.smallest, job.smallest)
     parts: list[Columns] = []

@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pagewarden.workload.fio.given import SectionOptions
 from pagewarden.workload.fio.options import known
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.fio.sizes import Sizes, sizes_of
@@ -31,11 +31,10 @@ MAX_DRAWN = 1 << 25
 """Requests of all jobs together (about 0.5 GiB of columns)."""
 MAX_COPIES = 4096
 """Copies of one job (numjobs)."""
-OF_DEVICE = re.compile(r"(\d+)(%+|z)")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FioJob:
     """One section's requests, before they are drawn. Sizes are bytes."""
 
     name: str
@@ -78,42 +77,7 @@ class Job:
         return self.copies * self.loops * min(self.number or MAX, self.limit / mean)
 
 
-class SectionOptions:
-    """A section's options with fio's units, and what has to be said of them."""
-
-    def __init__(self, section: Section, notes: dict[str, None]) -> None:
-        self.section, self.given, self.notes = section, section.options, notes
-        self.kb_base = int(self.choice("kb_base", "1024", ("1024", "1000")))
-
-    def note(self, text: str) -> None:
-        """Once, whatever job it is about."""
-        self.notes[text] = None
-
-    def number(self, key: str, default: int, low: int = 0, high: int = MAX) -> int:
-        option = self.given.get(key)
-        return default if option is None else whole(option, None, self.kb_base, low, high)
-
-    def choice(self, key: str, default: str, allowed: Mapping[str, object] | frozenset[str] | tuple[str, ...]) -> str:
-        option = self.given.get(key)
-        if option is None:
-            return default
-        if option.value is None or option.value not in allowed:
-            option.refuse(f"{key} as one of {', '.join(sorted(allowed))}")
-        return option.value
-
-    def set(self, key: str) -> bool:
-        """Is the option there, with a value that does something?"""
-        option = self.given.get(key)
-        return option is not None and option.value not in known().neutral.get(key, ("0",))
-
-    def of_device(self, key: str) -> int | None:
-        """N of a value N% (of the file or device) or Nz (zones): only the device says how much that is."""
-        option = self.given.get(key)
-        match = OF_DEVICE.fullmatch(option.value or "") if option else None
-        return int(match[1]) if match else None
-
-
-def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -> Job | None:
+def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -> FioJob | None:
     """What the section asks for; None when its engine moves no data of a file. UserMistake names the line at fault.
 
     notes: remarks are put in (a dict for its order). nominal: requests of a job whose size is not in the file.
@@ -134,7 +98,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     region, limit, number = _amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
     if hole and "size" not in section.options and "io_size" not in section.options:
         limit = limit * read_sizes.largest // (read_sizes.largest + hole)
-    job = Job(
+    job = FioJob(
         name=section.name,
         random=random,
         mapped=random and not again and _mapped(options, read_sizes, write_sizes),
@@ -161,7 +125,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     return job
 
 
-def sampled(jobs: list[Job], notes: dict[str, None], nominal: int) -> list[Job]:
+def sampled(jobs: list[FioJob], notes: dict[str, None], nominal: int) -> list[FioJob]:
     """The jobs, and of those that have more requests than can be drawn the first ones, with a note."""
     found, left = list(jobs), sum(job.expected for job in jobs)
     for job in sorted(jobs, key=lambda job: -job.expected):

@@ -1,12 +1,12 @@
 """How long fio's requests are: a span in steps, or a weighted choice. A fixed size is a span of one."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.workload.fio.given import SectionOptions
 from pagewarden.workload.fio.sections import Option
 from pagewarden.workload.fio.units import by_direction, span, switch, whole
 from pagewarden.workload.model import MAX_LENGTH
@@ -78,16 +78,7 @@ class Split:
         return max((size for size in self.sizes if size <= room), default=0)
 
 
-class GivenOptions(Protocol):
-    """A section's options."""
-
-    @property
-    def given(self) -> Mapping[str, Option]: ...
-    @property
-    def kb_base(self) -> int: ...
-
-
-def sizes_of(options: GivenOptions, reads: int, random: bool) -> tuple[Sizes, Sizes]:
+def sizes_of(options: SectionOptions, reads: int, random: bool) -> tuple[Sizes, Sizes]:
     """Sizes of reads and of writes: bssplit goes before bsrange, and that before bs, wherever they stand (fio 3.33).
 
     Where only one direction occurs, both are given its sizes. With bs_is_seq_rand the first value is for sequential
@@ -104,20 +95,20 @@ def sizes_of(options: GivenOptions, reads: int, random: bool) -> tuple[Sizes, Si
     return Span(4096, 4096, 4096), Span(4096, 4096, 4096)
 
 
-def _fixed(options: GivenOptions, option: Option, text: str | None) -> Sizes:
+def _fixed(options: SectionOptions, option: Option, text: str | None) -> Sizes:
     first = None if text is None else text.partition("-")[0]  # fio 3.33 reads no further in `bs=4k-512k`
     size = 4096 if first is None else whole(option, first, options.kb_base, 1, MAX_LENGTH)
     return Span(size, size, size)
 
 
-def _range(options: GivenOptions, option: Option, text: str | None) -> Sizes:
+def _range(options: SectionOptions, option: Option, text: str | None) -> Sizes:
     if text is None:
         option.refuse("bsrange as LOW-HIGH[,LOW-HIGH]")
     low, high = span(option, text, options.kb_base, 1, MAX_LENGTH)
     return Span(low, high, 1 if switch(options.given.get("bs_unaligned")) else low)
 
 
-def _split(options: GivenOptions, option: Option, text: str | None) -> Sizes:
+def _split(options: SectionOptions, option: Option, text: str | None) -> Sizes:
     """SIZE/PERCENT:SIZE/PERCENT...; sizes without a percentage share what is left."""
     sizes, shares = [], []
     for part in (text or "").split(":"):

@@ -6,7 +6,7 @@ import numpy as np
 
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.fio.draw import Columns, draw, turns
-from pagewarden.workload.fio.job import NOMINAL, Job, read_job, sampled
+from pagewarden.workload.fio.job import NOMINAL, FioJob, read_job, sampled
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.model import MAX_END, Workload
 
@@ -62,7 +62,7 @@ def _chosen(sections: Sequence[Section], only: Sequence[str]) -> Sequence[Sectio
     return [section for section in sections if not only or section.name in only]
 
 
-def _levels(jobs: Sequence[Job]) -> list[int]:
+def _levels(jobs: Sequence[FioJob]) -> list[int]:
     """When each job starts: those of one level run side by side, after all of the levels before."""
     levels: list[int] = []
     base = 0
