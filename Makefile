@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check coverage bench clean
+.PHONY: run test check coverage bench guest-check clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
@@ -19,6 +19,9 @@ check: $(VENV)/dev.stamp
 
 coverage: $(VENV)/dev.stamp  # reported, not gated; what runs in other processes and in compiled loops is not seen
 	$(BIN)/python -m pytest --cov=pagewarden --cov-branch --cov-report=term:skip-covered
+
+guest-check: $(VENV)/dev.stamp  # boots stock guests: what they map, and how full their pools get, against the model
+	PAGEWARDEN_REQUIRE_LAB=1 $(BIN)/python -m pytest tests/lab/guest_check.py
 
 bench: $(VENV)/bench.stamp
 	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

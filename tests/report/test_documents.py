@@ -34,6 +34,8 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
         ("compare", "--policy", "guest-memfd"),  # refuses some designs
         ("compare", "--set", "cache=cold", "JOBS"),
     ],
+    "compare-mappings": [("compare", "--driver", "linux-virtio-blk")],
+    "pool": [("pool", "JOBS"), ("pool", "JOBS", "--slots", "128", "--depth", "64")],
     "check": [("check", *ONE), ("check", *BAD), ("check", *ONE, "--search", "apart"), ("check", "--max-seconds", "0")],
     "check-matrix": [("check", "--matrix", *ONE), ("check", "--matrix", *ONE, "--max-seconds", "0")],
     "check-minimal": [

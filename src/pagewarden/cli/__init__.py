@@ -10,6 +10,7 @@ from pagewarden.cli.check import check
 from pagewarden.cli.compare import compare
 from pagewarden.cli.law import law
 from pagewarden.cli.listing import listing
+from pagewarden.cli.pool import pool
 from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
 from pagewarden.cli.status import main_of, with_status
@@ -18,7 +19,7 @@ app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, check, law, probe, run, calibrate):
+for verb in (compare, check, law, probe, run, calibrate, pool):
     app.command()(with_status(verb))
 app.command("list")(with_status(listing))
 

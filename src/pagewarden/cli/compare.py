@@ -30,6 +30,9 @@ def compare(
     columns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Of a CSV trace: time, op, offset, size, sector, sectors, -.")
     ] = None,
+    driver: Annotated[
+        str, typer.Option(metavar="NAME", help="linux-virtio-blk: count the DMA mappings that a stock driver makes.")
+    ] = "listing",
     explain: Annotated[
         str | None, typer.Option(metavar="NAME", help="One request of a design, or another procedure, step by step.")
     ] = None,
@@ -58,6 +61,7 @@ def compare(
     from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.vocab import UserMistake
     from pagewarden.workload.load import Reading
+    from pagewarden.workload.mappings import Mappings
 
     made = setup(policy_named(policy), load_profile(profile), set_ or [])
     if workload and size is not None:
@@ -70,6 +74,9 @@ def compare(
     reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns else ())
     with ProgressBars() as progress:
         wanted = _wanted(workload or [], size or 4096, reading, progress)
+        if driver != "listing" or isinstance(wanted, Mappings):
+            _mappings(wanted, driver, json)
+            return
         found = study(made, wanted, [design_named(name) for name in design or DESIGNS], progress)
     if json:
         print_document(compared(found))
@@ -80,8 +87,8 @@ def compare(
 def _wanted(words: list[str], size: int, reading: Any, progress: Any) -> Any:
     """The workload that the words name."""
     from pagewarden.vocab import UserMistake
-    from pagewarden.workload import load, single
-    from pagewarden.workload.load import of_fio
+    from pagewarden.workload import single
+    from pagewarden.workload.load import load_any, of_fio
 
     if not words:
         return single(size)
@@ -89,7 +96,29 @@ def _wanted(words: list[str], size: int, reading: Any, progress: Any) -> Any:
         return of_fio(words, reading)
     if len(words) > 1:
         raise UserMistake(f"one workload at a time: {words[0]}, or fio's command line behind `-- fio`")
-    return load(words[0], progress.of(f"reading {words[0]}"), reading)
+    return load_any(words[0], progress.of(f"reading {words[0]}"), reading)
+
+
+def _mappings(wanted: Any, driver: str, json: bool) -> None:
+    """A trace's mappings, or those that a driver makes of requests."""
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.mappings import mappings_document, print_mappings
+    from pagewarden.studies.compare.mappings import mapping_counts
+    from pagewarden.vocab import UserMistake, one_of
+    from pagewarden.workload.driver import DRIVERS, VirtioBlk, mappings_of
+    from pagewarden.workload.mappings import Mappings
+
+    traced = isinstance(wanted, Mappings)
+    if traced and driver != "listing":
+        raise UserMistake("--driver makes mappings of requests: a trace of mappings has its driver's own")
+    if not traced:
+        one_of("driver", driver, ("listing", *DRIVERS))
+        wanted = mappings_of(wanted, VirtioBlk())
+    found = mapping_counts(wanted, timed=traced)
+    if json:
+        print_document(mappings_document(wanted, found))
+    else:
+        print_mappings(wanted, found, console())
 
 
 def _explain(made: Any, name: str, size: int, json: bool) -> None:

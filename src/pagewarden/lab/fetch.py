@@ -4,6 +4,7 @@ Nothing is installed, and what a package would run is not: it is unpacked into t
 archive's signature over every index and the index's hash over every package.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -159,7 +160,11 @@ def unpack(version: str, say: Tell) -> None:
             apt("apt-get", "download", *chosen, cwd=made)
             for package in Path(made).glob("*.deb"):
                 run(["dpkg-deb", "-x", str(package), f"{made}/root"])
-            os.rename(f"{made}/root", kernels / version)
+            try:
+                os.rename(f"{made}/root", kernels / version)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:  # somebody else has just brought the same
+                    raise
 
 
 Apt = Callable[..., str]

@@ -39,6 +39,15 @@ exec {virtiofsd} --socket-path="$root.sock" -o source="$root" -o cache=always -o
 
 
 @dataclass(frozen=True, slots=True)
+class GuestShape:
+    """What a guest has more than usual: words of its kernel's command line, virtual CPUs, words of QEMU's."""
+
+    append: str = ""
+    cpus: int = 1
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CommandEnd:
     """What a command inside came to; kernel: the version that ran, as uname says."""
 
@@ -70,6 +79,7 @@ def run(
     seconds: float,
     environment: Mapping[str, str] | None = None,
     say: Tell = lambda what: None,
+    shape: GuestShape = GuestShape(),
 ) -> CommandEnd:
     """Boot the kernel, run a command of this machine's inside as root, in this directory, and bring back what it said.
 
@@ -85,7 +95,7 @@ def run(
         say(f"booting {kernel.name}")
         opened.enter_context(_shared_root(place))
         with (place / "qemu.log").open("wb") as log:
-            vm = opened.enter_context(_process(_qemu(kernel, place), log))
+            vm = opened.enter_context(_process(_qemu(kernel, place, shape), log))
         try:
             vm.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -114,18 +124,19 @@ def _disks(place: Path, command: str) -> None:
     os.truncate(place / "command", max(1 << 20, (place / "command").stat().st_size))
 
 
-def _qemu(kernel: Kernel, place: Path) -> list[str]:
+def _qemu(kernel: Kernel, place: Path, shape: GuestShape) -> list[str]:
     disks = [
         f"file={place / name},if=virtio,format=raw,cache=unsafe{more}"
         for name, more in (("disk", ""), ("command", ",readonly=on"), ("answer", ""))
     ]
     return [
         QEMU, "-accel", "tcg,thread=multi", "-machine", "q35,memory-backend=memory", "-cpu", "EPYC,+svm,-monitor",
-        "-smp", "1", "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
+        "-smp", str(shape.cpus), "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
         "-no-user-config", "-nodefaults", "-nic", "none", "-display", "none", "-no-reboot",
         "-serial", f"file:{place / 'console'}", *(word for disk in disks for word in ("-drive", disk)),
         "-chardev", f"socket,id=root,path={place / 'root.sock'}", "-device", "vhost-user-fs-pci,chardev=root,tag=root",
-        "-kernel", str(kernel.image), "-initrd", str(place / "initramfs"), "-append", APPEND,
+        "-kernel", str(kernel.image), "-initrd", str(place / "initramfs"), "-append",
+        f"{APPEND} {shape.append}".rstrip(), *shape.words,
     ]  # fmt: skip
 
 

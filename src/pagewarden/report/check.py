@@ -1,7 +1,5 @@
 """The checker's answers for people and for programs."""
 
-from math import log
-
 from rich.console import Console
 
 from pagewarden.check.explain import in_words, listing
@@ -10,7 +8,7 @@ from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
-from pagewarden.report.console import table
+from pagewarden.report.console import in_bytes, table
 from pagewarden.report.documents.check import Cell, Checked, Column, Matrix, MinimalSets, Property, TraceStep
 
 RATE = 2_000_000
@@ -27,9 +25,8 @@ def announcement(setting: Setting, checked: CheckedSystem | None, together: bool
     if not together:
         return f"{text}explored apart, which decides for any number of pages"
     bound = checked.system.bound()
-    return (
-        f"{text}{_pages(setting.pages)} together at most {bound:,}: {_duration(bound / RATE)}, {_size(_memory(bound))}"
-    )
+    size = in_bytes(_memory(bound))
+    return f"{text}{_pages(setting.pages)} together at most {bound:,}: {_duration(bound / RATE)}, {size}"
 
 
 def _pages(count: int) -> str:
@@ -44,17 +41,10 @@ def _memory(states: int) -> int:
     return int(states * (SLOT / FILL + ORDER + PARENT))
 
 
-def _size(count: float) -> str:
-    if count < 1024:
-        return f"{count:.0f} B"
-    power = min(int(log(count, 1024)), 4)
-    return f"{count / 1024**power:.3g} {' KMGT'[power]}iB"
-
-
 def progress_line(now: SoFar) -> str:
     """One line of progress."""
     rate = now.states / max(now.seconds, 1e-6)
-    return f"{now.states:,} states, {rate:,.0f} a second, depth {now.depth}, {_size(now.memory)}"
+    return f"{now.states:,} states, {rate:,.0f} a second, depth {now.depth}, {in_bytes(now.memory)}"
 
 
 def print_report(report: Report, out: Console) -> None:
@@ -82,7 +72,7 @@ def summary(report: Report) -> str:
     size = sum(end.memory for end in report.ends) / report.states
     text = f"{report.states:,} states, {report.transitions:,} transitions, depth {report.depth}, "
     text += f"{report.seconds:.2f} s ({report.cpu:.2f} s of CPU), {size:.1f} bytes a state, "
-    text += f"{_size(report.peak)} of memory at the peak"
+    text += f"{in_bytes(report.peak)} of memory at the peak"
     stopped = _stopped(report)
     return text + (f"; stopped early: {stopped}" if stopped else "")
 

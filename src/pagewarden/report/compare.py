@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pagewarden.cost import BreakEven, Crossing, Interval
-from pagewarden.report.console import table
+from pagewarden.report.console import in_bytes, table
 from pagewarden.report.documents.compare import BreakEvenSize, Compared, DesignCost, Job, Load, Shares, Totals
 from pagewarden.studies.compare.comparison import Comparison, Crossover, DesignResult
 
@@ -33,7 +33,7 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
     if found.jobs and workload.independent:
         out.print("Its jobs are experiments of their own; all together is only their sum:")
     out.print(
-        f"\n{workload.name}: {workload.requests:,} requests, {_size(workload.bytes)} ({workload.format})\n"
+        f"\n{workload.name}: {workload.requests:,} requests, {in_bytes(workload.bytes)} ({workload.format})\n"
         f"policy {setup.policy.name}, profile {setup.profile.name}, {setup.cache} caches; of each request:\n"
     )
     out.print(_wide(found) if wide else _narrow(found))
@@ -131,7 +131,7 @@ def _by_job(found: Comparison) -> Table:
             else "~"
         )
         made.add_row(
-            load.name, f"{load.requests:,}", _size(load.bytes / load.requests), str(load.depth),
+            load.name, f"{load.requests:,}", in_bytes(load.bytes / load.requests), str(load.depth),
             f"{job.cheapest or 'none'}{sure}", _us(best.ns if best else None),
         )  # fmt: skip
     return made
@@ -153,7 +153,7 @@ def _sizes(sizes: BreakEven, page: int) -> str:
 
 
 def _crossing(crossing: Crossing, page: int) -> str:
-    return crossing.kind if crossing.units is None else f"{crossing.kind} {_size(crossing.units * page)}"
+    return crossing.kind if crossing.units is None else f"{crossing.kind} {in_bytes(crossing.units * page)}"
 
 
 def _count(value: Any) -> str:
@@ -163,17 +163,6 @@ def _count(value: Any) -> str:
     if 0 < value < 0.01:
         return "<0.01"
     return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:,.3g}"
-
-
-def _size(number: float) -> str:
-    """Bytes with a unit: 512 B, 24.3 KiB, 1 GiB."""
-    unit = 0
-    while number >= 1024 and unit < len(UNITS) - 1:
-        number, unit = number / 1024, unit + 1
-    return f"{number:.3g} {UNITS[unit]}" if number < 1000 else f"{number:,.0f} {UNITS[unit]}"
-
-
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def _us(ns: Interval | None) -> str:

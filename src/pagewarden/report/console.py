@@ -13,6 +13,7 @@ from pagewarden.report.documents.base import Document
 from pagewarden.vocab.host import OUTPUT, naming
 
 PIPED_WIDTH = 200
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class _Console(Console):
@@ -37,6 +38,14 @@ def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
     for number, header in enumerate(headers):
         made.add_column(header, justify="left" if number < left else "right", no_wrap=True)
     return made
+
+
+def in_bytes(number: float) -> str:
+    """Bytes with a unit, as people write it: 512 B, 24.3 KiB, 1 GiB."""
+    unit = 0
+    while number >= 1024 and unit < len(UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{number:.3g} {UNITS[unit]}" if number < 1000 else f"{number:,.0f} {UNITS[unit]}"
 
 
 def write(path: Path, text: str) -> None:

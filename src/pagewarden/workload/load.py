@@ -17,8 +17,9 @@ from pagewarden.workload.fio.sections import read_sections, sections_of_argument
 from pagewarden.workload.fio.workload import jobs_workload
 from pagewarden.workload.iolog import load_iolog
 from pagewarden.workload.lines import MAX_LINE, mistake
+from pagewarden.workload.mappings import Mappings
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces import binary, csv, events, qemu, snoop
+from pagewarden.workload.traces import binary, csv, dma, events, qemu, snoop
 
 FORMATS = "a fio job file, a fio iolog (v2 or v3), blkparse text or another form of docs/workloads.md"
 BINARY = {
@@ -50,6 +51,14 @@ def load(path: str | Path, progress: Advance | None = None, reading: Reading | N
     progress is called with (bytes done, bytes in all) after every chunk. UserMistake says file, line, what was found
     and what was expected, or why the file cannot be read; nothing is half loaded.
     """
+    found = load_any(path, progress, reading)
+    if isinstance(found, Mappings):
+        raise UserMistake(f"{path} holds DMA mappings, not requests: `pagewarden pool` and `compare` take them")
+    return found
+
+
+def load_any(path: str | Path, progress: Advance | None = None, reading: Reading | None = None) -> Workload | Mappings:
+    """The same, or the DMA mappings of a guest where the file is a trace of those."""
     path, reading = Path(path), reading or Reading()
     try:
         if str(path) == "-" or (path.exists() and stat.S_ISFIFO(path.stat().st_mode)):
@@ -66,7 +75,7 @@ def of_fio(arguments: Sequence[str], reading: Reading | None = None) -> Workload
     return jobs_workload("fio's command line", "fio job", sections_of_arguments(given), reading.nominal, reading.only)
 
 
-def _piped(path: Path, read: Callable[[Path], Workload]) -> Workload:
+def _piped(path: Path, read: Callable[[Path], Workload | Mappings]) -> Workload | Mappings:
     """What comes through a pipe, copied to a file without a name first: readers go back to the beginning."""
     with tempfile.TemporaryFile() as copy:
         if str(path) == "-":
@@ -78,7 +87,7 @@ def _piped(path: Path, read: Callable[[Path], Workload]) -> Workload:
         return read(Path(f"/proc/self/fd/{copy.fileno()}"))
 
 
-def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload:
+def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload | Mappings:
     head = _head(path)
     if reading.columns:
         return csv.read(path, progress, reading.columns)
@@ -92,6 +101,8 @@ def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload:
     if b'"fio version"' in head:
         sections = sections_of_json(path, path.read_text("utf-8", "replace"))
         return jobs_workload(path.name, "fio's JSON", sections, reading.nominal, reading.only)
+    if dma.sniff(head):
+        return dma.read(path, progress)
     for reader in TRACES:
         if reader.sniff(head):
             found: Workload = reader.read(path, progress)

@@ -12,6 +12,8 @@ from pagewarden.report.documents.base import Document, NameList
 from pagewarden.report.documents.check import Checked, Matrix, MinimalSets
 from pagewarden.report.documents.compare import Compared, Explained
 from pagewarden.report.documents.law import PolicyLaw
+from pagewarden.report.documents.mappings import ComparedMappings
+from pagewarden.report.documents.pool import PoolSize
 from pagewarden.report.documents.prices import Calibrated, Predicted
 from pagewarden.report.documents.probe import Kernels, Probed, RoomFound
 from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
@@ -19,6 +21,7 @@ from pagewarden.vocab import Event
 
 DOCUMENTS: dict[str, type[Document]] = {
     "compare": Compared,
+    "compare-mappings": ComparedMappings,
     "explain": Explained,
     "check": Checked,
     "check-matrix": Matrix,
@@ -33,6 +36,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "run-check-counts": CheckedCounts,
     "predict": Predicted,
     "calibrate": Calibrated,
+    "pool": PoolSize,
 }
 """By the name of their schema's file, in the order of docs/json.md."""
 

@@ -1,0 +1,40 @@
+"""`pagewarden pool --json`."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from pagewarden.report.documents.base import Document
+
+
+class FullPool(Struct, frozen=True):
+    """A mapping that found no room: which one, from 0; seconds since the load began; slots in use; why."""
+
+    at: int
+    seconds: float
+    bytes: int
+    used: int
+    why: str
+
+
+class PoolSize(Document, kw_only=True, frozen=True):
+    """`pagewarden pool`: does a load fit a bounce pool of `slots` of 2 KiB in `areas`.
+
+    `full` has the first hundred of `refused` mappings. `smallest_slots` is the smallest pool that the kernel grants and
+    that fits, `swiotlb` the word for its command line; both null where no pool does. `lost_events`: the trace's.
+    """
+
+    verb: Literal["pool"] = "pool"
+    load: str
+    format: str
+    mappings: int
+    slots: int
+    areas: int
+    peak_slots: int
+    fits: bool
+    refused: int
+    full: list[FullPool]
+    smallest_slots: int | None
+    swiotlb: str | None
+    lost_events: int
+    notes: list[str]

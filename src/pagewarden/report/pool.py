@@ -1,0 +1,58 @@
+"""The size of a bounce pool for people and for programs."""
+
+import numpy as np
+from rich.console import Console
+
+from pagewarden.report.console import in_bytes
+from pagewarden.report.documents.pool import FullPool, PoolSize
+from pagewarden.studies.pool import PoolFit
+from pagewarden.workload.mappings import SLOT
+
+SHADES = ".░▒▓█"
+WIDTH, ROWS = 64, 8
+SHOWN = 100
+"""Refusals in the document."""
+
+
+def print_pool(found: PoolFit, out: Console) -> None:
+    """The answer, what decides it, and the pool at its worst moment."""
+    pool, load = found.pool, found.load
+    size = f"{pool.slots:,} slots ({in_bytes(pool.slots * SLOT)})"
+    if found.fits:
+        out.print(f"Answer: {size} suffice: at most {found.peak:,} were in use ({in_bytes(found.peak * SLOT)}).")
+    else:
+        out.print(f'Answer: {size} are too few: "swiotlb buffer is full" {len(found.full):,} times.')
+    if found.parameter is None:
+        out.print("No pool fits: a mapping is larger than any can be.")
+    else:
+        out.print(f"Smallest that fits: {found.parameter}  ({in_bytes((found.smallest or 0) * SLOT)})")
+    out.print(
+        f"\n{load.name} ({load.format}): {int(load.made.sum()):,} mappings of {len(load.devices)} "
+        f"device{'s' * (len(load.devices) != 1)}, {pool.areas} area{'s' * (pool.areas != 1)}"
+    )
+    for full in found.full[:3]:
+        out.print(f"full: mapping {full.at:,}, {full.bytes:,} bytes, {full.used:,} slots used: {full.why}")
+    for note in found.notes:
+        out.print(f"note: {note}")
+    per = max(pool.slots // (WIDTH * ROWS), 1)
+    when = "peak" if found.fits else "first refusal"
+    out.print(f"\nThe pool at its {when}, mapping {found.worst:,}; a character is {per} slot{'s' * (per != 1)}:")
+    for row in _picture(found.taken, per):
+        out.print(row)
+
+
+def _picture(taken: "np.typing.NDArray[np.bool_]", per: int) -> list[str]:
+    """Rows of characters, darker where more is in use."""
+    filled = taken.reshape(-1, per).mean(axis=1)
+    cells = "".join(SHADES[int(np.ceil(part * (len(SHADES) - 1)))] for part in filled)
+    return [cells[at : at + WIDTH] for at in range(0, len(cells), WIDTH)]
+
+
+def pool_document(found: PoolFit) -> PoolSize:
+    """The same for programs."""
+    return PoolSize(
+        load=found.load.name, format=found.load.format, mappings=int(found.load.made.sum()), slots=found.pool.slots,
+        areas=found.pool.areas, peak_slots=found.peak, fits=found.fits, refused=len(found.full),
+        full=[FullPool(one.at, one.seconds, one.bytes, one.used, one.why) for one in found.full[:SHOWN]],
+        smallest_slots=found.smallest, swiotlb=found.parameter, lost_events=found.load.lost, notes=list(found.notes),
+    )  # fmt: skip

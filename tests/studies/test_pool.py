@@ -1,0 +1,90 @@
+"""How big a pool must be, and what mappings cost: answers that were worked out by hand, and the verbs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pagewarden.cli import app
+from pagewarden.studies.compare.mappings import mapping_counts
+from pagewarden.studies.pool import pool_fit
+from pagewarden.vocab import UserMistake
+from pagewarden.workload.driver import VirtioBlk, mappings_of
+from pagewarden.workload.model import Workload
+from pool_guest import mappings, recorded
+
+SAID = {said.name: said for said in recorded()}
+
+
+def reads(count: int, length: int) -> Workload:
+    return Workload(
+        "reads", "made", np.zeros(count, np.bool_), np.arange(count, dtype=np.uint64), np.full(count, length, np.uint32)
+    )
+
+
+def test_64_reads_of_4_kib_take_five_slots_each() -> None:
+    found = pool_fit(mappings_of(reads(100, 4096), VirtioBlk(), 64))
+    assert found.fits and found.peak == 320 and found.smallest == 512 and found.parameter == "swiotlb=512,1,force"
+    assert found.taken.sum() == 320 and found.worst == 255, "when the 64th request's last mapping is there"
+
+
+def test_one_slot_too_few_is_refused_and_the_next_power_of_two_is_not() -> None:
+    load = mappings_of(reads(100, 4096), VirtioBlk(), 27)  # 135 slots
+    small = pool_fit(load, 128)
+    assert not small.fits and small.full[0].used == 106 and small.smallest == 256
+    assert pool_fit(load, small.smallest).fits
+
+
+def test_a_mapping_of_more_than_a_segment_fits_no_pool() -> None:
+    found = pool_fit(mappings_of(reads(1, 1 << 20), VirtioBlk(contiguous=1 << 20, segment=1 << 20)))
+    assert not found.fits and found.smallest is None and "larger than 256 KiB" in found.full[0].why
+
+
+def test_what_a_full_pool_said_of_itself(tmp_path: Path) -> None:
+    said = SAID["mixed-full"]
+    load = mappings(said, tmp_path)
+    found = pool_fit(load, said.slots, said.areas, base=said.base)
+    assert len(found.full) == load.failed.sum() and found.peak == said.peak
+    assert "not in the trace" in " ".join(found.notes) and found.smallest and found.smallest > said.slots
+
+
+def test_a_pool_is_what_the_kernel_grants() -> None:
+    found = pool_fit(mappings_of(reads(1, 4096), VirtioBlk()), 300, 3)
+    assert (found.pool.slots, found.pool.areas) == (512, 4) and "rounds up" in found.notes[0]
+
+
+def test_an_alignment_that_is_none() -> None:
+    with pytest.raises(UserMistake, match="power of two"):
+        pool_fit(mappings_of(reads(1, 4096), VirtioBlk()), align=3)
+
+
+def test_a_buffer_that_the_device_fills_is_copied_twice() -> None:
+    (read,) = mapping_counts(mappings_of(reads(10, 4096), VirtioBlk(), 1), timed=False)
+    assert (read.maps, read.copies, read.copied_bytes) == (40, 40 + 20, 10 * (16 + 48 + 2 * 4096 + 2))
+    assert (read.misses, read.invalidations, read.peak_pages, read.peak_bytes) == (40, 40, 4, 4161)
+    assert read.open_byte_seconds is None
+
+
+def test_pages_that_mappings_share_are_open_once(tmp_path: Path) -> None:
+    """The header and the status of a request lie in one page of the guest's memory."""
+    load = mappings(SAID["4k-alone"], tmp_path)
+    (found,) = mapping_counts(load)
+    assert found.maps == 80 and found.bounced == 80 and found.peak_pages == 3 and found.open_byte_seconds
+
+
+def test_verbs_and_their_status(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.txt"
+    trace.write_text(SAID["mixed-full"].trace)
+    small = CliRunner().invoke(app, ["pool", str(trace), "--slots", "512", "--json"])
+    assert small.exit_code == 1 and json.loads(small.output)["fits"] is False
+    ample = CliRunner().invoke(app, ["pool", str(trace), "--slots", "4096"])
+    assert ample.exit_code == 0 and ample.output.startswith("Answer: 4,096 slots (8 MiB) suffice")
+    for words, match in (
+        (["pool", str(trace), "--base", "x"], "--base x"),
+        (["pool", str(trace), "--depth", "2"], "--depth"),
+    ):
+        assert match in str(CliRunner().invoke(app, words).output)
+    counted = CliRunner().invoke(app, ["compare", str(trace), "--json"])
+    assert json.loads(counted.output)["devices"][0]["maps"] > 0
