@@ -12,8 +12,8 @@ import numpy as np
 
 from pagewarden.lab import fetch, qemu
 from pagewarden.sim.swiotlb import granted, replay
+from pagewarden.workload.dma_mappings import SLOT, DmaMappings
 from pagewarden.workload.driver import VirtioBlk
-from pagewarden.workload.mappings import SLOT, Mappings
 from pagewarden.workload.traces import dma
 
 INSIDE = Path(__file__).parent.parent / "lab" / "guest" / "dma_loads.py"
@@ -139,7 +139,7 @@ def recorded() -> list[Said]:
     return [Said(**json.loads(gzip.decompress(path.read_bytes()))) for path in sorted(RECORDED.glob("*.json.gz"))]
 
 
-def mappings(said: Said, tmp_path: Path) -> Mappings:
+def mappings(said: Said, tmp_path: Path) -> DmaMappings:
     """The trace, read."""
     file = tmp_path / "trace"
     file.write_text(said.trace)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagewarden.sim.swiotlb import SEGMENT, Pool, granted, replay
+from pagewarden.workload.dma_mappings import SLOT, DmaMappings
 from pagewarden.workload.driver import VirtioBlk, mappings_of
-from pagewarden.workload.mappings import SLOT, Mappings
 from pagewarden.workload.model import single
 from pool_guest import Said, as_the_kernel_said, recorded
 
@@ -27,12 +27,12 @@ def test_as_the_kernel_counted(said: Said, tmp_path: Path) -> None:
     as_the_kernel_said(said, tmp_path)
 
 
-def load_of(*acts: tuple[int, int]) -> Mappings:
+def load_of(*acts: tuple[int, int]) -> DmaMappings:
     """(size, -1) maps; (_, k) ends the k-th event."""
     count = len(acts)
     opens = np.array([maker < 0 for _, maker in acts])
     zeros = np.zeros(count, np.uint64)
-    return Mappings(
+    return DmaMappings(
         "load", "made", opens, np.array([maker for _, maker in acts]), np.array([size for size, _ in acts]),
         np.zeros(count, np.uint8), np.zeros(count, np.int16), np.zeros(count, np.int16), np.arange(count),
         np.ones(count, np.bool_), np.zeros(count, np.bool_), zeros, zeros,

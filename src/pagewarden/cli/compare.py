@@ -60,8 +60,8 @@ def compare(
     from pagewarden.report.console import console, print_document
     from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.vocab import UserMistake
+    from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.load import Reading
-    from pagewarden.workload.mappings import Mappings
 
     made = setup(policy_named(policy), load_profile(profile), set_ or [])
     if workload and size is not None:
@@ -74,7 +74,7 @@ def compare(
     reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns else ())
     with ProgressBars() as progress:
         wanted = _wanted(workload or [], size or 4096, reading, progress)
-        if driver != "listing" or isinstance(wanted, Mappings):
+        if driver != "listing" or isinstance(wanted, DmaMappings):
             _mappings(wanted, driver, json)
             return
         found = study(made, wanted, [design_named(name) for name in design or DESIGNS], progress)
@@ -105,10 +105,10 @@ def _mappings(wanted: Any, driver: str, json: bool) -> None:
     from pagewarden.report.mappings import mappings_document, print_mappings
     from pagewarden.studies.compare.mappings import mapping_counts
     from pagewarden.vocab import UserMistake, one_of
+    from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.driver import DRIVERS, VirtioBlk, mappings_of
-    from pagewarden.workload.mappings import Mappings
 
-    traced = isinstance(wanted, Mappings)
+    traced = isinstance(wanted, DmaMappings)
     if traced and driver != "listing":
         raise UserMistake("--driver makes mappings of requests: a trace of mappings has its driver's own")
     if not traced:

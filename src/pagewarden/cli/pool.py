@@ -35,9 +35,9 @@ def pool(
     from pagewarden.report.pool import pool_document, print_pool
     from pagewarden.studies.pool import pool_fit
     from pagewarden.vocab import UserMistake
+    from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.driver import VirtioBlk, mappings_of
     from pagewarden.workload.load import load_any
-    from pagewarden.workload.mappings import Mappings
 
     try:
         start = None if base is None else int(base, 0)
@@ -45,7 +45,7 @@ def pool(
         raise UserMistake(f"--base {base}: expected an address such as 0x7d000000") from None
     with ProgressBars() as progress:
         found = load_any(load, progress.of(f"reading {load}"))
-    if isinstance(found, Mappings):
+    if isinstance(found, DmaMappings):
         if depth is not None:
             raise UserMistake("--depth is for a workload: a trace of mappings has its own")
     else:

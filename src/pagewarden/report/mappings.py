@@ -7,10 +7,10 @@ from rich.console import Console
 from pagewarden.report.console import in_bytes, table
 from pagewarden.report.documents.mappings import ComparedMappings, MappingCost
 from pagewarden.studies.compare.mappings import MappingCounts
-from pagewarden.workload.mappings import Mappings
+from pagewarden.workload.dma_mappings import DmaMappings
 
 
-def print_mappings(load: Mappings, found: list[MappingCounts], out: Console) -> None:
+def print_mappings(load: DmaMappings, found: list[MappingCounts], out: Console) -> None:
     """All devices first: what bouncing all of it costs, and what opening each page for its device does."""
     whole = found[0]
     out.print(
@@ -32,7 +32,7 @@ def print_mappings(load: Mappings, found: list[MappingCounts], out: Console) -> 
         out.print(f"note: {note}")
 
 
-def mappings_document(load: Mappings, found: list[MappingCounts]) -> ComparedMappings:
+def mappings_document(load: DmaMappings, found: list[MappingCounts]) -> ComparedMappings:
     """The same for programs."""
     return ComparedMappings(
         load=load.name, format=load.format, lost_events=load.lost, notes=list(load.notes),

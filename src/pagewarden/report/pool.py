@@ -6,7 +6,7 @@ from rich.console import Console
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.pool import FullPool, PoolSize
 from pagewarden.studies.pool import PoolFit
-from pagewarden.workload.mappings import SLOT
+from pagewarden.workload.dma_mappings import SLOT
 
 SHADES = ".░▒▓█"
 WIDTH, ROWS = 64, 8

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab.compiled import njit
-from pagewarden.workload.mappings import SLOT, Mappings
+from pagewarden.workload.dma_mappings import SLOT, DmaMappings
 
 SEGMENT = 128
 """Slots of a segment; no mapping crosses one (IO_TLB_SEGSIZE), so none is larger than 256 KiB."""
@@ -52,7 +52,7 @@ def granted(slots: int, areas: int) -> Pool:
     return Pool(1 << (slots - 1).bit_length(), areas)
 
 
-def replay(load: Mappings, pool: Pool, base: int | None = None, until: int | None = None) -> Replay:
+def replay(load: DmaMappings, pool: Pool, base: int | None = None, until: int | None = None) -> Replay:
     """Take the bounced mappings of a load through a pool.
 
     base: the pool's first address, where the load was recorded with this very pool: what was mapped before the

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pagewarden.sim.swiotlb import DEFAULT_SLOTS, SEGMENT, Pool, Replay, granted, replay
 from pagewarden.vocab import UserMistake
-from pagewarden.workload.mappings import SLOT, Mappings
+from pagewarden.workload.dma_mappings import SLOT, DmaMappings
 
 LARGEST = 1 << 23
 """Slots beyond which no smaller pool is looked for: 16 GiB."""
@@ -29,7 +29,7 @@ class Full:
 class PoolFit:
     """Does a load fit a pool. taken: which slots are in use at the worst moment; smallest: slots, None if none does."""
 
-    load: Mappings
+    load: DmaMappings
     pool: Pool
     peak: int
     full: tuple[Full, ...]
@@ -50,7 +50,7 @@ class PoolFit:
 
 
 def pool_fit(
-    load: Mappings, slots: int | None = None, areas: int | None = None, align: int = 1, base: int | None = None
+    load: DmaMappings, slots: int | None = None, areas: int | None = None, align: int = 1, base: int | None = None
 ) -> PoolFit:
     """Replay a load in a pool of so many slots and areas (the kernel's default, and the load's CPUs).
 
@@ -80,7 +80,7 @@ def pool_fit(
     )  # fmt: skip
 
 
-def _bouncing(load: Mappings) -> tuple[Mappings, list[str]]:
+def _bouncing(load: DmaMappings) -> tuple[DmaMappings, list[str]]:
     """What goes through a pool: what did when it was recorded, or all of it where nothing did."""
     notes = list(load.notes)
     if not len(load):
@@ -91,7 +91,7 @@ def _bouncing(load: Mappings) -> tuple[Mappings, list[str]]:
     return load, notes
 
 
-def _full(load: Mappings, pool: Pool, found: Replay, at: int) -> Full:
+def _full(load: DmaMappings, pool: Pool, found: Replay, at: int) -> Full:
     """Why there was no room, as far as numbers tell."""
     size, used = int(load.size[at]), int(found.used[at])
     need = -(-size // SLOT)
@@ -107,7 +107,7 @@ def _full(load: Mappings, pool: Pool, found: Replay, at: int) -> Full:
     return Full(int(load.opens[:at].sum()), seconds, size, used, why)
 
 
-def _smallest(load: Mappings, pool: Pool, peak: int) -> int | None:
+def _smallest(load: DmaMappings, pool: Pool, peak: int) -> int | None:
     """The fewest slots that the kernel grants and in which nothing is refused."""
     asked = granted(max(peak, 1), pool.areas).slots
     while asked <= LARGEST:

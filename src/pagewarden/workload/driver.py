@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.workload.mappings import FROM_DEVICE, TO_DEVICE, Mappings
+from pagewarden.workload.dma_mappings import FROM_DEVICE, TO_DEVICE, DmaMappings
 from pagewarden.workload.model import Workload
 
 DRIVERS = {"linux-virtio-blk": "Linux's virtio_blk: header, segments, status and the indirect table of each request"}
@@ -59,7 +59,7 @@ class VirtioBlk:
         return [(HEADER, TO_DEVICE), *data, (STATUS, FROM_DEVICE), (table, TO_DEVICE)]
 
 
-def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> Mappings:
+def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> DmaMappings:
     """A workload's mappings as the driver makes them, `depth` requests in flight (the workload's own where it has
     one), each ended before the next beyond that begins, in the order of their beginning."""
     depth = depth or load.depth
@@ -84,7 +84,7 @@ def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> 
     size, direction = _both(sizes[pick], made, ends), _both(directions[pick], made, ends)
     owner = np.zeros(load.requests, np.int16) if load.owner is None else load.owner.astype(np.int16)
     zeros = np.zeros(total, np.uint64)
-    return Mappings(
+    return DmaMappings(
         load.name, f"{load.format}, as linux-virtio-blk maps it", opens, maker, size, direction,
         np.zeros(total, np.int16), _both(owner[request], made, ends), np.arange(total), np.ones(total, np.bool_),
         np.zeros(total, np.bool_), zeros, zeros, ("virtio-blk",), notes=load.notes,

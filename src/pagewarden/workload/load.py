@@ -12,12 +12,12 @@ from types import ModuleType
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.blkparse import load_blkparse
+from pagewarden.workload.dma_mappings import DmaMappings
 from pagewarden.workload.fio.job import NOMINAL
 from pagewarden.workload.fio.sections import read_sections, sections_of_arguments, sections_of_json
 from pagewarden.workload.fio.workload import jobs_workload
 from pagewarden.workload.iolog import load_iolog
 from pagewarden.workload.lines import MAX_LINE, mistake
-from pagewarden.workload.mappings import Mappings
 from pagewarden.workload.model import Workload
 from pagewarden.workload.traces import binary, csv, dma, events, qemu, snoop
 
@@ -52,12 +52,14 @@ def load(path: str | Path, progress: Advance | None = None, reading: Reading | N
     and what was expected, or why the file cannot be read; nothing is half loaded.
     """
     found = load_any(path, progress, reading)
-    if isinstance(found, Mappings):
+    if isinstance(found, DmaMappings):
         raise UserMistake(f"{path} holds DMA mappings, not requests: `pagewarden pool` and `compare` take them")
     return found
 
 
-def load_any(path: str | Path, progress: Advance | None = None, reading: Reading | None = None) -> Workload | Mappings:
+def load_any(
+    path: str | Path, progress: Advance | None = None, reading: Reading | None = None
+) -> Workload | DmaMappings:
     """The same, or the DMA mappings of a guest where the file is a trace of those."""
     path, reading = Path(path), reading or Reading()
     try:
@@ -75,7 +77,7 @@ def of_fio(arguments: Sequence[str], reading: Reading | None = None) -> Workload
     return jobs_workload("fio's command line", "fio job", sections_of_arguments(given), reading.nominal, reading.only)
 
 
-def _piped(path: Path, read: Callable[[Path], Workload | Mappings]) -> Workload | Mappings:
+def _piped(path: Path, read: Callable[[Path], Workload | DmaMappings]) -> Workload | DmaMappings:
     """What comes through a pipe, copied to a file without a name first: readers go back to the beginning."""
     with tempfile.TemporaryFile() as copy:
         if str(path) == "-":
@@ -87,7 +89,7 @@ def _piped(path: Path, read: Callable[[Path], Workload | Mappings]) -> Workload 
         return read(Path(f"/proc/self/fd/{copy.fileno()}"))
 
 
-def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload | Mappings:
+def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload | DmaMappings:
     head = _head(path)
     if reading.columns:
         return csv.read(path, progress, reading.columns)

@@ -6,8 +6,8 @@ import pytest
 
 from pagewarden.vocab import UserMistake
 from pagewarden.workload import load
+from pagewarden.workload.dma_mappings import FROM_DEVICE, TO_DEVICE, DmaMappings
 from pagewarden.workload.load import load_any
-from pagewarden.workload.mappings import FROM_DEVICE, TO_DEVICE, Mappings
 
 FTRACE = """# tracer: nop
               dd-172     [000] d..1.     3.256421: swiotlb_bounced: dev_name: 0000:00:03.0 dma_mask=ffffffffffffffff dev_addr=5000 size=4096 FORCE
@@ -28,11 +28,11 @@ LIST = """ nvme-9 [002] ..... 1.000001: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE n
 """  # noqa: E501
 
 
-def read(tmp_path: Path, text: str) -> Mappings:
+def read(tmp_path: Path, text: str) -> DmaMappings:
     file = tmp_path / "trace"
     file.write_text(text)
     found = load_any(file)
-    assert isinstance(found, Mappings)
+    assert isinstance(found, DmaMappings)
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
-from pagewarden.workload.mappings import BIDIRECTIONAL, FROM_DEVICE, Mappings
+from pagewarden.workload.dma_mappings import BIDIRECTIONAL, FROM_DEVICE, DmaMappings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class MappingCounts:
     open_byte_seconds: float | None  # of pages; None where nobody says when
 
 
-def mapping_counts(load: Mappings, timed: bool = True) -> list[MappingCounts]:
+def mapping_counts(load: DmaMappings, timed: bool = True) -> list[MappingCounts]:
     """Of all devices together, then of each where there are several. timed: its times are seconds, not an order."""
     found = [_counts("", load, timed)]
     if len(load.devices) > 1:
@@ -36,7 +36,7 @@ def mapping_counts(load: Mappings, timed: bool = True) -> list[MappingCounts]:
     return found
 
 
-def _counts(device: str, load: Mappings, timed: bool) -> MappingCounts:
+def _counts(device: str, load: DmaMappings, timed: bool) -> MappingCounts:
     made = load.made
     size, direction = load.size[made], load.direction[made]
     twice = (direction == FROM_DEVICE) | (direction == BIDIRECTIONAL)

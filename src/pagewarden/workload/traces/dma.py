@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
-from pagewarden.workload.mappings import Mappings
+from pagewarden.workload.dma_mappings import DmaMappings
 from pagewarden.workload.traces.table import CHUNK
 
 FORMAT = "DMA mappings (ftrace, perf script)"
@@ -45,7 +45,7 @@ class _Found:
     truncated: int = 0
 
 
-def read(path: Path, progress: Advance | None = None) -> Mappings:
+def read(path: Path, progress: Advance | None = None) -> DmaMappings:
     """The mappings of all devices; UserMistake where the trace holds none."""
     from pagewarden.workload.traces.dma_lines import MAP, scan
 
@@ -105,7 +105,7 @@ def _numbers(words: bytes | None) -> list[int]:
     return [int(word, 0) for word in words.split(b",")] if words else []
 
 
-def _paired(name: str, rows: NDArray[np.uint64], found: _Found) -> Mappings:
+def _paired(name: str, rows: NDArray[np.uint64], found: _Found) -> DmaMappings:
     """Events as mappings: which end belongs to which, and which were bounced."""
     from pagewarden.workload.traces.dma_lines import BOUNCED, MAP, pair
 
@@ -127,7 +127,7 @@ def _paired(name: str, rows: NDArray[np.uint64], found: _Found) -> Mappings:
         notes.append(f"{found.truncated:,} scatter lists are cut short in the trace: there were more mappings")
     if found.lost:
         notes.append(f"{found.lost:,} events were lost when it was recorded: peaks are too low")
-    made = Mappings(
+    made = DmaMappings(
         name, FORMAT, opens, maker, size.astype(np.int64), rows[owner, 4].astype(np.uint8), device.astype(np.int16),
         rows[:, 1].astype(np.int16), rows[:, 2].astype(np.int64), bounced, opens & (rows[:, 5] == NO_ADDRESS),
         address, origin, tuple(found.names[key] for key in keys.tolist()), found.lost, tuple(notes),

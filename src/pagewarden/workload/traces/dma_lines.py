@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab.compiled import njit
 
-Bytes = NDArray[np.uint8]
 COLUMNS = ("kind", "cpu", "time", "device", "direction", "address", "size", "origin", "line", "name", "name_end")
 """Of each event. kind: MAP, UNMAP or BOUNCED; time: ns; device: a key of its name, which stands from name to name_end;
 direction: as the kernel numbers it; size: bytes; line: where it begins."""
@@ -25,13 +24,13 @@ _DEV_NAME, _DIR, _DMA, _SIZE, _PHYS, _DEV = (
 )  # fmt: skip
 
 
-def scan(data: Bytes) -> NDArray[np.uint64]:
+def scan(data: Any) -> NDArray[np.uint64]:
     """The events in whole lines, a row each, of COLUMNS; lines of anything else are passed over."""
     return np.asarray(_scan(data, _NAMES, _ENDS, _KINDS, (_DEV_NAME, _DIR, _DMA, _SIZE, _PHYS, _DEV)))
 
 
 @njit(nogil=True)
-def _scan(data: Bytes, names: Bytes, ends: Any, kinds: Any, words: Any) -> Any:
+def _scan(data: Any, names: Any, ends: Any, kinds: Any, words: Any) -> Any:
     rows, found, at = np.zeros((len(data) // 80 + 16, 11), np.uint64), 0, 0
     while at < len(data):
         end = at
@@ -49,7 +48,7 @@ def _scan(data: Bytes, names: Bytes, ends: Any, kinds: Any, words: Any) -> Any:
 
 
 @njit(nogil=True)
-def _event(data: Bytes, at: int, end: int, names: Bytes, ends: Any, kinds: Any) -> Any:
+def _event(data: Any, at: int, end: int, names: Any, ends: Any, kinds: Any) -> Any:
     """Where the event's own text begins, behind its name; -1: it is none of them."""
     for i in range(at + 1, end):
         if (data[i] == 100 or data[i] == 115) and (data[i - 1] == 32 or data[i - 1] == 58):  # d or s, behind a word
@@ -62,7 +61,7 @@ def _event(data: Bytes, at: int, end: int, names: Bytes, ends: Any, kinds: Any) 
 
 
 @njit(nogil=True)
-def _head(data: Bytes, at: int, body: int, row: Any) -> bool:
+def _head(data: Any, at: int, body: int, row: Any) -> bool:
     """CPU and time in front of the event: `[CPU] ... SECONDS.FRACTION: [group:]NAME: `."""
     i, cpu = body - 3, -1
     while i > at and data[i] != 32:
@@ -101,7 +100,7 @@ def _head(data: Bytes, at: int, body: int, row: Any) -> bool:
 
 
 @njit(nogil=True)
-def _body(data: Bytes, at: int, end: int, kind: int, words: Any, row: Any) -> Any:
+def _body(data: Any, at: int, end: int, kind: int, words: Any, row: Any) -> Any:
     """Device, direction, addresses and size, whose names stand in front of them."""
     dev_name, direction, dma, size, phys, dev = words
     if kind == BOUNCED:
@@ -129,7 +128,7 @@ def _body(data: Bytes, at: int, end: int, kind: int, words: Any, row: Any) -> An
 
 
 @njit(nogil=True)
-def name_key(name: Bytes) -> Any:
+def name_key(name: Any) -> Any:
     """A number for a device's name (FNV-1a)."""
     key = np.uint64(0xCBF29CE484222325)
     for letter in name:
@@ -138,7 +137,7 @@ def name_key(name: Bytes) -> Any:
 
 
 @njit(nogil=True)
-def _is(data: Bytes, at: int, end: int, word: Bytes) -> bool:
+def _is(data: Any, at: int, end: int, word: Any) -> bool:
     if at + len(word) > end:
         return False
     for i in range(len(word)):  # noqa: SIM110 (compiled: no generators)
@@ -148,7 +147,7 @@ def _is(data: Bytes, at: int, end: int, word: Bytes) -> bool:
 
 
 @njit(nogil=True)
-def _find(data: Bytes, at: int, end: int, word: Bytes) -> Any:
+def _find(data: Any, at: int, end: int, word: Any) -> Any:
     """Behind the first such word; -1, also from there on."""
     for i in range(at if at >= 0 else end, end - len(word) + 1):
         if data[i] == word[0] and _is(data, i, end, word):
@@ -157,7 +156,7 @@ def _find(data: Bytes, at: int, end: int, word: Bytes) -> Any:
 
 
 @njit(nogil=True)
-def _number(data: Bytes, at: int, end: int, base: int) -> Any:
+def _number(data: Any, at: int, end: int, base: int) -> Any:
     found = np.uint64(0)
     for i in range(at if at >= 0 else end, end):
         digit = data[i] - 48 if 48 <= data[i] <= 57 else data[i] - 87 if 97 <= data[i] <= 102 else 99

@@ -14,7 +14,7 @@ BIDIRECTIONAL, TO_DEVICE, FROM_DEVICE = range(3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mappings:
+class DmaMappings:
     """n events in time order, each a mapping made or ended. The arrays are equally long."""
 
     name: str
@@ -47,13 +47,13 @@ class Mappings:
         """Ends of mappings that were made before the trace began."""
         return int((~self.opens & (self.maker < 0)).sum())
 
-    def of_device(self, name: str) -> "Mappings":
+    def of_device(self, name: str) -> "DmaMappings":
         """Those of one device; KeyError."""
         if name not in self.devices:
             raise KeyError(name)
         return self.part(self.device == self.devices.index(name))
 
-    def part(self, chosen: NDArray[np.bool_]) -> "Mappings":
+    def part(self, chosen: NDArray[np.bool_]) -> "DmaMappings":
         """Some of the events, in their order; ends go with what made them."""
         place = np.cumsum(chosen) - 1
         maker = self.maker[chosen]
@@ -67,6 +67,6 @@ class Mappings:
         return replace(self, maker=np.where(kept, place[np.maximum(maker, 0)], -1), **columns)
 
     def by_device(self) -> Counter[str]:
-        """Mappings made, by device."""
+        """DmaMappings made, by device."""
         found = np.bincount(self.device[self.made], minlength=len(self.devices))
         return Counter(dict(zip(self.devices, found.tolist(), strict=True)))
