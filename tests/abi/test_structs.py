@@ -33,7 +33,6 @@ def test_layout(struct: type[Structure], size: int, offsets: dict[str, int]) -> 
         (uffd.UFFDIO_API, 3, 0x3F, uffd.uffdio_api),
         (uffd.UFFDIO_REGISTER, 3, 0, uffd.uffdio_register),
         (uffd.UFFDIO_UNREGISTER, 2, 1, uffd.uffdio_range),
-        (uffd.UFFDIO_WAKE, 2, 2, uffd.uffdio_range),
         (uffd.UFFDIO_COPY, 3, 3, uffd.uffdio_copy),
         (uffd.UFFDIO_WRITEPROTECT, 3, 6, uffd.uffdio_writeprotect),
         (uffd.UFFDIO_CONTINUE, 3, 7, uffd.uffdio_continue),

@@ -66,7 +66,8 @@ def test_strace_panics_the_host_of_2022() -> None:
     assert any("process_vm_readv" in line for line in lines) and "host-never-panics" in lines[-2]
     steps = in_words(report, verdict)
     assert len(steps) == len(verdict.path) == 9
-    assert steps[-1].effect.startswith("PANIC") and "mail of 6 April 2022" in steps[-1].rule
+    *_, effect, rule = steps[-1]
+    assert effect.startswith("PANIC") and "mail of 6 April 2022" in rule
 
 
 FAULTS = [  # policy, the mechanism that is taken away, what it was to prevent, strangers, length of the shortest way

@@ -2,6 +2,8 @@
 
 from ctypes import Structure, c_int32, c_uint8, c_uint16, c_uint32, c_uint64
 
+from pagewarden.abi import each
+
 IORING_OP_READV = 1
 IORING_OP_WRITEV = 2
 IORING_OP_READ_FIXED = 4
@@ -20,35 +22,20 @@ IORING_REGISTER_BUFFERS = 0
 class io_sqring_offsets(Structure):
     """Where the fields of the submission ring lie in its mapping, bytes."""
 
-    _fields_ = (
-        *(
-            (name, c_uint32)
-            for name in ("head", "tail", "ring_mask", "ring_entries", "flags", "dropped", "array", "resv1")
-        ),
-        ("user_addr", c_uint64),
-    )
+    _fields_ = (*each(c_uint32, "head tail ring_mask ring_entries flags dropped array resv1"), ("user_addr", c_uint64))
 
 
 class io_cqring_offsets(Structure):
     """Where the fields of the completion ring lie in its mapping, bytes."""
 
-    _fields_ = (
-        *(
-            (name, c_uint32)
-            for name in ("head", "tail", "ring_mask", "ring_entries", "overflow", "cqes", "flags", "resv1")
-        ),
-        ("user_addr", c_uint64),
-    )
+    _fields_ = (*each(c_uint32, "head tail ring_mask ring_entries overflow cqes flags resv1"), ("user_addr", c_uint64))
 
 
 class io_uring_params(Structure):
     """In: flags; out: sizes and offsets."""
 
     _fields_ = (
-        *(
-            (name, c_uint32)
-            for name in ("sq_entries", "cq_entries", "flags", "sq_thread_cpu", "sq_thread_idle", "features", "wq_fd")
-        ),
+        *each(c_uint32, "sq_entries cq_entries flags sq_thread_cpu sq_thread_idle features wq_fd"),
         ("resv", c_uint32 * 3),
         ("sq_off", io_sqring_offsets),
         ("cq_off", io_cqring_offsets),
@@ -59,20 +46,15 @@ class io_uring_sqe(Structure):
     """A request; of each union the member that read and write use."""
 
     _fields_ = (
-        ("opcode", c_uint8),
-        ("flags", c_uint8),
+        *each(c_uint8, "opcode flags"),
         ("ioprio", c_uint16),
         ("fd", c_int32),
-        ("off", c_uint64),
-        ("addr", c_uint64),
-        ("len", c_uint32),
-        ("rw_flags", c_uint32),
+        *each(c_uint64, "off addr"),
+        *each(c_uint32, "len rw_flags"),
         ("user_data", c_uint64),
-        ("buf_index", c_uint16),
-        ("personality", c_uint16),
+        *each(c_uint16, "buf_index personality"),
         ("splice_fd_in", c_int32),
-        ("addr3", c_uint64),
-        ("__pad2", c_uint64),
+        *each(c_uint64, "addr3 __pad2"),
     )
 
 

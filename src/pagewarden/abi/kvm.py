@@ -10,6 +10,8 @@ from ctypes import c_uint16 as u16
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 
+from pagewarden.abi import each
+
 KVM_API_VERSION = 12
 KVMIO = 0xAE
 
@@ -22,14 +24,9 @@ class kvm_userspace_memory_region(Structure):
 
 class kvm_userspace_memory_region2(Structure):
     _fields_ = (
-        ("slot", u32),
-        ("flags", u32),
-        ("guest_phys_addr", u64),
-        ("memory_size", u64),
-        ("userspace_addr", u64),
-        ("guest_memfd_offset", u64),
-        ("guest_memfd", u32),
-        ("pad1", u32),
+        *each(u32, "slot flags"),
+        *each(u64, "guest_phys_addr memory_size userspace_addr guest_memfd_offset"),
+        *each(u32, "guest_memfd pad1"),
         ("pad2", u64 * 14),
     )
 
@@ -50,10 +47,7 @@ class kvm_ioeventfd(Structure):
 
 
 class kvm_cpuid_entry2(Structure):
-    _fields_ = (
-        *((name, u32) for name in ("function", "index", "flags", "eax", "ebx", "ecx", "edx")),
-        ("padding", u32 * 3),
-    )
+    _fields_ = (*each(u32, "function index flags eax ebx ecx edx"), ("padding", u32 * 3))
 
 
 class kvm_cpuid2(Structure):
@@ -79,29 +73,7 @@ class kvm_signal_mask(Structure):
 
 
 class kvm_regs(Structure):
-    _fields_ = tuple(
-        (name, u64)
-        for name in (
-            "rax",
-            "rbx",
-            "rcx",
-            "rdx",
-            "rsi",
-            "rdi",
-            "rsp",
-            "rbp",
-            "r8",
-            "r9",
-            "r10",
-            "r11",
-            "r12",
-            "r13",
-            "r14",
-            "r15",
-            "rip",
-            "rflags",
-        )
-    )
+    _fields_ = each(u64, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags")
 
 
 class kvm_segment(Structure):
@@ -109,16 +81,7 @@ class kvm_segment(Structure):
         ("base", u64),
         ("limit", u32),
         ("selector", u16),
-        ("type", u8),
-        ("present", u8),
-        ("dpl", u8),
-        ("db", u8),
-        ("s", u8),
-        ("l", u8),
-        ("g", u8),
-        ("avl", u8),
-        ("unusable", u8),
-        ("padding", u8),
+        *each(u8, "type present dpl db s l g avl unusable padding"),
     )
 
 
@@ -128,10 +91,9 @@ class kvm_dtable(Structure):
 
 class kvm_sregs(Structure):
     _fields_ = (
-        *((name, kvm_segment) for name in ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt")),
-        ("gdt", kvm_dtable),
-        ("idt", kvm_dtable),
-        *((name, u64) for name in ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")),
+        *each(kvm_segment, "cs ds es fs gs ss tr ldt"),
+        *each(kvm_dtable, "gdt idt"),
+        *each(u64, "cr0 cr2 cr3 cr4 cr8 efer apic_base"),
         ("interrupt_bitmap", u64 * 4),
     )
 
@@ -177,18 +139,14 @@ class kvm_run(Structure):
     """The page shared with user space; the header's anonymous union is `exit` here, s.regs is `s`."""
 
     _fields_ = (
-        ("request_interrupt_window", u8),
-        ("immediate_exit", u8),
+        *each(u8, "request_interrupt_window immediate_exit"),
         ("padding1", u8 * 6),
         ("exit_reason", u32),
-        ("ready_for_interrupt_injection", u8),
-        ("if_flag", u8),
+        *each(u8, "ready_for_interrupt_injection if_flag"),
         ("flags", u16),
-        ("cr8", u64),
-        ("apic_base", u64),
+        *each(u64, "cr8 apic_base"),
         ("exit", kvm_run_exit),
-        ("kvm_valid_regs", u64),
-        ("kvm_dirty_regs", u64),
+        *each(u64, "kvm_valid_regs kvm_dirty_regs"),
         ("s", kvm_sync_regs),
     )
 
@@ -241,28 +199,20 @@ KVM_SET_CPUID2 = _iow(0x90, kvm_cpuid2)
 
 # -- flags -------------------------------------------------------------------------------------------------------------
 
-KVM_MEM_LOG_DIRTY_PAGES = 1 << 0
-KVM_MEM_READONLY = 1 << 1
 KVM_MEM_GUEST_MEMFD = 1 << 2
 GUEST_MEMFD_FLAG_MMAP = 1 << 0
 GUEST_MEMFD_FLAG_INIT_SHARED = 1 << 1
 KVM_IOEVENTFD_FLAG_DATAMATCH = 1 << 0
 KVM_IOEVENTFD_FLAG_PIO = 1 << 1
 KVM_IOEVENTFD_FLAG_DEASSIGN = 1 << 2
-KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT = 0, 1
+KVM_EXIT_IO_OUT = 1
 KVM_MEMORY_EXIT_FLAG_PRIVATE = 1 << 3
 KVM_SYNC_X86_REGS = 1 << 0  # in kvm_valid_regs and kvm_dirty_regs
 
 VM_TYPES = {0: "default", 1: "SW_PROTECTED", 2: "SEV", 3: "SEV_ES", 4: "SNP", 5: "TDX"}
 """KVM_X86_*_VM: bits of KVM_CAP_VM_TYPES, and what KVM_CREATE_VM takes, by number."""
 
-KVM_CAP_NR_MEMSLOTS = 10
-KVM_CAP_IOEVENTFD = 36
 KVM_CAP_SYNC_REGS = 74
-KVM_CAP_IMMEDIATE_EXIT = 136
-KVM_CAP_USER_MEMORY2 = 231
-KVM_CAP_MEMORY_FAULT_INFO = 232
-KVM_CAP_MEMORY_ATTRIBUTES = 233
 KVM_CAP_GUEST_MEMFD = 234
 KVM_CAP_VM_TYPES = 235
 KVM_CAP_GUEST_MEMFD_FLAGS = 244
@@ -271,13 +221,9 @@ KVM_MAX_CPUID_ENTRIES = 256  # arch/x86/include/asm/kvm_host.h
 EHWPOISON = 133  # asm-generic/errno.h; KVM_RUN of poisoned memory
 
 KVM_EXIT_UNKNOWN = 0
-KVM_EXIT_EXCEPTION = 1
 KVM_EXIT_IO = 2
-KVM_EXIT_HYPERCALL = 3
-KVM_EXIT_DEBUG = 4
 KVM_EXIT_HLT = 5
 KVM_EXIT_MMIO = 6
-KVM_EXIT_IRQ_WINDOW_OPEN = 7
 KVM_EXIT_SHUTDOWN = 8
 KVM_EXIT_FAIL_ENTRY = 9
 KVM_EXIT_INTR = 10

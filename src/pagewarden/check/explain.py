@@ -1,7 +1,5 @@
 """A counterexample as a listing in the mail's style: who does what, what the hardware says, where it goes wrong."""
 
-from typing import NamedTuple
-
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.designs.steps import WORLDS, said
@@ -20,19 +18,10 @@ def tell(report: Report, verdict: Verdict) -> list[Told]:
     return replay(report.checked, list(verdict.path), verdict.page_kind if not report.together else None)
 
 
-class InWords(NamedTuple):
-    """A step: who does what, what comes of it, the rule that says so."""
-
-    actor: str
-    action: str
-    effect: str
-    rule: str
-
-
-def in_words(report: Report, verdict: Verdict) -> list[InWords]:
-    """The steps of a verdict's path in words."""
+def in_words(report: Report, verdict: Verdict) -> list[tuple[str, str, str, str]]:
+    """The steps of a verdict's path: who does what, what comes of it, the rule that says so."""
     return [
-        InWords(_actor(step), f"page {step.page}: {_action(step)}", _effect(step), _rule(step))
+        (_actor(step), f"page {step.page}: {_action(step)}", _effect(step), _rule(step))
         for step in tell(report, verdict)
     ]
 

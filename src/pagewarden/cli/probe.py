@@ -52,8 +52,8 @@ def probe(
         from pagewarden.report.room import print_room, room_found
         from pagewarden.studies.probe.room import room
 
-        walls = room()
-        print_document(room_found(walls)) if json else print_room(walls, console())
+        walls = room_found(room())
+        print_document(walls) if json else print_room(walls, console())
         if walls.broken:
             raise typer.Exit(1)
         return

@@ -19,12 +19,13 @@ def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
         out.print(Text.assemble("\n", (op.key, "bold"), "  ", reason(op)))
         made = table("when", "outcome", "page", "events", left=4)
         for case in cases(tabulate(policy), op):
-            made.add_row(*_cells(case))
+            made.add_row(*cells(case))
         out.print(made)
 
 
-def _cells(case: Case) -> tuple[str, str, str, str]:
-    when = " ".join(f"{name}={'|'.join(values)}" for name, values in case.when.items()) or "always"
+def cells(case: Case, between: str = "|") -> tuple[str, str, str, str]:
+    """When, what comes of it, what of the page, events."""
+    when = " ".join(f"{name}={between.join(values)}" for name, values in case.when.items()) or "always"
     changes = " ".join(f"{name}:={value}" for name, value in case.changes.items())
     touched = "bytes touched" if case.reached else ""
     return when, case.outcome.name, " ".join(filter(None, (touched, changes))), " ".join(e.key for e in case.events)

@@ -4,6 +4,7 @@ import re
 
 from pagewarden.law import MECHANISMS, POLICIES, SOURCES, Op, reason, tabulate
 from pagewarden.law.cases import cases
+from pagewarden.report.law import cells
 
 _HEAD = """# The law
 
@@ -46,11 +47,5 @@ def _cited(op: Op) -> str:
 
 def _cases(policy: str) -> list[str]:
     lines = [f"## Cases of `{policy}`", "", "| operation | when | outcome | page | events |", "|---|---|---|---|---|"]
-    for op in Op:
-        for case in cases(tabulate(POLICIES[policy]), op):
-            when = " ".join(f"{name}={'/'.join(values)}" for name, values in case.when.items()) or "always"
-            page = " ".join(f"{name}:={value}" for name, value in case.changes.items())
-            touched = "bytes touched " if case.reached else ""
-            events = " ".join(event.key for event in case.events)
-            lines.append(f"| `{op.key}` | {when} | {case.outcome.name} | {touched}{page} | {events} |")
-    return lines
+    table = tabulate(POLICIES[policy])
+    return lines + [f"| `{op.key}` | {' | '.join(cells(case, '/'))} |" for op in Op for case in cases(table, op)]

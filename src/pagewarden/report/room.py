@@ -6,7 +6,7 @@ from pagewarden.report.documents.probe import RoomCall, RoomFound, RoomPart
 from pagewarden.studies.probe.room import Room
 
 
-def print_room(found: Room, out: Console) -> None:
+def print_room(found: RoomFound, out: Console) -> None:
     """The answer first, then what is there, then the calls."""
     if found.broken:
         out.print(f"NO: isolated=True is not to be had here: {'; '.join(found.broken)}.", markup=False)

@@ -67,6 +67,21 @@ class Model:
         seats = enumerate(self.local.moves.procedure.list)
         return [number for number, seat in seats if seat is not None and seat[0].role == "teardown"]
 
+    @property
+    def heading(self) -> list[str]:
+        """What it is a model of, for comments."""
+        setting = self.setting
+        return [
+            f"{setting.policy.name}, {setting.design}: {setting.pages} pages, {setting.vcpus} vCPUs",
+            f"strangers: {', '.join(setting.strangers) or 'none'}",
+            f"asserted: {', '.join(self.asserts) or 'nothing'}",
+        ]
+
+    def asked(self, rule: GuardedRule) -> dict[str, tuple[Any, ...]]:
+        """The fields that a rule asks for, with the values that it takes: those that may have any are left out."""
+        fields = self.fields
+        return {name: v for name, v in rule.when.items() if name in fields and len(v) < len(fields[name])}
+
     def error(self, rule: GuardedRule) -> str:
         """The properties that a rule's action decides, of those asserted."""
         return ", ".join(name for name in rule.shows if name in self.asserts)

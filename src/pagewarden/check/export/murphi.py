@@ -10,11 +10,8 @@ from pagewarden.check.export.rules import GuardedRule
 
 def murphi(model: Model) -> str:
     """The text of a model: a rule for each case of each action, guarded by the fields of the page."""
-    setting = model.setting
     lines = [
-        f"-- {setting.policy.name}, {setting.design}: {setting.pages} pages, {setting.vcpus} vCPUs",
-        f"-- strangers: {', '.join(setting.strangers) or 'none'}",
-        f"-- asserted: {', '.join(model.asserts) or 'nothing'}",
+        *(f"-- {line}" for line in model.heading),
         "",
         *_declarations(model),
         *_procedures(model),
@@ -126,10 +123,9 @@ def _guard(model: Model, rule: GuardedRule, actor: str | None) -> Iterator[str]:
         yield "!dying(p)"
     if rule.alone:
         yield "idle_page(p)"
-    for name, values in rule.when.items():
-        if name in model.fields and len(values) < len(model.fields[name]):
-            tests = " | ".join(f"page[p].{_field(name)} = {constant(name, value)}" for value in values)
-            yield f"({tests})" if len(values) > 1 else tests
+    for name, values in model.asked(rule).items():
+        tests = " | ".join(f"page[p].{_field(name)} = {constant(name, value)}" for value in values)
+        yield f"({tests})" if len(values) > 1 else tests
     if not actor and rule.at is None and not rule.when:
         yield "true"
 

@@ -10,14 +10,11 @@ from pagewarden.check.page.moves import Seats
 
 def promela(model: Model) -> str:
     """The text of a model: every action is one d_step, guarded by the fields of the page."""
-    setting = model.setting
     lines = [
-        f"/* {setting.policy.name}, {setting.design}: {setting.pages} pages, {setting.vcpus} vCPUs",
-        f"   strangers: {', '.join(setting.strangers) or 'none'}",
-        f"   asserted: {', '.join(model.asserts) or 'nothing'} */",
+        "/* " + "\n   ".join(model.heading) + " */",
         "",
         *_declarations(model),
-        *_process(model, "vcpu", model.local.moves.vcpu, model.vcpu_seats, setting.vcpus),
+        *_process(model, "vcpu", model.local.moves.vcpu, model.vcpu_seats, model.setting.vcpus),
         *_process(model, "procedure", model.local.moves.procedure, model.procedure_seats, 1),
         *_stranger(model),
     ]
@@ -123,10 +120,9 @@ def _stranger(model: Model) -> Iterator[str]:
 def _guard(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
     if rule.alone:
         yield f"idle_page({page})"
-    for name, values in rule.when.items():
-        if name in model.fields and len(values) < len(model.fields[name]):
-            tests = " || ".join(f"page[{page}].{name} == {constant(name, value)}" for value in values)
-            yield f"({tests})" if len(values) > 1 else tests
+    for name, values in model.asked(rule).items():
+        tests = " || ".join(f"page[{page}].{name} == {constant(name, value)}" for value in values)
+        yield f"({tests})" if len(values) > 1 else tests
 
 
 def _assigns(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:

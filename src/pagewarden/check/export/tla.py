@@ -14,9 +14,7 @@ def tla(model: Model) -> str:
     lines = [
         "---- MODULE model ----",
         "EXTENDS Naturals, TLC",
-        f"\\* {setting.policy.name}, {setting.design}: {setting.pages} pages, {setting.vcpus} vCPUs",
-        f"\\* strangers: {', '.join(setting.strangers) or 'none'}",
-        f"\\* asserted: {', '.join(model.asserts) or 'nothing'}",
+        *(f"\\* {line}" for line in model.heading),
         f"Pages == 0..{setting.pages - 1}",
         f"VCPUs == 0..{setting.vcpus - 1}",
         "VARIABLES page, vcpu, procedure",
@@ -87,9 +85,8 @@ def _guard(model: Model, rule: GuardedRule) -> Iterator[str]:
         yield "~Dying(p)"
     if rule.alone:
         yield "Idle(p)"
-    for name, values in rule.when.items():
-        if name in model.fields and len(values) < len(model.fields[name]):
-            yield f"page[p].{name} \\in {{{', '.join(map(_value, values))}}}"
+    for name, values in model.asked(rule).items():
+        yield f"page[p].{name} \\in {{{', '.join(map(_value, values))}}}"
 
 
 def _next(model: Model) -> Iterator[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pagewarden.check.page.flow import TAKES
 from pagewarden.check.page.moves import PROCEDURE, VCPU, Move, Moves
 from pagewarden.check.search.automaton import FIELD, Automaton
-from pagewarden.check.search.explorer import Limits, SoFar, Taken, stop_reason
+from pagewarden.check.search.explorer import Limits, SoFar, Taken, grown, stop_reason
 from pagewarden.check.search.loops import EMPTY
 from pagewarden.check.search.page_loops import (
     ALONE,
@@ -162,10 +162,10 @@ class PageSearch:
         if more > MOST_NUMBERED:
             return f"{MOST_NUMBERED:,} states"
         if longer > edges:
-            self.steps = _moved(self.steps, lambda each: _longer(each, longer, self.made))
+            self.steps = _moved(self.steps, lambda each: grown(each, longer, self.made))
         if more > states:
             old = self.found
-            codes, parent, taken = (_longer(each, more, self.count) for each in (old.codes, old.parent, old.taken))
+            codes, parent, taken = (grown(each, more, self.count) for each in (old.codes, old.parent, old.taken))
             self.found = Found(np.full(2 * more, EMPTY), np.empty(2 * more, np.int32), codes, parent, taken, *old[5:])
             refill(self.found.table, self.found.numbers, codes, self.count)
         return ""
@@ -260,9 +260,3 @@ def _edges(count: int) -> LocalEdges:
 
 def _moved(steps: LocalEdges, move: Callable[[NDArray[Any]], NDArray[Any]]) -> LocalEdges:
     return LocalEdges(*(move(each) for each in steps))
-
-
-def _longer(array: NDArray[Any], size: int, used: int) -> NDArray[Any]:
-    longer = np.empty(size, array.dtype)
-    longer[:used] = array[:used]
-    return longer

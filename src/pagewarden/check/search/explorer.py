@@ -7,7 +7,7 @@ limits and the clock, and sees signals between two runs of the loop.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,7 +204,7 @@ class _Search:
             return f"{MOST_STATES:,} states"
         if (len(old) + slots) * SLOT + new * (ORDER + PARENT) > self.limits.memory:
             return f"{self.limits.memory:,} bytes of memory"
-        order, parents = (_longer(each, new, self.count) for each in (order, parents))
+        order, parents = (grown(each, new, self.count) for each in (order, parents))
         self.visited = Visited(np.full(slots, EMPTY), order, parents, found)
         rehash(old, order, self.count, self.visited.table)
         return ""
@@ -257,7 +257,8 @@ def larger(slots: int, expected: int, widest: int) -> int:
     return more if int(more * FILL) >= int(slots * FILL) + widest else 0
 
 
-def _longer(array: NDArray[np.uint32], size: int, used: int) -> NDArray[np.uint32]:
-    longer = np.zeros(size, np.uint32)
-    longer[:used] = array[:used]
-    return longer
+def grown(array: NDArray[Any], size: int, used: int) -> NDArray[Any]:
+    """An array of that size, whose first `used` elements are those of the old one."""
+    made = np.zeros(size, array.dtype)
+    made[:used] = array[:used]
+    return made

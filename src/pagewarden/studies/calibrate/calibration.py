@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, to_toml
-from pagewarden.cost.names import PRICES
+from pagewarden.cost.names import HOPS, PRICES
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.cpu import MEMORY, cpu_named, guest_prices, guest_scripts
 from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
@@ -160,13 +160,10 @@ def profile_of(name: str, prices: Mapping[str, PriceFound], cpu: str, calls: str
             f"{spread.high:.4g}{bend}; {where}; {beside}"
         )
         made[key] = _exact(key, spread.median, source)
-    unknown = dict(PARAMETERS) | ({} if cpu else dict.fromkeys(_HOPS, NO_CPU))
+    unknown = dict(PARAMETERS) | ({} if cpu else dict.fromkeys(HOPS.values(), NO_CPU))
     for key, (low, high, why) in unknown.items():
         made[key] = Price(key, Interval(low, high), True, "", why)
     return Profile(name, about, {key: made[key] for key in PRICES if key in made}, "measured")
-
-
-_HOPS = ("hop_guest_hyp", "hop_hyp_host", "hop_host_hyp", "hop_hyp_guest")
 
 
 def _exact(name: str, value: float, source: str) -> Price:

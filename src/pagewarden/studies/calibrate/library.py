@@ -18,7 +18,7 @@ from pagewarden.guest.program import IOPTE_VALID, Program, program
 from pagewarden.guest.warden import Warden
 from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.memory import PrivateMemory
-from pagewarden.studies.calibrate.sampling import Array, Spread, StraightLine, Timed
+from pagewarden.studies.calibrate.sampling import Array, StraightLine, Timed
 from pagewarden.studies.calibrate.scripts import SIZES, PriceFound, positive
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.vocab import PAGE_SIZE
@@ -185,14 +185,8 @@ def library_prices(prices: Mapping[str, PriceFound], taken: Mapping[str, Array])
     overheads, made = Overheads(taken), dict(prices)
     for name, calls in _ADDED.items():
         added, found = overheads.of(*calls), prices[name]
-        spread = Spread(
-            found.spread.median + added, found.spread.low + added, found.spread.high + added, found.spread.samples
-        )
-        made[name] = PriceFound(
-            spread,
-            f"{found.what}, and {added:,.0f} ns that the same call takes longer through this library",
-            found.bend,
-        )
+        what = f"{found.what}, and {added:,.0f} ns that the same call takes longer through this library"
+        made[name] = PriceFound(found.spread.plus(added), what, found.bend)
     line = overheads.take_up()
     what = "the warden's reading of I/O page-table entries at a doorbell, beside opening the pages"
     made["io_pte_set"] = PriceFound(positive(line.unit), f"{what}, its rise a page", line.bend)

@@ -43,6 +43,9 @@ class Spread:
         low, high = np.percentile(samples, [25, 75])
         return cls(median, min(float(low), median), max(float(high), median), int(samples.size))
 
+    def plus(self, added: float) -> "Spread":
+        return Spread(self.median + added, self.low + added, self.high + added, self.samples)
+
     def times(self, factor: float) -> "Spread":
         return Spread(self.median * factor, self.low * factor, self.high * factor, self.samples)
 

@@ -67,87 +67,29 @@ SCRIPTS: dict[tuple[str, Direction], Script] = {
 """The operations of each path, the only knowledge of it on this floor; families follow."""
 
 
-def _family(script: Script, direction: Direction, *names: str) -> None:
-    for name in names:
+def _family(script: Script, direction: Direction, names: str) -> None:
+    for name in names.split():
         SCRIPTS[name, direction] = script
 
 
-_family(
-    LOOK,
-    READ,
-    "write-file",
-    "write-pipe",
-    "write-socket",
-    "writev",
-    "pwritev",
-    "io_uring-write",
-    "userfaultfd-on-top",
-    *(
-        f"madvise-{name}"
-        for name in (
-            "free",
-            "willneed",
-            "cold",
-            "pageout",
-            "populate-read",
-            "populate-write",
-            "dontfork",
-            "mergeable",
-            "hugepage",
-            "guard-remove",
-            "collapse",
-        )
-    ),
-)
-_family(
-    CHANGE, WRITE, "read-file", "read-pipe", "read-socket", "readv", "preadv", "io_uring-read", "userfaultfd-on-top"
-)
-_family(
-    PINNED_LOOK,
-    READ,
-    "o_direct-write",
-    "aio-pwrite",
-    "process_vm_readv-self",
-    "process_vm_readv-peer",
-    "proc-self-mem",
-    "proc-pid-mem",
-    "ptrace-peek",
-    "vmsplice",
-    "tee",
-    "msg_zerocopy",
-    "io_uring-write-fixed",
-)
-_family(
-    PINNED_CHANGE,
-    WRITE,
-    "o_direct-read",
-    "aio-pread",
-    "process_vm_writev-self",
-    "process_vm_writev-peer",
-    "proc-self-mem",
-    "proc-pid-mem",
-    "ptrace-poke",
-    "io_uring-read-fixed",
-)
-_family(
-    HELD_LOOK,
-    READ,
-    "o_direct-write-in-flight",
-    "vmsplice-before",
-    "tee-before",
-    "msg_zerocopy-before",
-    "io_uring-write-registered-before",
-)
-_family(HELD_CHANGE, WRITE, "o_direct-read-in-flight", "io_uring-read-registered-before")
+_ADVICE = "free willneed cold pageout populate-read populate-write dontfork mergeable hugepage guard-remove collapse"
+_family(LOOK, READ, " ".join(f"madvise-{name}" for name in _ADVICE.split()))
+_family(LOOK, READ, "write-file write-pipe write-socket writev pwritev io_uring-write userfaultfd-on-top")
+_family(CHANGE, WRITE, "read-file read-pipe read-socket readv preadv io_uring-read userfaultfd-on-top")
+_family(PINNED_LOOK, READ, "o_direct-write aio-pwrite ptrace-peek vmsplice tee msg_zerocopy io_uring-write-fixed")
+_family(PINNED_LOOK, READ, "process_vm_readv-self process_vm_readv-peer proc-self-mem proc-pid-mem")
+_family(PINNED_CHANGE, WRITE, "o_direct-read aio-pread ptrace-poke io_uring-read-fixed")
+_family(PINNED_CHANGE, WRITE, "process_vm_writev-self process_vm_writev-peer proc-self-mem proc-pid-mem")
+_family(HELD_LOOK, READ, "o_direct-write-in-flight vmsplice-before tee-before msg_zerocopy-before")
+_family(HELD_LOOK, READ, "io_uring-write-registered-before")
+_family(HELD_CHANGE, WRITE, "o_direct-read-in-flight io_uring-read-registered-before")
 for _direction, _use in ALIAS.items():
     _family((Op.FORK, _use), _direction, "fork")
     _family((Op.FORK, TURN, _use), _direction, "fork-before")
-    _family((Op.MREMAP, _use), _direction, "mremap", "mremap-dontunmap", "mremap-dup", "remap_file_pages")
-    _family((Op.MREMAP, TURN, _use), _direction, "mremap-dontunmap-before", "mremap-dup-before")
-    _family((Op.FD_GET, Op.UNPIN, Op.HOST_MMAP, _use), _direction, "map_files", "proc-fd")
-    _family(
-        (Op.HOST_MMAP, _use), _direction, "pidfd_getfd", "warden-mapping", "userfaultfd-kept", "userfaultfd-unregister"
-    )
+    _family((Op.MREMAP, _use), _direction, "mremap mremap-dontunmap mremap-dup remap_file_pages")
+    _family((Op.MREMAP, TURN, _use), _direction, "mremap-dontunmap-before mremap-dup-before")
+    _family((Op.FD_GET, Op.UNPIN, Op.HOST_MMAP, _use), _direction, "map_files proc-fd")
+    _family((Op.HOST_MMAP, _use), _direction, "pidfd_getfd warden-mapping userfaultfd-kept userfaultfd-unregister")
 
 
 @dataclass(frozen=True, slots=True)

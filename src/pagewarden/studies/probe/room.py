@@ -9,27 +9,12 @@ from pagewarden.memory.isolated.room import PARTS, UNTRIED, broken
 from pagewarden.vocab import PAGE_SIZE
 
 
-class PartFound(NamedTuple):
-    """A part of the room, what it is against, and whether it is there: why not, where it is missing."""
-
-    name: str
-    against: str
-    state: str
-
-
-class AllowedCall(NamedTuple):
-    """A system call that the host side may make, under which condition, and what for."""
-
-    name: str
-    condition: str
-    reason: str
-
-
 class Room(NamedTuple):
-    """broken: why isolated=True is not to be had; empty when it is."""
+    """parts: name, what it is against, and whether it is there: why not, where it is missing. calls: name, condition,
+    what for. broken: why isolated=True is not to be had; empty when it is."""
 
-    parts: tuple[PartFound, ...]
-    calls: tuple[AllowedCall, ...]
+    parts: list[tuple[str, str, str]]
+    calls: list[tuple[str, str, str]]
     broken: tuple[str, ...]
 
 
@@ -43,6 +28,6 @@ def room() -> Room:
     states = dict.fromkeys(untried, "not needed by this user") | {
         part: f"MISSING ({lack.why})" for part, lack in missing.items()
     }
-    parts = [PartFound(part.title, part.against, states.get(part, "there")) for part in PARTS]
-    calls = [AllowedCall(entry.name, entry.words, entry.reason) for entry in ALLOWED]
-    return Room(tuple(parts), tuple(calls), tuple(broken(missing.values())))
+    parts = [(part.title, part.against, states.get(part, "there")) for part in PARTS]
+    calls = [(entry.name, entry.words, entry.reason) for entry in ALLOWED]
+    return Room(parts, calls, tuple(broken(missing.values())))
