@@ -1,5 +1,7 @@
 """Settings and fixtures of all tests."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from pagewarden.vocab import Unavailable
 # No deadline: the first call of a compiled loop compiles it, and machines are shared.
 settings.register_profile("pagewarden", deadline=None)
 settings.load_profile("pagewarden")
+
+# One place for what is compiled, of this tree alone: other trees, which this user may have, throw nothing out of it.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cache"))
+
+# A shell that starts the suite in its background has it ignore Ctrl-C, and every process that a test starts with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

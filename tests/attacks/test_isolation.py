@@ -19,6 +19,7 @@ from live import require
 from pagewarden.abi.memory_syscalls import SYSCALLS
 from pagewarden.kernel.confine import NOBODY
 from pagewarden.memory.isolated.allowed import ALLOWED, NAMES
+from waits import SOON
 
 ROOT = Path(__file__).parents[2]
 KITS = ROOT / "tests" / "kits"
@@ -71,7 +72,7 @@ def attacked(who: str, *scenario: str, closed: tuple[int, ...] = ()) -> dict[str
     with started(who, interpreter, str(KITS / "attacked.py"), str(transmit), *scenario, closed=closed) as program:
         os.close(transmit)
         try:
-            _, words = program.communicate(timeout=150)
+            _, words = program.communicate(timeout=SOON)
         except subprocess.TimeoutExpired:
             program.kill()
             raise

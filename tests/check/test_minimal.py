@@ -16,6 +16,7 @@ from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES, Policy
 from pagewarden.vocab import Unavailable, UserMistake
+from waits import SOON
 
 HERE = Workers(1, lambda function, tasks: [function(task) for task in tasks])
 FREE = Budget.of(Limits(), HERE)
@@ -75,7 +76,8 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-def test_a_dask_cluster_gives_the_same(scheduler: str) -> None:
+def test_a_dask_cluster_gives_the_same(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagewarden.check.many.PATIENCE", f"{SOON}s")
     with workers(f"dask://{scheduler.removeprefix('tcp://')}") as pool:
         assert set(minimal_sets(small(), ASKED, pool).sets) == set(minimal_sets(small(), ASKED, HERE).sets)
 

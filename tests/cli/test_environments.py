@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from live import require
+from waits import SOON
 
 KITS = Path(__file__).parents[1] / "kits"
 PAGEWARDEN = (sys.executable, "-m", "pagewarden")
@@ -40,7 +41,7 @@ def ran(
     environment: Mapping[str, str] | None = None,
     **more: object,
 ) -> Done:
-    settings: dict[str, object] = {"capture_output": True, "cwd": "/", "timeout": 240, **more}
+    settings: dict[str, object] = {"capture_output": True, "cwd": "/", "timeout": SOON, **more}
     env = None if environment is None else {"PATH": os.environ["PATH"], **environment}
     done: Done = subprocess.run(command, text=True, preexec_fn=before, env=env, **settings)  # type: ignore[call-overload]
     return done
@@ -94,7 +95,8 @@ def test_an_emulator_without_memory_is_no_leak() -> None:
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--op", "gup_pin")], ids=["long", "json", "short"])
 def test_a_full_disk(options: tuple[str, ...]) -> None:
-    done = ran(*PAGEWARDEN, "law", *options, stdout=open("/dev/full", "w"), stderr=-1, capture_output=False)  # noqa: SIM115
+    with open("/dev/full", "w") as full:
+        done = ran(*PAGEWARDEN, "law", *options, stdout=full, stderr=-1, capture_output=False)
     judged(done, {2})
     assert done.stderr.startswith("pagewarden: standard output: No space left on device; ")
 
@@ -165,7 +167,7 @@ def test_ctrl_c_at_ten_points_of_progress(verb: str) -> None:
         with subprocess.Popen(
             [*program, str(at), *INTERRUPTED[verb]], start_new_session=True, stdout=-1, stderr=-1, text=True
         ) as process:
-            _, said = process.communicate(timeout=240)
+            _, said = process.communicate(timeout=SOON)
             assert process.returncode == 130 and "Traceback" not in said and "pagewarden:" not in said, (at, said)
             with pytest.raises(ProcessLookupError):
                 os.killpg(process.pid, 0)  # nobody of its session is left
@@ -179,7 +181,7 @@ def test_workers_die_with_the_check_that_is_killed() -> None:
         while len(children(process.pid)) < 2:
             assert process.poll() is None, "it ended before it had workers"
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=SOON)
 
 
 def children(pid: int) -> list[str]:

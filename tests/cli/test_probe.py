@@ -38,6 +38,7 @@ from pagewarden.studies.probe.isolation import (
     law_of,
 )
 from pagewarden.vocab import UserMistake
+from waits import SOON
 
 READ, WRITE = Direction.READ, Direction.WRITE
 MEMFD, WINDOW, ISOLATED = (
@@ -116,7 +117,7 @@ def test_a_sandboxed_call_is_refused_before_the_law_is_asked() -> None:
 
 @pytest.fixture(scope="module")
 def matrix() -> Isolation:
-    return isolation()
+    return isolation(seconds=SOON)
 
 
 def rows_of(matrix: Isolation, memory: MatrixColumn) -> list[TrialRow]:

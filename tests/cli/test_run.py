@@ -15,6 +15,7 @@ from pagewarden.cli import main
 from pagewarden.designs import DESIGNS
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.measure import predict
+from waits import SOON
 
 COMMAND = [sys.executable, "-m", "pagewarden", "run"]
 KEYS = {
@@ -154,7 +155,7 @@ def test_interrupted_it_leaves_nothing(isolated: bool, tmp_path: Path) -> None:
         time.sleep(0.01)  # between looks; what is waited for is the guest's first write
     family = {inner for child in children(started.pid) for inner in children(child)}
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
+    _, said = started.communicate(timeout=SOON)
     assert started.returncode == 130 and "Traceback" not in said
     assert list(temporary.iterdir()) == [] and bool(family) is isolated
     for pid in family:

@@ -10,12 +10,13 @@ import pytest
 from live import require
 from pagewarden.memory import PAGE_SIZE, PrivateMemory
 from pagewarden.vocab import Unavailable
+from waits import SOON
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
 def said(program: str) -> list[str]:
-    found = subprocess.run([sys.executable, EXAMPLES / program], capture_output=True, text=True, timeout=300)
+    found = subprocess.run([sys.executable, EXAMPLES / program], capture_output=True, text=True, timeout=SOON)
     assert found.returncode == 0, found.stderr
     return found.stdout.splitlines()
 

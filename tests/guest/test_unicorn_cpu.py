@@ -30,6 +30,7 @@ from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.guest.watchdog import watchdog
 from pagewarden.vocab import PAGE_SIZE, Exit, ExitKind, GuestStopped, PageRange, Refused
+from waits import SOON
 
 PAGE = PageRange(3, 4)
 WATCHDOG = "guest watchdog"
@@ -208,9 +209,10 @@ def test_the_watchdog_counts_the_guests_time_alone() -> None:
     kicked = threading.Event()
     with watchdog(kicked.set, patience=0.3) as runs:
         runs(False)
+        kicked.wait(0.3)
         kicked.clear()  # this thread may have slept before
         assert not kicked.wait(0.8), "the host has it, however slow it is"
         runs(True)
-        assert kicked.wait(10)
+        assert kicked.wait(SOON)
         assert any(thread.name == WATCHDOG for thread in threading.enumerate())
     assert not any(thread.name == WATCHDOG for thread in threading.enumerate()), "who could still kick?"

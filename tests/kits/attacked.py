@@ -38,9 +38,10 @@ from pagewarden.memory.isolated.room import Part
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import Refused, Unavailable
 from spawn_faults import settled
+from waits import SOON
 
 PR_SET_CHILD_SUBREAPER = 36
-PAGES, SOON = 8, 30.0
+PAGES = 8
 PIECE = 16
 """Bytes of a secret that are searched for: random, so that none turns up by chance."""
 

@@ -1,6 +1,7 @@
 """Run pagewarden and press Ctrl-C after so many calls of Python functions: `interrupted.py CALLS VERB ...`.
 
-CALLS 0 presses nothing, and the last line on standard error is how many calls there were.
+CALLS 0 presses nothing, and the last line on standard error is how many calls there were. Where Python itself swallows
+it, in what ends a generator or an object, it is pressed again at the next call, as a user would.
 """
 
 import os
@@ -21,6 +22,15 @@ def run(at: int, arguments: list[str]) -> None:
             if calls == at:
                 os.killpg(0, signal.SIGINT)  # as a terminal does: the whole group
 
+    def swallowed(what: "sys.UnraisableHookArgs") -> None:
+        nonlocal at
+        if what.exc_type is KeyboardInterrupt:
+            at = calls + 1
+            sys.setprofile(count)  # what it raises ends it
+        else:
+            sys.__unraisablehook__(what)
+
+    sys.unraisablehook = swallowed
     sys.argv = ["pagewarden", *arguments]
     sys.setprofile(count)
     try:

@@ -6,6 +6,7 @@ import sys
 import host_programs
 from pagewarden.kernel.counters import Counters
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
+from waits import SOON
 
 
 def cooperating(backing: str) -> None:
@@ -28,13 +29,13 @@ def isolated() -> None:
         for shared in (False, True, False):
             (mem.share if shared else mem.unshare)(PageRange(0, 1))
             host.tell(0)
-            message = host.receive(20)
+            message = host.receive(SOON)
             assert message is not None and (message.data == b"payload!") == shared, message
         host.tell(-1)
-        assert host.wait(20) == 0
+        assert host.wait(SOON) == 0
         host = mem.spawn(host_programs.try_everything)
         reports = [
-            (message.value, message.data) for message in iter(lambda: host.receive(20), None) if message.kind == 3
+            (message.value, message.data) for message in iter(lambda: host.receive(SOON), None) if message.kind == 3
         ]
         assert len(reports) == 25 and all(code for code, _ in reports), reports
 

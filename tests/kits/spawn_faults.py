@@ -150,7 +150,7 @@ def descendants(root: int) -> set[int]:
 
 def settled(allowed: set[int]) -> set[int]:
     """Processes below this one that are not of these, once those that were killed are gone: waits for that."""
-    for _ in range(2000):
+    for _ in range(20_000):
         left = descendants(os.getpid()) - allowed
         if not left:
             break

@@ -17,8 +17,7 @@ from pagewarden.memory import PrivateMemory
 from pagewarden.memory.loan import DirectLoan
 from pagewarden.port import LendingView
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, Unavailable
-
-SOON = 60.0
+from waits import SOON
 
 
 @pytest.fixture(params=["uffd-window", "memfd", "memfd-secret"])

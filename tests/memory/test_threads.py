@@ -10,6 +10,7 @@ import pytest
 
 from live import require
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from waits import SOON
 
 ROUNDS = 30_000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 3_000
 DATA = os.urandom(2 * PAGE_SIZE)
@@ -42,7 +43,7 @@ class Sibling:
         self.action = action
         self.turns = 0
         self.error: BaseException | None = None
-        self._stop = threading.Event()
+        self._stop, self._begun = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -50,11 +51,14 @@ class Sibling:
             while not self._stop.is_set():
                 self.action()
                 self.turns += 1
+                self._begun.set()
         except BaseException as error:
             self.error = error
+            self._begun.set()
 
     def __enter__(self) -> "Sibling":
         self._thread.start()
+        assert self._begun.wait(SOON)
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -144,13 +148,13 @@ def test_an_accessor_waits_for_a_conversion_under_way(mem: PrivateMemory) -> Non
     class Slow:
         def invalidate_begin(self, pages: PageRange) -> None:
             begun.set()
-            assert reading.wait(20)
+            assert reading.wait(SOON)
 
         def invalidate_end(self, pages: PageRange) -> None:
             pass
 
     def read() -> None:
-        begun.wait(20)
+        begun.wait(SOON)
         threading.Timer(0.05, reading.set).start()  # by then the reader has met the private page
         results.append(mem.window.read(0, 8))
 

@@ -17,6 +17,7 @@ from pagewarden.probe.runner import ChildJob, TrialCase, run_all
 from pagewarden.probe.trial import State, TrialResult, TrialVerdict
 from pagewarden.vocab import Unavailable
 from standin import Guarded, Plain
+from waits import SOON
 
 READ, WRITE = Direction.READ, Direction.WRITE
 Key = tuple[str, str, Direction, State]
@@ -77,7 +78,7 @@ def verdicts() -> Mapping[Key, TrialVerdict]:
         for path in PATHS.values()
         for state in State
     ]
-    return dict(run_all(jobs))
+    return dict(run_all(jobs, seconds=SOON))
 
 
 def of(verdicts: Mapping[Key, TrialVerdict], stage: type, path: Path, state: State) -> TrialVerdict:

@@ -13,6 +13,7 @@ from pagewarden.probe.runner import ChildJob, TrialCase, run_all
 from pagewarden.probe.trial import BEFORE, Evidence, State, TimedOut, Trial, TrialResult, TrialVerdict, shows
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
 from standin import Plain
+from waits import SOON
 
 CANARY = bytes(range(32))
 LOAD = PATHS["load", Direction.READ]
@@ -115,7 +116,7 @@ def made(act: object) -> Path:
     )
 
 
-def verdict_of(path: Path, seconds: float = 10.0) -> TrialVerdict:
+def verdict_of(path: Path, seconds: float = SOON) -> TrialVerdict:
     return dict(run_all([ChildJob(Plain, [TrialCase("it", path, State.SHARED)])], seconds=seconds))["it"]
 
 

@@ -13,9 +13,10 @@ from pagewarden.port import Buffer
 from pagewarden.virtio.driver import Driver
 from pagewarden.virtio.ring import Ring
 from virtio_kit import IN, OK, OUT, image_file, request
+from waits import SOON
 
 image = pytest.fixture(image_file)
-PAGES, SOON = 32, 60.0
+PAGES = 32
 RING = Ring.placed(16, PAGE_SIZE)
 BUFFERS, SECRET = 4 * PAGE_SIZE, 16 * PAGE_SIZE
 

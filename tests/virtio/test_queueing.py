@@ -23,9 +23,9 @@ from pagewarden.port import QueueingView
 from pagewarden.virtio.disk import ONE_BY_ONE, Disk
 from pagewarden.vocab import PAGE_SIZE
 from virtio_kit import IN, IOERR, OK, OUT, FakeView, Rig, VectoredFake, request
+from waits import SOON
 
 BLOCKS, SIZE = 64, 4 << 20
-SOON = 60.0
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.vocab import Refused
 from virtio_kit import DEFAULT, IN, OK, OUT, FakeView, Posted, Rig, VectoredFake, image_disk, image_file
+from waits import SOON
 
 image, disk = pytest.fixture(image_file), pytest.fixture(image_disk)
-SOON = 60.0
 
 
 class Gate:

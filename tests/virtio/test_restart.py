@@ -11,10 +11,9 @@ import pytest
 from pagewarden.virtio.disk import Disk
 from restart_kit import SECTORS, Guest
 from virtio_kit import IN, SECTOR, FakeView, Rig
+from waits import SOON
 
 KILLS = 220
-FOREVER = 30.0
-"""Seconds after which a request that does not come back counts as lost."""
 
 
 def warm(tmp_path: Path) -> None:
@@ -44,7 +43,7 @@ def test_killed_at_random_points_it_loses_nothing(guest: Guest, power: bool) -> 
     for _ in range(KILLS // 2):
         by_steps = dice.random() < 0.6  # else by the guest, right after it has rung so many times
         guest.start(dice.randint(1, 120) if by_steps else -1)
-        end = guest.run(time.monotonic() + FOREVER, dice.randint(1, 60), -1 if by_steps else dice.randint(1, 12))
+        end = guest.run(time.monotonic() + SOON, dice.randint(1, 60), -1 if by_steps else dice.randint(1, 12))
         assert end != "late", f"requests never came back: {guest.pending}"
         during += end != "finished"
         guest.end()
@@ -52,7 +51,7 @@ def test_killed_at_random_points_it_loses_nothing(guest: Guest, power: bool) -> 
             guest.lose_power()
     assert during > KILLS // 8, "too few died at work for the test to say much"
     guest.start()
-    assert guest.run(time.monotonic() + FOREVER, 100) == "finished", f"requests never came back: {guest.pending}"
+    assert guest.run(time.monotonic() + SOON, 100) == "finished", f"requests never came back: {guest.pending}"
     guest.end()
     assert guest.completed > KILLS
     whole = b"".join(guest.content[sector] for sector in range(SECTORS))

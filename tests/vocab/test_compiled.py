@@ -25,6 +25,7 @@ eager = njit("i8(i8)")(lambda x: x + 2)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled._place.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
 
 
 def loaded(tmp_path: Path) -> ModuleType:
@@ -48,6 +49,19 @@ def test_it_is_kept_and_found_again(tmp_path: Path) -> None:
     compiled._place.cache_clear()
     assert loaded(tmp_path).lazy.stats.cache_hits
     assert files(tmp_path) == kept
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o777])
+def test_where_numba_is_told_to_keep_it_if_nobody_else_can_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    named = tmp_path / "cache" / "named"
+    named.mkdir(parents=True)
+    named.chmod(mode)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(named))
+    loaded(tmp_path)
+    kept = files(tmp_path)
+    assert len(kept) == (4 if mode == 0o700 else 0) and all(named in path.parents for path in kept)
 
 
 def test_a_broken_file_is_no_error(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def probe(
 def _here(backings: Repeated, paths: Repeated, seconds: float | None) -> "tuple[Isolation, list[Capability]]":
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.probe.capabilities import capabilities
-    from pagewarden.studies.probe.isolation import SECONDS, isolation
+    from pagewarden.probe.runner import SECONDS
+    from pagewarden.studies.probe.isolation import isolation
 
     with ProgressBars() as progress:
         found = isolation(backings or (), paths or (), progress, seconds or SECONDS)

@@ -20,6 +20,8 @@ from pagewarden.vocab import InternalError, Unavailable
 from pagewarden.vocab.host import is_short
 
 PR_SET_PDEATHSIG = 1
+SECONDS = 30.0
+"""Until a trial that hangs is killed."""
 FAULTS = (signal.SIGBUS, signal.SIGSEGV)
 
 Key = TypeVar("Key")
@@ -51,7 +53,7 @@ class ChildAnswer(msgspec.Struct):
 
 
 def run_all(
-    jobs: Sequence[ChildJob[Key]], at_once: int = 6, seconds: float = 5.0
+    jobs: Sequence[ChildJob[Key]], at_once: int = 6, seconds: float = SECONDS
 ) -> Iterator[tuple[Key, TrialVerdict]]:
     """Every case's verdict, in the order of completion. at_once: children at a time (they sleep more than they work);
     seconds: how long one case may take until its child is killed.

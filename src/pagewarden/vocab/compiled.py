@@ -1,12 +1,13 @@
 """Functions compiled by numba, whose code is kept on disk where nobody else can put any, or not at all.
 
-numba's cache is a pickle: who can write it runs code here. So it lies in a private directory, under a name that the
-text of all compiled functions of a folder, and of kernel/, decides: numba itself looks at the caller's file only, and
-would run an old callee of another one. A cache that cannot be read or written is no error: the function is compiled
-again.
+numba's cache is a pickle: who can write it runs code here. So it lies in a private directory, of this user's cache or
+where NUMBA_CACHE_DIR says, under a name that the text of all compiled functions of a folder, and of kernel/, decides:
+numba itself looks at the caller's file only, and would run an old callee of another one. A cache that cannot be read or
+written is no error: the function is compiled again.
 """
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from pagewarden.vocab.places import all_but_newest, private_cache
+from pagewarden.vocab.places import all_but_newest, private, private_cache
 
-KEPT = 16
-"""Directories of compiled code: one for each folder that has some, and a few older texts."""
+KEPT = 64
+"""Directories of compiled code: one for each folder that has some, about ten, of several installations and texts."""
 _MARKS = (b"njit", b"@hot", b"intrinsic", b"from_dtype")
 
 
@@ -73,9 +74,10 @@ def _place(folder: str) -> Path | None:
     texts = [file.read_bytes() for each in folders for file in sorted(each.glob("*.py"))]
     text = b"\0".join(text for text in texts if any(mark in text for mark in _MARKS))
     digest = hashlib.sha256(f"{sys.version}\0{folder}\0".encode() + text).hexdigest()[:16]
-    home = private_cache()
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    home = private(Path(named)) if named else private_cache()
     if home is None:
         return None
     for old in all_but_newest(home.glob("compiled-*"), KEPT):
         shutil.rmtree(old, ignore_errors=True)
-    return private_cache(f"compiled-{digest}")
+    return private(home / f"compiled-{digest}")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from ctypes import addressof, create_string_buffer, memmove
 from pathlib import Path
@@ -25,10 +26,9 @@ from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.side import LOWEST_OWN, SCRATCHES
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import UserMistake
+from waits import SOON
 
 PAGES = 8
-SOON = 20.0
-"""Seconds that a message may take before a test gives up."""
 
 
 @pytest.fixture
@@ -260,6 +260,8 @@ def test_users_of_a_page_wait_while_it_is_replaced(mem: PrivateMemory) -> None:
     mem.private_write(0, bytes(8))
     thread = threading.Thread(target=user)
     thread.start()
+    while not stored and thread.is_alive():
+        time.sleep(0)  # until it is at work
     for _ in range(1500):
         mem.share(PageRange(0, 2))
         mem.unshare(PageRange(0, 2))
@@ -274,7 +276,7 @@ import host_programs, os, sys
 from pagewarden.memory import PrivateMemory, PAGE_SIZE
 mem = PrivateMemory(PAGE_SIZE, isolated=True)
 host = mem.spawn(host_programs.stay)
-print(host.receive(20).value, mem._backing._zygote.pid, flush=True)
+print(host.receive(300).value, mem._backing._zygote.pid, flush=True)
 sys.stdin.read()
 """
 
@@ -286,7 +288,7 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([process], [], [], 30)[0])
+        return bool(select.select([process], [], [], SOON)[0])
     finally:
         os.close(process)
 
@@ -332,9 +334,10 @@ def test_a_new_zygote_takes_over_from_one_that_died(mem: PrivateMemory) -> None:
 
 @pytest.mark.parametrize("stopped", [(0,), (1,), (0, 1)], ids=["launcher", "zygote", "both"])
 def test_servants_that_are_stopped_are_replaced_after_the_patience(
-    mem: PrivateMemory, stopped: tuple[int, ...]
+    mem: PrivateMemory, stopped: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A launcher alone is not asked; a zygote alone is ended by its launcher; both do not answer, and are killed."""
+    """A launcher alone is not asked; a zygote alone is ended by its launcher; both do not answer, and are killed after
+    half a second here."""
     mem.spawn(host_programs.stay).kill()
     backing = mem._backing
     assert isinstance(backing, IsolatedWindow) and backing._zygote is not None
@@ -342,7 +345,10 @@ def test_servants_that_are_stopped_are_replaced_after_the_patience(
     zygote = int(Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()[0])
     for which in stopped:
         os.kill((launcher, zygote)[which], signal.SIGSTOP)
-    assert seen(mem.spawn(host_programs.peek, patience=5.0), 0) is None
+    if stopped == (0, 1):
+        fork = used.fork
+        monkeypatch.setattr(used, "fork", lambda request, channel, timeout: fork(request, channel, 0.5))
+    assert seen(mem.spawn(host_programs.peek), 0) is None
     assert (backing._zygote is used) == (stopped == (0,))
     if backing._zygote is used:
         os.kill(launcher, signal.SIGCONT)  # it is waited for at the end

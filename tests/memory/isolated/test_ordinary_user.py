@@ -10,6 +10,7 @@ import pytest
 from live import require
 from pagewarden.kernel.confine import NOBODY
 from pagewarden.probe.capabilities import capabilities
+from waits import SOON
 
 ROOT = Path(__file__).parents[3]
 KITS = ROOT / "tests" / "kits"
@@ -26,7 +27,7 @@ def as_nobody(*command: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         capture_output=True,
         cwd="/",
-        timeout=60,
+        timeout=SOON,
         env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
     )
 

@@ -27,11 +27,11 @@ from pagewarden.studies.run.machine import LiveMachine, Meter, machine_for
 from pagewarden.studies.run.one import Run, run
 from pagewarden.studies.run.plan import RunPlan, default_mix, describe, replayed
 from pagewarden.vocab import GuestStopped, Unavailable, UserMistake
+from waits import SOON
 
 MIX = default_mix(400 if LONG else 120)
 PLAN = RunPlan(isolated=True, verify=True, patience=30)
 STEPS = range(1, dying_device.MOST + 1) if LONG else (1, 4, 7)
-SOON = 30.0
 
 
 @contextlib.contextmanager
@@ -157,8 +157,12 @@ def test_a_device_that_misbehaves_ends_the_run_with_a_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(isolated, "serve_block", device)
-    with ready(replace(PLAN, patience=1)) as (machine, _, _), pytest.raises(GuestStopped, match=f"(?s){why}"):
-        machine.run()
+    with ready(replace(PLAN, patience=1)) as (machine, _, _):
+        assert isinstance(machine.device, IsolatedDevice)
+        if device is not silent:
+            machine.device._patience = SOON  # who does answer may take his time
+        with pytest.raises(GuestStopped, match=f"(?s){why}"):
+            machine.run()
 
 
 def test_a_process_without_the_fd_cannot_have_every_design() -> None:

@@ -191,7 +191,7 @@ def _launched(end: socket.socket) -> "subprocess.Popen[bytes]":
         insist(lambda: shut(end))
 
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that something may take to die that was told to."""
 
 

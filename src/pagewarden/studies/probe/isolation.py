@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from pagewarden.law import Op, policy_of
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Path
-from pagewarden.probe.runner import ChildJob, TrialCase, run_all
+from pagewarden.probe.runner import SECONDS, ChildJob, TrialCase, run_all
 from pagewarden.probe.stages import BACKINGS, ISOLATED, Isolated, cooperating
 from pagewarden.probe.trial import OPEN, State, TrialResult, TrialVerdict
 from pagewarden.studies.probe.expected import SCRIPTS, Expected, expected, forbidden
@@ -19,8 +19,6 @@ from pagewarden.vocab import PAGE_SIZE, Progress, one_of
 """progress(what, done, total), called after each trial."""
 TOGETHER = 24
 """Trials that share one isolated memory: starting its zygote costs as much as some ten of them."""
-SECONDS = 30.0
-"""Until a trial that hangs is killed."""
 
 
 Where: TypeAlias = Literal["here", "qemu"]

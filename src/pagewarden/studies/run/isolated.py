@@ -7,7 +7,7 @@ from dataclasses import astuple
 from pagewarden.guest.program import Program
 from pagewarden.memory import PrivateMemory, Refused
 from pagewarden.memory.isolated.messages import Message, MessageKind
-from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
 from pagewarden.port import Buffer, Segments
 from pagewarden.studies.run.device import BROKEN, OUTLIVE, READY, serve_block
 from pagewarden.studies.run.disk import DiskFile
@@ -16,10 +16,6 @@ from pagewarden.vocab import Unavailable
 
 TRIES = 100
 """Device processes that may die over one doorbell."""
-
-
-STARTING = 10.0
-"""Seconds that a process may take to start, whatever patience a run has with one that is there."""
 
 
 class IsolatedDevice:
@@ -75,7 +71,6 @@ class IsolatedDevice:
         self.tally.errors.unpack(answer.data, "the device process says")
 
     def _spawn(self, resume: bool) -> HostProcess:
-        patience = max(self._patience, STARTING)
         host = self._memory.spawn(
             serve_block,
             self._queue,
@@ -83,9 +78,8 @@ class IsolatedDevice:
             resume,
             self._disk.read_only,
             fds=(self._disk.fd,),
-            patience=patience,
         )
-        first = host.receive(patience)
+        first = host.receive(START_TIMEOUT)  # whatever patience a run has with one that is there
         if first is not None and (first.kind is not MessageKind.REPORT or first.value != READY):
             words = first.data.decode(errors="replace")
             host.kill()
