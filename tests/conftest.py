@@ -12,6 +12,7 @@ from live import require
 from pagewarden.cost import Profile, load_profile
 from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.vocab import Unavailable
+from verbs import Verb, verb_of
 
 # No deadline: the first call of a compiled loop compiles it, and machines are shared.
 settings.register_profile("pagewarden", deadline=None)
@@ -34,6 +35,12 @@ def vm() -> Iterator[Vm]:
         return
     with kvm, kvm.create_vm() as made:
         yield made
+
+
+@pytest.fixture
+def verb(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
+    """`pagewarden ...` in this process."""
+    return verb_of(capfd, monkeypatch)
 
 
 @pytest.fixture(scope="session")

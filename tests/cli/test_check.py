@@ -1,13 +1,11 @@
 """`pagewarden check` as a user meets it."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from pagewarden.cli import main
+from verbs import Verb, document
 
 SMALL = ("--pages", "1", "--vcpus", "1", "--stranger", "strace,touch")
 KEYS = {
@@ -16,39 +14,9 @@ KEYS = {
 }  # fmt: skip
 
 
-class Said(NamedTuple):
-    stdout: str
-    stderr: str
-
-
-class Run(Protocol):
-    def __call__(self, *arguments: str, code: int = 0) -> Said: ...
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command in this process: compiled loops are loaded once."""
-
-    def call(*arguments: str, code: int = 0) -> Said:
-        monkeypatch.setattr(sys, "argv", ["pagewarden", "check", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = Said(*capfd.readouterr())
-        assert (ended.value.code or 0) == code, said
-        return said
-
-    return call
-
-
-def document(run: Run, *arguments: str, code: int = 0) -> dict[str, Any]:
-    found = json.loads(run(*arguments, "--json", code=code).stdout)
-    assert isinstance(found, dict)
-    return found
-
-
-def test_json_has_the_documented_keys(run: Run, tmp_path: Path) -> None:
+def test_json_has_the_documented_keys(verb: Verb, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    found = document(run, "--policy", "pkvm-2022", *SMALL, "--trace", str(trace), code=1)
+    found = document(verb, "check", "--policy", "pkvm-2022", *SMALL, "--trace", str(trace), code=1)
     assert set(found) == KEYS
     assert (found["schema"], found["verb"], found["symmetry"], found["exhausted"]) == (1, "check", True, True)
     verdicts = {entry["name"]: entry for entry in found["properties"]}
@@ -61,26 +29,28 @@ def test_json_has_the_documented_keys(run: Run, tmp_path: Path) -> None:
     assert panic in json.loads(trace.read_text())
 
 
-def test_a_failure_is_told_as_a_listing(run: Run) -> None:
-    done = run("--policy", "pkvm-2022", *SMALL, "--property", "host-never-panics", code=1)
+def test_a_failure_is_told_as_a_listing(verb: Verb) -> None:
+    done = verb("check", "--policy", "pkvm-2022", *SMALL, "--property", "host-never-panics", code=1)
     assert "*** guest -> hypervisor" in done.stdout and "process_vm_readv()" in done.stdout
     assert "the host kernel dies" in done.stdout and "here it goes wrong: host-never-panics" in done.stdout
     assert "states" in done.stderr  # said before it starts
 
 
-def test_what_holds_is_status_0(run: Run) -> None:
-    done = run("--policy", "pkvm-2022", "--with", "gup-blocked", *SMALL, "--property", "host-never-panics")
+def test_what_holds_is_status_0(verb: Verb) -> None:
+    done = verb("check", "--policy", "pkvm-2022", "--with", "gup-blocked", *SMALL, "--property", "host-never-panics")
     assert "holds" in done.stdout
-    assert document(run, "--policy", "hybrid", *SMALL, "--property", "host-never-panics")["exhausted"]
+    assert document(verb, "check", "--policy", "hybrid", *SMALL, "--property", "host-never-panics")["exhausted"]
 
 
-def test_what_is_not_exhausted_is_status_2(run: Run) -> None:
-    done = run("--search", "together", "--max-memory", "8M", "--property", "host-never-panics", code=2)
+def test_what_is_not_exhausted_is_status_2(verb: Verb) -> None:
+    done = verb("check", "--search", "together", "--max-memory", "8M", "--property", "host-never-panics", code=2)
     assert "not exhausted" in done.stdout and "holds" not in done.stdout
 
 
-def test_without_symmetry(run: Run) -> None:
-    with_, without = (document(run, "--policy", "hybrid", *SMALL[2:], flag) for flag in ("--symmetry", "--no-symmetry"))
+def test_without_symmetry(verb: Verb) -> None:
+    with_, without = (
+        document(verb, "check", "--policy", "hybrid", *SMALL[2:], flag) for flag in ("--symmetry", "--no-symmetry")
+    )
     assert with_["symmetry"] and not without["symmetry"] and with_["pages"] == without["pages"] == 2
     assert with_["states"] < without["states"]
     verdicts = [[(entry["name"], entry["verdict"]) for entry in found["properties"]] for found in (with_, without)]
@@ -101,13 +71,13 @@ def test_without_symmetry(run: Run) -> None:
         (("--export", "lisp"), "murphi"),
     ],
 )
-def test_mistakes_are_one_message(run: Run, arguments: tuple[str, ...], word: str) -> None:
-    message = run(*arguments, code=2).stderr
+def test_mistakes_are_one_message(verb: Verb, arguments: tuple[str, ...], word: str) -> None:
+    message = verb("check", *arguments, code=2).stderr
     assert word in message and message.count("\n") == 1
 
 
-def test_matrix(run: Run) -> None:
-    found = document(run, "--matrix", "--vcpus", "1", "--stranger", "strace,touch,dma")
+def test_matrix(verb: Verb) -> None:
+    found = document(verb, "check", "--matrix", "--vcpus", "1", "--stranger", "strace,touch,dma")
     lines = {line["policy"]: {entry["name"]: entry["verdict"] for entry in line["properties"]}
              for line in found["policies"]}  # fmt: skip
     assert lines["memfd"]["host-never-reads-private"] == "fails"
@@ -116,18 +86,18 @@ def test_matrix(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("kind", "word"), [("murphi", "ruleset p: page_t"), ("promela", "proctype vcpu()")])
-def test_export(run: Run, kind: str, word: str, tmp_path: Path) -> None:
+def test_export(verb: Verb, kind: str, word: str, tmp_path: Path) -> None:
     file = tmp_path / "model"
-    run(*SMALL, "--export", kind, str(file))
+    verb("check", *SMALL, "--export", kind, str(file))
     assert word in file.read_text() and "kmap_read" in file.read_text()
 
 
-def test_minimal(run: Run) -> None:
+def test_minimal(verb: Verb) -> None:
     """What keeps a host alive that straces: today's pKVM takes the page, and could refuse the pin."""
     gone = ("scrubs", "in-place", "iommu-guarded", "state-checked", "moves-checked", "fork-guarded", "mremap-guarded",
             "reopen-guarded", "discard-guarded")  # fmt: skip
     without = [argument for name in gone for argument in ("--without", name)]
     arguments = ("--policy", "pkvm", "--with", "gup-blocked", "--with", "gets-pfn", *without, *SMALL[:4])
     asked = ("--stranger", "strace", "--property", "host-never-panics", "--property", "host-never-reads-private")
-    found = document(run, "--minimal", *arguments, *asked)
+    found = document(verb, "check", "--minimal", *arguments, *asked)
     assert found["sets"] == [["gets-pfn", "gup-blocked"], ["force-reclaim", "injects", "tlb-flushed"]]

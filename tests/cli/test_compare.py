@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,25 +14,13 @@ from pagewarden.studies.compare.comparison import Setup, compare
 from pagewarden.studies.compare.explain import explain, procedure_named
 from pagewarden.vocab import EDGES, Event
 from pagewarden.workload import single
+from verbs import Verb, document
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-def run(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", "pagewarden", *arguments], capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
-
-
-def document(*arguments: str) -> dict[str, Any]:
-    found = json.loads(run(*arguments, "--json"), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    assert isinstance(found, dict)
-    return found
-
-
-def test_json_has_the_documented_keys() -> None:
-    found = document("compare", str(EXAMPLES / "randrw.iolog"))
+def test_json_has_the_documented_keys(verb: Verb) -> None:
+    found = document(verb, "compare", str(EXAMPLES / "randrw.iolog"))
     assert {key: found[key] for key in ("schema", "verb", "backend")} == {
         "schema": 1, "verb": "compare", "backend": "model"}  # fmt: skip
     assert [design["name"] for design in found["designs"]] == list(DESIGNS)
@@ -49,60 +36,62 @@ def test_json_has_the_documented_keys() -> None:
 
 
 @pytest.mark.parametrize("example", ["randrw.iolog", "sequential.iolog", "mixed.fio", "ext4.blkparse"])
-def test_every_example_gives_the_table(example: str) -> None:
-    printed = run("compare", str(EXAMPLES / example))
+def test_every_example_gives_the_table(verb: Verb, example: str) -> None:
+    printed = verb("compare", str(EXAMPLES / example)).stdout
     assert all(name in printed for name in DESIGNS) and "cheaper for requests of" in printed
     assert printed.startswith("Answer: ") and max(map(len, printed.splitlines()[3:20])) <= 80
 
 
-def test_copies_are_counted_by_the_byte() -> None:
-    found = document("compare", str(EXAMPLES / "randrw.iolog"), "--design", "bounce")
+def test_copies_are_counted_by_the_byte(verb: Verb) -> None:
+    found = document(verb, "compare", str(EXAMPLES / "randrw.iolog"), "--design", "bounce")
     total = found["designs"][0]["total"]
     assert total["guest_copy_bytes"] == total["host_copy_bytes"] == found["workload"]["bytes"]
     assert found["break_even"] == []
 
 
-def test_exact_prices_give_one_winner_and_never_is_null() -> None:
+def test_exact_prices_give_one_winner_and_never_is_null(verb: Verb) -> None:
     prices = {f"hop_{edge.replace('>', '_')}": 0 for edge in EDGES} | {
         "copy_warm": 0, "tlbi": 1000, "hyp_pte_set": 1, "hyp_pte_clear": 1, "access_syscalls": 100, "syscall_mmap": 100,
         "syscall_munmap": 100, "guest_copies": 0, "host_copies": 0,
     }  # fmt: skip
     settings = [f"--set={name}_ns{'_per_byte' * (name == 'copy_warm')}={value}" for name, value in prices.items()]
-    found = document("compare", "--profile", "svm-epyc", *settings)
+    found = document(verb, "compare", "--profile", "svm-epyc", *settings)
     assert found["designs"][0]["mib_per_s"] is None, "for nothing: no finite rate"
     assert found["cheapest"] == "dma-buffer"
     window = next(entry for entry in found["break_even"] if entry["design"] == "window")
     assert window["bytes"] is None and window["kinds"] == ["never", "never"]
 
 
-def test_options_change_the_counts() -> None:
+def test_options_change_the_counts(verb: Verb) -> None:
     hops = {
-        setting: document("compare", "--design", "window", "--size", "65536", "--set", setting)["designs"][0]["total"]
+        setting: document(verb, "compare", "--design", "window", "--size", "65536", "--set", setting)["designs"][0][
+            "total"
+        ]
         for setting in ("batch=true", "batch=false", "sync_notify=true", "in_place=true", "page_size=2m")
     }
     assert [hops[setting]["hops"] for setting in hops] == [8, 68, 10, 8, 8]
     assert hops["in_place=true"]["host_copies"] == 0 and hops["page_size=2m"]["hyp_pte_set"] == 1
 
 
-def test_lazy_unshare_is_one_call_for_many() -> None:
-    found = document("compare", str(EXAMPLES / "randrw.iolog"), "--design", "window", "--set", "lazy=16")
+def test_lazy_unshare_is_one_call_for_many(verb: Verb) -> None:
+    found = document(verb, "compare", str(EXAMPLES / "randrw.iolog"), "--design", "window", "--set", "lazy=16")
     requests, total = found["workload"]["requests"], found["designs"][0]["total"]
     flushes = -(-requests // 16)
     assert total["hops"] == 6 * requests + 2 * flushes and total["tlbi"] == flushes
     assert total["hyp_pte_set"] == total["hyp_pte_clear"]
 
 
-def test_a_design_that_a_policy_refuses_says_why() -> None:
-    printed = run("compare", "--policy", "pkvm", "--design", "pread", "--design", "window")
+def test_a_design_that_a_policy_refuses_says_why(verb: Verb) -> None:
+    printed = verb("compare", "--policy", "pkvm", "--design", "pread", "--design", "window").stdout
     assert "pread: 1 of 1 requests fail" in printed and "EINVAL" in printed
-    assert document("compare", "--policy", "pkvm", "--design", "pread")["designs"][0]["ns_per_request"] is None
+    assert document(verb, "compare", "--policy", "pkvm", "--design", "pread")["designs"][0]["ns_per_request"] is None
 
 
-def test_explain_prints_the_listing() -> None:
-    printed = run("compare", "--explain", "window")
+def test_explain_prints_the_listing(verb: Verb) -> None:
+    printed = verb("compare", "--explain", "window").stdout
     transitions = [line for line in printed.splitlines() if "***" in line]
     assert len(transitions) == 8 and "rings the doorbell" in printed
-    lines = document("compare", "--explain", "strace", "--policy", "pkvm-2022")["lines"]
+    lines = document(verb, "compare", "--explain", "strace", "--policy", "pkvm-2022")["lines"]
     assert lines[-1]["step"] == "no fix-up: the host dies"
 
 
@@ -110,11 +99,9 @@ REFUSING = ("--policy", "guest-memfd")
 
 
 @pytest.mark.parametrize("name", ["splice", "pread", "swap-in"])
-def test_a_listing_ends_where_the_law_refuses(name: str) -> None:
-    command = [sys.executable, "-m", "pagewarden", "compare", "--explain", name, *REFUSING]
-    printed = subprocess.run(command, capture_output=True, text=True)
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True)
-    assert printed.returncode == told.returncode == 1 and printed.stderr == told.stderr == ""
+def test_a_listing_ends_where_the_law_refuses(verb: Verb, name: str) -> None:
+    printed, told = (verb("compare", "--explain", name, *REFUSING, *more, code=1) for more in ((), ("--json",)))
+    assert printed.stderr == told.stderr == ""
     *_, refused, verdict = printed.stdout.splitlines()
     found = json.loads(told.stdout)
     assert refused == f"REFUSED: {found['refused']}" and "does not work here" in verdict
@@ -149,22 +136,22 @@ def test_a_design_that_is_explained_works_where_it_is_compared(name: str, policy
         (["law", "--without", "scrub"], "scrubs"),
     ],
 )
-def test_a_mistake_is_one_clear_message(arguments: list[str], expected: str) -> None:
-    message = run(*arguments, code=2)
+def test_a_mistake_is_one_clear_message(verb: Verb, arguments: list[str], expected: str) -> None:
+    message = verb(*arguments, code=2).stderr
     assert expected in message and len(message.splitlines()) <= 3
 
 
-def test_bad_input_names_the_line_and_prints_nothing(tmp_path: Path) -> None:
+def test_bad_input_names_the_line_and_prints_nothing(verb: Verb, tmp_path: Path) -> None:
     bad = tmp_path / "bad.iolog"
     bad.write_text("fio version 2 iolog\n/dev/x add\n/dev/x open\n/dev/x write 0 4096\n/dev/x wrote 0 4096\n")
-    done = subprocess.run([sys.executable, "-m", "pagewarden", "compare", str(bad)], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stdout == "" and "5" in done.stderr and "wrote" in done.stderr
+    done = verb("compare", str(bad), code=2)
+    assert done.stdout == "" and "5" in done.stderr and "wrote" in done.stderr
 
 
-def test_law_prints_cases_and_json() -> None:
-    printed = run("law", "--policy", "hybrid", "--op", "gup_pin")
+def test_law_prints_cases_and_json(verb: Verb) -> None:
+    printed = verb("law", "--policy", "hybrid", "--op", "gup_pin").stdout
     assert "EFAULT" in printed and "vma_is_secretmem" in printed
-    found = document("law", "--policy", "pkvm", "--op", "kmap_read")
+    found = document(verb, "law", "--policy", "pkvm", "--op", "kmap_read")
     cases = found["ops"][0]["cases"]
     assert sum(case["states"] for case in cases) == found["states"]
     assert any(case["changes"].get("owner") == "POISON" for case in cases)
@@ -176,32 +163,32 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stderr == "" and done.stdout.startswith("hybrid")
 
 
-def test_the_answer_comes_first_and_every_job_has_its_own(tmp_path: Path) -> None:
+def test_the_answer_comes_first_and_every_job_has_its_own(verb: Verb, tmp_path: Path) -> None:
     text = "[global]\ndirect=1\n[small]\nrw=randread\nbs=4k\nsize=1m\n[large]\nstonewall\nrw=write\nbs=1m\nsize=64m\n"
     (tmp_path / "job.fio").write_text(text)
-    printed = run("compare", str(tmp_path / "job.fio"))
+    printed = verb("compare", str(tmp_path / "job.fio")).stdout
     assert printed.startswith("Answer: ") and "experiments of their own" in printed
     assert "dma-buffer does not apply: the job is direct I/O" in printed
-    found = document("compare", str(tmp_path / "job.fio"))
+    found = document(verb, "compare", str(tmp_path / "job.fio"))
     assert [(job["name"], job["requests"], job["depth"]) for job in found["jobs"]] == [
         ("small", 256, 1),
         ("large", 64, 1),
     ]
     assert found["workload"]["requests"] == 320 and found["notes"] and found["depth"] == 1
     assert found["cheapest"] != "dma-buffer" and len(found["jobs"][0]["designs"]) == len(DESIGNS)
-    alone = document("compare", str(tmp_path / "job.fio"), "--section", "large")
+    alone = document(verb, "compare", str(tmp_path / "job.fio"), "--section", "large")
     assert alone["workload"]["requests"] == 64 and alone["jobs"] == []
     together = [design["total"]["hops"] for design in found["designs"]]
     assert together == [sum(job["designs"][i]["total"]["hops"] for job in found["jobs"]) for i in range(len(DESIGNS))]
 
 
-def test_fio_s_command_line_and_what_has_no_effect() -> None:
+def test_fio_s_command_line_and_what_has_no_effect(verb: Verb) -> None:
     command = ["compare", "--json", "--", "fio", "--name=a", "--rw=randread", "--size=1m", "--bs=4k"]
-    assert json.loads(run(*command))["workload"]["requests"] == 256
-    assert "would have no effect" in run("compare", "--size", "8192", str(EXAMPLES / "mixed.fio"), code=2)
-    assert "one workload at a time" in run("compare", "a.fio", "b.fio", code=2)
-    assert "no column is called 'x'" in run("compare", "--columns", "x", str(EXAMPLES / "mixed.fio"), code=2)
+    assert json.loads(verb(*command).stdout)["workload"]["requests"] == 256
+    assert "would have no effect" in verb("compare", "--size", "8192", str(EXAMPLES / "mixed.fio"), code=2).stderr
+    assert "one workload at a time" in verb("compare", "a.fio", "b.fio", code=2).stderr
+    assert "no column is called 'x'" in verb("compare", "--columns", "x", str(EXAMPLES / "mixed.fio"), code=2).stderr
 
 
-def test_wide_shows_every_count() -> None:
-    assert "hyp PTE set" in run("compare", "--wide") and "hyp PTE set" not in run("compare")
+def test_wide_shows_every_count(verb: Verb) -> None:
+    assert "hyp PTE set" in verb("compare", "--wide").stdout and "hyp PTE set" not in verb("compare").stdout

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pagewarden.cli import main
 from pagewarden.designs import DESIGNS
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.measure import predict
+from verbs import Verb, document
 from waits import SOON
 
 COMMAND = [sys.executable, "-m", "pagewarden", "run"]
@@ -38,20 +37,6 @@ def run(*arguments: str, code: int = 0) -> str:
     return done.stderr if code == 2 else done.stdout
 
 
-def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
-    """The same in this process, which has everything imported: status, output, errors."""
-    monkeypatch.setattr(sys, "argv", ["pagewarden", "run", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return (int(ended.value.code or 0), *capsys.readouterr())
-
-
-def document(*arguments: str, code: int = 0) -> dict[str, Any]:
-    found = json.loads(run(*arguments, "--json", code=code))
-    assert isinstance(found, dict) and (found["schema"], found["verb"]) == (1, "run")
-    return found
-
-
 def test_a_run_says_what_it_was_and_what_it_cost() -> None:
     printed = run("--backing", "uffd-window", "--requests", "16", "--verify")
     for words in (
@@ -70,7 +55,8 @@ def test_a_run_says_what_it_was_and_what_it_cost() -> None:
 
 
 def test_json_has_the_documented_keys() -> None:
-    found = document("--backing", "uffd-window", "--requests", "16", "--design", "iommu")
+    found = json.loads(run("--backing", "uffd-window", "--requests", "16", "--design", "iommu", "--json"))
+    assert (found["schema"], found["verb"]) == (1, "run")
     assert set(found["total"]) == set(found["per_request"]) == set(found["start_and_end"]) == KEYS
     assert found["requests"] == 16 and found["good"] and found["failures"] == 0 and found["differs"] is None
     assert found["sight"]["leaks"] == 0 and found["sight"]["bytes"] > 0
@@ -95,38 +81,35 @@ def test_no_protection_is_status_1() -> None:
         (["/no/such/workload"], "cannot be read"),
     ],
 )
-def test_mistakes_are_one_message(
-    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, printed, said = here(capsys, monkeypatch, *arguments)
-    assert status == 2 and not printed
+def test_mistakes_are_one_message(arguments: list[str], why: str, verb: Verb) -> None:
+    _, printed, said = verb("run", *arguments, code=2)
+    assert not printed
     assert any(word in said for word in why.split("|")) and said.count("\n") == 1
 
 
-def test_all_designs_live_and_modelled(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_designs_live_and_modelled(verb: Verb) -> None:
     arguments = ["--all-designs", "--cpu", "interpreted", "--requests"]
-    status, printed, _ = here(capsys, monkeypatch, *arguments, "6", "--json")
-    found = json.loads(printed)
-    assert status == 0 and found["good"]
+    found = document(verb, "run", *arguments, "6")
+    assert found["good"]
     assert found["mode"] == "all-designs" and [row["name"] for row in found["designs"]] == list(DESIGNS)
     for row in found["designs"]:
         assert row["live"]["per_request"]["tlbi"] == row["model"]["per_request"]["tlbi"]
         assert row["live"]["per_request"]["exits"] == row["model"]["per_request"]["hops_by_edge"]["guest>hyp"]
-    _, printed, _ = here(capsys, monkeypatch, *arguments, "4", "--backing", "memfd-secret")
+    printed = verb("run", *arguments, "4", "--backing", "memfd-secret").stdout
     assert "splice: not to be had on this backing" in printed
     words = " ".join(printed.split())
     assert "Counts are to be compared, times are not" in words and "An exit is there and back" in words
 
 
-def test_check_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = json.loads(here(capsys, monkeypatch, "--check-counts", "--cpu", "interpreted", "--json")[1])
+def test_check_counts(verb: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = document(verb, "run", "--check-counts", "--cpu", "interpreted")
     assert found["mode"] == "check-counts" and found["good"] and len(found["results"]) == len(DESIGNS)
     assert all(line["source"] == "law" for result in found["results"] for line in result["counts"])
-    status, printed, _ = here(capsys, monkeypatch, "--check-counts", "--cpu", "interpreted", "--requests", "4")
-    assert "All counts are as predicted" in printed and status == 0
+    printed = verb("run", "--check-counts", "--cpu", "interpreted", "--requests", "4").stdout
+    assert "All counts are as predicted" in printed
     monkeypatch.setattr(measure, "predict", lambda _, design, requests: predict("memfd", design, requests))
-    status, printed, _ = here(capsys, monkeypatch, "--check-counts", "--cpu", "unicorn", "--backing", "uffd-window")
-    assert "Counts DIFFER" in printed and status == 1
+    printed = verb("run", "--check-counts", "--cpu", "unicorn", "--backing", "uffd-window", code=1).stdout
+    assert "Counts DIFFER" in printed
 
 
 def children(pid: int) -> set[int]:

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent.parent
 LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
 
 
+BRIEFLY = {"calibrate": ("--seconds", "0.3")}
+"""What else a verb is told here: how long it measures changes nothing of what is to be seen."""
 LINE = re.compile(r" {4}(pagewarden [^#]*?)(?: *; echo \$\?)?\s*(#.*)?")
 
 
@@ -73,8 +75,9 @@ def test_command_that_takes_minutes(shown: Shown, tmp_path: Path) -> None:
 
 
 def run(shown: Shown, cwd: Path) -> None:
+    words = shlex.split(shown.command)
     ended = subprocess.run(
-        [sys.executable, "-m", *shlex.split(shown.command)],
+        [sys.executable, "-m", *words, *BRIEFLY.get(words[1], ())],
         cwd=cwd,
         env={**os.environ, "XDG_CONFIG_HOME": str(cwd / "home")},
         capture_output=True,

@@ -1,0 +1,46 @@
+"""A verb in the process of the tests: everything is imported, and compiled loops are loaded once."""
+
+import json
+import sys
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from pagewarden.cli import main
+
+
+class Ended(NamedTuple):
+    """How it ended, and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Verb(Protocol):
+    """`pagewarden ARGUMENTS`, which must end with this status; None: with any."""
+
+    def __call__(self, *arguments: str, code: int | None = 0) -> Ended: ...
+
+
+def verb_of(capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Verb:
+    """As `main` runs it, whose words are captured."""
+
+    def call(*arguments: str, code: int | None = 0) -> Ended:
+        capture.readouterr()
+        patch.setattr(sys, "argv", ["pagewarden", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = Ended(int(ended.value.code or 0), *capture.readouterr())
+        assert code in (None, said.status) and "Traceback" not in said.stderr, said
+        return said
+
+    return call
+
+
+def document(verb: Verb, *arguments: str, code: int | None = 0) -> dict[str, Any]:
+    """What it prints with --json."""
+    text = verb(*arguments, "--json", code=code).stdout
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert isinstance(found, dict)
+    return found
