@@ -212,7 +212,14 @@ KVM_SYNC_X86_REGS = 1 << 0  # in kvm_valid_regs and kvm_dirty_regs
 VM_TYPES = {0: "default", 1: "SW_PROTECTED", 2: "SEV", 3: "SEV_ES", 4: "SNP", 5: "TDX"}
 """KVM_X86_*_VM: bits of KVM_CAP_VM_TYPES, and what KVM_CREATE_VM takes, by number."""
 
+# what `probe` asks a kernel for, one by one
+KVM_CAP_NR_MEMSLOTS = 10
+KVM_CAP_IOEVENTFD = 36
 KVM_CAP_SYNC_REGS = 74
+KVM_CAP_IMMEDIATE_EXIT = 136
+KVM_CAP_USER_MEMORY2 = 231
+KVM_CAP_MEMORY_FAULT_INFO = 232
+KVM_CAP_MEMORY_ATTRIBUTES = 233
 KVM_CAP_GUEST_MEMFD = 234
 KVM_CAP_VM_TYPES = 235
 KVM_CAP_GUEST_MEMFD_FLAGS = 244

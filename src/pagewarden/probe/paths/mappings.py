@@ -102,29 +102,19 @@ register("mprotect", "mprotect(READ | WRITE)", opened)
 register("remap_file_pages", "remap_file_pages(2) over the page", replaced)
 
 
-@path("fork", READ)
-def fork_read(target: Target) -> bytes:
-    """A forked process loads from the window."""
-    return raw.elsewhere(lambda: load(target))
+def _register_fork(direction: Direction, touch: Callable[[Target], bytes], does: str, where: str) -> None:
+    @path("fork", direction, about=f"A forked process {does} {where} the window.")
+    def now(target: Target) -> bytes:
+        return raw.elsewhere(lambda: touch(target))
+
+    before = "A process forked before the conversion, which has touched the page then"
+
+    @path("fork-before", direction, about=f"{before}, {does} after it.")
+    def later(target: Target) -> Attempt:
+        helper = raw.Helper(lambda: touch(target), before=lambda: load(target))
+        yield
+        return helper.result()
 
 
-@path("fork", WRITE)
-def fork_write(target: Target) -> bytes:
-    """A forked process stores to the window."""
-    return raw.elsewhere(lambda: store(target))
-
-
-@path("fork-before", READ)
-def fork_read_later(target: Target) -> Attempt:
-    """A process forked before the conversion, which has touched the page then, loads after it."""
-    helper = raw.Helper(lambda: load(target), before=lambda: load(target))
-    yield
-    return helper.result()
-
-
-@path("fork-before", WRITE)
-def fork_write_later(target: Target) -> Attempt:
-    """A process forked before the conversion, which has touched the page then, stores after it."""
-    helper = raw.Helper(lambda: store(target), before=lambda: load(target))
-    yield
-    return helper.result()
+_register_fork(READ, load, "loads", "from")
+_register_fork(WRITE, store, "stores", "to")

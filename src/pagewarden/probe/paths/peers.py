@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pagewarden.abi import ptrace
 from pagewarden.kernel.door import syscall
@@ -119,63 +119,30 @@ def peers() -> None:
         ) from error
 
 
-@path("process_vm_readv-self", READ, calls=("process_vm_readv",))
-def vm_read_self(target: Target) -> bytes:
-    """process_vm_readv(2) of the process itself."""
-    return vm_read(target.host, target.address)
+def by_itself(access: Access) -> Callable[[Target], bytes]:
+    """The host side does it to itself, and lets itself be looked into."""
+
+    def touch(target: Target) -> bytes:
+        raw.make_dumpable()
+        return access(target.host, target.address)
+
+    return touch
 
 
-@path("process_vm_writev-self", WRITE, calls=("process_vm_writev",))
-def vm_write_self(target: Target) -> bytes:
-    """process_vm_writev(2) of the process itself."""
-    return vm_write(target.host, target.address)
+def by_another(access: Access) -> Callable[[Target], bytes]:
+    """Another process of the same user does it to the host side."""
+    return lambda target: into_host(target, access)
 
 
-@path("process_vm_readv-peer", READ, requires=peers, calls=("process_vm_readv",))
-def vm_read_peer(target: Target) -> bytes:
-    """process_vm_readv(2) by another process of the same user."""
-    return into_host(target, vm_read)
-
-
-@path("process_vm_writev-peer", WRITE, requires=peers, calls=("process_vm_writev",))
-def vm_write_peer(target: Target) -> bytes:
-    """process_vm_writev(2) by another process of the same user."""
-    return into_host(target, vm_write)
-
-
-@path("proc-self-mem", READ, calls=("openat",))
-def mem_read_self(target: Target) -> bytes:
-    """/proc/self/mem, read."""
-    raw.make_dumpable()
-    return mem_read(target.host, target.address)
-
-
-@path("proc-self-mem", WRITE, calls=("openat",))
-def mem_write_self(target: Target) -> bytes:
-    """/proc/self/mem, written."""
-    raw.make_dumpable()
-    return mem_write(target.host, target.address)
-
-
-@path("proc-pid-mem", READ, requires=peers, calls=("openat",))
-def mem_read_peer(target: Target) -> bytes:
-    """/proc/PID/mem, read by another process of the same user."""
-    return into_host(target, mem_read)
-
-
-@path("proc-pid-mem", WRITE, requires=peers, calls=("openat",))
-def mem_write_peer(target: Target) -> bytes:
-    """/proc/PID/mem, written by another process of the same user."""
-    return into_host(target, mem_write)
-
-
-@path("ptrace-peek", READ, requires=peers, calls=("ptrace",))
-def ptrace_peek(target: Target) -> bytes:
-    """ptrace(ATTACH, PEEKDATA) by another process of the same user."""
-    return into_host(target, attach_and_peek)
-
-
-@path("ptrace-poke", WRITE, requires=peers, calls=("ptrace",))
-def ptrace_poke(target: Target) -> bytes:
-    """ptrace(ATTACH, POKEDATA) by another process of the same user."""
-    return into_host(target, attach_and_poke)
+for _name, _direction, _access in ("readv", READ, vm_read), ("writev", WRITE, vm_write):
+    _call = f"process_vm_{_name}"
+    path(f"{_call}-self", _direction, calls=(_call,), about=f"{_call}(2) of the process itself.")(by_itself(_access))
+    _about = f"{_call}(2) by another process of the same user."
+    path(f"{_call}-peer", _direction, requires=peers, calls=(_call,), about=_about)(by_another(_access))
+for _name, _direction, _access in ("read", READ, mem_read), ("written", WRITE, mem_write):
+    path("proc-self-mem", _direction, calls=("openat",), about=f"/proc/self/mem, {_name}.")(by_itself(_access))
+    _about = f"/proc/PID/mem, {_name} by another process of the same user."
+    path("proc-pid-mem", _direction, requires=peers, calls=("openat",), about=_about)(by_another(_access))
+for _name, _direction, _access in ("peek", READ, attach_and_peek), ("poke", WRITE, attach_and_poke):
+    _about = f"ptrace(ATTACH, {_name.upper()}DATA) by another process of the same user."
+    path(f"ptrace-{_name}", _direction, requires=peers, calls=("ptrace",), about=_about)(by_another(_access))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pagewarden.kernel import door
 from pagewarden.kernel.door import syscall
 from pagewarden.probe import raw
+from pagewarden.probe.outsider import Access
 from pagewarden.probe.paths import peers
 from pagewarden.probe.paths.mappings import file_of, mappings
 from pagewarden.probe.registry import SAMPLE, Direction, Target, anywhere, path
@@ -120,37 +121,25 @@ def open_mapping(target: Target) -> int:
     raise Unavailable("this memory is mapped once only", "nothing is missing")
 
 
-@path("warden-mapping", READ, requires=peers.peers)
-def warden_mapping(target: Target) -> bytes:
-    """The warden's open mapping: a look in its own process, process_vm_readv(2) from another one."""
-    address = open_mapping(target)
-    if target.warden == target.host:
-        return raw.look(address)
-    return peers.from_outside(target, peers.vm_read, target.warden, address)
+def _register_warden(name: str, direction: Direction, access: Access, about: str) -> None:
+    @path(name, direction, requires=peers.peers, about=about)
+    def touch(target: Target) -> bytes:
+        address = open_mapping(target)
+        if name == "warden-mapping" and target.warden == target.host:
+            return raw.look(address) if direction is READ else raw.poke(address)
+        return peers.from_outside(target, access, target.warden, address)
 
 
-@path("warden-mapping", WRITE, requires=peers.peers)
-def warden_mapping_write(target: Target) -> bytes:
-    """The warden's open mapping: a write in its own process, process_vm_writev(2) from another one."""
-    address = open_mapping(target)
-    if target.warden == target.host:
-        return raw.poke(address)
-    return peers.from_outside(target, peers.vm_write, target.warden, address)
-
-
-@path("warden-mem", READ, requires=peers.peers)
-def warden_mem(target: Target) -> bytes:
-    """Another process of the same user reads the warden's open mapping through /proc/PID/mem."""
-    return peers.from_outside(target, peers.mem_read, target.warden, open_mapping(target))
-
-
-@path("warden-mem", WRITE, requires=peers.peers)
-def warden_mem_write(target: Target) -> bytes:
-    """Another process of the same user writes the warden's open mapping through /proc/PID/mem."""
-    return peers.from_outside(target, peers.mem_write, target.warden, open_mapping(target))
-
-
-@path("ptrace-attach", READ, requires=peers.peers)
-def ptrace_attach(target: Target) -> bytes:
-    """Another process of the same user attaches to the warden and reads its open mapping."""
-    return peers.from_outside(target, peers.attach_and_peek, target.warden, open_mapping(target))
+_register_warden(
+    "warden-mapping", READ, peers.vm_read,
+    "The warden's open mapping: a look in its own process, process_vm_readv(2) from another one.",
+)  # fmt: skip
+_register_warden(
+    "warden-mapping", WRITE, peers.vm_write,
+    "The warden's open mapping: a write in its own process, process_vm_writev(2) from another one.",
+)  # fmt: skip
+for _direction, _access, _does in (READ, peers.mem_read, "reads"), (WRITE, peers.mem_write, "writes"):
+    _about = f"Another process of the same user {_does} the warden's open mapping through /proc/PID/mem."
+    _register_warden("warden-mem", _direction, _access, _about)
+_about = "Another process of the same user attaches to the warden and reads its open mapping."
+_register_warden("ptrace-attach", READ, peers.attach_and_peek, _about)

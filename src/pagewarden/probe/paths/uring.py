@@ -63,59 +63,42 @@ def ring() -> None:
         raise Unavailable(f"no io_uring ({error})", "needs CONFIG_IO_URING=y and kernel.io_uring_disabled=0") from error
 
 
-def outward(rings: IoUring, opcode: int, target: Target) -> bytes:
-    """From the page to a file, through the rings; what the file has then."""
-    rings.submit(opcode, target.fds[0], target)
-    return os.pread(target.fds[1], SAMPLE, 0)
+def _register(direction: Direction, word: str, plain: int, fixed: int, to_file: bool) -> None:
+    """Three ways in one direction: a plain request, one with a registered buffer, and one registered before."""
+    opens, calls = raw.file(b"" if to_file else MARK), ("io_uring_setup",)
+    ways = "from the window to a file" if to_file else "from a file into the window"
+
+    def submitted(rings: IoUring, opcode: int, target: Target) -> bytes:
+        rings.submit(opcode, target.fds[0], target)
+        return os.pread(target.fds[1], SAMPLE, 0) if to_file else b""
+
+    def registered(target: Target) -> IoUring:
+        rings = IoUring()
+        rings.register(target)
+        return rings
+
+    about = f"IORING_OP_{word.upper()} {ways}."
+
+    @path(f"io_uring-{word}", direction, requires=ring, opens=opens, calls=calls, about=about)
+    def now(target: Target) -> bytes:
+        return submitted(IoUring(), plain, target)
+
+    about = (
+        f"Register the page as a fixed buffer, then IORING_OP_{word.upper()}_FIXED {'from' if to_file else 'into'} it."
+    )
+
+    @path(f"io_uring-{word}-fixed", direction, requires=ring, opens=opens, calls=calls, about=about)
+    def by_buffer(target: Target) -> bytes:
+        return submitted(registered(target), fixed, target)
+
+    about = f"A buffer registered before the conversion, {'written out' if to_file else 'read into'} after it."
+
+    @path(f"io_uring-{word}-registered-before", direction, requires=ring, opens=opens, calls=calls, about=about)
+    def later(target: Target) -> Attempt:
+        rings = registered(target)
+        yield
+        return submitted(rings, fixed, target)
 
 
-def inward(rings: IoUring, opcode: int, target: Target) -> bytes:
-    """From a file to the page, through the rings."""
-    rings.submit(opcode, target.fds[0], target)
-    return b""
-
-
-@path("io_uring-write", READ, requires=ring, opens=raw.file(), calls=("io_uring_setup",))
-def write(target: Target) -> bytes:
-    """IORING_OP_WRITE from the window to a file."""
-    return outward(IoUring(), abi.IORING_OP_WRITE, target)
-
-
-@path("io_uring-read", WRITE, requires=ring, opens=raw.file(MARK), calls=("io_uring_setup",))
-def read(target: Target) -> bytes:
-    """IORING_OP_READ from a file into the window."""
-    return inward(IoUring(), abi.IORING_OP_READ, target)
-
-
-@path("io_uring-write-fixed", READ, requires=ring, opens=raw.file(), calls=("io_uring_setup",))
-def write_fixed(target: Target) -> bytes:
-    """Register the page as a fixed buffer, then IORING_OP_WRITE_FIXED from it."""
-    rings = IoUring()
-    rings.register(target)
-    return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
-
-
-@path("io_uring-read-fixed", WRITE, requires=ring, opens=raw.file(MARK), calls=("io_uring_setup",))
-def read_fixed(target: Target) -> bytes:
-    """Register the page as a fixed buffer, then IORING_OP_READ_FIXED into it."""
-    rings = IoUring()
-    rings.register(target)
-    return inward(rings, abi.IORING_OP_READ_FIXED, target)
-
-
-@path("io_uring-write-registered-before", READ, requires=ring, opens=raw.file(), calls=("io_uring_setup",))
-def write_registered(target: Target) -> Attempt:
-    """A buffer registered before the conversion, written out after it."""
-    rings = IoUring()
-    rings.register(target)
-    yield
-    return outward(rings, abi.IORING_OP_WRITE_FIXED, target)
-
-
-@path("io_uring-read-registered-before", WRITE, requires=ring, opens=raw.file(MARK), calls=("io_uring_setup",))
-def read_registered(target: Target) -> Attempt:
-    """A buffer registered before the conversion, read into after it."""
-    rings = IoUring()
-    rings.register(target)
-    yield
-    return inward(rings, abi.IORING_OP_READ_FIXED, target)
+_register(READ, "write", abi.IORING_OP_WRITE, abi.IORING_OP_WRITE_FIXED, True)
+_register(WRITE, "read", abi.IORING_OP_READ, abi.IORING_OP_READ_FIXED, False)
