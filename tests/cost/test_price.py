@@ -128,8 +128,8 @@ def test_a_design_does_not_differ_from_itself(a: dict[str, int]) -> None:
 
 def test_contenders_are_those_nobody_surely_beats() -> None:
     few, many, unsure = {"tlbi": 1}, {"tlbi": 9}, {"pins": 20}
-    assert SVM.prices["tlbi"].value == (1000, 3000)
-    assert SVM.prices["pins"].value == (50, 500)
+    assert SVM.prices["tlbi"].value == (780, 3040)
+    assert SVM.prices["pins"].value == (20, 143)
     assert contenders({"many": many, "few": few}, SVM) == ("few",)
     assert contenders({"few": few, "unsure": unsure, "many": many}, SVM) == ("few", "unsure")
     assert contenders({"few": few, "unsure": unsure}, SVM.with_settings({"pins_ns": 500})) == ("few",)
@@ -142,7 +142,7 @@ def test_names_of_syscalls_are_no_other_prices() -> None:
 
 def test_profiles_are_values() -> None:
     changed: Profile = SVM.with_settings({"tlbi_ns": 7})
-    assert SVM.prices["tlbi"].value == (1000, 3000)
+    assert SVM.prices["tlbi"].value == (780, 3040)
     assert changed.prices["tlbi"].value == (7, 7)
     assert changed.prices["tlbi"].source == "set by the user"
     assert list(changed.prices) == list(SVM.prices)

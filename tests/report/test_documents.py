@@ -34,6 +34,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
         ("compare", "--set", "cache=cold", "JOBS"),
     ],
     "compare-mappings": [("compare", "--driver", "linux-virtio-blk")],
+    "compare-sizes": [("compare", "--sizes", "4k..16k")],
     "pool": [("pool", "JOBS"), ("pool", "JOBS", "--slots", "128", "--depth", "64")],
     "check": [("check", *ONE), ("check", *BAD), ("check", *ONE, "--search", "apart"), ("check", "--max-seconds", "0")],
     "check-matrix": [("check", "--matrix", *ONE), ("check", "--matrix", *ONE, "--max-seconds", "0")],

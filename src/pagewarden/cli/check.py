@@ -40,6 +40,9 @@ def check(
         str | None, typer.Option(metavar="murphi|promela|tla", help="Write the system to FILE for rumur, SPIN or TLC.")
     ] = None,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
+    plugin: Annotated[
+        str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
@@ -52,17 +55,19 @@ def check(
     pagewarden check --policy pkvm-2022 --property host-never-panics
     pagewarden check --policy pkvm-2022 --with gup-blocked --property host-never-panics
     pagewarden check --without iommu-guarded --stranger dma,file-io
+    pagewarden check --plugin examples/own_design.py --design polled
     pagewarden check --matrix
     pagewarden check --minimal --property host-never-reads-private
     pagewarden check --pages 1 --vcpus 1 --stranger strace --export murphi model.m
     """
     from pagewarden.check.page.strangers import stranger_named
     from pagewarden.check.page.system import Setting
-    from pagewarden.designs import design_named
-    from pagewarden.law import policy_named
+    from pagewarden.cli import platforms
 
-    chosen = policy_named(policy).with_(*(with_ or ())).without(*(without or ()))
-    setting = Setting(chosen, design_named(design), pages, vcpus, stranger_named(stranger), symmetry)
+    own = platforms.plugin(plugin)
+    chosen = platforms.policy_of(policy, own).with_(*(with_ or ())).without(*(without or ()))
+    (wanted,) = platforms.designs_of([design], own)
+    setting = Setting(chosen, wanted, pages, vcpus, stranger_named(stranger), symmetry)
     names = tuple(property_ or ())
     limits = _limits(max_memory, max_seconds)
     if export is not None:

@@ -15,8 +15,18 @@ def compare(
         ),
     ] = None,
     design: Annotated[Repeated, typer.Option(help="Only this design; may be given several times.")] = None,
-    policy: Annotated[str, typer.Option(help="What kind of backing store holds the guest's memory.")] = "hybrid",
-    profile: Annotated[str, typer.Option(help="Prices: a shipped profile, this-host, or a file.")] = "vmx-skylake",
+    platform: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sets policy and profile: sev-snp, tdx, pkvm, svm, vmx, ...")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="What kind of backing store holds the guest's memory: hybrid.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Prices: a shipped profile, this-host, or a file: vmx-skylake.")
+    ] = None,
+    plugin: Annotated[
+        str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
+    ] = None,
     set_: Annotated[
         Repeated,
         typer.Option("--set", metavar="KEY=VALUE", help="A price (tlbi_ns=500, =300..900) or an option (batch=false)."),
@@ -39,6 +49,10 @@ def compare(
     size: Annotated[
         int | None, typer.Option(min=1, help="Bytes of the request when no workload is given: 4096.")
     ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(metavar="LOW..HIGH", help="One request of each size: 4k..1m, or 4k,64k.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, a row a design.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All counts, in as many columns as it takes.")] = False,
     json: Json = False,
 ) -> None:
@@ -49,37 +63,50 @@ def compare(
     pagewarden compare -- fio --name=a --rw=randread --bs=4k --size=1g --direct=1
     pagewarden compare --columns time,op,offset,size trace.csv
     pagewarden compare --policy pkvm --profile arm64-kunpeng --set cache=cold --set tlbi_ns=310..890
+    pagewarden compare --platform sev-snp --sizes 4k..1m
     pagewarden compare --explain window
     """
+    from pagewarden.cli import compare_modes, platforms
     from pagewarden.cli.options import setup
     from pagewarden.cli.progress import ProgressBars
+    from pagewarden.cli.sizes import sizes as parsed
     from pagewarden.cost import load_profile
-    from pagewarden.designs import DESIGNS, design_named
-    from pagewarden.law import policy_named
+    from pagewarden.designs import DESIGNS
     from pagewarden.report.compare import compared, print_comparison
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.sizes import print_csv
     from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.vocab import UserMistake
     from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.load import Reading
 
-    made = setup(policy_named(policy), load_profile(profile), set_ or [])
-    if workload and size is not None:
-        raise UserMistake("--size is for a single request: with a workload it would have no effect")
+    if csv and json:
+        raise UserMistake("--csv and --json are two forms of one answer: give one")
+    own = platforms.plugin(plugin)
+    kind, prices = platforms.chosen(platform, policy, profile)
+    made = setup(platforms.policy_of(kind, own), load_profile(prices), set_ or [])
+    designs = platforms.designs_of(design or [*DESIGNS, *own.designs], own)
+    if workload and (size is not None or sizes is not None):
+        raise UserMistake("--size and --sizes are for single requests: with a workload they would have no effect")
     if explain is not None:
         if workload:
             raise UserMistake("--explain shows one request, of --size bytes: it takes no workload")
-        _explain(made, explain, size or 4096, json)
+        compare_modes.explain_one(made, explain, size or 4096, json)
         return
-    reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns else ())
     with ProgressBars() as progress:
+        if sizes is not None:
+            compare_modes.by_size(made, parsed(sizes), designs, json, csv)
+            return
+        reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns else ())
         wanted = _wanted(workload or [], size or 4096, reading, progress)
         if driver != "listing" or isinstance(wanted, DmaMappings):
-            _mappings(wanted, driver, json)
+            compare_modes.mappings(wanted, driver, json)
             return
-        found = study(made, wanted, [design_named(name) for name in design or DESIGNS], progress)
+        found = study(made, wanted, designs, progress)
     if json:
         print_document(compared(found))
+    elif csv:
+        print_csv([found])
     else:
         print_comparison(found, console(), wide)
 
@@ -97,42 +124,3 @@ def _wanted(words: list[str], size: int, reading: Any, progress: Any) -> Any:
     if len(words) > 1:
         raise UserMistake(f"one workload at a time: {words[0]}, or fio's command line behind `-- fio`")
     return load_any(words[0], progress.of(f"reading {words[0]}"), reading)
-
-
-def _mappings(wanted: Any, driver: str, json: bool) -> None:
-    """A trace's mappings, or those that a driver makes of requests."""
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.mappings import mappings_document, print_mappings
-    from pagewarden.studies.compare.mappings import mapping_counts
-    from pagewarden.vocab import UserMistake, one_of
-    from pagewarden.workload.dma_mappings import DmaMappings
-    from pagewarden.workload.driver import DRIVERS, VirtioBlk, mappings_of
-
-    traced = isinstance(wanted, DmaMappings)
-    if traced and driver != "listing":
-        raise UserMistake("--driver makes mappings of requests: a trace of mappings has its driver's own")
-    if not traced:
-        one_of("driver", driver, ("listing", *DRIVERS))
-        wanted = mappings_of(wanted, VirtioBlk())
-    found = mapping_counts(wanted, timed=traced)
-    if json:
-        print_document(mappings_document(wanted, found))
-    else:
-        print_mappings(wanted, found, console())
-
-
-def _explain(made: Any, name: str, size: int, json: bool) -> None:
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.explain import explained, print_listing
-    from pagewarden.studies.compare.explain import explain, procedure_named
-
-    found = explain(made, procedure_named(made, name), size)
-    policy, profile = made.policy.name, made.profile.name
-    if json:
-        print_document(explained(found, name, policy, profile))
-    else:
-        out = console()
-        out.print(f"{name}, {size:,} bytes, policy {policy}, profile {profile}\n")
-        print_listing(found, out)
-    if found.refusal is not None:
-        raise typer.Exit(1)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from pagewarden.cli import options
+from pagewarden.cli import options, platforms
 from pagewarden.cost import load_profile, profile_names
 from pagewarden.designs import DESIGNS, PROCEDURES, Options
 from pagewarden.law import MECHANISMS, POLICIES
 from pagewarden.memory.choose import BACKINGS
 from pagewarden.vocab import UserMistake
+from pagewarden.workload.driver import DRIVERS
 
 Names = Mapping[str, str]
 """Name -> what it is, in a line."""
@@ -54,4 +55,6 @@ KINDS: Mapping[str, Callable[[], Names]] = {
     "backings": backings,
     "mechanisms": lambda: MECHANISMS,
     "procedures": procedures,
+    "platforms": lambda: {name: platform.about for name, platform in platforms.PLATFORMS.items()},
+    "drivers": lambda: DRIVERS,
 }

@@ -65,8 +65,7 @@ def _answer(found: Comparison) -> str:
     unknown = {term.price.setting: term.price.value for doubts in others.values() for term in doubts}
     known = ", ".join(f"{setting} ({value})" for setting, value in unknown.items())
     lines = [
-        f"Answer: open between {found.cheapest}{ties} and {', '.join(open_ones)}: prices that nobody published decide."
-        f"{after}",
+        f"Answer: open between {found.cheapest}{ties} and {', '.join(open_ones)}: prices that are open decide.{after}",
         f"These decide: {known}.",
         "Fix one with --set, or measure yours: pagewarden calibrate.",
     ]
@@ -79,7 +78,7 @@ def _narrow(found: Comparison) -> Table:
         counts = result.per_request
         copies = [_count(counts.get(f"{side}_copies")) for side in ("guest", "host")]
         cells = [_count(counts.get("hops")), _count(counts.get("access_syscalls")), "+".join(copies)]
-        made.add_row(*_row(found, result, [*cells, _count(counts.get("tlbi"))], _us(result.ns)))
+        made.add_row(*_row(found, result, [*cells, _count(counts.get("tlbi"))], cost_text(result.ns)))
     return made
 
 
@@ -132,7 +131,7 @@ def _by_job(found: Comparison) -> Table:
         )
         made.add_row(
             load.name, f"{load.requests:,}", in_bytes(load.bytes / load.requests), str(load.depth),
-            f"{job.cheapest or 'none'}{sure}", _us(best.ns if best else None),
+            f"{job.cheapest or 'none'}{sure}", cost_text(best.ns if best else None),
         )  # fmt: skip
     return made
 
@@ -165,7 +164,8 @@ def _count(value: Any) -> str:
     return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:,.3g}"
 
 
-def _us(ns: Interval | None) -> str:
+def cost_text(ns: Interval | None) -> str:
+    """In us; - for what does not work."""
     return "-" if ns is None else str(ns.times(1 / US))
 
 

@@ -109,3 +109,21 @@ class Compared(Document, kw_only=True, frozen=True):
     break_even: list[BreakEvenSize]
     cheapest: str | None
     contenders: list[str]
+
+
+class SizeCost(Struct, kw_only=True, frozen=True):
+    """One request of so many bytes."""
+
+    bytes: int
+    designs: list[DesignCost]
+    cheapest: str | None
+    contenders: list[str]
+
+
+class ComparedSizes(Document, kw_only=True, frozen=True):
+    """`pagewarden compare --sizes`: the same of single requests, by their size."""
+
+    verb: Literal["compare"] = "compare"
+    policy: str
+    profile: str
+    sizes: list[SizeCost]

@@ -10,7 +10,7 @@ import msgspec
 
 from pagewarden.report.documents.base import Document, NameList
 from pagewarden.report.documents.check import Checked, Matrix, MinimalSets
-from pagewarden.report.documents.compare import Compared, Explained
+from pagewarden.report.documents.compare import Compared, ComparedSizes, Explained
 from pagewarden.report.documents.law import PolicyLaw
 from pagewarden.report.documents.mappings import ComparedMappings
 from pagewarden.report.documents.pool import PoolSize
@@ -22,6 +22,7 @@ from pagewarden.vocab import Event
 DOCUMENTS: dict[str, type[Document]] = {
     "compare": Compared,
     "compare-mappings": ComparedMappings,
+    "compare-sizes": ComparedSizes,
     "explain": Explained,
     "check": Checked,
     "check-matrix": Matrix,

@@ -1,0 +1,61 @@
+"""What `pagewarden compare` does besides comparing designs on a workload."""
+
+from typing import Any
+
+import typer
+
+
+def mappings(wanted: Any, driver: str, json: bool) -> None:
+    """A trace's mappings, or those that a driver makes of requests."""
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.mappings import mappings_document, print_mappings
+    from pagewarden.studies.compare.mappings import mapping_counts
+    from pagewarden.vocab import UserMistake, one_of
+    from pagewarden.workload.dma_mappings import DmaMappings
+    from pagewarden.workload.driver import DRIVERS, VirtioBlk, mappings_of
+
+    traced = isinstance(wanted, DmaMappings)
+    if traced and driver != "listing":
+        raise UserMistake("--driver makes mappings of requests: a trace of mappings has its driver's own")
+    if not traced:
+        one_of("driver", driver, ("listing", *DRIVERS))
+        wanted = mappings_of(wanted, VirtioBlk())
+    found = mapping_counts(wanted, timed=traced)
+    if json:
+        print_document(mappings_document(wanted, found))
+    else:
+        print_mappings(wanted, found, console())
+
+
+def explain_one(made: Any, name: str, size: int, json: bool) -> None:
+    """One request of a design, or another procedure, step by step; status 1 where the law refuses a step."""
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.explain import explained, print_listing
+    from pagewarden.studies.compare.explain import explain, procedure_named
+
+    found = explain(made, procedure_named(made, name), size)
+    policy, profile = made.policy.name, made.profile.name
+    if json:
+        print_document(explained(found, name, policy, profile))
+    else:
+        out = console()
+        out.print(f"{name}, {size:,} bytes, policy {policy}, profile {profile}\n")
+        print_listing(found, out)
+    if found.refusal is not None:
+        raise typer.Exit(1)
+
+
+def by_size(made: Any, sizes: list[int], designs: Any, json: bool, csv: bool) -> None:
+    """One request of each size."""
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.sizes import print_csv, print_sizes, sizes_document
+    from pagewarden.studies.compare.comparison import compare
+    from pagewarden.workload import single
+
+    found = [compare(made, single(size), designs) for size in sizes]
+    if json:
+        print_document(sizes_document(found))
+    elif csv:
+        print_csv(found)
+    else:
+        print_sizes(found, console())

@@ -1,0 +1,86 @@
+"""`--platform`: what kind of memory and which prices belong to a machine; and `--plugin`: a design of the user's."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import NamedTuple
+
+from pagewarden.designs import Design, design_named
+from pagewarden.law import Policy, policy_named
+from pagewarden.vocab import UserMistake, one_of
+
+
+class Platform(NamedTuple):
+    """Names of a policy and of a profile."""
+
+    policy: str
+    profile: str
+    about: str
+
+
+PLATFORMS = {
+    "vmx": Platform("guest-memfd", "vmx-skylake", "an Intel server without TDX, guest_memfd of today's kernels"),
+    "svm": Platform("guest-memfd", "svm-epyc", "an AMD server without SNP, guest_memfd of today's kernels"),
+    "sev-snp": Platform("guest-memfd", "snp-epyc", "AMD SEV-SNP on an EPYC"),
+    "tdx": Platform("guest-memfd", "tdx-xeon", "Intel TDX on a Xeon"),
+    "pkvm": Platform("pkvm", "arm64-n1", "pKVM on a Neoverse N1, without an IOMMU of its own"),
+    "proposal": Platform("hybrid", "vmx-skylake", "what the mail asks for, which no kernel has, on VMX"),
+}
+PROPOSAL = "proposal"
+"""What is compared where nobody says."""
+
+
+def chosen(platform: str | None, policy: str | None, profile: str | None) -> tuple[str, str]:
+    """Names of policy and profile: those given, else the platform's; UserMistake."""
+    made = PLATFORMS[one_of("platform", platform or PROPOSAL, PLATFORMS)]
+    return policy or made.policy, profile or made.profile
+
+
+class Plugin(NamedTuple):
+    """What a file of the user's own defines, by name."""
+
+    designs: dict[str, Design]
+    policies: dict[str, Policy]
+
+
+def plugin(path: str | None) -> Plugin:
+    """Run a Python file of the user's and take the `Design`s and `Policy`s that it names; UserMistake.
+
+    Its own errors are the user's: they are told with the line.
+    """
+    if path is None:
+        return Plugin({}, {})
+    spec = spec_from_file_location("pagewarden_plugin", path) if Path(path).is_file() else None
+    if spec is None or spec.loader is None:
+        raise UserMistake(f"--plugin {path}: expected a Python file that defines designs or policies")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where processes of a check find its functions
+    try:
+        with redirect_stdout(sys.stderr):  # what it prints is not this program's answer
+            spec.loader.exec_module(module)
+    except Exception as error:
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        line = f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}: " if trace else ""
+        raise UserMistake(f"--plugin {path}: {line}{type(error).__name__}: {error}") from error
+    values = list(vars(module).values())
+    found = Plugin(
+        {value.name: value for value in values if isinstance(value, Design)},
+        {value.name: value for value in values if isinstance(value, Policy)},
+    )
+    if not any(found):
+        raise UserMistake(f"--plugin {path}: no Design and no Policy in it (examples/own_design.py shows one)")
+    return found
+
+
+def designs_of(names: Sequence[str], own: Plugin) -> list[Design]:
+    """The designs of these names, the user's own first; UserMistake."""
+    return [own.designs[name] if name in own.designs else design_named(name) for name in names]
+
+
+def policy_of(name: str, own: Plugin) -> Policy:
+    """The policy of this name, the user's own first; UserMistake."""
+    return own.policies[name] if name in own.policies else policy_named(name)
