@@ -107,6 +107,8 @@ class Loan(Protocol):
     """Where the window is mapped, for guarded copies (kernel.guarded) ..."""
     scratch: tuple[int, int, int]
     """... and the file that they go through: fd, where it is mapped, bytes."""
+    zeroes: int
+    """One that reads as zeroes, or that file."""
 
     def close(self) -> None:
         """Give the pages back. Twice is once."""

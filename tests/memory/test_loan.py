@@ -64,6 +64,25 @@ def test_what_is_lent_is_the_memory_itself(memory: PrivateMemory) -> None:
     assert mapped() == [False, False]
 
 
+def test_its_descriptors_go_with_it(memory: PrivateMemory) -> None:
+    before = os.listdir("/proc/self/fd")
+    loan = lent(memory)
+    assert os.pread(loan.zeroes, 5, 1 << 40) == bytes(5) and loan.zeroes != loan.scratch[0]
+    loan.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_is_no_zero_device_is_not_taken_for_one(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have put an ordinary file there."""
+    real, before = os.open, os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda path, *rest: real("/dev/null" if path == "/dev/zero" else path, *rest))
+        loan = lent(memory)
+    assert loan.zeroes == loan.scratch[0]
+    loan.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.parametrize("places", [[(9 * PAGE_SIZE, 1)], [(0, 16), (8 * PAGE_SIZE - 1, 2)]])
 def test_private_pages_are_not_lent(memory: PrivateMemory, places: list[tuple[int, int]]) -> None:
     assert memory.window.lend(*places) is None

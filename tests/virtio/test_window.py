@@ -16,7 +16,7 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.transfers import Transfers
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Unavailable
-from virtio_kit import IN, OK, OUT, Rig, image_disk, image_file, request
+from virtio_kit import IN, IOERR, OK, OUT, UNSUPP, Rig, image_disk, image_file, request
 
 image, disk = pytest.fixture(image_file), pytest.fixture(image_disk)
 
@@ -44,6 +44,22 @@ def test_the_device_serves_through_the_window(memory: PrivateMemory, disk: Disk,
     processed, used = rig.serve()
     assert processed.completed == 5 == len(used) and [post.status for post in posts] == [OK] * 5
     assert posts[1].data == data == os.pread(image, len(data), 4 * 512)
+
+
+@pytest.mark.parametrize("zero_device", [True, False])
+def test_every_request_has_its_own_status(
+    memory: PrivateMemory, disk: Disk, monkeypatch: pytest.MonkeyPatch, zero_device: bool
+) -> None:
+    """Where all went well they are zeroes of /dev/zero, where there is one; else none of them is."""
+    if not zero_device:
+        monkeypatch.setattr("pagewarden.memory.loan.zeroes", lambda: None)
+    rig = Rig(memory.window, disk)
+    kinds = {OK: (IN, 3), IOERR: (IN, 1 << 40), UNSUPP: (77, 0)}
+    for batch in ([OK], [OK] * 5, [IOERR], [OK, UNSUPP, OK, IOERR], [OK, OK]):
+        posts = [rig.post(*kinds[status], into=512) for status in batch]
+        rig.serve()
+        assert lent(rig) and [post.status for post in posts] == batch
+    rig.device.close()
 
 
 @pytest.mark.parametrize("page", ["avail", "used", "desc", "data"])

@@ -26,6 +26,7 @@ _UPPER = 16  # the number is the upper half of an aligned word: what overflows i
 _ssize_call: Any = types.int64(types.int32, types.uintp, types.int32, types.int64)  # fd, iovec, parts, offset
 _pwritev: Any = types.ExternalFunction("pwritev", _ssize_call)
 _preadv: Any = types.ExternalFunction("preadv", _ssize_call)
+_pread: Any = types.ExternalFunction("pread", types.int64(types.int32, types.uintp, types.int64, types.int64))
 _syscall: Any = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
 _fcntl: Any = types.ExternalFunction("fcntl", types.int32(types.int32, types.int32))
 _PINS = os.O_DIRECT
@@ -149,7 +150,12 @@ def _copy_in(fd: int, room: int, base: int, size: int, places: Any, count: int, 
     for first in range(0, count, IOV_MAX):
         parts = min(IOV_MAX, count - first)
         total = prepare(base, size, places, first, parts, iov)
-        if total < 0 or at + total > room or _preadv(fd, iov, parts, at) != total:
+        if total < 0 or at + total > room:
+            return -1
+        if parts == 1:  # a quarter cheaper than a vector of one
+            if _pread(fd, load64(iov), total, at) != total:
+                return -1
+        elif _preadv(fd, iov, parts, at) != total:
             return -1
         at += total
     return at

@@ -11,7 +11,7 @@ from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.kernel import uffd
 from pagewarden.kernel.guarded import load8, load64, store8, store64
 from pagewarden.vocab import PAGE_SIZE
-from pagewarden.vocab.compiled import njit
+from pagewarden.vocab.compiled import entry, njit
 
 _ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uint64, types.uintp))
 _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
@@ -133,9 +133,7 @@ class CompiledSingle:
 
 @cache
 def _entry(function: Any) -> Any:
-    """The C function that Python calls: without numba's dispatch, which costs more than these do."""
-    (found,) = njit("i8(i8,i8,i8)")(function).overloads.values()
-    return found.entry_point
+    return entry(njit("i8(i8,i8,i8)")(function))
 
 
 def single(guard: int, window: int, zap: int, shared: bytearray) -> CompiledSingle | None:

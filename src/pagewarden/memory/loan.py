@@ -5,11 +5,13 @@ takes them back before it changes anything, so no private page is ever reachable
 """
 
 import errno
+import os
 import threading
 import time
 
 import numpy as np
 
+from pagewarden.kernel.files import zeroes
 from pagewarden.kernel.guarded import SHUT, shut
 from pagewarden.kernel.region import Region
 from pagewarden.memory.own_process import OwnProcess
@@ -33,6 +35,8 @@ class DirectLoan(OwnProcess):
         self.ranges = tuple(PageRange.covering(*place) for place in places)
         self.addresses: tuple[int, ...] = ()
         self.window, self.scratch = window, copies.place
+        self._zeroes = zeroes()
+        self.zeroes = self.scratch[0] if self._zeroes is None else self._zeroes
         self._places = places
         self._copies: ScatterGather | None = copies
         self._lent: dict[int, DirectLoan] = {}
@@ -81,6 +85,12 @@ class DirectLoan(OwnProcess):
         copies, self._copies = self._copies, None
         if copies is not None:
             copies.close()
+        self._drop_zeroes()
+
+    def _drop_zeroes(self) -> None:
+        fd, self._zeroes = self._zeroes, None
+        if fd is not None:
+            os.close(fd)
 
     def forked(self) -> None:
         """In a forked child: the pages are not there (MADV_DONTFORK)."""
@@ -90,3 +100,4 @@ class DirectLoan(OwnProcess):
         if self._copies is not None:
             self._copies.forked()
             self._copies = None
+        self._drop_zeroes()

@@ -26,7 +26,7 @@ from pagewarden.virtio.chains import expand, flatten
 from pagewarden.virtio.requests import classify, frame
 from pagewarden.virtio.ring import RING, Ring
 from pagewarden.virtio.work import OP, Work, record_at
-from pagewarden.vocab.compiled import njit
+from pagewarden.vocab.compiled import entry, njit
 
 _ELEM = virtq_used_elem.itemsize
 WAITING, WANTED, COMPLETED = 0xFFFF, 1 << 16, 1 << 32
@@ -62,10 +62,12 @@ def _take(x: Any) -> int:
 
 def _publish(x: Any) -> bool:
     """Statuses, used elements, the wish for a kick, and last the used index; False: nothing was handed back."""
-    count = x.chains
+    count, failed = x.chains, 0
     for k in range(count):
         store8(x.scratch_at + k, x.statuses[k])
-    if copy_in(x.scratch, count, x.window, x.memory, x.marks, x.marked, x.iov_at) < 0:
+        failed |= x.statuses[k]
+    source = x.scratch if failed else x.zeroes  # VIRTIO_BLK_S_OK is 0
+    if copy_in(source, count, x.window, x.memory, x.marks, x.marked, x.iov_at) < 0:
         return False
     elements = x.used + RING
     for k in range(count):
@@ -153,8 +155,8 @@ def _finish(address: int, completed: int) -> int:
     return int(hand_back(record_at(address)[0], completed))
 
 
-serve: Any = njit("i8(i8,i8)", nogil=True)(_serve)
-finish: Any = njit("i8(i8,i8)", nogil=True)(_finish)
+serve: Any = entry(njit("i8(i8,i8)", nogil=True)(_serve))
+finish: Any = entry(njit("i8(i8,i8)", nogil=True)(_finish))
 
 
 class AtOnce:
@@ -177,7 +179,7 @@ class AtOnce:
             return False
         work["lent_desc"], work["lent_avail"], work["used"] = loan.addresses
         work["scratch"], work["scratch_at"], work["room"] = loan.scratch
-        work["window"] = loan.window
+        work["window"], work["zeroes"] = loan.window, loan.zeroes
         work["gate"] = loan.gate
         return True
 

@@ -37,7 +37,7 @@ from pagewarden.virtio.gather import Vectored
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.transfers import Transfers
 from pagewarden.virtio.virtqueue import Virtqueue
-from pagewarden.virtio.work import Work
+from pagewarden.virtio.work import BATCH, Work
 from pagewarden.vocab import PrivateAccess
 
 _OPTIONAL = (
@@ -53,6 +53,10 @@ class Processed(NamedTuple):
     completed: int  # requests handed back
     want_interrupt: bool  # the driver asked to be told of them
     more: bool  # the driver keeps adding: call again, no kick will come
+
+
+_ENDED = {COMPLETED * n + WANTED * w: Processed(n, bool(w), False) for n in range(BATCH + 1) for w in (0, 1)}
+"""What a first batch comes to that leaves nothing waiting, by what `serve` answers: one made anew takes 0.2 us."""
 
 
 class BlockQueue:
@@ -86,12 +90,14 @@ class BlockQueue:
             completed = wanted = 0
             while True:
                 seen: int = serve(self._record, completed)
+                if not completed and (ended := _ENDED.get(seen)):
+                    return ended
                 if seen < 0:
                     seen = self._the_rest(seen, completed)
                 completed += seen >> 32
                 wanted |= seen & WANTED
                 if not seen & WAITING or completed >= self._size or self.stopping:
-                    return tuple.__new__(Processed, (completed, wanted > 0, seen & WAITING > 0))
+                    return Processed(completed, wanted > 0, seen & WAITING > 0)
         except PrivateAccess as error:
             raise self._private(error) from error
 

@@ -103,6 +103,9 @@ def _probe(x: Any, parts: int) -> int:
     known, segments, pieces = x.known, x.segments, x.pieces
     for k in range(64):
         known[k] = -1
+    for k in range(parts):
+        page = pieces[ADDR, k] // PAGE_SIZE
+        known[page & 63] = page
     for chain in range(x.chains):
         row = x.rows[chain]
         for k in range(row[OUT_AT], row[END] + 1):

@@ -41,8 +41,8 @@ _NUMBERS = (
     # what a request may be: bytes of memory, descriptors of a chain with an indirect table (0: there are none), sectors
     # of the disk, a bit for each VIRTIO_BLK_T_* below 32 that the device does, whether the disk cannot be written
     *("memory", "longest", "capacity", "kinds", "sealed"),
-    # guarded copies: scratch file, where it is mapped, its bytes, where the window is mapped
-    *("scratch", "scratch_at", "room", "window"),
+    # guarded copies: scratch file, where it is mapped, its bytes, a file of zeroes, where the window is mapped
+    *("scratch", "scratch_at", "room", "zeroes", "window"),
     # the gate of what is lent, 0 if nothing is; the disk, and a bit for each VIRTIO_BLK_T_* that it may do at once
     *("gate", "disk", "quick"),
     # addresses of this record's own: headers (or the scratch file's), indirect tables, struct iovec
