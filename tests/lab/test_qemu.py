@@ -40,10 +40,12 @@ def test_what_is_lacking_is_said_before_anything_is_made(monkeypatch: pytest.Mon
         qemu.run(fetch.Kernel("mine", Path("/vmlinuz"), None), ["true"], 1)
 
 
-def test_the_command_inside_is_quoted() -> None:
+def test_the_command_inside_is_quoted_and_finds_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/a b")
     script = qemu.script(["echo", "a b", "$HOME; rm"], {"X": "it's"})
     said = subprocess.run(["sh"], input=script + "\n", capture_output=True, text=True, check=True).stdout
     assert said == "a b $HOME; rm\n" and "export X='it'\"'\"'s'" in script
+    assert "export NUMBA_CACHE_DIR='/a b'" in script
 
 
 def test_only_file_systems_of_disks_can_be_read_inside() -> None:

@@ -31,6 +31,8 @@ DISK, ANSWER, MEMORY = 2 << 30, 64 << 20, "2G"
 """Bytes of the disk for TMPDIR (sparse) and of the answer at most; the guest's memory."""
 APPEND = "console=ttyS0 panic=-1 loglevel=4 mitigations=off nokaslr secretmem.enable=1"
 LAST_LINES = 15
+KEPT = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
+"""What a command inside has of this environment: it finds what is installed and what is compiled."""
 SHARE = """set -e; root=$1; shift
 for place; do mount --bind "$place" "$root$place"; mount -o remount,bind,ro "$root$place"; done
 exec {virtiofsd} --socket-path="$root.sock" -o source="$root" -o cache=always -o sandbox=chroot --thread-pool-size=4
@@ -107,7 +109,7 @@ def run(
 
 def script(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """A shell script that does the command in this directory."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     names = [f"export {name}={shlex.quote(value)}\n" for name, value in {**kept, **environment}.items()]
     return f"{''.join(names)}cd {shlex.quote(os.getcwd())}\nexec {shlex.join(command)}\n"
 
@@ -186,7 +188,7 @@ def _process(command: Sequence[str], output: io.BufferedWriter) -> Iterator[subp
 
 def _answer(kernel: Kernel, place: Path) -> CommandEnd:
     try:
-        with tarfile.open(place / "answer") as archive:
+        with tarfile.open(place / "answer", "r:") as archive:
             said = {entry.name: _content(archive, entry) for entry in archive}
         return CommandEnd(said["kernel"].strip(), int(said["status"]), said["stdout"], said["stderr"])
     except (tarfile.TarError, KeyError, ValueError) as nothing:
