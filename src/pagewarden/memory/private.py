@@ -3,21 +3,18 @@
 import errno
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pagewarden.kernel.causes import lacking
-from pagewarden.kernel.door import pages_of
-from pagewarden.memory.backings.protocol import BackingName, Use, Wanted
-from pagewarden.memory.choose import choose
-from pagewarden.memory.consumers import Consumers, Hold
-from pagewarden.memory.conversions import Conversions, runs_of
+from pagewarden.memory.backings.protocol import BackingName, Use
+from pagewarden.memory.consumers import Hold
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
-from pagewarden.memory.isolated.room import Lack
-from pagewarden.memory.own_process import OwnProcess, closed
+from pagewarden.memory.known import KnownPages, no_range
+from pagewarden.memory.own_process import closed
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Listener
-from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, Unavailable, UserMistake
 from pagewarden.vocab.closing import Closing
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     Ranges: TypeAlias = Sequence[PageRange] | NDArray[np.int64]
 
 
-class PrivateMemory(OwnProcess, Closing):
+class PrivateMemory(KnownPages, Closing):
     """A guest's memory of `size` bytes, as its warden holds it (pagewarden.port.Memory). Page numbers count from 0.
 
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
@@ -50,19 +47,7 @@ class PrivateMemory(OwnProcess, Closing):
         shared: bool = False,
         vm: int | None = None,
     ) -> None:
-        self._closed = True  # until there is something to close
-        super().__init__()
-        self._pages = pages_of(size)
-        self.size = size
-        self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
-        self.backing = self._backing.name
-        self.isolated = bool(isolated)
-        self.missing: tuple[Lack, ...] = ()
-        self._state = Conversions(self._backing, self._pages, shared)
-        self._lock = threading.RLock()
-        self._consumers = Consumers()
-        self._asked, self._lent = self._consumers.present, self._consumers.lent
-        self._closed = False
+        super().__init__(size, backing, isolated, use, shared, vm)
         view = self._backing.window
         self._window = (
             None if view is None else Window(view, self._lock, self._reopen, self.hold, self._lend, self._hold_touched)
@@ -119,7 +104,7 @@ class PrivateMemory(OwnProcess, Closing):
         try:
             start, stop = pages.start, pages.stop
         except AttributeError:
-            raise _no_range(pages) from None
+            raise no_range(pages) from None
         with self._lock:
             state = self._state
             try:  # a float is a TypeError, far outside an OverflowError
@@ -139,7 +124,7 @@ class PrivateMemory(OwnProcess, Closing):
         try:
             start, stop = pages.start, pages.stop
         except AttributeError:
-            raise _no_range(pages) from None
+            raise no_range(pages) from None
         with self._lock:
             state = self._state
             try:
@@ -284,44 +269,8 @@ class PrivateMemory(OwnProcess, Closing):
                 raise Unavailable(*lacking(error)) from error
             return host
 
-    def is_shared(self, page: int) -> bool:
-        """May the host see the page? ValueError outside the memory."""
-        self._range(PageRange(page, page + 1))
-        return bool(self._state.shared[page])
-
-    def shared_runs(self) -> Iterator[PageRange]:
-        """The pages that the host may see, as contiguous ranges in order."""
-        with self._lock:
-            self._alive()
-            return iter([PageRange(*run) for run in runs_of(self._state.shared, 0, self._pages, 1)])
-
-    def statistics(self) -> dict[str, int]:
-        """Counts by event kind since the start, by this library's own ledger: what it asked of the kernel."""
-        if self._state.over == self.foreign:
-            raise self.foreign()
-        counts = self._state.events()
-        counts[Event.NOTIFICATIONS] += self._consumers.notifications
-        counts[Event.PINS] += self._consumers.pins
-        return {event.key: counts[event] for event in Event}
-
     def _reopen(self, offset: int) -> bool:
         return self._state.reopen(offset // PAGE_SIZE)
-
-    def _covering(self, offset: int, length: int) -> PageRange:
-        if not 0 <= offset <= offset + length <= self.size:
-            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
-        self._alive()
-        return PageRange.covering(offset, length)
-
-    def _range(self, pages: PageRange) -> PageRange:
-        self._alive()
-        if not isinstance(pages, PageRange):
-            raise _no_range(pages)
-        return pages.checked(self._pages)
-
-    def _alive(self) -> None:
-        if self._state.over is not None:
-            raise self._state.over()
 
     # -- lifetime ------------------------------------------------------------------------------------------------------
 
@@ -350,18 +299,3 @@ class PrivateMemory(OwnProcess, Closing):
         if not self._closed:
             warnings.warn(f"unclosed {self.backing} memory", ResourceWarning, stacklevel=2, source=self)
             self.close()
-
-    def __repr__(self) -> str:
-        if self._closed:
-            return f"<PrivateMemory of {self.size} bytes, {self.backing}, closed>"
-        runs = runs_of(self._state.shared, 0, self._pages, 1)
-        pages = sum(stop - start for start, stop in runs)
-        shown = ", ".join(f"[{start}, {stop})" for start, stop in runs[:4]) + ", .." * (len(runs) > 4)
-        return (
-            f"<PrivateMemory of {self.size} bytes, {self.backing}{', isolated' * self.isolated}: "
-            f"{pages} of {self._pages} pages shared{': ' * bool(runs)}{shown}>"
-        )
-
-
-def _no_range(pages: object) -> TypeError:
-    return TypeError(f"pages are a PageRange(start, stop), not {pages!r}")

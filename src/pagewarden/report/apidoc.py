@@ -39,7 +39,11 @@ def _room(module: ModuleType) -> list[str]:
         if node is None:
             plain.append(f"`{name}`")
         else:
-            parts += _class(node) if isinstance(node, ast.ClassDef) else [f"### `{_signature(node)}`", _doc(node)]
+            parts += (
+                _class(getattr(module, name))
+                if isinstance(node, ast.ClassDef)
+                else [f"### `{_signature(node)}`", _doc(node)]
+            )
     return [part for part in [*parts, f"Constants and types: {', '.join(plain)}." if plain else ""] if part]
 
 
@@ -50,12 +54,17 @@ def _nodes(module: str) -> dict[str, ast.ClassDef | FunctionNode]:
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | FunctionNode)}
 
 
-def _class(node: ast.ClassDef) -> list[str]:
-    methods = [item for item in node.body if isinstance(item, FunctionNode)]
-    made = next((_signature(item, node.name) for item in methods if item.name == "__init__"), node.name)
-    fields = [ast.unparse(item) for item in node.body if isinstance(item, ast.AnnAssign)]
+def _class(kind: type[object]) -> list[str]:
+    """A class with what it inherits from others of the package."""
+    nodes = [
+        _nodes(base.__module__)[base.__name__] for base in kind.__mro__ if base.__module__.startswith("pagewarden")
+    ]
+    node, body = nodes[0], [item for each in nodes for item in each.body]
+    methods = {item.name: item for item in reversed(body) if isinstance(item, FunctionNode)}
+    made = _signature(methods["__init__"], node.name) if "__init__" in methods else node.name
+    fields = [ast.unparse(item) for item in body if isinstance(item, ast.AnnAssign)]
     lines = [f"- `{field}`" for field in fields if not field.startswith("_")]
-    lines += [_method(item) for item in methods if not item.name.startswith("_")]
+    lines += [_method(item) for name, item in reversed(methods.items()) if not name.startswith("_")]
     return [f"### class `{made.removesuffix(' -> None')}`", _doc(node), "\n".join(lines)]
 
 
