@@ -146,7 +146,7 @@ def page_events(load: Workload) -> int:
 
 def main() -> None:
     few, many = workload(60), workload(1_000_000)
-    mine = {name: simulate(SETUP, few, DESIGNS[name]) for name in DESIGNS}
+    mine = {name: simulate(SETUP, few, DESIGNS[name])[0] for name in DESIGNS}
     rates = {}
     for peer, drive in (("SimPy", by_simpy), ("salabim", by_salabim), ("heapq loop", by_heap)):
         seconds, theirs = once(partial(samples, few, drive))

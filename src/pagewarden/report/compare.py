@@ -12,7 +12,7 @@ from rich.table import Table
 from pagewarden.cost import BreakEven, Crossing, Interval
 from pagewarden.report.console import in_bytes, table
 from pagewarden.report.documents.compare import BreakEvenSize, Compared, DesignCost, Job, Load, Shares, Totals
-from pagewarden.studies.compare.comparison import Comparison, Crossover, DesignResult
+from pagewarden.studies.compare.comparison import PROPOSED, Comparison, Crossover, DesignResult, Setup
 
 WIDE = {
     "hops": "hops", "access_syscalls": "syscalls", "guest_copies": "guest copies", "host_copies": "host copies",
@@ -34,7 +34,7 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
         out.print("Its jobs are experiments of their own; all together is only their sum:")
     out.print(
         f"\n{workload.name}: {workload.requests:,} requests, {in_bytes(workload.bytes)} ({workload.format})\n"
-        f"policy {setup.policy.name}, profile {setup.profile.name}, {setup.cache} caches; of each request:\n"
+        f"policy {policy_text(setup)}\nprofile {setup.profile.name}, {setup.cache} caches; of each request:\n"
     )
     out.print(_wide(found) if wide else _narrow(found))
     for line in _remarks(found):
@@ -49,6 +49,11 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
         out.print(f"left out of the workload: {lines:,} x {reason}")
     for note in workload.notes:
         out.print(f"note: {note}")
+
+
+def policy_text(setup: Setup) -> str:
+    """Its name, and whether it is only proposed."""
+    return f"{setup.policy.name}{' (proposed, in no kernel)' if setup.policy.name in PROPOSED else ''}"
 
 
 def _answer(found: Comparison) -> str:
@@ -115,6 +120,10 @@ def _remarks(found: Comparison) -> Iterator[str]:
             yield f"{result.name}: {result.failed:,} of {result.requests:,} requests fail. {why}"
         elif not found.applies(result.name):
             yield f"{result.name} does not apply: the job is direct I/O, without a page cache."
+    once = [(result.name, result.once_ns) for result in found.results if result.once_ns and result.once_ns.high]
+    if once:
+        paid = ", ".join(f"{name} {cost_text(ns)} us" for name, ns in once)
+        yield fill(f"once, when pages are first used: {paid}", WIDTH)
     if {"dma-buffer", "bounce"} <= copying and found.applies("dma-buffer"):
         yield "dma-buffer's guest copy is the one its user space asks for; bounce's is extra."
 
@@ -206,6 +215,7 @@ def design_cost(result: DesignResult) -> DesignCost:
         refusal=str(result.refusal) if result.refusal else None,
         ns_per_request=_middle(result.ns), ns_per_request_range=result.ns,
         mib_per_s=_middle(result.mib_per_s), mib_per_s_range=result.mib_per_s,
+        once=convert(result.once, Totals), once_ns_range=result.once_ns,
     )  # fmt: skip
 
 

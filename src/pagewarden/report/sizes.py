@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from pagewarden.report.compare import WIDE, cost_text, design_cost
+from pagewarden.report.compare import WIDE, cost_text, design_cost, policy_text
 from pagewarden.report.console import in_bytes, table
 from pagewarden.report.documents.compare import ComparedSizes, SizeCost
 from pagewarden.studies.compare.comparison import Comparison
@@ -18,7 +18,7 @@ def print_sizes(found: Sequence[Comparison], out: Console) -> None:
     names = [result.name for result in found[0].results]
     setup = found[0].setup
     out.print(
-        f"one request a size; policy {setup.policy.name}, profile {setup.profile.name}, {setup.cache} caches; us\n"
+        f"one request a size; policy {policy_text(setup)}, profile {setup.profile.name}, {setup.cache} caches; us\n"
     )
     made = table("size", "cheapest", *names, left=2)
     for one in found:

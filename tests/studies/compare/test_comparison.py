@@ -53,8 +53,8 @@ mixed = st.lists(st.tuples(st.integers(1, 1 << 18), st.booleans()), min_size=1, 
 def test_a_workload_costs_the_sum_of_its_requests(drawn: list[tuple[int, bool]], name: str) -> None:
     made = setup()
     load = workload([length for length, _ in drawn], [write for _, write in drawn])
-    total = simulate(made, load, DESIGNS[name])
-    alone = [simulate(made, single(length, write), DESIGNS[name]) for length, write in drawn]
+    total, _ = simulate(made, load, DESIGNS[name])
+    alone = [simulate(made, single(length, write), DESIGNS[name])[0] for length, write in drawn]
     assert (total.events == sum(one.events for one in alone)).all()
     assert total.hops.total() == sum(one.hops.total() for one in alone)
     assert total.completed == len(drawn) and total.failed == 0

@@ -12,7 +12,7 @@ from pagewarden.designs import DESIGNS, Options
 from pagewarden.law import POLICIES
 from pagewarden.sim import Machine
 from pagewarden.studies.compare import comparison
-from pagewarden.studies.compare.comparison import Setup, requests, simulate
+from pagewarden.studies.compare.comparison import Setup, compare, requests, simulate
 from pagewarden.studies.compare.shapes import Unsettled, run, run_each
 from pagewarden.vocab import PageRange, Refused
 from pagewarden.workload import Workload
@@ -50,11 +50,29 @@ def test_by_shape_is_one_by_one(
     except Refused:
         return  # the policy does not get to where the design starts
     try:
-        found = run(fresh(), procedures, wanted)
+        found, once = run(fresh(), procedures, wanted)
     except Unsettled:
         return
     assert found.as_dict() == each.as_dict()
     assert (found.completed, found.failed) == (each.completed, each.failed)
+    if not found.failed:
+        assert (once.events >= 0).all() and (once.events <= found.events).all()
+
+
+def test_first_touches_are_told_apart_and_do_not_grow_with_the_requests() -> None:
+    """guest_memfd's shared pages fault once when the host first touches them; nothing else of a bounce is paid once."""
+    setup = Setup(POLICIES["guest-memfd"], PROFILE)
+    for count in (1, 33, 2000):
+        load = workload([(8192, True)] * count)
+        (bounce,) = compare(setup, load, [DESIGNS["bounce"]]).results
+        assert {key: n for key, n in bounce.once.items() if n and isinstance(n, int)} == {
+            "host_pte_set": 2,
+            "faults": 2,
+        }
+        assert bounce.per_request["faults"] == 0 and bounce.per_request["guest_copies"] == 1
+        assert bounce.total["faults"] == 2 and bounce.once_ns and bounce.once_ns.low > 0
+    (window,) = compare(Setup(POLICIES["hybrid"], PROFILE), workload([(4096, True)]), [DESIGNS["window"]]).results
+    assert window.steady == window.total and window.once_ns == (0, 0)
 
 
 def test_what_settles_is_not_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +85,12 @@ def test_what_settles_is_not_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> 
     setup = Setup(POLICIES["hybrid"], PROFILE)
     load = workload([(4096 * (1 + i % 7), i % 3 == 0) for i in range(1000)])
     for design in DESIGNS.values():
-        assert simulate(setup, load, design).completed == 1000
+        assert simulate(setup, load, design)[0].completed == 1000
 
 
 def test_a_lazy_design_is_run_one_by_one() -> None:
     setup = Setup(POLICIES["hybrid"], PROFILE, Options(lazy=4))
     load = workload([(4096, True)] * 10)
-    lazy = simulate(setup, load, DESIGNS["window"])
-    eager = simulate(replace(setup, options=Options()), load, DESIGNS["window"])
+    lazy, _ = simulate(setup, load, DESIGNS["window"])
+    eager, _ = simulate(replace(setup, options=Options()), load, DESIGNS["window"])
     assert lazy.hops.total() < eager.hops.total()

@@ -41,7 +41,9 @@ class Explained(Document, kw_only=True, frozen=True):
 class DesignCost(Struct, kw_only=True, frozen=True):
     """A design: its counts, and what it costs. One that the policy refuses has null prices, and `refusal` says why.
 
-    `ns_per_request` is the middle of the range; the range is what the profile's parameters leave open.
+    `ns_per_request` is the middle of the range; the range is what the profile's parameters leave open. `total` is
+    everything; `once` what of it first uses of pages cost, and no later request, which `per_request` and the prices of
+    a request leave out.
     """
 
     name: str
@@ -53,6 +55,8 @@ class DesignCost(Struct, kw_only=True, frozen=True):
     ns_per_request_range: Pair | None
     mib_per_s: float | None
     mib_per_s_range: tuple[float | None, float | None] | None
+    once: Totals
+    once_ns_range: Pair | None
 
 
 class Load(Struct, kw_only=True, frozen=True):

@@ -198,7 +198,7 @@ def workload() -> Workload:
 def predict(found_policy: str, design: str, requests: Workload) -> Counts | None:
     """The model's counts; None where the policy refuses the design."""
     try:
-        counts = simulate(Setup(policy_named(found_policy), load_profile(ANY_PROFILE)), requests, DESIGNS[design])
+        counts, _ = simulate(Setup(policy_named(found_policy), load_profile(ANY_PROFILE)), requests, DESIGNS[design])
     except Refused:
         return None
     return None if counts.failed else counts
