@@ -37,7 +37,7 @@ from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.room import Part
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import Refused, Unavailable
-from spawn_faults import settled
+from spawn_faults import descendants, settled
 from waits import SOON
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -388,16 +388,14 @@ def walled(*denied: str) -> dict[str, Any]:
     refusal = ""
     try:
         warden = Warden()
-        host = warden.spawn(hostile.take_file)
-        return warden.verdict(went=warden.hear(), refusal="", missing=[each.part.title for each in host.missing])
     except Unavailable as lacking:
         refusal = str(lacking)
-    warden.memory.close()
-    warden = Warden("best-effort")
-    assert not warden.memory.missing
+        assert not descendants(os.getpid())
+        warden = Warden("best-effort")
+    told = warden.memory.missing
     host = warden.spawn(hostile.take_file)
-    assert warden.memory.missing == host.missing
-    return warden.verdict(went=warden.hear(), refusal=refusal, missing=[each.part.title for each in host.missing])
+    assert told == warden.memory.missing == host.missing, "known before it starts"
+    return warden.verdict(went=warden.hear(), refusal=refusal, missing=[each.part.title for each in told])
 
 
 SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -34,12 +34,17 @@ class KnownPages(OwnProcess):
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
         self.isolated = bool(isolated)
-        self.missing: tuple[Lack, ...] = ()
         self._state = Conversions(self._backing, self._pages, shared)
         self._lock = threading.RLock()
         self._consumers = Consumers()
         self._asked, self._lent = self._consumers.present, self._consumers.lent
         self._closed = False
+
+    @property
+    def missing(self) -> tuple[Lack, ...]:
+        """What this host does not have of an isolated host side's room, as this process's last one found: the first
+        memory starts one that does nothing for that. Empty for a memory that is not isolated."""
+        return self._backing.missing
 
     def is_shared(self, page: int) -> bool:
         """May the host see the page? ValueError outside the memory."""

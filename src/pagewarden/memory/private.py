@@ -31,10 +31,10 @@ class PrivateMemory(KnownPages, Closing):
 
     backing: a name in pagewarden.memory.backings.protocol.KINDS, or "auto", the strongest that this host has for `use`;
     `.backing` and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process
-    that `spawn` starts, and unshare replaces the page; "best-effort" starts it even where a part of its room is not to
-    be had (`missing`, known after the first spawn). shared: the state that all pages start in. vm: the KVM VM that
-    a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and
-    wait for each other; accessors of the window wait for a conversion of the page they touch.
+    that `spawn` starts, and unshare replaces the page; Unavailable where that process cannot be kept apart, and
+    "best-effort" takes what there is of its room (`missing` says what is not). shared: the state that all pages start
+    in. vm: the KVM VM that a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come
+    from any thread and wait for each other; accessors of the window wait for a conversion of the page they touch.
     """
 
     def __init__(
@@ -247,8 +247,8 @@ class PrivateMemory(KnownPages, Closing):
         memory; of this process's descriptors it keeps `fds`, by the same numbers, files as open descriptions of its
         own. The function's module is imported before the process gives up its rights: what is imported later is not
         found. Only for an isolated memory, one at a time: UserMistake, Refused(EBUSY); Unavailable where the host side
-        cannot be kept apart (`pagewarden probe --isolated` says why), or where one of the steps of its start (the
-        longest imports the function's module) takes more than `patience` seconds."""
+        cannot be kept apart any more, or where one of the steps of its start (the longest imports the function's
+        module) takes more than `patience` seconds."""
         self._alive()
         spawn = self._backing.spawn
         if spawn is None:
@@ -257,7 +257,6 @@ class PrivateMemory(KnownPages, Closing):
             self._alive()
             try:
                 host = spawn(function, arguments, tuple(fds), patience)
-                self.missing = host.missing
                 try:
                     for run in self.shared_runs():
                         self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)

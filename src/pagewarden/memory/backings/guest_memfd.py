@@ -52,6 +52,7 @@ class GuestMemfd:
     punching = Tariff({}, {Event.TLBI: 1})
     compiled = single = None
     spawn = None
+    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         size, shared, given = wanted

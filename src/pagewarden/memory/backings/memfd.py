@@ -26,6 +26,7 @@ class Memfd:
     punching = Tariff({}, {Event.TLBI: 1})
     compiled = single = None
     spawn = None
+    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         with ExitStack() as undo:

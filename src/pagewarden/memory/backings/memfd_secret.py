@@ -37,6 +37,7 @@ class MemfdSecret:
     punching = Tariff()
     compiled = single = None
     spawn = None
+    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         with ExitStack() as undo:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pagewarden.memory.isolated.process import HostProcess
+    from pagewarden.memory.isolated.room import Lack
 
 Use: TypeAlias = Literal["any", "kvm", "emulated", "host"]
 """Who has the private side: a guest on KVM, on an emulated CPU in this process, either; or no guest at all, but this
@@ -100,6 +101,10 @@ class Backing(Protocol):
     @property
     def spawn(self) -> Spawn | None:
         """Where the host's view is in another process: how that is started."""
+
+    @property
+    def missing(self) -> "tuple[Lack, ...]":
+        """What this host does not have of that process's room."""
 
     def share(self, offset: int, length: int) -> None:
         """From now on the range answers the host; OSError."""

@@ -73,6 +73,7 @@ class UffdWindow:
     unsharing = Tariff({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
     punching = Tariff({}, {Event.TLBI: 1})
     spawn = None
+    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         size = wanted.size

@@ -16,7 +16,7 @@ from pagewarden.abi import memory as uapi
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl, readable
 from pagewarden.memory.isolated import room
-from pagewarden.memory.isolated.zygote import serve
+from pagewarden.memory.isolated.forking import serve
 
 
 def launch(control: int, warden: int) -> None:

@@ -14,7 +14,8 @@ from pagewarden.kernel.uffd import Userfault
 from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.messages import Message, MessageKind
-from pagewarden.memory.isolated.zygote import ENDED, PATIENCE, Fate
+from pagewarden.memory.isolated.request import ENDED
+from pagewarden.memory.isolated.zygote import PATIENCE, Fate
 from pagewarden.memory.own_process import OwnProcess
 from pagewarden.vocab import InternalError, Refused, Unavailable
 

@@ -16,13 +16,14 @@ from pagewarden.kernel.door import memfd, prctl, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
-from pagewarden.memory.isolated import zygote
+from pagewarden.memory.isolated import side, zygote
 from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
 from pagewarden.memory.isolated.ending import gone, insist, shut
-from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
 from pagewarden.memory.isolated.replace import STEP, GuestView, Replacing
-from pagewarden.memory.isolated.room import Level, broken
-from pagewarden.memory.isolated.zygote import SpawnRequest, Zygote
+from pagewarden.memory.isolated.request import SpawnRequest
+from pagewarden.memory.isolated.room import Lack, Level, broken
+from pagewarden.memory.isolated.zygote import Zygote
 from pagewarden.vocab import Event, InternalError, Refused, Unavailable
 
 
@@ -30,7 +31,8 @@ class IsolatedWindow:
     """A memfd whose open mapping is this process's alone; the host side's window is opened through its userfaultfd.
 
     While one exists this process is undumpable: none of the same user may trace it or open its /proc/PID/mem and fd.
-    level: True, or "best-effort" where the host side may run though a part of its room is not to be had.
+    level: True, or "best-effort" where the host side may run though a part of its room is not to be had. Unavailable
+    for True where the room does not keep every promise.
     """
 
     name = "uffd-window"
@@ -47,6 +49,7 @@ class IsolatedWindow:
         self._level = level
         self._zygote: Zygote | None = None
         self._host: HostProcess | None = None
+        self.missing: tuple[Lack, ...] = ()
         with ExitStack() as undo:
             self.file = confine.lift(memfd("pagewarden", size))  # a number of 0 to 2 would reach every child
             undo.callback(gone, self.file)
@@ -59,9 +62,22 @@ class IsolatedWindow:
             undo.callback(insist, self._replacing.close)
             undo.enter_context(_undumpable())
             undo.callback(self._end)
+            self._look_at_the_room()
             self._release = undo.pop_all()
 
     # -- the host side -------------------------------------------------------------------------------------------------
+
+    def _look_at_the_room(self) -> None:
+        """What is missing of it: a host side that does nothing, one for each zygote, finds that out."""
+        self._zygote = zygote.take(self)
+        if self._zygote.missing is None:
+            try:
+                self.spawn(side.nothing, (), (), START_TIMEOUT)
+            except Refused as lost:
+                raise Unavailable(f"an untrusted host side could not be started: {lost}", "try again") from lost
+            self._forget_host()
+        else:
+            self._judge(self._zygote.missing)
 
     def spawn(
         self,
@@ -70,8 +86,8 @@ class IsolatedWindow:
         fds: tuple[int, ...],
         patience: float,
     ) -> HostProcess:
-        """Start the host side and greet it: its window is shut as yet, and it runs after `go`. Unavailable where the
-        room does not keep every promise, unless that is allowed."""
+        """Start the host side and greet it: its window is shut as yet, and it runs after `go`. Unavailable as for the
+        class: each one's room is looked at."""
         if self._host is not None and self._host.dead:
             self._forget_host()
         if self._host is not None:
@@ -82,7 +98,7 @@ class IsolatedWindow:
                 try:
                     self._host = self._ask(request, patience)
                     self._host.greet(self.file, own, patience)
-                    self._judge(self._host)
+                    self._learn(self._host)
                     return self._host
                 except BaseException as error:
                     insist(self._forget_host)
@@ -107,12 +123,18 @@ class IsolatedWindow:
             insist(lambda: shut(ours))
             raise
 
-    def _judge(self, host: HostProcess) -> None:
-        if self._level is True and (reasons := broken(host.missing)):
+    def _learn(self, host: HostProcess) -> None:
+        if self._zygote is not None:
+            self._zygote.missing = host.missing
+        self._judge(host.missing)
+
+    def _judge(self, missing: tuple[Lack, ...]) -> None:
+        self.missing = missing
+        if self._level is True and (reasons := broken(missing)):
             raise Unavailable(
                 f"an untrusted host side cannot be kept apart here ({'; '.join(reasons)})",
                 "allow user namespaces (sysctl user.max_user_namespaces) or Landlock with signal scopes (Linux 6.12), "
-                "or say isolated='best-effort' and read host.missing",
+                "or say isolated='best-effort' and read mem.missing",
             )
 
     # -- pages ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""The zygote's own life: it forks a host side when the warden asks for one, and says how each ended."""
+
+import importlib
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from pagewarden.abi import memory as uapi
+from pagewarden.abi.confinement import CLONE_NEWPID
+from pagewarden.kernel import confine
+from pagewarden.kernel.door import prctl, readable
+from pagewarden.memory.isolated import room
+from pagewarden.memory.isolated.request import ANSWER, ENDED, REQUEST_MAX, STARTED, SpawnRequest
+from pagewarden.memory.isolated.side import Entrance
+
+OWN_NAMESPACE = "/proc/self/ns/pid"
+IMPORTED_LATE = {"numba": "numpy.ma"}
+"""What a library imports when it is first used, which is too late where there are no files."""
+
+
+class _Child(NamedTuple):
+    fate: socket.socket
+    pidfd: int
+
+
+class _Life:
+    def __init__(self, control: socket.socket, found: room.Outcomes) -> None:
+        self.control, self.found = control, found
+        found.attempt(room.Part.OOM, room.be_killed_first)
+        self.empty = room.empty_root(found)
+        self._here = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+        prctl(uapi.PR_SET_DUMPABLE, 0)
+        self._children: dict[int, _Child] = {}
+
+    def run(self) -> None:
+        """Fork a host side when asked, say how each ended, until the warden is gone."""
+        while True:
+            ready = readable([self.control.fileno(), *(child.pidfd for child in self._children.values())], None)
+            self._reap()
+            if self.control.fileno() in ready and not self._serve():
+                return
+
+    def _serve(self) -> bool:
+        request, fds, _, _ = socket.recv_fds(self.control, REQUEST_MAX, 2, socket.MSG_CMSG_CLOEXEC)
+        if not request:
+            return False
+        with suppress(Exception):  # once, for all that follow: a restart is quick; the host side says what is wrong
+            importlib.import_module(SpawnRequest(*pickle.loads(request)).module)
+            for loaded, lazy in IMPORTED_LATE.items():
+                if loaded in sys.modules:
+                    importlib.import_module(lazy)
+        channel, fate = fds[0], socket.socket(fileno=fds[1])
+        try:
+            pid = self._fork(channel, request)
+        except OSError as error:
+            with fate, suppress(OSError):
+                fate.send(ANSWER.pack(STARTED, error.errno or -1))
+            return True
+        finally:
+            os.close(channel)
+        child = _Child(fate, os.pidfd_open(pid))
+        self._children[pid] = child
+        with suppress(OSError):
+            socket.send_fds(fate, [ANSWER.pack(STARTED, 0)], [child.pidfd])
+        return True
+
+    def _fork(self, channel: int, request: bytes) -> int:
+        """A child in a PID namespace of its own, where one is to be had; threads need this process's again."""
+        alone = self.found.attempt(room.Part.OWN_PID, lambda: confine.unshare(CLONE_NEWPID))
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become_host_side(channel, request, self.empty, self.found, parent)
+            return pid
+        finally:
+            if alone:
+                confine.enter(self._here, CLONE_NEWPID)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if child := self._children.pop(pid, None):
+                os.close(child.pidfd)
+                with child.fate, suppress(OSError):
+                    child.fate.send(ANSWER.pack(ENDED, os.waitstatus_to_exitcode(status)), socket.MSG_DONTWAIT)
+
+
+def serve(control: socket.socket, found: room.Outcomes) -> None:
+    """The zygote's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Life(control, found).run()
+
+
+def _become_host_side(channel: int, request: bytes, empty: int, found: room.Outcomes, parent: int) -> None:
+    try:
+        if os.getppid() not in (0, parent):
+            os._exit(1)
+        size, warden, numbers, *_ = pickle.loads(request)
+        entrance = Entrance(size, channel, numbers, warden, empty, found)
+
+        def find() -> tuple[Callable[..., object], tuple[Any, ...]]:
+            asked = SpawnRequest(*pickle.loads(request))
+            function: Any = importlib.import_module(asked.module)
+            for name in asked.qualname.split("."):
+                function = getattr(function, name)
+            return function, asked.arguments
+
+        entrance.run(find)
+    finally:
+        os._exit(1)
