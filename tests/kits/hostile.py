@@ -138,6 +138,9 @@ def take_file(host: HostSide) -> None:
         with suppress(OSError):
             os.stat(name)
             went.append(f"stat {name}")
+        path, about = ctypes.create_string_buffer(name.encode()), ctypes.create_string_buffer(256)
+        if name != "/" and call("newfstatat", -100, ctypes.addressof(path), ctypes.addressof(about), 0x1000) >= 0:
+            went.append(f"stat {name} by AT_EMPTY_PATH")
     buffer = ctypes.addressof(ctypes.create_string_buffer(b"/etc\0" + bytes(4096)))
     for name, arguments in {
         "open_by_handle_at": (-100, buffer, 0),

@@ -1,14 +1,17 @@
 """Compiled code on disk: where nobody else can put any, made anew if it cannot be read, never a reason to fail."""
 
+import hashlib
 import importlib.util
 import os
+import pickle
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from pagewarden.vocab import compiled
+from pagewarden.vocab import compiled, places
 
 TEXT = """
 from pagewarden.vocab.compiled import njit
@@ -39,13 +42,13 @@ def loaded(tmp_path: Path) -> ModuleType:
 
 
 def files(tmp_path: Path) -> list[Path]:
-    return sorted(path for path in (tmp_path / "cache").rglob("*.nb?"))
+    return sorted(path for path in (tmp_path / "cache").rglob("compiled-*/*"))
 
 
 def test_it_is_kept_and_found_again(tmp_path: Path) -> None:
     loaded(tmp_path)
     kept = files(tmp_path)
-    assert len(kept) == 4 and all(path.parents[1].name.startswith("compiled-") for path in kept)
+    assert len(kept) == 2
     compiled._place.cache_clear()
     assert loaded(tmp_path).lazy.stats.cache_hits
     assert files(tmp_path) == kept
@@ -61,15 +64,60 @@ def test_where_numba_is_told_to_keep_it_if_nobody_else_can_write_there(
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(named))
     loaded(tmp_path)
     kept = files(tmp_path)
-    assert len(kept) == (4 if mode == 0o700 else 0) and all(named in path.parents for path in kept)
+    assert len(kept) == (2 if mode == 0o700 else 0) and all(named in path.parents for path in kept)
 
 
-def test_a_broken_file_is_no_error(tmp_path: Path) -> None:
+class Trap:
+    """A pickle that tells that it was read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("sprung",)
+
+
+def forged(data: bytes) -> bytes:
+    """What a hand would write that does not know, or cannot find out, what the file must hold."""
+    return data[: places.DIGEST] + pickle.dumps(Trap())
+
+
+FORGERIES: dict[str, Callable[[bytes], bytes]] = {
+    "junk": lambda data: b"\x80junk" * 9,
+    "empty": lambda data: b"",
+    "cut short": lambda data: data[: len(data) // 2],
+    "a bit": lambda data: data[:-50] + bytes([data[-50] ^ 4]) + data[-49:],
+    "another pickle": forged,
+    "its own digest": lambda data: hashlib.sha256(pickle.dumps(Trap())).digest() + pickle.dumps(Trap()),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_what_was_changed_is_not_even_read(tmp_path: Path, forgery: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded(tmp_path)
+    whole = {path: path.read_bytes() for path in files(tmp_path)}
+    for path, data in whole.items():
+        path.write_bytes(FORGERIES[forgery](data))
+    assert not loaded(tmp_path).lazy.stats.cache_hits
+    assert not (tmp_path / "sprung").exists()
+    assert loaded(tmp_path).lazy.stats.cache_hits, "it was made anew"
+
+
+def test_one_functions_code_is_not_anothers(tmp_path: Path) -> None:
+    loaded(tmp_path)
+    one, other = files(tmp_path)
+    one.write_bytes(other.read_bytes())
+    other.unlink()
+    assert not loaded(tmp_path).lazy.stats.cache_hits
+
+
+def test_a_link_or_a_file_that_others_may_write_is_not_believed(tmp_path: Path) -> None:
     loaded(tmp_path)
     for path in files(tmp_path):
-        path.write_bytes(b"\x80junk" * 9)
+        path.chmod(0o666)
     assert not loaded(tmp_path).lazy.stats.cache_hits
-    assert loaded(tmp_path).lazy.stats.cache_hits, "it was made anew"
+    for path in files(tmp_path):
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    assert not loaded(tmp_path).lazy.stats.cache_hits
 
 
 def test_a_directory_of_others_is_done_without(tmp_path: Path) -> None:

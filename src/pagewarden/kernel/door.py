@@ -60,7 +60,9 @@ def number_of(name: str) -> int:
     """The syscall's number on this machine; Unavailable on a machine whose table is not carried; KeyError."""
     machine = platform.machine()
     if machine not in SYSCALLS:
-        raise Unavailable(f"no syscall numbers for {machine}", "run on x86_64, or add the table to memory_syscalls")
+        raise Unavailable(
+            f"no syscall numbers for {machine}", f"run on {' or '.join(SYSCALLS)}, or add the table to memory_syscalls"
+        )
     return SYSCALLS[machine][name]
 
 

@@ -72,6 +72,16 @@ class AllOf(NamedTuple):
         return [_load(self.argument), (bpf.BPF_JMP_JSET_K, 1, 0, self.bit), DENY]
 
 
+class NothingBut(NamedTuple):
+    """A 32-bit argument has none but these bits."""
+
+    argument: int
+    bits: int
+
+    def lines(self) -> list[Instruction]:
+        return [_load(self.argument), (bpf.BPF_JMP_JSET_K, 0, 1, ~self.bits & 0xFFFFFFFF), DENY]
+
+
 class Equal(NamedTuple):
     """A 64-bit argument is the value."""
 
@@ -95,15 +105,15 @@ class Zero(NamedTuple):
 
 
 def program(
-    allowed: Iterable[tuple[str, Sequence[Condition]]], other: Iterable[tuple[str, int]] = ()
+    allowed: Iterable[tuple[str, Sequence[Condition]]], other: Iterable[tuple[str, int]] = (), machine: str = ""
 ) -> tuple[Instruction, ...]:
     """A filter that lets the named system calls through when all their conditions hold and denies all the rest.
 
-    other: calls with an errno of their own. Names that this architecture does not have are left out; a number newer
-    than the table, x32's too, is ENOSYS; another architecture's calls end the process. Unavailable on a machine whose
-    table is missing.
+    other: calls with an errno of their own. machine: as uname(2) calls it, this one by default. Names that it does not
+    have are left out; a number newer than its table, x32's too, is ENOSYS; another architecture's calls end the
+    process. Unavailable on a machine whose table is missing.
     """
-    machine = platform.machine()
+    machine = machine or platform.machine()
     if machine not in bpf.AUDIT_ARCH or machine not in SYSCALLS:
         raise Unavailable(f"no seccomp filter for {machine}", f"use one of {', '.join(bpf.AUDIT_ARCH)}")
     numbers = SYSCALLS[machine]

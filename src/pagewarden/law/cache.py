@@ -5,21 +5,17 @@ contents. The checker does without: nothing on a disk can make it say that a pro
 """
 
 import hashlib
-import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagewarden.law.policy import Policy
-from pagewarden.vocab.places import all_but_newest, own_file, private_cache
+from pagewarden.vocab import places
 
 Arrays = Mapping[str, Any]
 """Name -> array."""
@@ -41,34 +37,18 @@ def _key(policy: Policy) -> bytes:
 
 
 def _path(policy: Policy) -> Path | None:
-    home = private_cache()
-    return None if home is None else home / f"law-{_key(policy).hex()[:32]}.npz"
-
-
-def _digest(policy: Policy, arrays: Arrays) -> NDArray[np.uint8]:
-    """uint8[32], of the rules, the policy and every array with its name and shape."""
-    found = hashlib.sha256(_key(policy))
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        found.update(array.data if array.size else b"")
-    return np.frombuffer(found.digest(), np.uint8)
+    home = places.private_cache()
+    return None if home is None else home / f"law-{_key(policy).hex()[:32]}"
 
 
 def load(policy: Policy) -> Arrays | None:
     """The arrays of a table that was stored, or None."""
     path = _path(policy)
-    if path is None:
+    data = None if path is None else places.kept(path, _key(policy))
+    if data is None:
         return None
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            if not own_file(file.fileno()):
-                return None
-            with np.load(file) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        if (arrays.pop("digest") == _digest(policy, arrays)).all():
-            return arrays
-    return None
+    with np.load(BytesIO(data)) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def store(policy: Policy, arrays: Arrays) -> None:
@@ -76,14 +56,9 @@ def store(policy: Policy, arrays: Arrays) -> None:
     path = _path(policy)
     if path is None:
         return
-    with suppress(OSError):
-        fd, name = tempfile.mkstemp(prefix=".law-", suffix=".part", dir=path.parent)
-        part = Path(name)
-        try:
-            with open(fd, "wb") as file:
-                np.savez_compressed(file, digest=_digest(policy, arrays), **arrays)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        for old in all_but_newest(path.parent.glob("law-*.npz"), KEPT):
+    data = BytesIO()
+    np.savez_compressed(data, **arrays)
+    places.keep(path, _key(policy), data.getvalue())
+    for old in places.all_but_newest(path.parent.glob("law-*"), KEPT):
+        with suppress(OSError):
             old.unlink(missing_ok=True)

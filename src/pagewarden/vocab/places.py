@@ -1,13 +1,16 @@
-"""Where a user's own files are, and which directories nobody else can put anything into."""
+"""Where a user's own files are, which directories nobody else can put anything into, and what is kept in those."""
 
+import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 DEEPEST_LINK = 40
 """Symbolic links on the way to a directory, as the kernel has it."""
+DIGEST = hashlib.sha256().digest_size
 
 
 def config_home() -> Path | None:
@@ -76,10 +79,33 @@ def _safe(about: os.stat_result, last: bool) -> bool:
     return stat.S_ISDIR(about.st_mode) and (mine or roots) and not shared
 
 
-def own_file(fd: int) -> bool:
-    """Whether an open file is a plain one of this user's that nobody else may write."""
-    about = os.fstat(fd)
-    return stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022
+def kept(path: Path, key: bytes) -> bytes | None:
+    """What `keep` has put there under this key; None when it is not there, belongs to somebody else or may be written
+    by others, or is not what was put there."""
+    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        about = os.fstat(file.fileno())
+        if stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022:
+            digest, data = file.read(DIGEST), file.read()
+            if digest == _digest(key, data):
+                return data
+    return None
+
+
+def keep(path: Path, key: bytes, data: bytes) -> None:
+    """Put it there, whole or not at all, with a digest of the key and of itself; where that cannot be done, nothing."""
+    with suppress(OSError):
+        fd, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        part = Path(name)
+        try:
+            with open(fd, "wb") as file:
+                file.write(_digest(key, data) + data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _digest(key: bytes, data: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(key).digest() + data).digest()
 
 
 def all_but_newest(paths: Iterable[Path], count: int) -> list[Path]:

@@ -215,14 +215,14 @@ def shut_the_door(found: Outcomes, empty: int) -> None:
     found[Part.SCOPES] = found[Part.FILES] or (0 if abi >= 6 else errno.EOPNOTSUPP)
 
 
-def shut_the_mouth(kept: tuple[int, int]) -> None:
+def shut_the_mouth(found: Outcomes, kept: tuple[int, int]) -> None:
     """The last thing: from now on only the calls of the table are made."""
-    own = Self(os.getpid(), kept)
+    own = Self(os.getpid(), kept, not found.get(Part.EMPTY_ROOT))
     confine.install_filter(program_for(own))
 
 
-def program_for(own: Self) -> confine.Filter:
+def program_for(own: Self, machine: str = "") -> confine.Filter:
     """The filter of a host side; Unavailable on a machine without a table. clone3 keeps its flags in memory, where no
     filter sees them: the C library then falls back to clone."""
     rules = [(entry.name, entry.conditions(own) if entry.conditions else ()) for entry in ALLOWED]
-    return program(rules, [("clone3", errno.ENOSYS)])
+    return program(rules, [("clone3", errno.ENOSYS)], machine)

@@ -143,7 +143,7 @@ class Entrance:
         scratches = [_own_scratch(_lowest_own(self.numbers)) for _ in range(SCRATCHES)]
         room.shut_the_door(self.found, self.empty)
         # The guard stays: it must not go before the address space, and the kernel closes descriptors after that.
-        room.shut_the_mouth((self._channel.fileno(), guard.fd))
+        room.shut_the_mouth(self.found, (self._channel.fileno(), guard.fd))
         messages.send(self._channel, MessageKind.READY, 0, self.found.packed())
         go = messages.receive(self._channel, None, (MessageKind.GO,))
         if go is None:
