@@ -5,6 +5,7 @@ shared. `replace` says what happens to a page meanwhile.
 """
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,16 +69,16 @@ class IsolatedWindow:
     # -- the host side -------------------------------------------------------------------------------------------------
 
     def _look_at_the_room(self) -> None:
-        """What is missing of it: a host side that does nothing, one for each zygote, finds that out."""
-        self._zygote = zygote.take(self)
-        if self._zygote.missing is None:
-            try:
-                self.spawn(side.nothing, (), (), START_TIMEOUT)
-            except Refused as lost:
-                raise Unavailable(f"an untrusted host side could not be started: {lost}", "try again") from lost
-            self._forget_host()
-        else:
-            self._judge(self._zygote.missing)
+        """What is missing of it: for the first memory of a process a host side that does nothing finds that out."""
+        known = zygote.missing.get(os.geteuid())
+        if known is not None:
+            self._judge(known)
+            return
+        try:
+            self.spawn(side.nothing, (), (), START_TIMEOUT)
+        except Refused as lost:
+            raise Unavailable(f"an untrusted host side could not be started: {lost}", "try again") from lost
+        self._forget_host()
 
     def spawn(
         self,
@@ -87,7 +88,7 @@ class IsolatedWindow:
         patience: float,
     ) -> HostProcess:
         """Start the host side and greet it: its window is shut as yet, and it runs after `go`. Unavailable as for the
-        class: each one's room is looked at."""
+        class: the room of each is looked at."""
         if self._host is not None and self._host.dead:
             self._forget_host()
         if self._host is not None:
@@ -98,7 +99,8 @@ class IsolatedWindow:
                 try:
                     self._host = self._ask(request, patience)
                     self._host.greet(self.file, own, patience)
-                    self._learn(self._host)
+                    zygote.missing[os.geteuid()] = self._host.missing
+                    self._judge(self._host.missing)
                     return self._host
                 except BaseException as error:
                     insist(self._forget_host)
@@ -122,11 +124,6 @@ class IsolatedWindow:
         except BaseException:
             insist(lambda: shut(ours))
             raise
-
-    def _learn(self, host: HostProcess) -> None:
-        if self._zygote is not None:
-            self._zygote.missing = host.missing
-        self._judge(host.missing)
 
     def _judge(self, missing: tuple[Lack, ...]) -> None:
         self.missing = missing

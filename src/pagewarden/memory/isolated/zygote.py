@@ -28,10 +28,7 @@ ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_
 
 
 class Zygote(OwnProcess):
-    """The warden's end: one for all isolated memories of a process.
-
-    missing: what its host sides' rooms lack, as the last one found; None before the first.
-    """
+    """The warden's end: one for all isolated memories of a process."""
 
     def __init__(self) -> None:
         """Unavailable without /proc, by which it finds the way back into its own namespaces after each fork."""
@@ -39,7 +36,6 @@ class Zygote(OwnProcess):
         if not os.path.exists(OWN_NAMESPACE):
             raise Unavailable("an untrusted host side cannot be started without /proc", "mount -t proc proc /proc")
         self.users: set[object] = set()
-        self.missing: tuple[Lack, ...] | None = None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = lifted(ours)
         try:
@@ -178,6 +174,8 @@ def lifted(end: socket.socket) -> socket.socket:
     return end if end.fileno() > 2 else socket.socket(end.family, end.type, end.proto, confine.lift(end.detach()))
 
 
+missing: dict[int, tuple[Lack, ...]] = {}
+"""What the last host side's room lacked, by the user id that this process had."""
 _lock = threading.Lock()
 _current: list[Zygote] = []
 
