@@ -58,7 +58,7 @@ def entry(function: Any) -> Any:
 class Kept:
     """numba's protocol of a cache (numba/core/caching.py, _Cache): one file for each function and signature."""
 
-    def __init__(self, function: Callable[..., Any], place: "Place") -> None:
+    def __init__(self, function: Callable[..., Any], place: "CodePlace") -> None:
         self._function, self._place = function, place
 
     @property
@@ -104,12 +104,12 @@ def _core() -> Any:
     return numba.core
 
 
-Place = tuple[Path, bytes] | None
+CodePlace = tuple[Path, bytes] | None
 """A directory, and a digest of the texts that its code was made from; None where none is to be had."""
 
 
 @cache
-def _place(folder: str) -> Place:
+def _place(folder: str) -> CodePlace:
     import numba
 
     folders = dict.fromkeys((Path(folder), Path(__file__).parent.parent / "kernel"))  # all may call compiled code there
