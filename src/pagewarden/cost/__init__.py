@@ -1,4 +1,11 @@
-"""What counts cost: price profiles, bills, break-even sizes."""
+"""What counts cost: price profiles, bills, break-even sizes.
+
+What stands below may be imported, and `cost.names`, which has every price's name.
+
+    from pagewarden.cost import load_profile, price
+
+    print(price({"tlbi": 1, "pins": 4}, load_profile("vmx-skylake")), "ns")
+"""
 
 from pagewarden.cost.breakeven import LIMIT, BreakEven, Crossing, closed_form, search
 from pagewarden.cost.interval import Interval

@@ -1,4 +1,13 @@
-"""Procedures as data: the I/O designs of the mail, and what else happens to a guest's page."""
+"""Procedures as data: the I/O designs of the mail, and what else happens to a guest's page.
+
+What stands below may be imported, and `designs.convert` for a design of one's own (examples/own_design.py).
+
+    from pagewarden.designs import DESIGNS, Options, said
+    from pagewarden.law import policy_named
+
+    for line in DESIGNS["window"](Options(), policy_named("hybrid"), True).steps:
+        print(said(line))
+"""
 
 from pagewarden.designs.follow import follow
 from pagewarden.designs.io import DESIGNS, design_named

@@ -1,4 +1,12 @@
-"""The law of one page, written once: apply(policy, page, op) -> Step, and its tables."""
+"""The law of one page, written once: apply(policy, page, op) -> Step, and its tables.
+
+What stands below may be imported, and `law.properties` and `law.cases`. The rules themselves are in `law.rules`.
+
+    from pagewarden.law import Op, apply, policy_named, reason, start
+
+    policy = policy_named("hybrid")
+    print(apply(policy, start(policy), Op.GUEST_LOAD).outcome.name, reason(Op.GUEST_LOAD))
+"""
 
 from pagewarden.law.ops import FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states

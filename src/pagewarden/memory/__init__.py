@@ -1,12 +1,12 @@
 """Private guest memory for any Python program: the host keeps it mapped, and it answers only while the guest shares it.
 
-from pagewarden.memory import PageRange, PrivateMemory
+    from pagewarden.memory import PageRange, PrivateMemory
 
-with PrivateMemory(64 << 20) as mem:
-    mem.populate(0, payload)
-    mem.share(PageRange(0, 16))
-    mem.window.read(0, 100)
-    mem.unshare(PageRange(0, 16))
+    with PrivateMemory(64 << 20) as mem:
+        mem.populate(0, b"what the guest begins with")
+        mem.share(PageRange(0, 16))
+        print(mem.window.read(0, 100))
+        mem.unshare(PageRange(0, 16))
 
 `auto` takes the strongest that this host has for a use (`use="kvm"`, `"emulated"`, or `"host"` without any guest), and
 `.why` says why. What bytes Python copied out of a window, or into a payload, are ordinary memory of this process.

@@ -1,4 +1,15 @@
-"""The executable model of the whole machine: page states in arrays, procedures executed by table."""
+"""The executable model of the whole machine: page states in arrays, procedures executed by table.
+
+What stands below may be imported. `Machine` counts, `Contents` has bytes as well, `ModelMemory` is a port.Memory.
+
+    from pagewarden.designs import DESIGNS, Options
+    from pagewarden.law import POLICIES
+    from pagewarden.sim import Machine
+    from pagewarden.vocab import PageRange
+
+    machine = Machine(POLICIES["hybrid"], 16)
+    print(machine.perform(DESIGNS["window"](Options(), machine.policy, True), PageRange(0, 4)).as_dict())
+"""
 
 from pagewarden.sim.contents import Contents
 from pagewarden.sim.counts import Counts
