@@ -1,5 +1,7 @@
 """Predicted against measured, for people and for programs."""
 
+from math import isnan
+
 from rich.console import Console
 
 from pagewarden.report.console import table
@@ -26,9 +28,14 @@ def print_prediction(found: Prediction, out: Console) -> None:
         out.print(made)
         for cheaper, dearer in found.swapped(size):
             out.print(f"order: {cheaper} was predicted to be cheaper than {dearer}, and is not")
+    if own := found.worst_own:
+        out.print(
+            f"\nof what a design adds to the I/O itself: median error {found.median_own_error:.1%}, worst "
+            f"{own.access_error:+.1%}, {own.design} at {own.bytes // 1024:,} KiB"
+        )
     worst = found.worst
     out.print(
-        f"\nmedian error {found.median_error:.1%} (aim: under {MEDIAN_AIM:.0%}), worst {worst.error:+.1%}, "
+        f"of all: median error {found.median_error:.1%} (aim: under {MEDIAN_AIM:.0%}), worst {worst.error:+.1%}, "
         f"{worst.design} at {worst.bytes // 1024:,} KiB (aim: {WORST_AIM:.0%} at most), "
         f"pairs in the wrong order: {sum(len(found.swapped(size)) for size in found.sizes)}"
     )
@@ -59,6 +66,8 @@ def predicted(found: Prediction) -> Predicted:
     return Predicted(
         where=found.where, profile=found.profile.name, rows=list(map(_request, found.rows)),
         median_error=found.median_error, worst_error=found.worst.error, wrong_order=swapped, good=found.good,
+        median_own_error=None if isnan(found.median_own_error) else found.median_own_error,
+        worst_own_error=own.access_error if (own := found.worst_own) else None,
     )  # fmt: skip
 
 

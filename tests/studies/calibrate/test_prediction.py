@@ -51,6 +51,9 @@ EXACT = {
     "syscall_pread": 400,
     "syscall_splice": 900,
     "io_pte_set": 8,
+    "io_pte_set_range": 0,
+    "io_pte_clear": 0,
+    "io_pte_clear_range": 0,
 }
 
 
@@ -93,12 +96,15 @@ def test_a_window_request_is_the_sum_of_its_prices(profile: Profile) -> None:
 def test_errors_and_order_are_seen(profile: Profile) -> None:
     right = Prediction(profile, "here", rows(times(profile, {}), profile, tuple(DESIGNS)))
     assert right.good and right.median_error < 1e-9 and right.worst.error == pytest.approx(0)
+    assert right.median_own_error < 1e-9 and right.worst_own and right.worst_own.access_error == pytest.approx(0)
     late = Prediction(profile, "here", rows(times(profile, {"dma-buffer": 20.0}), profile, tuple(DESIGNS)))
     assert not late.good and late.worst.design == "dma-buffer" and late.worst.error == pytest.approx(1 / 20 - 1)
     assert ("dma-buffer", "window") in late.swapped(PAGE_SIZE) and ("bounce", "window") not in late.swapped(PAGE_SIZE)
     document = predicted(late)
     assert not document.good and WrongOrder(PAGE_SIZE, ("dma-buffer", "window")) in document.wrong_order
     assert len(document.rows) == len(DESIGNS) * len(SIZES)
+    assert late.worst_own and late.worst_own.design == "dma-buffer"
+    assert document.worst_own_error == late.worst_own.access_error < -0.9, "the shared I/O hides nothing of it"
 
 
 def test_overlapping_quartiles_are_no_order(profile: Profile) -> None:

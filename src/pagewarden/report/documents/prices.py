@@ -71,7 +71,10 @@ class WrongOrder(Struct, frozen=True):
 
 
 class Predicted(Document, kw_only=True, frozen=True):
-    """`pagewarden run --predict`: prediction by this host's prices against the clock. `good`: all aims were met."""
+    """`pagewarden run --predict`: prediction by this host's prices against the clock. `good`: all aims were met.
+
+    The `own` errors are of what a design adds to the I/O that all of them do; null where nothing was added.
+    """
 
     verb: Literal["predict"] = "predict"
     where: str
@@ -79,5 +82,7 @@ class Predicted(Document, kw_only=True, frozen=True):
     rows: list[PredictedRequest]
     median_error: float
     worst_error: float
+    median_own_error: float | None
+    worst_own_error: float | None
     wrong_order: list[WrongOrder]
     good: bool

@@ -65,6 +65,19 @@ class Prediction:
     def worst(self) -> Forecast:
         return max(self.rows, key=lambda row: abs(row.error))
 
+    @property
+    def own(self) -> list[Forecast]:
+        """Those of which something was measured that not all designs share: what a user chooses by."""
+        return [row for row in self.rows if not math.isnan(row.access_error)]
+
+    @property
+    def median_own_error(self) -> float:
+        return statistics.median([abs(row.access_error) for row in self.own] or [math.nan])
+
+    @property
+    def worst_own(self) -> Forecast | None:
+        return max(self.own, key=lambda row: abs(row.access_error), default=None)
+
     def of_size(self, size: int) -> list[Forecast]:
         return [row for row in self.rows if row.bytes == size]
 
