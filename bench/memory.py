@@ -26,6 +26,7 @@ from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import fill_continue
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.memory.backings.uffd_window import UffdWindow
+from pagewarden.memory.conversions import WARM
 from pagewarden.memory.isolated.side import nothing
 
 ROUNDS = 9
@@ -189,22 +190,29 @@ def conversions(mem: PrivateMemory, guarded: Region) -> None:
         mem.convert((), scattered)
 
     vector = timed(batch, 3)
-    raw, first, then = "two raw calls", "share() + unshare() before a convert()", "share() + unshare() after one"
-    with PrivateMemory(1 << 20, "uffd-window") as fresh:
+    raw, first, warm, then = (
+        "two raw calls",
+        *(f"share() + unshare() {when}" for when in ("at first", "once warm", "after a convert()")),
+    )
+    with PrivateMemory(1 << 20, "uffd-window") as fresh, PrivateMemory(1 << 20, "uffd-window") as warmed:
         fresh.populate(0, bytes(PAGE_SIZE))
+        warmed.populate(0, bytes(PAGE_SIZE))
+        until_warm = there_and_back(warmed, one, WARM)() * WARM / 1e6
+        print(f"\nwarm by itself after {WARM:,} share() + unshare(), {until_warm:,.0f} ms of CPU")
         mem.convert()
         alone = table(
             "from Python, one page",
             {
                 raw: looped(lambda n: raw_window(n, guard, zap, at, PAGE_SIZE, request, word), 3000),
                 first: there_and_back(fresh, one, 2000),
+                warm: there_and_back(warmed, one, 2000),
                 then: there_and_back(mem, one, 2000),
                 "convert(), of 500 scattered ranges, each": lambda: vector() / len(scattered),
                 "mmap + touch + munmap": timed(mapped, 2000),
             },
             raw,
         )
-    for name in (first, then):
+    for name in (first, warm, then):
         print(f"{name}: {alone[name] - alone[raw]:,.0f} ns over the two raw compiled calls")
 
 

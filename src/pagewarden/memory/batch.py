@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.kernel import uffd
 from pagewarden.kernel.guarded import load8, load64, store8, store64
+from pagewarden.memory.bolts import ASKED, BUSY, LENT
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import entry, njit
 
@@ -73,12 +74,15 @@ def change(
     return done
 
 
-_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(8))
+_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _BOLTS, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(9))
 """Where the words of a CompiledSingle lie, in bytes; the last are a uffdio_continue of one page."""
 
 
 def _is_one(at: int, start: int, stop: int) -> bool:
-    return bool(stop == start + 1 and 0 <= start < load64(at + _PAGES))
+    """One page of the memory, and nobody who minds, as far as both directions go."""
+    bolts = load64(at + _BOLTS)
+    free = load64(bolts + 8 * BUSY) == 0 and load64(bolts + 8 * ASKED) == 0
+    return bool(free and stop == start + 1 and 0 <= start < load64(at + _PAGES))
 
 
 _one: Any = njit(_is_one)
@@ -102,7 +106,7 @@ def _share(at: int, start: int, stop: int) -> int:
 
 
 def _unshare(at: int, start: int, stop: int) -> int:
-    if not _one(at, start, stop):
+    if not _one(at, start, stop) or load64(load64(at + _BOLTS) + 8 * LENT):
         return 0
     address, byte = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _LEDGER) + start
     if not load8(byte):
@@ -117,11 +121,11 @@ def _unshare(at: int, start: int, stop: int) -> int:
 class CompiledSingle:
     """See protocol.Single. The two keep the GIL."""
 
-    def __init__(self, guard: int, window: int, zap: int, shared: bytearray) -> None:
+    def __init__(self, guard: int, window: int, zap: int, shared: bytearray, bolts: int) -> None:
         """As of `change`."""
         self._states = np.frombuffer(shared, np.uint8)  # which also keeps it where it is
-        self._words = np.zeros(11, np.uint64)
-        self._words[:5] = guard, window, zap, self._states.ctypes.data, len(shared)
+        self._words = np.zeros(12, np.uint64)
+        self._words[:6] = guard, window, zap, self._states.ctypes.data, len(shared), bolts
         uffd.fill_continue(self._words[_REQUEST // 8 :], window, PAGE_SIZE)
         self.at: int = self._words.ctypes.data
         self.share, self.unshare = _entry(_share), _entry(_unshare)
@@ -136,6 +140,6 @@ def _entry(function: Any) -> Any:
     return entry(njit("i8(i8,i8,i8)")(function))
 
 
-def single(guard: int, window: int, zap: int, shared: bytearray) -> CompiledSingle | None:
+def single(guard: int, window: int, zap: int, shared: bytearray, bolts: int) -> CompiledSingle | None:
     """None where nothing is compiled (NUMBA_DISABLE_JIT)."""
-    return None if cast(Any, config).DISABLE_JIT else CompiledSingle(guard, window, zap, shared)
+    return None if cast(Any, config).DISABLE_JIT else CompiledSingle(guard, window, zap, shared, bolts)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from pagewarden.memory.bolts import ASKED, LENT, Bolts
 from pagewarden.port import Listener
 from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 
@@ -61,32 +62,54 @@ class Hold:
 class Consumers:
     """The listeners and holds of one memory. Its owner serializes everything but the release of a hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, bolts: Bolts) -> None:
         self.present: dict[int, Ranges] = {}
         """What each hold holds, by its number, and for each listener nothing: empty when nobody is to be asked."""
         self._listeners: list[Listener] = []
         self.lent: dict[int, DirectLoan] = {}
+        self._bolts = bolts.words
         self.notifications = 0
         self.pins = 0
 
     def hold(self, ranges: tuple[PageRange, ...]) -> Hold:
         self.pins += sum(pages.count for pages in ranges)
-        return Hold(self.present, ranges)
+        return Hold(self._asked(), ranges)
 
     def hold_touched(self, places: "NDArray[np.int64]") -> Hold:
         """The same for the pages of many places."""
         touched = Touched(places)
         self.pins += touched.count
-        return Hold(self.present, touched)
+        return Hold(self._asked(), touched)
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
-        self.present[id(self._listeners)] = ()
+        self._asked()[id(self._listeners)] = ()
 
     def unsubscribe(self, listener: Listener) -> None:
         self._listeners.remove(listener)
         if not self._listeners:
             del self.present[id(self._listeners)]
+
+    def _asked(self) -> "dict[int, Ranges]":
+        """Who is to be asked, for one more."""
+        self._bolts[ASKED] = 1
+        return self.present
+
+    def lending(self) -> "dict[int, DirectLoan]":
+        """The loans, for one more."""
+        self._bolts[LENT] = 1
+        return self.lent
+
+    def concerned(self, start: int, stop: int, back: int) -> bool:
+        """Is somebody to be asked or told before these pages change, or, where they go back to the guest, a loan to be
+        ended? The bolts are drawn back as far as nobody is there: a hold ends without the lock."""
+        if self.present:
+            return True
+        self._bolts[ASKED] = 0
+        if not self.lent:
+            self._bolts[LENT] = 0
+            return False
+        return bool(back) and self.lends(start, stop)
 
     def lends(self, start: int, stop: int) -> bool:
         """Is one of these pages lent?"""

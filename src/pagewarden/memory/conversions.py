@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from pagewarden.memory.backings.protocol import Backing, Single
+from pagewarden.memory.bolts import BUSY, Bolts
 from pagewarden.vocab import PAGE_SIZE, Event, InternalError, PageRange, Refused
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STATES = b"\0", b"\1"
+WARM = 50_000
+"""Pages shared one by one until compiled code is loaded for that: they took about as long as it takes."""
 PageRun = tuple[int, int]
 """Contiguous pages, first and one past the last."""
 
@@ -37,8 +40,8 @@ def runs_of(states: bytes | bytearray, start: int, stop: int, state: int) -> lis
 class Conversions:
     """The shareability of a memory's pages over one backing. Its owner serializes everything."""
 
-    def __init__(self, backing: Backing, pages: int, shared: bool = False) -> None:
-        self.backing = backing
+    def __init__(self, backing: Backing, pages: int, bolts: Bolts, shared: bool = False) -> None:
+        self.backing, self._bolts = backing, bolts
         self.shared = bytearray(_STATES[shared] * pages)
         """A byte a page: 1 where the host may see it."""
         self.over: Callable[[], Exception] | None = None
@@ -67,6 +70,8 @@ class Conversions:
                 self._undo_share(start, stop, error)
                 raise
             self._single_shares += 1
+            if self._single_shares == WARM:
+                self._warm()
             return
         start = shared.find(0, start, stop)
         if start < 0:
@@ -87,6 +92,7 @@ class Conversions:
 
     def finish(self, over: Callable[[], Exception]) -> None:
         """Nothing is converted any more."""
+        self._bolts.words[BUSY] += 1
         self.at, self.over = 0, over
 
     def _undo_share(self, start: int, stop: int, error: BaseException) -> None:
@@ -200,9 +206,15 @@ class Conversions:
     def _equip(self) -> None:
         """From now on single pages are converted in compiled code too, where there is some."""
         if self._single is None and self.backing.single is not None:
-            self._single = single = self.backing.single(self.shared)
+            self._single = single = self.backing.single(self.shared, self._bolts.address)
             if single is not None:
                 self.share_single, self.unshare_single, self.at = single.share, single.unshare, single.at
+
+    def _warm(self) -> None:
+        """The same without being asked for; where it cannot be had (no room, no right to open files), it goes on as it
+        is."""
+        with suppress(Exception):
+            self._equip()
 
     def _restore(self, before: list[tuple[int, bytes]]) -> None:
         """The states that the ranges had: first private what was private, then shared what was shared."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pagewarden.kernel.door import pages_of
 from pagewarden.memory.backings.protocol import BackingName, Use, Wanted
+from pagewarden.memory.bolts import Bolts
 from pagewarden.memory.choose import choose
 from pagewarden.memory.consumers import Consumers
 from pagewarden.memory.conversions import Conversions, runs_of
@@ -34,9 +35,9 @@ class KnownPages(OwnProcess):
         self._backing, self.why = choose(Wanted(size, shared, vm), backing, isolated, use)
         self.backing = self._backing.name
         self.isolated = bool(isolated)
-        self._state = Conversions(self._backing, self._pages, shared)
-        self._lock = threading.RLock()
-        self._consumers = Consumers()
+        self._lock, self._bolts = threading.RLock(), Bolts()
+        self._state = Conversions(self._backing, self._pages, self._bolts, shared)
+        self._consumers = Consumers(self._bolts)
         self._asked, self._lent = self._consumers.present, self._consumers.lent
         self._closed = False
 
@@ -53,7 +54,7 @@ class KnownPages(OwnProcess):
 
     def shared_runs(self) -> Iterator[PageRange]:
         """The pages that the host may see, as contiguous ranges in order."""
-        with self._lock:
+        with self._lock, self._bolts:
             self._alive()
             return iter([PageRange(*run) for run in runs_of(self._state.shared, 0, self._pages, 1)])
 

@@ -59,7 +59,7 @@ class PrivateMemory(KnownPages, Closing):
         """Put bytes into private pages (a payload, before a guest runs). Refused(EINVAL) where a page is shared,
         Refused(EOPNOTSUPP) where only a guest may write; ValueError outside the memory."""
         length = memoryview(data).nbytes
-        with self._lock:
+        with self._lock, self._bolts:
             pages = self._covering(offset, length)
             first = self._state.shared.find(1, pages.start, pages.stop)
             if first >= 0:
@@ -101,65 +101,58 @@ class PrivateMemory(KnownPages, Closing):
     def share(self, pages: PageRange) -> None:
         """Let the host see the pages; those it sees already stay so. Refused(EAGAIN, offset) while one is held,
         Refused with the kernel's errno where it says no; then everything is as before. ValueError outside."""
-        try:
-            start, stop = pages.start, pages.stop
-        except AttributeError:
-            raise no_range(pages) from None
-        with self._lock:
-            state = self._state
-            try:  # a float is a TypeError, far outside an OverflowError
-                if (at := state.at) and not self._asked and state.share_single(at, start | 0, stop | 0):
-                    return
-            except OverflowError:
-                pass
-            if state.over is not None or not 0 <= start <= stop <= self._pages:
-                self._range(pages)
-            if self._asked:
-                self._told(pages, state.share, 0)
-            else:
-                state.share(start, stop)
+        state = self._state
+        try:  # no range, a float, far outside: `_change` says so
+            if (at := state.at) and state.share_single(at, pages.start | 0, pages.stop | 0):
+                return
+        except (AttributeError, TypeError, OverflowError):
+            pass
+        self._change(pages, state.share, 0)
 
     def unshare(self, pages: PageRange) -> None:
         """Take the pages back, contents kept; raises as share does."""
+        state = self._state
+        try:
+            if (at := state.at) and state.unshare_single(at, pages.start | 0, pages.stop | 0):
+                return
+        except (AttributeError, TypeError, OverflowError):
+            pass
+        self._change(pages, state.unshare, 1)
+
+    def _change(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
+        """Change those of the pages that are in the state, if any."""
         try:
             start, stop = pages.start, pages.stop
         except AttributeError:
             raise no_range(pages) from None
         with self._lock:
-            state = self._state
-            try:
-                if (
-                    (at := state.at)
-                    and not (self._asked or self._lent)
-                    and state.unshare_single(at, start | 0, stop | 0)
-                ):
-                    return
-            except OverflowError:
-                pass
-            if state.over is not None or not 0 <= start <= stop <= self._pages:
+            if self._state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
-            if self._asked or (self._lent and self._consumers.lends(start, stop)):
-                self._told(pages, state.unshare, 1)
+            if self._state.at or self._asked or self._lent:
+                with self._bolts:
+                    self._told(pages, change, state)
             else:
-                state.unshare(start, stop)
+                change(start, stop)
 
     def _told(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
-        """Change those of the pages that are in the state, if any, with the consumers told."""
-        if self._state.shared.find(state, pages.start, pages.stop) >= 0:
-            back = [pages] if state else []
-            self._consumers.around([pages], back, lambda: change(pages.start, pages.stop))
+        """The same, with the consumers told whom it concerns."""
+        start, stop = pages.start, pages.stop
+        if not self._consumers.concerned(start, stop, state):
+            change(start, stop)
+        elif self._state.shared.find(state, start, stop) >= 0:
+            self._consumers.around([pages], [pages] if state else [], lambda: change(start, stop))
 
     def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
         """Many ranges at once, first those to take back, then those to share: all of them, or nothing and Refused.
 
         Ranges: PageRange objects, or an int64 array of shape (n, 2), start and stop. Compiled for a uffd-window of a
-        cooperating host; the first call, which may be empty, loads the compiler, and from then on share and unshare of
-        one page are compiled too.
+        cooperating host; the first call, which may be empty, loads the compiler (a third of a second), and from then on
+        share and unshare of one page are compiled too; without one, the 50,000th page shared singly does that.
         """
         vectors = self._vector(to_private), self._vector(to_shared)
-        with self._lock:
+        with self._lock, self._bolts:
             self._alive()
-            asked = self._asked or self._lent
+            asked = self._consumers.concerned(0, self._pages, 1)
             pages = [PageRange(*run) for ranges in vectors for run in ranges.tolist()] if asked else []
             self._consumers.around(pages, pages[: len(vectors[0])], lambda: self._state.convert_all(*vectors))
 
@@ -179,7 +172,7 @@ class PrivateMemory(KnownPages, Closing):
     def punch(self, pages: PageRange) -> None:
         """Give the pages back to the host: their bytes are gone, they are private and read as zeroes. Refused(EAGAIN)
         while one is held, Refused(EOPNOTSUPP) where the backing cannot; ValueError outside."""
-        with self._lock:
+        with self._lock, self._bolts:
             if not self._range(pages).count:
                 return
             self._consumers.around([pages], [pages], lambda: self._state.punch(pages))
@@ -201,14 +194,14 @@ class PrivateMemory(KnownPages, Closing):
 
     def _lend(self, loan: "DirectLoan") -> bool:
         """Map the pages of the loan, if all of them are shared and the file can be mapped."""
-        with self._lock:
+        with self._lock, self._bolts:
             self._alive()
             for pages in loan.ranges:
                 self._range(pages)
                 if self._state.shared.find(0, pages.start, pages.stop) >= 0:
                     return False
             try:
-                loan.open(self._backing.file, self._lent)
+                loan.open(self._backing.file, self._consumers.lending())
             except OSError:
                 return False
             return True
@@ -269,7 +262,8 @@ class PrivateMemory(KnownPages, Closing):
             return host
 
     def _reopen(self, offset: int) -> bool:
-        return self._state.reopen(offset // PAGE_SIZE)
+        with self._bolts:
+            return self._state.reopen(offset // PAGE_SIZE)
 
     # -- lifetime ------------------------------------------------------------------------------------------------------
 

@@ -38,15 +38,16 @@ class Compiled(Protocol):
 
 
 class Single(Protocol):
-    """Changes of one page each, in compiled code: no exception comes between the kernel and the ledger."""
+    """Changes of one page each, in compiled code, without a lock: nothing comes between bolts, kernel and ledger."""
 
     at: int
     """What they are given before the range."""
 
     @property
     def share(self) -> Callable[[int, int, int], int]:
-        """share(at, start, stop): 1 when the page is shared now, or was; 0 where that is not one page of the memory, or
-        the kernel said no: then it is as it was, or counts as shared and answers after its next access."""
+        """share(at, start, stop): 1 when the page is shared now, or was; 0 where that is not one page of the memory, a
+        bolt is drawn, or the kernel said no: then it is as it was, or counts as shared and answers after its next
+        access."""
 
     @property
     def unshare(self) -> Callable[[int, int, int], int]:
@@ -94,9 +95,9 @@ class Backing(Protocol):
         """The change of many ranges at once, where there is one."""
 
     @property
-    def single(self) -> Callable[[bytearray], Single | None] | None:
-        """The change of one page in compiled code, which keeps the ledger, a byte a page, up; where there is one now.
-        The first call loads the compiler."""
+    def single(self) -> Callable[[bytearray, int], Single | None] | None:
+        """The change of one page in compiled code, which keeps the ledger, a byte a page, up, and looks at the bolts,
+        whose address it is given; where there is one now. The first call loads the compiler."""
 
     @property
     def spawn(self) -> Spawn | None:

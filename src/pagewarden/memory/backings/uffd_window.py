@@ -137,13 +137,13 @@ class UffdWindow:
             return 0, 0, 0
         return batch.change(self.guard.fd, self.window.address, self.zap, shared, ranges, to)
 
-    def single(self, shared: bytearray) -> "batch.CompiledSingle | None":
+    def single(self, shared: bytearray, bolts: int) -> "batch.CompiledSingle | None":
         """See protocol.Backing."""
         from pagewarden.memory import batch
 
         if self._bare:
             return None
-        return batch.single(self.guard.fd, self.window.address, self.zap, shared)
+        return batch.single(self.guard.fd, self.window.address, self.zap, shared, bolts)
 
     def punch(self, offset: int, length: int) -> None:
         if self._bare and length:
