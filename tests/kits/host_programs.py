@@ -126,3 +126,12 @@ def fail(host: HostSide) -> None:
 def stay(host: HostSide) -> None:
     host.report(host.pid)
     time.sleep(600)  # till it is killed
+
+
+def replace_window(host: HostSide) -> None:
+    """Something else where the window was, which no userfaultfd guards that way: ordinary memory."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 4]
+    private_anonymous_fixed = 0x32
+    host.report(int(libc.mmap(host.address, PAGE_SIZE, 3, private_anonymous_fixed, -1, 0) != host.address))
+    host.listen()

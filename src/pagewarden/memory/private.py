@@ -249,10 +249,9 @@ class PrivateMemory(KnownPages, Closing):
         with self._lock:
             self._alive()
             try:
-                host = spawn(function, arguments, tuple(fds), patience)
+                runs = [(run.start * PAGE_SIZE, run.stop * PAGE_SIZE) for run in self.shared_runs()]
+                host = spawn(function, arguments, tuple(fds), patience, runs)
                 try:
-                    for run in self.shared_runs():
-                        self._backing.share(run.start * PAGE_SIZE, run.count * PAGE_SIZE)
                     host.go()
                 except BaseException:
                     self._backing.bar()

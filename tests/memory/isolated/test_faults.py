@@ -12,11 +12,11 @@ from contextlib import suppress
 import pytest
 
 import host_programs
-from injector import Calls, Instructions, Struck, struck_calls
+from injector import ROOMS, Calls, Instructions, Struck, struck_calls
 from live import require
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
-from pagewarden.memory.isolated import replace, window
+from pagewarden.memory.isolated import bare, replace, window
 from pagewarden.memory.isolated.process import HostProcess
 
 PAGES = 6
@@ -26,7 +26,9 @@ ACTS: dict[str, Act] = {
     "share": lambda mem: mem.share(PageRange(0, 5)),
     "unshare": lambda mem: mem.unshare(PageRange(0, 5)),
     "punch": lambda mem: mem.punch(PageRange(0, 1)),
+    "unshare what was shared at the start": lambda mem: mem.unshare(PageRange(0, 5)),
 }
+AT_THE_START = "unshare what was shared at the start"
 ERRNOS = {
     "ioctl": (errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.EEXIST, errno.EFAULT, errno.ENOENT, errno.ENOSPC),
     "few": (errno.ENOMEM, errno.EAGAIN, errno.EEXIST),
@@ -46,7 +48,7 @@ class Pair:
         self.memory: PrivateMemory | None = None
         self.host: HostProcess | None = None
 
-    def ready(self) -> PrivateMemory:
+    def ready(self, act: str = "") -> PrivateMemory:
         memory, host = self.memory, self.host
         if memory is None or memory._state.over is not None:
             self.close()
@@ -57,6 +59,9 @@ class Pair:
         memory.private_write(0, b"".join(PAYLOAD))
         memory.share(PageRange(1, 3))
         memory.share(PageRange(4, 5))
+        if act == AT_THE_START:
+            assert self.host is not None and isinstance(memory._backing, window.IsolatedWindow)
+            memory._backing._open(self.host, [(PAGE_SIZE, 3 * PAGE_SIZE), (4 * PAGE_SIZE, 5 * PAGE_SIZE)])
         return memory
 
     def open_pages(self) -> list[bool]:
@@ -119,7 +124,7 @@ def test_an_exception_at_any_system_call(pair: Pair, act: str, after: bool) -> N
     fatal = struck = 0
     while True:
         fatal += 1
-        mem, calls = pair.ready(), Calls({}, after)
+        mem, calls = pair.ready(act), Calls({}, after)
         with struck_calls(calls):
             calls.faults = {fatal: Struck}
             with suppress(Refused):
@@ -152,7 +157,7 @@ def errnos_at(pair: Pair, act: str, first: int, second: int, gaps: tuple[int, ..
         fatal = 0
         while True:
             fatal += 1
-            mem, calls = pair.ready(), Calls({})
+            mem, calls = pair.ready(act), Calls({})
             with struck_calls(calls):
                 calls.faults = {
                     fatal + gap: lambda: OSError(second, "on purpose"),
@@ -183,12 +188,13 @@ def test_a_call_that_always_fails_loses_nothing(pair: Pair, which: str, monkeypa
 
 @pytest.mark.parametrize("act", ACTS)
 def test_an_exception_at_any_instruction(pair: Pair, act: str) -> None:
-    ACTS[act](pair.ready())  # warm
+    ACTS[act](pair.ready(act))  # warm
+    rooms = (bare.__file__,) if act == AT_THE_START else ROOMS  # what others have as well is struck there
     fatal = 0
     while True:
         fatal += 1
-        mem = pair.ready()
-        with suppress(Struck, Refused), Instructions(fatal) as trace:
+        mem = pair.ready(act)
+        with suppress(Struck, Refused), Instructions(fatal, rooms) as trace:
             ACTS[act](mem)
         pair.judge(act, f"{act}, instruction {fatal}, {trace.where}")
         if trace.seen < fatal:

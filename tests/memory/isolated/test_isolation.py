@@ -25,10 +25,11 @@ from pagewarden.memory.isolated.messages import RECORD, MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.side import LOWEST_OWN, SCRATCHES
 from pagewarden.memory.isolated.window import IsolatedWindow
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import HUGE_PAGE, UserMistake
 from waits import SOON
 
 PAGES = 8
+PIECE = HUGE_PAGE // PAGE_SIZE
 
 
 @pytest.fixture
@@ -71,6 +72,41 @@ def test_the_host_side_sees_shared_pages_only(mem: PrivateMemory) -> None:
     assert [seen(host, page) for page in (3, 4)] == [bytes(8), bytes(8)]
     host.tell(-1)
     assert host.wait(SOON) == 0
+
+
+def allocated(memory: PrivateMemory) -> int:
+    """Pages that the memory's file holds."""
+    return os.fstat(memory.file).st_blocks * 512 // PAGE_SIZE
+
+
+def test_what_starts_shared_costs_nothing_that_nobody_touched(mem: PrivateMemory) -> None:
+    del mem  # it has shown that this can run at all
+    pages = 4 * PIECE
+    with PrivateMemory(pages * PAGE_SIZE, isolated=True, shared=True) as memory:
+        host = memory.spawn(host_programs.peek)
+        assert allocated(memory) == 0
+        memory.private_write(5 * PAGE_SIZE, b"page 005")
+        assert [seen(host, page) for page in (5, pages - 1)] == [b"page 005", bytes(8)]
+        assert allocated(memory) == 2
+        memory.unshare(PageRange(5, 6))
+        assert [seen(host, page) for page in (4, 5, 6, PIECE)] == [bytes(8), None, bytes(8), bytes(8)]
+        assert allocated(memory) <= PIECE + 2, "of one piece what goes on being shared"
+        memory.punch(PageRange(pages - 1, pages))
+        memory.unshare(PageRange(2 * PIECE + 1, 3 * PIECE))
+        assert [seen(host, page) for page in (2 * PIECE, 2 * PIECE + 1, pages - 1)] == [bytes(8), None, None]
+        memory.unshare(PageRange(0, pages))
+        assert {seen(host, page) for page in (0, 4, 6, PIECE, 2 * PIECE, pages - 2)} == {None}
+        memory.share(PageRange(5, 6))
+        assert seen(host, 5) == b"page 005"
+
+
+def test_a_window_that_cannot_be_shut_again_is_destroyed(mem: PrivateMemory) -> None:
+    mem.share(PageRange(0, PAGES))
+    host = mem.spawn(host_programs.replace_window)
+    heard(host)
+    mem.unshare(PageRange(0, 1))
+    assert host.wait(SOON) == -signal.SIGKILL and not mem.is_shared(0) and mem.is_shared(1)
+    assert mem.private_read(0, 8) == b"page 000"
 
 
 def test_what_the_host_writes_while_shared_stays_and_contents_are_kept(mem: PrivateMemory) -> None:

@@ -58,10 +58,16 @@ class Single(Protocol):
 
 
 class Spawn(Protocol):
-    """Start a host side in a process of its own and greet it: its window is shut as yet, and it runs after `go`."""
+    """Start a host side in a process of its own and greet it: its window answers in these runs (offset and end, bytes),
+    and it runs after `go`."""
 
     def __call__(
-        self, function: Callable[..., object], arguments: tuple[Any, ...], fds: tuple[int, ...], patience: float
+        self,
+        function: Callable[..., object],
+        arguments: tuple[Any, ...],
+        fds: tuple[int, ...],
+        patience: float,
+        runs: list[tuple[int, int]],
     ) -> "HostProcess": ...
 
 

@@ -85,6 +85,8 @@ class Replacing:
             address = self._guest.address + offset
             _patiently(lambda: self._waiting.register(address, length, WAIT))
             _patiently(lambda: self._waiting.write_protect(address, length))
+            if self._next_data(offset) >= offset + length:  # nobody has touched it, and whoever does now waits
+                return
             self._save(offset, length)
             self._saved = True
             _patiently(lambda: punch_hole(self._file, offset, length))
@@ -140,14 +142,19 @@ class Replacing:
 
     def _write_back(self, offset: int, at: int) -> None:
         """A page by way of the file, where there is a hole. Nobody else fills that: its users wait."""
+        if self._next_data(offset) == offset:
+            return
+        if os.pwrite(self._file, self._aside.memory[at : at + PAGE_SIZE], offset) != PAGE_SIZE:
+            raise OSError(errno.ENOMEM, "a page of the memory's file could not be written whole")
+
+    def _next_data(self, offset: int) -> int:
+        """Where the first page from here on is that the file holds."""
         try:
-            if os.lseek(self._file, offset, os.SEEK_DATA) == offset:
-                return
+            return os.lseek(self._file, offset, os.SEEK_DATA)
         except OSError as error:
             if error.errno != errno.ENXIO:  # a hole up to the end
                 raise
-        if os.pwrite(self._file, self._aside.memory[at : at + PAGE_SIZE], offset) != PAGE_SIZE:
-            raise OSError(errno.ENOMEM, "a page of the memory's file could not be written whole")
+            return self._guest.size
 
     def _wake(self, offset: int, length: int) -> None:
         try:

@@ -18,6 +18,7 @@ from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated import side, zygote
+from pagewarden.memory.isolated.bare import Bare
 from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
 from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
@@ -50,6 +51,7 @@ class IsolatedWindow:
         self._level = level
         self._zygote: Zygote | None = None
         self._host: HostProcess | None = None
+        self._bare: Bare | None = None
         self.missing: tuple[Lack, ...] = ()
         with ExitStack() as undo:
             self.file = confine.lift(memfd("pagewarden", size))  # a number of 0 to 2 would reach every child
@@ -75,7 +77,7 @@ class IsolatedWindow:
             self._judge(known)
             return
         try:
-            self.spawn(side.nothing, (), (), START_TIMEOUT)
+            self.spawn(side.nothing, (), (), START_TIMEOUT, [])
         except Refused as lost:
             raise Unavailable(f"an untrusted host side could not be started: {lost}", "try again") from lost
         self._forget_host()
@@ -86,9 +88,10 @@ class IsolatedWindow:
         arguments: tuple[Any, ...],
         fds: tuple[int, ...],
         patience: float,
+        runs: list[tuple[int, int]],
     ) -> HostProcess:
-        """Start the host side and greet it: its window is shut as yet, and it runs after `go`. Unavailable as for the
-        class: the room of each is looked at."""
+        """Start the host side and greet it: its window answers in the runs, for which nothing is allocated, and it runs
+        after `go`. Unavailable as for the class: the room of each is looked at."""
         if self._host is not None and self._host.dead:
             self._forget_host()
         if self._host is not None:
@@ -101,6 +104,7 @@ class IsolatedWindow:
                     self._host.greet(self.file, own, patience)
                     zygote.missing[os.geteuid()] = self._host.missing
                     self._judge(self._host.missing)
+                    self._open(self._host, runs)
                     return self._host
                 except BaseException as error:
                     insist(self._forget_host)
@@ -147,8 +151,25 @@ class IsolatedWindow:
             if error.errno != errno.ESRCH:  # when it is dead nobody sees anything
                 raise
 
+    def _open(self, host: HostProcess, runs: list[tuple[int, int]]) -> None:
+        if runs and host.guard is not None:
+            self._replacing.settle()
+            self._bare = Bare(host.guard, host.address, self.guest)
+            self._bare.open(runs)
+
+    def _shut_bare(self, offset: int, length: int) -> None:
+        """Guard what is shared by and large; where the host side's address space does not let us, it dies for that."""
+        if self._bare is None:
+            return
+        try:
+            self._bare.shut(offset, length)
+        except OSError:
+            self.bar()
+            self._bare = None
+
     def unshare(self, offset: int, length: int) -> None:
         """Put the pages' bytes on fresh pages."""
+        self._shut_bare(offset, length)
         for start, count in _steps(offset, length):
             self._replacing.replace(start, count)
 
@@ -164,6 +185,7 @@ class IsolatedWindow:
 
     def punch(self, offset: int, length: int) -> None:
         self._replacing.settle()
+        self._shut_bare(offset, length)
         punch_hole(self.file, offset, length)
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -181,7 +203,7 @@ class IsolatedWindow:
                 self._host.bury()
         finally:
             if self._host is not None and self._host.buried:
-                self._host = None
+                self._host = self._bare = None
 
     def _give_zygote(self) -> None:
         if self._zygote is not None:
