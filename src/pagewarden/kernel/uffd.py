@@ -20,6 +20,9 @@ _NOWHERE = 1 << 16
 """The lowest address that a process may map by default (vm.mmap_min_addr): nothing lies there."""
 GUARD = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
 """Both modes: with MINOR alone holes would answer, with MISSING alone the page cache would."""
+ASIDE = uffd.UFFDIO_REGISTER_MODE_WP
+"""Where nothing is write-protected it stops no touch, and UFFDIO_CONTINUE goes through."""
+ASIDE_FEATURES = uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 GUARD_FEATURES = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MINOR_SHMEM | uffd.UFFD_FEATURE_MISSING_SHMEM
 
 

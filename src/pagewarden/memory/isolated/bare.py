@@ -5,14 +5,10 @@ Their guard stands aside: registered for write protection alone, where nothing i
 UFFDIO_CONTINUE still reaches the pages. It is put back, piece by piece, before the first page of one is taken away.
 """
 
-from pagewarden.abi import uffd
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import GUARD, Userfault
+from pagewarden.kernel.uffd import ASIDE, GUARD, Userfault
 from pagewarden.memory.backings.uffd_window import PIECES, share_window
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
-
-ASIDE = uffd.UFFDIO_REGISTER_MODE_WP
-FEATURES = uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 
 
 class Bare:

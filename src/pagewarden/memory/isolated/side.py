@@ -15,8 +15,8 @@ from pagewarden.abi import uffd
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
-from pagewarden.memory.isolated import bare, messages, room
+from pagewarden.kernel.uffd import ASIDE_FEATURES, GUARD, GUARD_FEATURES, Userfault
+from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.scratch import Scratch
 from pagewarden.memory.window import Window
@@ -133,7 +133,7 @@ class Entrance:
     def _enter(self) -> HostSide:
         file = self._take_descriptors()
         region = Region(self.size)
-        guard = Userfault(GUARD_FEATURES | bare.FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping keeps it
+        guard = Userfault(GUARD_FEATURES | ASIDE_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping keeps it
         guard.fd = confine.lift(guard.fd, _lowest_own(self.numbers))
         region.place(file)
         os.close(file)
