@@ -11,7 +11,7 @@ from pagewarden.memory.backings.uffd_window import PIECES, share_window
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
 
-class Bare:
+class BareParts:
     """The parts of one host side's window, by where its guard is and where it starts. Its owner serializes everything.
 
     What is listed may be open without a page of it having been mapped; what is not is guarded. So a part is listed

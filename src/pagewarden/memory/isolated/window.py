@@ -18,7 +18,7 @@ from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated import side, zygote
-from pagewarden.memory.isolated.bare import Bare
+from pagewarden.memory.isolated.bare import BareParts
 from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
 from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
@@ -51,7 +51,7 @@ class IsolatedWindow:
         self._level = level
         self._zygote: Zygote | None = None
         self._host: HostProcess | None = None
-        self._bare: Bare | None = None
+        self._bare: BareParts | None = None
         self.missing: tuple[Lack, ...] = ()
         with ExitStack() as undo:
             self.file = confine.lift(memfd("pagewarden", size))  # a number of 0 to 2 would reach every child
@@ -154,7 +154,7 @@ class IsolatedWindow:
     def _open(self, host: HostProcess, runs: list[tuple[int, int]]) -> None:
         if runs and host.guard is not None:
             self._replacing.settle()
-            self._bare = Bare(host.guard, host.address, self.guest)
+            self._bare = BareParts(host.guard, host.address, self.guest)
             self._bare.open(runs)
 
     def _shut_bare(self, offset: int, length: int) -> None:
