@@ -109,14 +109,6 @@ def _copy_in(run: _Run) -> None:
             run.world.write(run.private(request), run.world.read(run.device_buffer(request), request["length"]))
 
 
-def _share(run: _Run) -> None:
-    run.call(Number.SHARE, *run.data_pages())
-
-
-def _unshare(run: _Run) -> None:
-    run.call(Number.UNSHARE, *run.data_pages())
-
-
 def _map(run: _Run) -> None:
     """The ring's head is the guest's own count: what lies in shared memory is only written."""
     gfn, count = run.data_pages()
@@ -149,28 +141,13 @@ def _chain(run: _Run, request: dict[str, int]) -> None:
     kind = virtio_blk.VIRTIO_BLK_T_OUT if write else virtio_blk.VIRTIO_BLK_T_IN
     run.world.write(header, struct.pack("<IIQ", kind, 0, request["sector"]))
     run.world.write(status, bytes([_UNUSED]))
-    run.world.write(
-        run.layout.shared + at.DESCRIPTOR * head,
-        struct.pack(
-            "<QIHHQIHHQIHH",
-            header,
-            at.HEADER,
-            virtio.VIRTQ_DESC_F_NEXT,
-            head + 1,
-            run.device_buffer(request),
-            request["length"],
-            flags,
-            head + 2,
-            status,
-            1,
-            virtio.VIRTQ_DESC_F_WRITE,
-            0,
-        ),
+    chain = (
+        (header, at.HEADER, virtio.VIRTQ_DESC_F_NEXT, head + 1),
+        (run.device_buffer(request), request["length"], flags, head + 2),
+        (status, 1, virtio.VIRTQ_DESC_F_WRITE, 0),
     )
-
-
-def _kick(run: _Run) -> None:
-    run.world.doorbell(run.program.queue)
+    described = b"".join(struct.pack("<QIHH", *descriptor) for descriptor in chain)
+    run.world.write(run.layout.shared + at.DESCRIPTOR * head, described)
 
 
 def _wait(run: _Run) -> None:
@@ -189,23 +166,19 @@ def _check(run: _Run) -> None:
             run.failures += 1
 
 
-def _finish(run: _Run) -> None:
-    run.call(Number.DONE, run.done, run.failures, run.first_failure)
-
-
 _DO: dict[Act, Callable[[_Run], None]] = {
     Act.CLEAR: _clear,
     Act.EXPOSE: _expose,
     Act.FILL: _fill,
     Act.COPY_OUT: _copy_out,
     Act.COPY_IN: _copy_in,
-    Act.SHARE: _share,
-    Act.UNSHARE: _unshare,
+    Act.SHARE: lambda run: run.call(Number.SHARE, *run.data_pages()),
+    Act.UNSHARE: lambda run: run.call(Number.UNSHARE, *run.data_pages()),
     Act.MAP: _map,
     Act.UNMAP: _unmap,
     Act.POST: _post,
-    Act.KICK: _kick,
+    Act.KICK: lambda run: run.world.doorbell(run.program.queue),
     Act.WAIT: _wait,
     Act.CHECK: _check,
-    Act.FINISH: _finish,
+    Act.FINISH: lambda run: run.call(Number.DONE, run.done, run.failures, run.first_failure),
 }

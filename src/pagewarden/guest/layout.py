@@ -78,21 +78,8 @@ def place(base: int, table_bytes: int, batch: int, data_pages: int, copies: bool
     recent = iopt + 8 * data_pages * iommu
     pool = _page_up(recent + (RECENT_HEAD + 8 * power_of_two(data_pages)) * iommu)
     data = pool + (data_pages | 1) * PAGE_SIZE * copies  # an odd distance: see Layout.pool
-    return Layout(
-        base,
-        table,
-        shared,
-        queue,
-        avail,
-        used,
-        headers,
-        status,
-        iopt,
-        recent,
-        pool,
-        data,
-        data + data_pages * PAGE_SIZE,
-    )
+    end = data + data_pages * PAGE_SIZE
+    return Layout(base, table, shared, queue, avail, used, headers, status, iopt, recent, pool, data, end)
 
 
 def power_of_two(least: int) -> int:

@@ -45,9 +45,10 @@ def sectors(data: bytes) -> Words:
 
 # A sector's pattern hashes to first * _SLOPE + _BASE; two buffers in a row to left * FACTOR ** words(right) + right.
 _POWERS = [pow(FACTOR, WORDS - i, 1 << 64) for i in range(WORDS)]
-_SLOPE = sum(_POWERS) & _MASK
-_BASE = sum(i * power for i, power in enumerate(_POWERS)) * STEP & _MASK
-_SHIFT = pow(FACTOR, WORDS, 1 << 64)
+_SLOPE = np.uint64(sum(_POWERS) & _MASK)
+_BASE = np.uint64(sum(i * power for i, power in enumerate(_POWERS)) * STEP & _MASK)
+_SHIFT = np.uint64(pow(FACTOR, WORDS, 1 << 64))
+_STRIDE = np.uint64(STEP * WORDS & _MASK)
 
 
 def expect(disk: Words, write: NDArray[Any], sector: NDArray[Any], length: NDArray[Any]) -> Words:
@@ -57,18 +58,8 @@ def expect(disk: Words, write: NDArray[Any], sector: NDArray[Any], length: NDArr
     """
     result = np.empty(len(sector), dtype=np.uint64)
     firsts = (np.arange(len(sector), dtype=np.uint64) + np.uint64(1)) * np.uint64(FACTOR)
-    _compiled()(
-        disk,
-        write.astype(np.bool_),
-        sector.astype(np.int64),
-        (length // SECTOR).astype(np.int64),
-        firsts,
-        result,
-        np.uint64(_SLOPE),
-        np.uint64(_BASE),
-        np.uint64(_SHIFT),
-        np.uint64(STEP * WORDS & _MASK),
-    )
+    sectors, lengths = sector.astype(np.int64), (length // SECTOR).astype(np.int64)
+    _compiled()(disk, write.astype(np.bool_), sectors, lengths, firsts, result)
     return result
 
 
@@ -79,25 +70,14 @@ def _compiled() -> Any:
     return njit(_serve)
 
 
-def _serve(
-    disk: Any,
-    write: Any,
-    sector: Any,
-    count: Any,
-    firsts: Any,
-    result: Any,  # compiled: plain loops only
-    slope: Any,
-    base: Any,
-    shift: Any,
-    stride: Any,
-) -> None:
+def _serve(disk: Any, write: Any, sector: Any, count: Any, firsts: Any, result: Any) -> None:
     for request in range(len(sector)):
         value = firsts[request] if write[request] else np.uint64(0)
         result[request] = value
         for at in range(sector[request], sector[request] + count[request]):
             if write[request]:
-                disk[at] = value * slope + base
-                value += stride
+                disk[at] = value * _SLOPE + _BASE
+                value += _STRIDE
             else:
-                value = value * shift + disk[at]
+                value = value * _SHIFT + disk[at]
                 result[request] = value

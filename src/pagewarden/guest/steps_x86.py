@@ -65,14 +65,6 @@ def _convert(to: Emitter, number: Number) -> None:
     to.hypercall(number)
 
 
-def _share(to: Emitter) -> None:
-    _convert(to, Number.SHARE)
-
-
-def _unshare(to: Emitter) -> None:
-    _convert(to, Number.UNSHARE)
-
-
 def _map(to: Emitter) -> None:
     """rdi: I/O page-table entry, r8: its place, rax: its value, r10: data page, rsi: ring."""
     to.batch_pages("ECX")
@@ -161,10 +153,6 @@ def _chain(to: Emitter) -> None:
     to.op("MOV_RM64_R64", Mem("RDX", 40), "RAX")
 
 
-def _kick(to: Emitter) -> None:
-    to.out(DOORBELL, to.program.queue)
-
-
 def _wait(to: Emitter) -> None:
     again, done = to.asm.new_label(), to.asm.new_label()
     to.address("RSI", to.layout.used + 2)
@@ -233,12 +221,12 @@ EMIT: dict[Act, Callable[[Emitter], None]] = {
     Act.FILL: _fill,
     Act.COPY_OUT: _copy_out,
     Act.COPY_IN: _copy_in,
-    Act.SHARE: _share,
-    Act.UNSHARE: _unshare,
+    Act.SHARE: lambda to: _convert(to, Number.SHARE),
+    Act.UNSHARE: lambda to: _convert(to, Number.UNSHARE),
     Act.MAP: _map,
     Act.UNMAP: _unmap,
     Act.POST: _post,
-    Act.KICK: _kick,
+    Act.KICK: lambda to: to.out(DOORBELL, to.program.queue),
     Act.WAIT: _wait,
     Act.CHECK: _check,
     Act.FINISH: _finish,

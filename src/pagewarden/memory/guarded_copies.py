@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pagewarden.kernel.region import Region
 from pagewarden.memory.own_process import OwnProcess
@@ -21,6 +21,8 @@ from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from pagewarden.memory.loan import DirectLoan
 
 Parts = TypeVar("Parts", memoryview, list[memoryview])
 
@@ -36,25 +38,30 @@ class Elsewhere:
         raise self._refusal()
 
 
+class Keeper(NamedTuple):
+    """What an accessor may ask of whoever converts the pages; by default nobody does."""
+
+    settle: AbstractContextManager[object] = nullcontext()
+    """Held while no conversion is under way."""
+    reopen: Callable[[int], bool] = lambda offset: False
+    """Of an offset, inside it: True when the page is shared (and was opened again)."""
+    hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext()
+    """Keeps those ranges of pages as they are."""
+    lend: "Callable[[DirectLoan], bool] | None" = None
+    """True when the loan was opened."""
+    hold_touched: "Callable[[NDArray[np.int64]], AbstractContextManager[object]] | None" = None
+    """As hold, for many places."""
+
+
 class GuardedCopies(OwnProcess):
     """A HostView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
 
-    def __init__(
-        self,
-        region: Region,
-        settle: AbstractContextManager[object] | None = None,
-        reopen: Callable[[int], bool] = lambda offset: False,
-        hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext(),
-    ) -> None:
-        """settle: held while no conversion is under way; reopen(offset), called inside it: True when the page at the
-        offset is shared (and was opened again); hold(*ranges): keeps those pages as they are."""
+    def __init__(self, region: Region, keeper: Keeper) -> None:
         super().__init__()
         self.size = region.size
         self.address = region.address
         self._region: Region | Elsewhere = region
-        self._settle = nullcontext() if settle is None else settle
-        self._reopen = reopen
-        self._hold = hold
+        self._settle, self._reopen, self._hold, *_ = keeper
         self._scratches: list[Scratch] = []
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pagewarden.kernel.causes import lacking
 from pagewarden.memory.backings.protocol import BackingName, Use
 from pagewarden.memory.consumers import Hold
+from pagewarden.memory.guarded_copies import Keeper
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
 from pagewarden.memory.known import KnownPages, no_range
 from pagewarden.memory.own_process import closed
@@ -49,9 +50,8 @@ class PrivateMemory(KnownPages, Closing):
     ) -> None:
         super().__init__(size, backing, isolated, use, shared, vm)
         view = self._backing.window
-        self._window = (
-            None if view is None else Window(view, self._lock, self._reopen, self.hold, self._lend, self._hold_touched)
-        )
+        keeper = Keeper(self._lock, self._reopen, self.hold, self._lend, self._hold_touched)
+        self._window = None if view is None else Window(view, keeper)
 
     # -- the guest's and the warden's side -----------------------------------------------------------------------------
 

@@ -1,12 +1,10 @@
 """The host's view of a memory: guarded copies, many places at once, transfers by a ring, and pages that are lent."""
 
 import errno
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pagewarden.kernel.region import Region
-from pagewarden.memory.guarded_copies import Elsewhere, GuardedCopies
+from pagewarden.memory.guarded_copies import Elsewhere, GuardedCopies, Keeper
 from pagewarden.memory.own_process import closed
 from pagewarden.vocab import PrivateAccess, Unavailable
 
@@ -22,20 +20,10 @@ if TYPE_CHECKING:
 class Window(GuardedCopies):
     """A VectoredView. Offsets and lengths are bytes; methods raise as pagewarden.port.HostView says."""
 
-    def __init__(
-        self,
-        region: Region,
-        settle: AbstractContextManager[object] | None = None,
-        reopen: Callable[[int], bool] = lambda offset: False,
-        hold: Callable[..., AbstractContextManager[object]] = lambda *ranges: nullcontext(),
-        lend: "Callable[[DirectLoan], bool] | None" = None,
-        hold_touched: "Callable[[NDArray[np.int64]], AbstractContextManager[object]] | None" = None,
-    ) -> None:
-        """As GuardedCopies; lend(loan): True when it was opened; hold_touched(places): as hold, for many places."""
-        super().__init__(region, settle, reopen, hold)
-        self._lend = lend
+    def __init__(self, region: Region, keeper: Keeper | None = None) -> None:
+        super().__init__(region, keeper := keeper or Keeper())
+        self._lend, self._hold_touched = keeper.lend, keeper.hold_touched
         self._vectors: list[ScatterGather] = []
-        self._hold_touched = hold_touched
         self._rings: list[Uring] = []
 
     def gather(self, places: "NDArray[np.int64]", count: int, target: "NDArray[np.uint8]") -> None:
