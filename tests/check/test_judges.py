@@ -17,7 +17,7 @@ from pagewarden.check.page.system import Setting, build
 from pagewarden.check.search.explorer import explore
 from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS
-from pagewarden.law import POLICIES
+from pagewarden.law import POLICIES, policy_named
 from pagewarden.law.properties import ALWAYS
 
 SYSTEMS = [
@@ -25,7 +25,7 @@ SYSTEMS = [
     for policy, design, strangers in (
         ("pkvm-2022", "window", "strace,touch"),
         ("hybrid", "pread", "file-io"),
-        ("memfd-secret", "remap", "fork,touch"),
+        ("memfd-secret+mprotect", "remap", "fork,touch"),
     )
     for pages, vcpus in ((1, 1), (1, 2), (2, 1))
 ]
@@ -33,7 +33,7 @@ LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
 if LONG:
     SYSTEMS += [
         ("pkvm-2022", "window", 2, 2, "all"), ("hybrid", "splice", 1, 2, "file-io,dma,punch,swap,swap-stale"),
-        ("guest-memfd", "iommu", 1, 1, "strace,o-direct,punch"), ("uffd-window-isolated", "splice", 1, 2, "io-uring"),
+        ("guest-memfd", "iommu", 1, 1, "strace,o-direct,punch"), ("uffd-window+isolated", "window", 1, 2, "io-uring"),
     ]  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def counts(output: str, pattern: str) -> tuple[int, int]:
 def test_states_and_transitions(
     policy: str, design: str, pages: int, vcpus: int, strangers: str, tmp_path: Path
 ) -> None:
-    setting = Setting(POLICIES[policy], DESIGNS[design], pages, vcpus, stranger_named(strangers), symmetric=False)
+    setting = Setting(policy_named(policy), DESIGNS[design], pages, vcpus, stranger_named(strangers), symmetric=False)
     ours = explore(build(setting).system)
     assert ours.exhausted
     expected = (ours.last.states, ours.last.transitions)
@@ -101,10 +101,10 @@ def test_tlc_counts_the_same(tmp_path: Path) -> None:
     assert (distinct, generated - 1) == (ours.last.states, ours.last.transitions)  # one is the initial state
 
 
-@pytest.mark.parametrize("policy", ["pkvm-2022", "memfd-secret", *(["pkvm"] if LONG else [])])
+@pytest.mark.parametrize("policy", ["pkvm-2022", "memfd-secret+mprotect", *(["pkvm"] if LONG else [])])
 def test_verdicts(policy: str, tmp_path: Path) -> None:
     """All that holds is asserted at once and found to hold; what fails is asserted alone and found to fail."""
-    setting = Setting(POLICIES[policy], DESIGNS["window"], 1, 1, stranger_named("strace,touch,reopen"))
+    setting = Setting(policy_named(policy), DESIGNS["window"], 1, 1, stranger_named("strace,touch,reopen"))
     report = check(setting, tuple(ALWAYS))
     by_verdict = {wanted: [v.name for v in report.verdicts if v.verdict == wanted] for wanted in ("holds", "fails")}
     assert by_verdict["holds"] and by_verdict["fails"]

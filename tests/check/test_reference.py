@@ -13,7 +13,7 @@ from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS, PROCEDURES
-from pagewarden.law import POLICIES, Home, Op, Outcome, Owner, Page, Reach, Step, apply, start
+from pagewarden.law import Home, Op, Outcome, Owner, Page, Reach, Step, apply, policy_named, start
 from pagewarden.law.properties import ALWAYS, SOMETIMES
 
 Seat = tuple[str, Node, bool] | None
@@ -144,13 +144,13 @@ class Reference:
         ("hybrid", "pread", 1, "file-io,punch,swap,swap-stale"),
         ("hybrid", "iommu", 2, "none"),
         ("uffd-window", "splice", 1, "o-direct,migrate"),
-        ("uffd-window-isolated", "pread", 1, "io-uring,discard"),
+        ("uffd-window+isolated", "window", 1, "io-uring,discard"),
         ("guest-memfd-inplace", "window", 1, "strace,o-direct"),
-        ("memfd-secret", "remap", 2, "touch,mremap"),
+        ("memfd-secret+mprotect", "remap", 2, "touch,mremap"),
     ],
 )
 def test_same_pages_and_same_shortest_ways(policy: str, design: str, vcpus: int, strangers: str) -> None:
-    setting = Setting(POLICIES[policy], DESIGNS[design], 1, vcpus, stranger_named(strangers))
+    setting = Setting(policy_named(policy), DESIGNS[design], 1, vcpus, stranger_named(strangers))
     reference = Reference(setting)
     reference.search()
     checked = build(setting)

@@ -11,7 +11,7 @@ from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import DESIGNS, Design, Hop, Options, Procedure
-from pagewarden.law import POLICIES, Op, Outcome, Policy
+from pagewarden.law import POLICIES, Op, Outcome, Policy, policy_named
 from pagewarden.vocab import UserMistake
 
 
@@ -46,7 +46,7 @@ def test_hybrid_holds_everywhere(design: str) -> None:
     ],
 )
 def test_verdicts_of_the_thread(name: str, broken: str) -> None:
-    report = check(Setting(POLICIES[name], vcpus=1), search="apart")
+    report = check(Setting(policy_named(name), vcpus=1), search="apart")
     assert verdicts(report)[broken] == "fails" and report.exit_code == 1
 
 
@@ -84,27 +84,27 @@ FAULTS = [  # policy, the mechanism that is taken away, what it was to prevent, 
 
 @pytest.mark.parametrize(("name", "mechanism", "broken", "strangers", "length"), FAULTS, ids=[row[1] for row in FAULTS])
 def test_seeded_faults(name: str, mechanism: str, broken: str, strangers: str, length: int) -> None:
-    report = checked(POLICIES[name].without(mechanism), strangers=strangers)
+    report = checked(policy_named(name).without(mechanism), strangers=strangers)
     verdict = found(report, broken)
     assert verdict.verdict == "fails"
     assert len(verdict.path) == length
     assert len(tell(report, verdict)) == length
-    assert verdicts(checked(POLICIES[name], strangers=strangers))[broken] == "holds"
+    assert verdicts(checked(policy_named(name), strangers=strangers))[broken] == "holds"
 
 
-@pytest.mark.parametrize("name", ["hybrid", "pkvm-2022", "memfd-secret"])
+@pytest.mark.parametrize("name", ["hybrid", "pkvm-2022", "memfd-secret+mprotect"])
 def test_apart_and_together_agree(name: str) -> None:
-    setting = Setting(POLICIES[name], vcpus=1, strangers=stranger_named("strace,file-io,dma,punch,touch"))
+    setting = Setting(policy_named(name), vcpus=1, strangers=stranger_named("strace,file-io,dma,punch,touch"))
     together, apart = (check(setting, search=search) for search in ("together", "apart"))
     assert together.together and not apart.together and together.states > apart.states
     assert verdicts(together) == verdicts(apart)
     assert [len(verdict.path) for verdict in together.verdicts] == [len(verdict.path) for verdict in apart.verdicts]
 
 
-@pytest.mark.parametrize("name", ["pkvm-2022", "memfd-secret"])
+@pytest.mark.parametrize("name", ["pkvm-2022", "memfd-secret+mprotect"])
 def test_symmetry_changes_no_verdict(name: str) -> None:
     reports = [
-        check(Setting(POLICIES[name], vcpus=2, pages=2, strangers=("strace", "touch", "dma"), symmetric=symmetric),
+        check(Setting(policy_named(name), vcpus=2, pages=2, strangers=("strace", "touch", "dma"), symmetric=symmetric),
               search="together")
         for symmetric in (True, False)
     ]  # fmt: skip

@@ -87,11 +87,11 @@ def test_a_broken_file_is_built_again(directory: Path, junk: bytes) -> None:
     policy = POLICIES["memfd-secret"]
     table.tabulate.__wrapped__(policy)
     next(directory.iterdir()).write_bytes(junk)
-    assert len(table.tabulate.__wrapped__(policy).pages) == 70
+    assert len(table.tabulate.__wrapped__(policy).pages) == len(table.enumerated(policy).pages)
     assert cache.load(policy) is not None
 
 
 def test_a_directory_that_cannot_be_made_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(table.tabulate.__wrapped__(POLICIES["memfd-secret"]).pages) == 70
+    assert len(table.tabulate.__wrapped__(POLICIES["memfd-secret"]).pages) == 11

@@ -2,13 +2,13 @@
 
 import pytest
 
-from pagewarden.law import POLICIES, Op, Page, tabulate
+from pagewarden.law import Op, Page, policy_named, tabulate
 from pagewarden.law.cases import cases, word
 
 
 @pytest.mark.parametrize("name", ["pkvm", "guest-memfd-inplace"])
 def test_every_state_is_in_one_case_and_the_case_is_right(name: str) -> None:
-    table = tabulate(POLICIES[name])
+    table = tabulate(policy_named(name))
     for op in Op:
         found = cases(table, op)
         assert sum(case.states for case in found) == len(table.pages)

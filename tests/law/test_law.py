@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from pagewarden.law import (
+    EVERY,
     MECHANISMS,
+    NAMES,
     POLICIES,
     SOURCES,
     Data,
@@ -29,10 +31,12 @@ from pagewarden.law.properties import ALWAYS, SOMETIMES
 from pagewarden.vocab import UserMistake
 
 STATES = {
-    "memfd": 796, "patch-v5": 596, "memfd-secret": 70, "guest-memfd": 884, "guest-memfd-inplace": 378,
-    "pkvm-2022": 505, "pkvm": 537, "pkvm-iommu": 383, "uffd-window": 2372, "uffd-window-isolated": 1672, "hybrid": 1128,
+    "memfd": 796, "patch-v5": 596, "memfd-secret": 11, "guest-memfd": 884, "guest-memfd-inplace": 378,
+    "pkvm-2022": 505, "pkvm": 537, "pkvm-iommu": 383, "uffd-window": 2372, "uffd-rwp": 2372, "hybrid": 1128,
+    "uffd-window+cooperating": 2372, "uffd-rwp+cooperating": 2372, "memfd-secret+mprotect": 70,
+    "guest-memfd+cooperating": 884, "uffd-window+isolated": 1560, "uffd-rwp+isolated": 1560,
 }  # fmt: skip
-every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
+every_policy = pytest.mark.parametrize("policy", EVERY.values(), ids=EVERY.keys())
 
 
 def after(policy: Policy, *ops: Op, page: Page | None = None) -> Page:
@@ -131,7 +135,7 @@ def test_verdicts_of_the_thread() -> None:
     assert "nothing-lost" in violations(POLICIES["pkvm"])
     assert "nothing-lost" in violations(POLICIES["guest-memfd"])
     assert "nothing-lost" in violations(POLICIES["patch-v5"])
-    assert "host-never-reads-private" not in violations(POLICIES["uffd-window-isolated"])
+    assert "host-never-reads-private" not in violations(policy_named("uffd-window+isolated"))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_verdicts_of_the_thread() -> None:
     [("pkvm-2022", Outcome.PANIC), ("pkvm", Outcome.DONE), ("memfd", Outcome.DONE)],
 )
 def test_strace_of_a_private_page(name: str, outcome: Outcome) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     pinned = after(policy, *TAKEN, Op.GUEST_STORE, Op.GUP_PIN)
     step = apply(policy, pinned, Op.KMAP_READ)
     assert step.outcome is outcome
@@ -150,9 +154,9 @@ def test_strace_of_a_private_page(name: str, outcome: Outcome) -> None:
         assert apply(policy, step.page, Op.RECLAIM).outcome is Outcome.DONE
 
 
-@pytest.mark.parametrize("name", ["hybrid", "memfd-secret", "guest-memfd", "uffd-window"])
+@pytest.mark.parametrize("name", ["hybrid", "memfd-secret+mprotect", "guest-memfd", "uffd-window"])
 def test_gup_of_a_private_page_is_refused(name: str) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     taken = [op for op in TAKEN if op is not Op.KVM_GET or not policy.has("emulated")]
     assert apply(policy, after(policy, *taken), Op.GUP_PIN).outcome is Outcome.EFAULT
 
@@ -162,9 +166,9 @@ def test_memfd_secret_has_no_notifier_for_kvm() -> None:
     assert apply(policy, after(policy, Op.ALLOCATE), Op.KVM_GET).outcome is Outcome.EFAULT
 
 
-@pytest.mark.parametrize("name", ["hybrid", "pkvm", "pkvm-2022", "uffd-window", "uffd-window-isolated", "memfd"])
+@pytest.mark.parametrize("name", ["hybrid", "pkvm", "pkvm-2022", "uffd-window", "uffd-window+isolated", "memfd"])
 def test_conversion_keeps_the_bytes(name: str) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     shared = after(policy, *TAKEN, Op.GUEST_STORE, Op.SHARE, Op.HOST_MAP)
     assert shared.data is Data.PUBLIC
     back = after(policy, *UNSHARE, page=shared)
@@ -179,7 +183,7 @@ def test_a_held_page_does_not_become_private() -> None:
 
 
 def test_replacing_leaves_the_pin_with_the_old_frame() -> None:
-    policy = POLICIES["uffd-window-isolated"]
+    policy = policy_named("uffd-window+isolated")
     pinned = after(policy, *SHARED, Op.GUP_PIN)
     private = after(policy, *UNSHARE, Op.GUEST_STORE, page=pinned)
     assert private.old_pin and private.pins == 0
@@ -228,6 +232,7 @@ def test_every_operation_has_a_reason() -> None:
 
 def test_mechanisms_are_names() -> None:
     assert all(policy.mechanisms <= MECHANISMS.keys() for policy in POLICIES.values())
+    assert all(policy.mechanisms <= NAMES.keys() for policy in EVERY.values())
     with pytest.raises(UserMistake, match="gup_blokked"):
         policy_named("hybrid").without("gup_blokked")
     with pytest.raises(UserMistake, match="hybrid"):
@@ -245,7 +250,7 @@ def test_a_device_that_may_still_read_keeps_a_page_from_becoming_private() -> No
 
 @pytest.mark.parametrize(("name", "keeps"), [("hybrid", True), ("memfd", False), ("uffd-window", False)])
 def test_a_host_that_is_not_trusted_keeps_the_swap_copy(name: str, keeps: bool) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     out = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT, Op.SWAP_OUT)
     back = after(policy, *TAKEN, Op.GUEST_STORE, *out, Op.SWAP_IN)
     assert back.swap_old == keeps and back.data is Data.SECRET
@@ -253,9 +258,9 @@ def test_a_host_that_is_not_trusted_keeps_the_swap_copy(name: str, keeps: bool) 
     assert apply(policy, again, Op.SWAP_IN_STALE).outcome is (Outcome.EBADMSG if keeps else Outcome.ENOENT)
 
 
-@pytest.mark.parametrize("name", ["guest-memfd", "uffd-window-isolated"])
+@pytest.mark.parametrize("name", ["guest-memfd", "uffd-window+isolated"])
 def test_who_pinned_a_frame_that_was_left_keeps_it_through_further_conversions(name: str) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     let_go = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT)
     pinned = after(policy, *TAKEN, *let_go, Op.SHARE, Op.HOST_MAP, Op.HOST_LOAD, Op.GUP_PIN)
     private = after(policy, *UNSHARE, page=pinned)
@@ -308,7 +313,7 @@ def test_only_a_page_that_is_there_is_given_away_mapped_or_moved(policy: Policy,
 @pytest.mark.parametrize("name", ["patch-v5", "guest-memfd", "guest-memfd-inplace"])
 @pytest.mark.parametrize("op", [Op.SHARE, Op.UNSHARE_BEGIN], ids=lambda op: op.key)
 def test_a_page_changes_flavour_when_the_guests_old_view_is_gone(name: str, op: Op) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     let_go = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI, Op.KVM_PUT)
     page = after(policy, *TAKEN)
     if op is Op.UNSHARE_BEGIN:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pagewarden.designs import DESIGNS, PROCEDURES, Do, Options, Procedure, Steps
 from pagewarden.designs.convert import donate, take_back, take_up
-from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, start, tabulate
+from pagewarden.law import EVERY, POLICIES, Op, Outcome, Owner, Policy, apply, policy_named, start, tabulate
 from pagewarden.port import Memory
 from pagewarden.sim import Contents, Machine, ModelMemory
 from pagewarden.sim import pages as states
@@ -78,9 +78,9 @@ def counted(events: NDArray[np.int64]) -> Counter[Event]:
 
 
 @settings(max_examples=60)
-@given(st.sampled_from(sorted(POLICIES)), st.lists(st.tuples(st.sampled_from(Op), ranges), max_size=25))
+@given(st.sampled_from(sorted(EVERY)), st.lists(st.tuples(st.sampled_from(Op), ranges), max_size=25))
 def test_machine_equals_the_law_page_by_page(name: str, calls: list[tuple[Op, PageRange]]) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     machine, slow = Machine(policy, PAGES, pool_pages=0), Slow(policy)
     preface = [(Op.ALLOCATE, PageRange(0, PAGES)), (Op.KVM_GET, PageRange(0, 700))]
     for op, pages in [*preface, (Op.DONATE_BEGIN, PageRange(5, 600)), *calls]:
@@ -166,9 +166,9 @@ def test_the_same_calls_give_the_same_events() -> None:
 CANARY = bytes(range(256)) * 16
 
 
-@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"memfd", "patch-v5"}))
+@pytest.mark.parametrize("name", sorted(set(EVERY) - {"memfd", "memfd-secret", "patch-v5"}))
 def test_the_host_sees_nothing_and_nothing_is_lost(name: str) -> None:
-    policy = POLICIES[name]
+    policy = policy_named(name)
     memory = ModelMemory(16 << 12, policy)
     assert isinstance(memory, Memory)
     memory.private_write(5 << 12, CANARY)
@@ -249,7 +249,7 @@ def test_without_freshness_an_old_copy_comes_back() -> None:
 
 
 def test_a_pin_on_a_replaced_page_reads_what_was_shared_then() -> None:
-    policy = POLICIES["uffd-window-isolated"]
+    policy = policy_named("uffd-window+isolated")
     contents = _private(policy, Op.SHARE, Op.HOST_MAP, Op.GUP_PIN)
     for op in (Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT):
         contents.apply(op, PageRange(0, 1))
@@ -260,7 +260,7 @@ def test_a_pin_on_a_replaced_page_reads_what_was_shared_then() -> None:
 
 @pytest.mark.parametrize("name", ["hybrid", "memfd"])
 def test_teardown_scrubs_where_the_policy_says(name: str) -> None:
-    contents = _private(POLICIES[name], *LET_GO, Op.RECLAIM)
+    contents = _private(policy_named(name), *LET_GO, Op.RECLAIM)
     assert contents.machine.page(0).owner is Owner.HOST
     assert (contents.peek(0) == CANARY) == (name == "memfd")
 

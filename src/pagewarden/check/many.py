@@ -16,7 +16,7 @@ from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Said, check
 from pagewarden.kernel.door import prctl
-from pagewarden.law import POLICIES
+from pagewarden.law import APART
 from pagewarden.vocab import Unavailable, UserMistake
 
 PATIENCE = "10s"
@@ -133,7 +133,7 @@ def matrix(
 ) -> list[PolicyVerdicts]:
     """The setting under every policy, one page with all who act on it; the limits hold for all of it."""
     budget = Budget.of(limits or Limits(), pool)
-    return pool.map(_line, [(replace(setting, policy=policy), names, budget) for policy in POLICIES.values()])
+    return pool.map(_line, [(replace(setting, policy=policy), names, budget) for policy in APART.values()])
 
 
 def _line(task: tuple[Setting, tuple[str, ...], Budget]) -> PolicyVerdicts:

@@ -20,7 +20,7 @@ from pagewarden.check.replay import Told, replay
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES, Design, Do, Steps, follow
-from pagewarden.law import MECHANISMS, Op, Outcome, Page, Policy, apply, start
+from pagewarden.law import NAMES, Op, Outcome, Page, Policy, apply, start
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
 
@@ -45,13 +45,13 @@ Cubes = frozenset[Cube]
 """The sets of any of the cubes."""
 
 
-def condition(asks: Asks, like: Policy, universe: Collection[str] = MECHANISMS) -> Cubes:
+def condition(asks: Asks, like: Policy, universe: Collection[str] = NAMES) -> Cubes:
     """The sets of some mechanisms with which something is true of a policy. It is asked again with another answer to
     each mechanism that it consults, not once for every set."""
     found, todo = [], [dict[str, bool]()]
     while todo:
         known = todo.pop()
-        policy = Watched(like.name, like.guard, frozenset(name for name, there in known.items() if there), like.fault)
+        policy = Watched(like.name, like.level, frozenset(name for name, there in known.items() if there), like.fault)
         true = asks(policy)
         for name in [name for name in policy.consulted if name in universe and name not in known]:
             todo.append({**known, name: True})

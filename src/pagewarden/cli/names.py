@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pagewarden.cli import options, platforms
 from pagewarden.cost import load_profile, profile_names
 from pagewarden.designs import DESIGNS, PROCEDURES, Options
-from pagewarden.law import MECHANISMS, POLICIES
+from pagewarden.law import MEASURES, MECHANISMS, POLICIES, USAGES, policy_of
 from pagewarden.memory.choose import BACKINGS
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.driver import DRIVERS
@@ -44,7 +44,7 @@ def procedures() -> Names:
 
 def backings() -> Names:
     """The kinds of memory that this library can make."""
-    return {name: POLICIES[name].stands_for for name in BACKINGS}
+    return {name: policy_of(name).stands_for for name in BACKINGS}
 
 
 KINDS: Mapping[str, Callable[[], Names]] = {
@@ -54,6 +54,8 @@ KINDS: Mapping[str, Callable[[], Names]] = {
     "options": lambda: options.ABOUT,
     "backings": backings,
     "mechanisms": lambda: MECHANISMS,
+    "measures": lambda: MEASURES,
+    "usages": lambda: {name: usage.stands_for for name, usage in USAGES.items()},
     "procedures": procedures,
     "platforms": lambda: {name: platform.about for name, platform in platforms.PLATFORMS.items()},
     "drivers": lambda: DRIVERS,

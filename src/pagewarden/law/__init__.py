@@ -8,17 +8,20 @@ What stands below may be imported, and `law.properties` and `law.cases`. The rul
     print(apply(policy, start(policy), Op.GUEST_LOAD).outcome.name, reason(Op.GUEST_LOAD))
 """
 
+from pagewarden.law.objects import POLICIES
 from pagewarden.law.ops import FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
-from pagewarden.law.policy import MECHANISMS, POLICIES, Guard, Policy, policy_named, policy_of
+from pagewarden.law.policy import MEASURES, MECHANISMS, NAMES, Guard, Policy
 from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, start, store
 from pagewarden.law.step import Outcome, Step
 from pagewarden.law.table import Table, enumerated, tabulate
+from pagewarden.law.usages import APART, BACKED, EVERY, USAGES, USED, Usage, policy_named, policy_of
 
 __all__ = [
-    "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MECHANISMS", "POLICIES", "SOURCES", "Data", "Guard", "Home", "Op",
-    "Outcome", "Owner", "Page", "Policy", "Reach", "Step", "Table", "View", "apply", "component_states", "enumerated",
-    "policy_named", "policy_of", "reason", "start", "tabulate",
+    "APART", "BACKED", "EVERY", "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MEASURES", "MECHANISMS", "NAMES",
+    "POLICIES", "SOURCES", "USAGES", "USED", "Data", "Guard", "Home", "Op", "Outcome", "Owner", "Page", "Policy",
+    "Reach", "Step", "Table", "Usage", "View", "apply", "component_states", "enumerated", "policy_named", "policy_of",
+    "reason", "start", "tabulate",
 ]  # fmt: skip
 
 # Importing the files of rules is what fills RULES.

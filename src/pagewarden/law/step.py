@@ -21,6 +21,7 @@ class Outcome(IntEnum):
     ENODEV = 7
     EOPNOTSUPP = 8
     EBADMSG = 9
+    EBADF = 16
     GUEST_FAULT = 10  # trap: the guest's stage-2 fault, for KVM to resolve
     GUEST_KILLED = 11  # trap: the guest touched poison
     HOST_RETRY = 12  # trap: the host's access waits (for the hypervisor, for a migration) and is tried again

@@ -1,5 +1,7 @@
 """The checker's answers for people and for programs."""
 
+from itertools import accumulate
+
 from rich.console import Console
 
 from pagewarden.check.explain import in_words, listing
@@ -13,6 +15,12 @@ from pagewarden.report.documents.check import Cell, Checked, Column, Matrix, Min
 
 RATE = 2_000_000
 """States a second to expect, in round figures; what a machine really does is printed at the end."""
+
+
+WIDEST = 120
+"""Columns of text that a matrix takes, also where there is no terminal to ask."""
+MOST_DIGITS = len("10,000,000")
+"""Of a number of states, which is the widest thing in a column of the matrix beside its name."""
 
 
 def announcement(setting: Setting, checked: CheckedSystem | None, together: bool) -> str:
@@ -98,13 +106,21 @@ def _property(report: Report, verdict: Verdict) -> Property:
 
 
 def print_matrix(lines: list[PolicyVerdicts], out: Console) -> None:
-    """Policies as columns, properties as rows; a failure with the length of the shortest way there, a dash for what a
-    policy does not offer."""
-    made = table("property", *(line.policy for line in lines), left=1)
-    for name in dict.fromkeys(name for name in PROPERTIES for line in lines if name in line.verdicts):
-        made.add_row(name, *(_cell(*line.verdicts.get(name, ("-", 0))) for line in lines))
-    made.add_row("states", *(f"{line.states:,}" for line in lines))
-    out.print(made)
+    """Policies as columns, as many side by side as there is room for, properties as rows; a failure with the length of
+    the shortest way there, a dash for what a policy does not offer."""
+    names = list(dict.fromkeys(name for name in PROPERTIES for line in lines if name in line.verdicts))
+    room = min(out.width, WIDEST) - max(map(len, names))
+    while lines:
+        ends = list(accumulate(max(len(line.policy), MOST_DIGITS) + 2 for line in lines))
+        count = max(1, sum(end <= room for end in ends))
+        beside, lines = lines[:count], lines[count:]
+        made = table("property", *(line.policy for line in beside), left=1)
+        for name in names:
+            made.add_row(name, *(_cell(*line.verdicts.get(name, ("-", 0))) for line in beside))
+        made.add_row("states", *(f"{line.states:,}" for line in beside))
+        out.print(made)
+        if lines:
+            out.print()
 
 
 def _cell(verdict: str, steps: int) -> str:

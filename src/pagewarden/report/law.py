@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.text import Text
 
-from pagewarden.law import MECHANISMS, SOURCES, Op, Policy, reason, tabulate
+from pagewarden.law import NAMES, SOURCES, Op, Policy, reason, tabulate
 from pagewarden.law.cases import Case, cases
 from pagewarden.report.console import table
 from pagewarden.report.documents.law import LawCase, LawOp, PolicyLaw
@@ -14,7 +14,7 @@ def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
     states = len(tabulate(policy).pages)
     out.print(f"{policy.name}: {policy.stands_for}\nguard: {policy.guard}; {states:,} states of a page\n")
     for name in sorted(policy.mechanisms):
-        out.print(f"  {name:17} {MECHANISMS[name]}")
+        out.print(f"  {name:17} {NAMES[name]}")
     for op in ops:
         out.print(Text.assemble("\n", (op.key, "bold"), "  ", reason(op)))
         made = table("when", "outcome", "page", "events", left=4)

@@ -1,8 +1,9 @@
 """docs/law.md: policies, mechanisms, operations and the cases of the hybrid, printed from the law."""
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 
-from pagewarden.law import MECHANISMS, POLICIES, SOURCES, Op, reason, tabulate
+from pagewarden.law import EVERY, MEASURES, MECHANISMS, POLICIES, SOURCES, USAGES, Op, Policy, Usage, reason, tabulate
 from pagewarden.law.cases import cases
 from pagewarden.report.law import cells
 
@@ -21,12 +22,17 @@ def document() -> str:
 
 def _policies() -> list[str]:
     lines = ["## Policies", "", "| policy | guard | states | stands for |", "|---|---|---|---|"]
-    lines += [f"| `{p.name}` | {p.guard} | {len(tabulate(p).pages):,} | {p.stands_for} |" for p in POLICIES.values()]
+    lines += [f"| `{p.name}` | {p.guard} | {len(tabulate(p).pages):,} | {p.stands_for} |" for p in EVERY.values()]
     lines += ["", "| mechanism | what it does | who has it |", "|---|---|---|"]
-    for name, meaning in MECHANISMS.items():
-        owners = ", ".join(policy.name for policy in POLICIES.values() if policy.has(name))
-        lines.append(f"| `{name}` | {meaning} | {owners or '-'} |")
+    lines += _named(MECHANISMS, POLICIES.values())
+    lines += ["", "| measure | what it does | who adds it |", "|---|---|---|", *_named(MEASURES, USAGES.values())]
     return [*lines, ""]
+
+
+def _named(names: Mapping[str, str], owners: Iterable[Policy | Usage]) -> Iterator[str]:
+    for name, meaning in names.items():
+        those = ", ".join(owner.name for owner in owners if owner.has(name))
+        yield f"| `{name}` | {meaning} | {those or '-'} |"
 
 
 def _operations() -> list[str]:

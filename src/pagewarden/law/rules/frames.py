@@ -51,7 +51,9 @@ def fd_get(policy: Policy, page: Page) -> Step:
     """A reference through the file: for shared pages only, where the file itself is guarded and not just a mapping."""
     if not policy.has("file-io"):
         return refused(page, Outcome.EINVAL)
-    open_file = policy.guard is Guard.STAGE1 and not policy.has("reopen-guarded")
+    if policy.has("no-file"):
+        return refused(page, Outcome.EBADF)
+    open_file = policy.guard is Guard.STAGE1 and not policy.has("file-guards")
     if policy.guard is not Guard.NONE and not open_file and page.owner not in (Owner.SHARED, Owner.LEAVING):
         return refused(page, Outcome.EFAULT)
     return _pin(policy, page) if present(page) else refused(page, Outcome.ENOENT)

@@ -93,11 +93,9 @@ def host_mmap(policy: Policy, page: Page) -> Step:
     """One more mapping of the file. Stage 2, or the file itself, guards it as it guards the window."""
     if policy.guard is Guard.ABSENT and page.owner is not Owner.SHARED:
         return refused(page, Outcome.ENODEV)
-    if policy.guard is Guard.STAGE1 and not policy.has("reopen-guarded"):
-        return done(page, Event.HOST_PTE_SET, alias=True)
-    if policy.guard is Guard.STAGE1 and not policy.has("demand"):
-        return refused(page, Outcome.EPERM)  # the host side has no file to map
-    return done(page, Event.HOST_PTE_SET)
+    if policy.has("no-file"):
+        return refused(page, Outcome.EBADF)
+    return done(page, Event.HOST_PTE_SET, alias=page.alias or not _guarded(policy))
 
 
 @rule(Op.HOST_MUNMAP, "mail of 5 April 2022: the same listing")
@@ -106,10 +104,15 @@ def host_munmap(policy: Policy, page: Page) -> Step:
     return done(page, Event.HOST_PTE_CLEAR, alias=False)
 
 
-def _unguarded(policy: Policy, page: Page, mechanism: str) -> Step:
-    if policy.guard is not Guard.STAGE1 or policy.has(mechanism):
-        return done(page)  # the new mapping is guarded like the first one
-    return done(page, alias=True)
+def _guarded(policy: Policy) -> bool:
+    """Whether a further mapping is guarded like the first one: by stage 2 or the file, or because nothing guards."""
+    return policy.guard is not Guard.STAGE1 or policy.has("file-guards")
+
+
+def _another(policy: Policy, page: Page) -> Step:
+    """One more mapping, which the window's own guard does not know. Protection (mprotect) goes with it as it is now."""
+    shut = policy.has("mprotect") and page.host is Reach.NONE
+    return done(page) if _guarded(policy) or shut else done(page, alias=True)
 
 
 @rule(
@@ -117,29 +120,29 @@ def _unguarded(policy: Policy, page: Page, mechanism: str) -> Step:
 )
 def fork(policy: Policy, page: Page) -> Step:
     """A child process gets a copy of the window, or (MADV_DONTFORK) none, so that it meets SIGSEGV."""
-    if policy.guard is Guard.STAGE1 and policy.has("fork-guarded"):
-        return refused(page, Outcome.SIGSEGV)
-    return _unguarded(policy, page, "fork-guarded")
+    if policy.has("filtered"):
+        return refused(page, Outcome.EPERM)
+    return refused(page, Outcome.SIGSEGV) if policy.has("dontfork") else _another(policy, page)
 
 
 @rule(Op.MREMAP, "userfaultfd.c mremap_userfaultfd_prep: a moved mapping leaves the registered range")
 def mremap(policy: Policy, page: Page) -> Step:
     """The host moves a page of the window elsewhere."""
-    if policy.has("protection-moves") and page.host is Reach.NONE:
-        return done(page)
-    return _unguarded(policy, page, "mremap-guarded")
+    return refused(page, Outcome.EPERM) if policy.has("filtered") else _another(policy, page)
 
 
 @rule(Op.REOPEN, "proc_pid_map_files(5): a mapped file can be opened again", "mprotect(2): where only that guards")
 def reopen(policy: Policy, page: Page) -> Step:
     """The host makes itself another mapping of the file, or takes the guard off."""
-    return _unguarded(policy, page, "reopen-guarded")
+    if policy.has("no-file"):
+        return refused(page, Outcome.EBADF)
+    return done(page) if _guarded(policy) else done(page, alias=True)
 
 
 @rule(Op.MPROTECT, "mprotect(2): the host may give its own mapping any permission that the file was opened with")
 def mprotect(policy: Policy, page: Page) -> Step:
     """The host permits itself the window: that opens it where permission is all that guards."""
-    return _unguarded(policy, page, "reopen-guarded") if policy.has("protection-moves") else done(page)
+    return done(page, alias=True) if policy.has("mprotect") and policy.guard is Guard.STAGE1 else done(page)
 
 
 @rule(
@@ -150,7 +153,9 @@ def mprotect(policy: Policy, page: Page) -> Step:
 def host_drop(policy: Policy, page: Page) -> Step:
     """The host closes its own entry: where only the warden can open it again, its next touch fails, and elsewhere
     that maps the page anew."""
-    warden_opens = policy.guard is Guard.STAGE1 and not policy.has("demand") and not policy.has("protection-moves")
+    warden_opens = policy.guard is Guard.STAGE1 and not policy.has("demand") and not policy.has("mprotect")
+    if warden_opens and policy.has("protnone") and not policy.has("minor-too"):
+        return done(page, alias=True)  # the next touch fills the entry, without the protection
     if not warden_opens or page.host is not Reach.LIVE:
         return done(page)
     return done(page, Event.HOST_PTE_CLEAR, Event.TLBI, host=Reach.NONE)
@@ -185,7 +190,7 @@ def alias_close(policy: Policy, page: Page) -> Step:
 @rule(Op.HOST_DISCARD, "madvise.c madvise_remove: a shared writable mapping may punch its file")
 def host_discard(policy: Policy, page: Page) -> Step:
     """madvise(MADV_REMOVE): the bytes are gone, whoever had them."""
-    if policy.has("discard-guarded"):
+    if policy.has("discard-guarded") or policy.has("filtered"):
         return refused(page, Outcome.EPERM)
     if moving(page):
         return refused(page, Outcome.EAGAIN)

@@ -42,12 +42,12 @@ SCRIPTS: dict[tuple[str, Direction], Script] = {
     ("vmsplice-into", WRITE): CHANGE,
     ("splice", READ): PINNED_LOOK,
     ("splice-to-file", READ): PINNED_LOOK,
-    ("sendfile", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),  # no mapping where the host has no file at all
-    ("splice-fd", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),
+    ("sendfile", READ): (Op.FD_GET, Op.KMAP_READ),
+    ("splice-fd", READ): (Op.FD_GET, Op.KMAP_READ),
     # the warden's own mapping, by GUP
-    ("ptrace-attach", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),
-    ("warden-mem", READ): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_READ),
-    ("warden-mem", WRITE): (Op.HOST_MMAP, Op.FD_GET, Op.KMAP_WRITE),
+    ("ptrace-attach", READ): (Op.FD_GET, Op.KMAP_READ),
+    ("warden-mem", READ): (Op.FD_GET, Op.KMAP_READ),
+    ("warden-mem", WRITE): (Op.FD_GET, Op.KMAP_WRITE),
     ("core-dump", READ): PINNED_LOOK,
     ("madvise-dontneed", READ): (Op.HOST_DROP, *LOOK),
     ("madvise-dontneed", WRITE): (),

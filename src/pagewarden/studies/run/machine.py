@@ -15,7 +15,7 @@ from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
-from pagewarden.law import policy_of
+from pagewarden.law import BACKED, policy_named, policy_of
 from pagewarden.memory import PrivateMemory
 from pagewarden.memory.backings.protocol import Use
 from pagewarden.port import Cpu, Memory
@@ -167,10 +167,11 @@ class ModelMachine:
 
     def __init__(self, plan: RunPlan, described: Program, disk: DiskFile) -> None:
         name = "uffd-window" if plan.backing == "auto" else plan.backing
-        self.policy = policy_of(name, plan.isolated and name == "uffd-window").name
+        policy = policy_of(name, plan.isolated) if name in BACKED else policy_named(name)
+        self.policy = policy.name
         self._described, self._canary = described, Canary.random()
         self._secret = described.layout.end
-        self.memory = ModelMemory(self._secret + self._canary.size, policy_of(self.policy))
+        self.memory = ModelMemory(self._secret + self._canary.size, policy)
         self.backing, self.why = self.memory.backing, "the law of that backing, no kernel involved"
         self.memory.private_write(self._secret + PAGE_SIZE, self._canary.whole() * (PAGES * PAGE_SIZE // 32))
         for gpa, content in image(described, b""):

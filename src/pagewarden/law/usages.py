@@ -1,0 +1,82 @@
+"""Usages: named sets of measures that a program adds to an object, and what the backings of this package come to."""
+
+from dataclasses import dataclass, replace
+
+from pagewarden.law.objects import POLICIES
+from pagewarden.law.policy import Policy
+from pagewarden.vocab import one_of
+
+
+@dataclass(frozen=True)
+class Usage:
+    """measures: names of `MEASURES`."""
+
+    name: str
+    measures: frozenset[str]
+    stands_for: str
+
+    def has(self, name: str) -> bool:
+        return name in self.measures
+
+
+USAGES = {
+    usage.name: usage
+    for usage in (
+        Usage(
+            "cooperating", frozenset({"dontfork", "minor-too"}),
+            "the host's view in the warden's own process, as this package has it",
+        ),
+        Usage(
+            "mprotect", frozenset({"mprotect", "dontfork", "emulated"}),
+            "private pages shut by mprotect, for a guest on an emulated CPU",
+        ),
+        Usage(
+            "isolated", frozenset({"no-file", "filtered", "replaces", "minor-too"}),
+            "the host side in a process of its own that is not trusted; unshare replaces the page",
+        ),
+    )
+}  # fmt: skip
+"""By name."""
+
+BACKED = {
+    "memfd": "memfd",
+    "uffd-window": "uffd-window+cooperating",
+    "uffd-rwp": "uffd-rwp+cooperating",
+    "memfd-secret": "memfd-secret+mprotect",
+    "guest-memfd": "guest-memfd+cooperating",
+}
+"""What each backing of `pagewarden.memory` is: an object, and how it is used."""
+
+
+ISOLATED = ("uffd-window", "uffd-rwp")
+"""Those that have an untrusted host side."""
+
+
+def policy_of(backing: str, isolated: bool = False) -> Policy:
+    """What a live memory of that backing promises, its host side in a process of its own or not; UserMistake."""
+    name = BACKED[one_of("backing", backing, BACKED)]
+    return policy_named(f"{backing}+isolated" if isolated else name)
+
+
+def policy_named(name: str) -> Policy:
+    """OBJECT or OBJECT+USAGE; UserMistake lists the names."""
+    known, *usages = name.split("+")
+    policy = POLICIES[one_of("policy", known, POLICIES)]
+    for each in usages:
+        usage = USAGES[one_of("usage", each, USAGES)]
+        policy = replace(
+            policy, name=f"{policy.name}+{usage.name}", mechanisms=policy.mechanisms | usage.measures,
+            stands_for=f"{policy.stands_for}; {usage.stands_for}",
+        )  # fmt: skip
+    return policy
+
+
+USED = {
+    policy.name: policy
+    for policy in (*(policy_of(name) for name in BACKED), *(policy_of(name, True) for name in ISOLATED))
+    if policy.name not in POLICIES
+}
+"""By name, what this package makes of the objects."""
+EVERY = POLICIES | USED
+APART = {name: policy for name, policy in EVERY.items() if name != "memfd-secret" and not name.endswith("+cooperating")}
+"""Those that a matrix has a column for: a guest can run on them, and an interleaving may tell them apart."""
