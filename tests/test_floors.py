@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.kernel.machine import X86_64_ONLY
+
 SOURCE = Path(__file__).parent.parent / "src" / "pagewarden"
 FLOORS = [
     {"vocab"},
@@ -126,3 +128,10 @@ def test_one_door_to_the_kernel(path: Path) -> None:
         return
     found = sorted(imports(path) & KERNEL_DOOR) or OPENS.findall(path.read_text())
     assert not found, f"only kernel/ opens {found}"
+
+
+def test_what_is_for_one_machine_alone_is_said_in_one_place() -> None:
+    known = {named(path) for path in modules()}
+    assert {name for name in known if name.endswith("_x86")} <= set(X86_64_ONLY) <= known
+    asks = [named(path) for path in modules() if re.search(r"platform\.machine|getpagesize", path.read_text())]
+    assert asks == ["kernel.machine"]

@@ -6,7 +6,8 @@ import platform
 import sys
 
 from pagewarden.abi import memory_seccomp as bpf
-from pagewarden.kernel.door import number_of, prctl
+from pagewarden.kernel.door import prctl
+from pagewarden.kernel.machine import number_of
 
 
 def deny(code: int, calls: list[str]) -> None:

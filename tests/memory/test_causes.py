@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from live import require
-from pagewarden.kernel import door, uffd
+from pagewarden.kernel import door, machine, uffd
 from pagewarden.kernel.causes import CAUSES, CallFailed
 from pagewarden.kernel.mappings import MAPPINGS, RESERVE, used
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
@@ -19,7 +19,7 @@ class Denying:
     """The C library that answers one system call with an errno."""
 
     def __init__(self, libc: ctypes.CDLL, name: str, code: int) -> None:
-        self._libc, self._number, self._code = libc, door.number_of(name), code
+        self._libc, self._number, self._code = libc, machine.number_of(name), code
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._libc, name)

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from pagewarden.abi import perf
-from pagewarden.kernel.door import bytes_address, ioctl, number_of, syscall
+from pagewarden.kernel.door import bytes_address, ioctl, syscall
+from pagewarden.kernel.machine import number_of
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 

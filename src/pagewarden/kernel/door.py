@@ -7,7 +7,6 @@ OSError says what was asked; Unavailable says that this kernel, or this user, ca
 import ctypes
 import errno
 import os
-import platform
 import resource
 import select
 from collections.abc import Callable, Sequence
@@ -15,8 +14,8 @@ from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fas
 from typing import Any
 
 from pagewarden.abi import memory as uapi
-from pagewarden.abi.memory_syscalls import SYSCALLS
 from pagewarden.kernel.causes import CallFailed, lacking
+from pagewarden.kernel.machine import need_page_size, number_of
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 __all__ = [
@@ -30,7 +29,6 @@ __all__ = [
     "memfd",
     "memfd_secret",
     "memlock",
-    "number_of",
     "pages_of",
     "prctl",
     "punch_hole",
@@ -54,16 +52,6 @@ _libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c
 
 def _failed(call: str) -> OSError:
     return CallFailed(call, ctypes.get_errno())
-
-
-def number_of(name: str) -> int:
-    """The syscall's number on this machine; Unavailable on a machine whose table is not carried; KeyError."""
-    machine = platform.machine()
-    if machine not in SYSCALLS:
-        raise Unavailable(
-            f"no syscall numbers for {machine}", f"run on {' or '.join(SYSCALLS)}, or add the table to memory_syscalls"
-        )
-    return SYSCALLS[machine][name]
 
 
 def syscall(name: str, *arguments: int) -> int:
@@ -190,13 +178,15 @@ def readable(fds: Sequence[int], timeout: float | None) -> list[int]:
 
 
 def pages_of(size: int) -> int:
-    """Number of pages of a memory; ValueError unless `size` is a positive whole number of them, TypeError."""
+    """Number of pages of a memory; ValueError unless `size` is a positive whole number of them, TypeError;
+    Unavailable where this kernel has others."""
     if isinstance(size, bool) or not hasattr(size, "__index__"):
         raise TypeError(f"a size is a number of bytes, not {size!r}")
     if size <= 0 or size % PAGE_SIZE:
         raise ValueError(f"size {size} is not a positive multiple of {PAGE_SIZE}")
     if size > SIZE_MAX:
         raise ValueError(f"size {size} is beyond what a file and a mapping can have ({SIZE_MAX} bytes)")
+    need_page_size()
     return size // PAGE_SIZE
 
 

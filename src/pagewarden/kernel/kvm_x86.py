@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pagewarden.abi import kvm as uapi
 from pagewarden.abi import kvm_x86
 from pagewarden.kernel.kvm import Vcpu, Vm, backend
+from pagewarden.kernel.machine import need_x86_64
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind, Unavailable
 from pagewarden.vocab.closing import Closing
@@ -41,6 +42,7 @@ class KvmMachine(Closing):
     """
 
     def __init__(self, vm: Vm, slots: Sequence[Slot], vcpus: int = 1) -> None:
+        need_x86_64("KVM as it is used here")
         with contextlib.ExitStack() as opened:
             for number, slot in enumerate(slots):
                 _add(vm, number, slot)

@@ -1,13 +1,12 @@
 """seccomp filters from conditions: classic BPF over struct seccomp_data, and nothing that reads memory."""
 
 import errno
-import platform
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from pagewarden.abi import memory_seccomp as bpf
-from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
-from pagewarden.vocab import Unavailable
+from pagewarden.abi.memory_syscalls import LAST
+from pagewarden.kernel.machine import NAME, audit_arch, syscalls
 
 Instruction: TypeAlias = tuple[int, int, int, int]
 """code, jump if true, jump if false, constant."""
@@ -105,7 +104,7 @@ class Zero(NamedTuple):
 
 
 def program(
-    allowed: Iterable[tuple[str, Sequence[Condition]]], other: Iterable[tuple[str, int]] = (), machine: str = ""
+    allowed: Iterable[tuple[str, Sequence[Condition]]], other: Iterable[tuple[str, int]] = (), machine: str = NAME
 ) -> tuple[Instruction, ...]:
     """A filter that lets the named system calls through when all their conditions hold and denies all the rest.
 
@@ -113,13 +112,10 @@ def program(
     have are left out; a number newer than its table, x32's too, is ENOSYS; another architecture's calls end the
     process. Unavailable on a machine whose table is missing.
     """
-    machine = machine or platform.machine()
-    if machine not in bpf.AUDIT_ARCH or machine not in SYSCALLS:
-        raise Unavailable(f"no seccomp filter for {machine}", f"use one of {', '.join(bpf.AUDIT_ARCH)}")
-    numbers = SYSCALLS[machine]
+    arch, numbers = audit_arch(machine), syscalls(machine)
     lines: list[Instruction] = [
         (bpf.BPF_LD_W_ABS, 0, 0, bpf.SECCOMP_DATA_ARCH),
-        (bpf.BPF_JMP_JEQ_K, 1, 0, bpf.AUDIT_ARCH[machine]),
+        (bpf.BPF_JMP_JEQ_K, 1, 0, arch),
         (bpf.BPF_RET_K, 0, 0, bpf.SECCOMP_RET_KILL_PROCESS),
         (bpf.BPF_LD_W_ABS, 0, 0, bpf.SECCOMP_DATA_NR),
         (bpf.BPF_JMP_JGT_K, 0, 1, LAST[machine]),

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pagewarden.abi import io_uring as abi
 from pagewarden.abi.memory import MADV_DONTFORK
-from pagewarden.kernel.door import map_anywhere, number_of, syscall, unmap
+from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.kernel.guarded import IOV_MAX, load32, load64, prepare, store8, store32, store64
+from pagewarden.kernel.machine import number_of
 from pagewarden.vocab.compiled import njit
 
 ENTRIES = 256

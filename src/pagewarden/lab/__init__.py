@@ -8,4 +8,4 @@ x86-64 only: this one line, MACHINE, says so.
 """
 
 MACHINE = "x86_64"
-"""What platform.machine() must say, for the QEMU, the flavour of the packages and the console that are used here."""
+"""What uname(2) must call the machine, for the QEMU, the flavour of the packages and the console that are used here."""

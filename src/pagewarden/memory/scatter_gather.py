@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.kernel import guarded
-from pagewarden.kernel.door import number_of
+from pagewarden.kernel.machine import number_of
 from pagewarden.memory.scratch import CHUNK, Scratch
 from pagewarden.vocab.compiled import njit
 

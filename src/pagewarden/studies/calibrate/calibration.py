@@ -15,6 +15,7 @@ from typing import Self
 
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, to_toml
 from pagewarden.cost.names import HOPS, PRICES
+from pagewarden.kernel import machine
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.cpu import MEMORY, cpu_named, guest_prices, guest_scripts
 from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
@@ -176,7 +177,7 @@ def _processor() -> str:
         match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if match:
             return f"{match[1]} x {os.cpu_count()}"
-    return f"{platform.machine()} x {os.cpu_count()}"
+    return f"{machine.NAME} x {os.cpu_count()}"
 
 
 # -- where it is kept --------------------------------------------------------------------------------------------------

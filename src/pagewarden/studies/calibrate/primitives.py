@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from pagewarden.kernel.door import number_of
+from pagewarden.kernel.machine import number_of
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 
