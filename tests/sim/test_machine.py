@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -26,6 +26,9 @@ ranges = st.tuples(st.integers(0, PAGES), st.integers(0, PAGES)).map(lambda t: P
 
 
 @given(st.lists(st.tuples(ranges, st.integers(0, 5)), max_size=30))
+@example([(PageRange(0, 200), 1), (PageRange(200, BLOCK), 1)])
+@example([(PageRange(0, 9), 1), (PageRange(9, BLOCK), 2), (PageRange(0, 9), 2)])
+@example([(PageRange(at, at + 1), state) for at in (0, BLOCK, 2 * BLOCK) for state in (1, 0)])
 def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> None:
     memory = Pages.uniform(PAGES)
     plain = np.zeros(PAGES, np.uint16)
@@ -39,19 +42,14 @@ def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> N
         seen[position:end] = found
         position = int(end)
     assert (seen == plain).all()
-    mixed = memory.slot[memory.blocks[: len(memory.slot)] == MIXED]
-    assert len(set(mixed)) == len(mixed) == memory.spare[0] - memory.spare[1], "a slot each, none lost"
-    position = 0
-    while position < PAGES:
-        found, end = states.settled_run(memory, position, PAGES)
-        assert (plain[position:end] == found).all()
-        position = int(end)
-    for block in range(PAGES // BLOCK):
-        part = plain[block * BLOCK : (block + 1) * BLOCK]
-        assert (memory.blocks[block] == MIXED) == bool((part != part[0]).any()), "whoever looked at all closed it"
     assert (memory.expand(0, PAGES) == plain).all()
-    mixed = memory.slot[memory.blocks[: len(memory.slot)] == MIXED]
-    assert len(set(mixed)) == len(mixed) == memory.spare[0] - memory.spare[1], "a slot each, none lost"
+    mixed = np.flatnonzero(memory.blocks[: len(memory.mixed)] == MIXED)
+    slots = memory.mixed[mixed, states.SLOT]
+    given = memory.spare[states.FRESH] - memory.spare[states.BACK]
+    assert len(set(slots)) == len(slots) == given, "a slot each, none lost"
+    parts = plain.reshape(-1, BLOCK)
+    alike = [block for block in mixed if (parts[block] == parts[block, 0]).all()]
+    assert alike in ([], [memory.spare[states.IDLE] - 1]), "what is alike is closed, but for the last"
 
 
 class Slow:
@@ -131,8 +129,7 @@ def test_scattered_shares_that_were_taken_back_are_one_state_again() -> None:
     for page in range(1, PAGES, 7):
         machine.perform(unshare, PageRange(page, page + 1))
     assert (machine.memory.expand(0, PAGES) == private).all()
-    assert machine.apply(Op.GUEST_LOAD, every) == (Outcome.DONE, PAGES)
-    assert not (blocks == MIXED).any()
+    assert (blocks == MIXED).sum() == 1  # the last one: the next share may be there again
 
 
 def _resident() -> int:

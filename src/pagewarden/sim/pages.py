@@ -21,17 +21,20 @@ LANES = np.uint64(0x0001_0001_0001_0001)
 """Times a state: that state in each quarter of a word."""
 STRIDE = 16
 """Words compared at once."""
-MERGE = 64
-"""A fill of at least so many pages looks whether its block has become uniform."""
+SLOT, WAS, ODD = range(3)
+FRESH, BACK, IDLE, LIST = range(4)
 
 
 class Pages(NamedTuple):
-    """blocks: uint16[B], the state of all pages of a block, or MIXED. slot: int32[B], where a mixed block's states are
-    in slots: uint16[B * 512]. spare: int32[2 + B]: the next fresh slot, how many were given back, and which.
+    """blocks: uint16[B], the state of all pages of a block, or MIXED. mixed: int32[B, 3], of a mixed block: which slot
+    of slots: uint16[B * 512] has its states, the state that it was opened from, how many pages are not in that. spare:
+    int32[3 + B]: the next fresh slot; how many were given back; a block, plus 1, that may be all in the state that it
+    was opened from, without having been closed for that, as the next fill may open it again: at most one; which slots
+    were given back.
     """
 
     blocks: States
-    slot: NDArray[np.int32]
+    mixed: NDArray[np.int32]
     slots: States
     spare: NDArray[np.int32]
 
@@ -39,26 +42,26 @@ class Pages(NamedTuple):
     def uniform(cls, count: int, state: int = 0) -> "Pages":
         """A memory of so many pages, all in one state. What is not touched costs no memory."""
         blocks = -(-count // BLOCK)
-        slot, spare = np.zeros(blocks, np.int32), np.zeros(2 + blocks, np.int32)
-        return cls(np.full(blocks + -blocks % 4, state, np.uint16), slot, np.zeros(blocks << SHIFT, np.uint16), spare)
+        mixed, spare = np.zeros((blocks, 3), np.int32), np.zeros(LIST + blocks, np.int32)
+        return cls(np.full(blocks + -blocks % 4, state, np.uint16), mixed, np.zeros(blocks << SHIFT, np.uint16), spare)
 
     def reset(self, state: int) -> None:
         """All pages in one state again."""
-        self.blocks[:], self.spare[:2] = state, 0
+        self.blocks[:], self.spare[:LIST] = state, 0
 
     def expand(self, first: int, stop: int) -> States:
         """The states of the pages first <= p < stop, one each."""
         low, high = first >> SHIFT, -(-stop // BLOCK)
         found = np.repeat(self.blocks[low:high], BLOCK)
         for block in np.flatnonzero(self.blocks[low:high] == MIXED).tolist():
-            base = int(self.slot[low + block]) << SHIFT
+            base = int(self.mixed[low + block, SLOT]) << SHIFT
             found[block << SHIFT : (block + 1) << SHIFT] = self.slots[base : base + BLOCK]
         return found[first - (low << SHIFT) : stop - (low << SHIFT)]
 
     def state(self, page: int) -> int:
         block = page >> SHIFT
         state = int(self.blocks[block])
-        return int(self.slots[(int(self.slot[block]) << SHIFT) + page % BLOCK]) if state == MIXED else state
+        return int(self.slots[(int(self.mixed[block, SLOT]) << SHIFT) + page % BLOCK]) if state == MIXED else state
 
 
 class Rules(NamedTuple):
@@ -99,7 +102,7 @@ def run_of(memory: Pages, first: int, stop: int) -> tuple[int, int]:
     if state != MIXED:
         end = _alike(memory.blocks, block + 1, (stop + BLOCK - 1) >> SHIFT, state)
         return state, min(end << SHIFT, stop)
-    shift = (int(memory.slot[block]) - block) << SHIFT
+    shift = (int(memory.mixed[block, SLOT]) - block) << SHIFT
     state = int(memory.slots[first + shift])
     last = min((block + 1) << SHIFT, stop)
     return state, int(_alike(memory.slots, first + shift + 1, last + shift, state)) - shift
@@ -108,37 +111,39 @@ def run_of(memory: Pages, first: int, stop: int) -> tuple[int, int]:
 @hot
 def _open(memory: Pages, block: int) -> int:
     """The first page of a block's slot; a uniform block gets one."""
-    if memory.blocks[block] != MIXED:
+    mixed, state = memory.mixed, memory.blocks[block]
+    if state != MIXED:
         spare = memory.spare
-        if spare[1]:
-            spare[1] -= 1
-            memory.slot[block] = spare[2 + spare[1]]
+        if spare[BACK]:
+            spare[BACK] -= 1
+            mixed[block, SLOT] = spare[LIST + spare[BACK]]
         else:
-            memory.slot[block] = spare[0]
-            spare[0] += 1
-        base = int(memory.slot[block]) << SHIFT
-        memory.slots[base : base + BLOCK] = memory.blocks[block]
+            mixed[block, SLOT] = spare[FRESH]
+            spare[FRESH] += 1
+        base = int(mixed[block, SLOT]) << SHIFT
+        memory.slots[base : base + BLOCK] = state
+        mixed[block, WAS], mixed[block, ODD] = state, 0
         memory.blocks[block] = MIXED
-    return int(memory.slot[block]) << SHIFT
+    return int(mixed[block, SLOT]) << SHIFT
 
 
 @hot
 def _close(memory: Pages, block: int, state: int) -> None:
     """A block is uniform: its slot, if it has one, is free again."""
     if memory.blocks[block] == MIXED:
-        memory.spare[2 + memory.spare[1]] = memory.slot[block]
-        memory.spare[1] += 1
+        memory.spare[LIST + memory.spare[BACK]] = memory.mixed[block, SLOT]
+        memory.spare[BACK] += 1
     memory.blocks[block] = state
 
 
 @hot
-def settled_run(memory: Pages, first: int, stop: int) -> tuple[int, int]:
-    """run_of, for who looks at every page of a range: a mixed block that it finds uniform is closed. Small fills do not
-    look, since the next one would open the block again."""
-    state, end = run_of(memory, first, stop)
-    if end - first == BLOCK and memory.blocks[first >> SHIFT] == MIXED:
-        _close(memory, first >> SHIFT, state)
-    return state, end
+def _idle(memory: Pages, block: int) -> None:
+    """All pages of a mixed block are as when it was opened. It is closed when the next block comes to that: whoever
+    shares and unshares one page all the time does not open it each time."""
+    before = int(memory.spare[IDLE]) - 1
+    memory.spare[IDLE] = block + 1
+    if before >= 0 and before != block and memory.blocks[before] == MIXED and memory.mixed[before, ODD] == 0:
+        _close(memory, before, memory.mixed[before, WAS])
 
 
 @hot
@@ -148,10 +153,17 @@ def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
         return
     base, pages = _open(memory, block), stop - first
     first += base - (block << SHIFT)
-    memory.slots[first : first + pages] = state
-    if pages < MERGE or memory.slots[base] != state or memory.slots[base + BLOCK - 1] != state:
-        return
-    if _alike(memory.slots, base, base + BLOCK, state) == base + BLOCK:
+    mixed, slots = memory.mixed, memory.slots
+    was, odd = int(mixed[block, WAS]), int(mixed[block, ODD])
+    for page in range(first, first + pages):
+        odd -= slots[page] != was
+    if state != was:
+        odd += pages
+    slots[first : first + pages] = state
+    mixed[block, ODD] = odd
+    if odd == 0:
+        _idle(memory, block)
+    elif odd == BLOCK and _alike(slots, base, base + BLOCK, state) == base + BLOCK:
         _close(memory, block, state)
 
 
@@ -185,7 +197,7 @@ def apply_range(
     """
     position = first
     while position < stop:
-        state, end = settled_run(memory, position, stop)
+        state, end = run_of(memory, position, stop)
         if rules.outcome[state, op]:
             hits[state] += 1
             calls[rules.ranged[state, op]] += 1
