@@ -102,17 +102,22 @@ class PlainDevice:
         return length + 1
 
 
-def rings(window: Window, indirect: bool) -> tuple[Ring, Callable[[int], None]]:
-    """A ring whose entries are all made; the function makes so many more available."""
+def rings(
+    window: Window, indirect: bool, kind: int = 0, blocks: int | None = None
+) -> tuple[Ring, Callable[[int], None]]:
+    """A ring whose entries are all made, for so many of the disk's blocks; the function makes so many more available.
+    kind: VIRTIO_BLK_T_*, in or out."""
     ring = Ring.placed(SIZE, 0)
     driver = Driver(window, ring, event_idx=True)
     place = -(-(ring.avail_event + 2) // 4096) * 4096
     chains = SIZE if indirect else SIZE // 4
-    sectors = np.random.default_rng(7).permutation(chains).tolist()
+    sectors = np.random.default_rng(7).permutation(blocks or chains).tolist()
+    buffers = -(-(place + 128 * chains) // BLOCK) * BLOCK
     for n in range(chains):
-        header, data = place + 128 * n, place + 128 * chains + BLOCK * n
-        window.write(header, struct.pack("<IIQ", 0, 0, sectors[n] * 8))
-        driver.add_chain([(header, 16)], [(data, BLOCK), (header + 16, 1)], header + 32 if indirect else None)
+        header, data = place + 128 * n, (buffers + BLOCK * n, BLOCK)
+        window.write(header, struct.pack("<IIQ", kind, 0, sectors[n] * 8))
+        parts = ([(header, 16)], [data, (header + 16, 1)]) if kind == 0 else ([(header, 16), data], [(header + 16, 1)])
+        driver.add_chain(*parts, header + 32 if indirect else None)
     entries = window.read(ring.avail + 4, 2 * chains)
     window.write(ring.avail + 4, entries * (SIZE // chains))
     memory, index = window.memory, 0
