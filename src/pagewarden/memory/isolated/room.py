@@ -15,6 +15,7 @@ from pagewarden.abi import confinement as uapi
 from pagewarden.abi import memory as mm
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl
+from pagewarden.kernel.machine import NAME
 from pagewarden.kernel.seccomp import program
 from pagewarden.memory.isolated.allowed import ALLOWED, Self
 
@@ -221,7 +222,7 @@ def shut_the_mouth(found: Outcomes, kept: tuple[int, int]) -> None:
     confine.install_filter(program_for(own))
 
 
-def program_for(own: Self, machine: str = "") -> confine.Filter:
+def program_for(own: Self, machine: str = NAME) -> confine.Filter:
     """The filter of a host side; Unavailable on a machine without a table. clone3 keeps its flags in memory, where no
     filter sees them: the C library then falls back to clone."""
     rules = [(entry.name, entry.conditions(own) if entry.conditions else ()) for entry in ALLOWED]
