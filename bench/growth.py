@@ -10,7 +10,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
@@ -117,6 +116,117 @@ def conversions(scattered: bool) -> Callable[[int], Work]:
     return made
 
 
+def one_by_one(calls: int) -> Work:
+    """So many pages shared, each by a call, and each taken back by one."""
+    from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+
+    memory = PrivateMemory(2 * calls * PAGE_SIZE)
+    memory.convert(to_shared=[PageRange(0, 2 * calls)])  # nothing is allocated any more, and compiled code is loaded
+    memory.unshare(PageRange(0, 2 * calls))
+
+    def run() -> None:
+        for verb in (memory.share, memory.unshare):
+            for page in range(calls):
+                verb(PageRange(2 * page, 2 * page + 1))
+
+    return run
+
+
+def taken_back(pages: int) -> Work:
+    """So many scattered pages taken back by one call for all between them."""
+    from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+
+    memory = PrivateMemory(2 * pages * PAGE_SIZE)
+    memory.convert(to_shared=np.arange(2 * pages, dtype=np.int64).reshape(-1, 2))
+    return lambda: memory.unshare(PageRange(0, 2 * pages))
+
+
+def one_of(pages: int) -> Work:
+    """One page of a memory of so many goes there and back, a thousand times by convert()."""
+    from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+
+    memory, one = PrivateMemory(pages * PAGE_SIZE), [PageRange(0, 1)]
+
+    def run() -> None:
+        for _ in range(1000):
+            memory.convert(to_shared=one)
+            memory.convert(to_private=one)
+
+    return run
+
+
+def long_read(size: int) -> Work:
+    """So many bytes out of the window, by one call."""
+    from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+
+    memory = PrivateMemory(size)
+    memory.populate(0, b"there" * (size // 5))
+    memory.share(PageRange(0, size // PAGE_SIZE))
+
+    def run() -> None:
+        memory.window.read(0, size)
+
+    return run
+
+
+def host_sides(memories: bool) -> Callable[[int], Work]:
+    """So many untrusted host sides, one after the other: of one memory, or each of its own."""
+
+    def made(sides: int) -> Work:
+        from pagewarden.memory import PrivateMemory
+        from pagewarden.memory.isolated.side import nothing
+
+        def run() -> None:
+            kept = [PrivateMemory(1 << 20, isolated=True) for _ in range(sides if memories else 1)]
+            for side in range(sides):
+                host = kept[side if memories else 0].spawn(nothing)
+                host.receive(60.0)
+                host.wait(60.0)
+            for memory in kept:
+                memory.close()
+
+        return run
+
+    return made
+
+
+def scattered_map(pages: int) -> Work:
+    """In the model: so many pages of a tebibyte shared one by one and taken back one by one, then all of it once."""
+    from pagemap import PAGES, SHARE, UNSHARE, machine
+    from pagewarden.law import Op
+    from pagewarden.vocab import PageRange
+
+    made, zeroes = machine(), np.zeros(2 * pages, np.int64)
+    firsts = np.arange(pages, dtype=np.int64) * (PAGES // pages)
+    which = np.repeat(np.array([1, 0]), pages)
+
+    def run() -> None:
+        done = made.run([UNSHARE, SHARE], which, np.tile(firsts, 2), zeroes + 1, zeroes)
+        assert done.failed == 0
+        made.apply(Op.GUEST_LOAD, PageRange(0, PAGES))
+
+    return run
+
+
+def minimal(vcpus: int) -> Work:
+    """The smallest sets of mechanisms for one property; x is how many sets were tried."""
+    from pagewarden.check.many import Workers
+    from pagewarden.check.minimal import minimal_sets
+    from pagewarden.check.page.system import Setting
+    from pagewarden.law import POLICIES
+
+    setting = Setting(POLICIES["guest-memfd-inplace"], vcpus=vcpus)
+    here = Workers(1, lambda function, tasks: list(map(function, tasks)))
+
+    tried: list[float] = [0]
+
+    def run() -> float:
+        minimal_sets(setting, ("host-never-reads-private",), here, progress=lambda done, left: tried.append(done))
+        return tried[-1]
+
+    return run
+
+
 def fio(sizes: str) -> Callable[[int], Work]:
     """Draw the requests of a job."""
 
@@ -155,6 +265,14 @@ CURVES = {
     "check one page": Curve("states", apart, (1, 2), (3,)),
     "convert, contiguous": Curve("pages", conversions(False), (100, 1_000, 10_000, 100_000), (1_000_000,)),
     "convert, scattered": Curve("pages", conversions(True), (100, 1_000, 10_000), (30_000,)),
+    "share, unshare, each a call": Curve("pages", one_by_one, (100, 1_000, 10_000, 100_000), (1_000_000,)),
+    "unshare, scattered, one call": Curve("pages", taken_back, (1_000, 10_000, 100_000), (1_000_000,)),
+    "convert(), one page of": Curve("pages", one_of, (1 << 10, 1 << 17, 1 << 24), (1 << 26,)),
+    "window.read": Curve("bytes", long_read, tuple(1 << n for n in (16, 20, 24, 28)), (1 << 30,)),
+    "host sides, one memory": Curve("sides", host_sides(False), (1, 10, 100)),
+    "host sides, a memory each": Curve("sides", host_sides(True), (1, 10, 100)),
+    "model, scattered and back": Curve("pages", scattered_map, TENS[1:]),
+    "check --minimal": Curve("sets tried", minimal, (1, 2)),
     "fio job, 4 KiB": Curve("requests", fio("--bs=4k"), TENS, (16_000_000,)),
     "fio job, mixed sizes": Curve("requests", fio("--bsrange=4k-1m"), TENS, (16_000_000,)),
     "trace": Curve("lines", trace, TENS, (10_000_000,)),
@@ -166,10 +284,16 @@ def point(name: str, size: int) -> None:
     curve = CURVES[name]
     curve.make(curve.points[0])()
     work = curve.make(size)
-    before = time.process_time()
+    before = spent()
     x = work() or size
-    seconds = time.process_time() - before
+    seconds = spent() - before
     print(x, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+
+
+def spent() -> float:
+    """CPU seconds of this process and of those it started and awaited."""
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in each)
 
 
 def show(name: str, full: bool) -> None:
