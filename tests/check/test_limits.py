@@ -73,7 +73,7 @@ def test_a_page_with_too_many_states_for_several(monkeypatch: pytest.MonkeyPatch
 
 
 def test_matrix_and_minimal_sets_have_the_limits() -> None:
-    lines = matrix(LEAKY, READS, HERE, Limits(seconds=0.0))
+    lines = matrix(LEAKY, READS, HERE, Limits(seconds=0.0)).lines
     assert any(
         verdicts == {READS[0]: ("open", 0)} and not line.exhausted for line in lines for verdicts in [line.verdicts]
     )
@@ -96,6 +96,28 @@ def test_memory_is_what_the_group_leaves(tmp_path: Path, monkeypatch: pytest.Mon
     assert memory.available() == 8 << 20
     (inner / "memory.max").write_text(f"{32 << 20}\n")
     assert memory.available() == 0, "more is in use than the group may have"
+    (inner / "memory.stat").write_text(f"anon 1\ninactive_file {9 << 20}\n")
+    assert memory.available() == 1 << 20, "what only lies in the page cache is no use of memory"
+
+
+def test_memory_is_what_a_group_of_version_1_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "memory" / "outer" / "inner"
+    inner.mkdir(parents=True)
+    own = tmp_path / "own"
+    own.write_text("4:cpu,memory:/outer/inner\n1:name=systemd:/other\n0::/\n")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN", own)
+    for group, limit in ((inner, 1 << 62), (inner.parent, 48 << 20)):
+        (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (group / "memory.usage_in_bytes").write_text(f"{40 << 20}\n")
+    (inner.parent / "memory.stat").write_text(f"inactive_file 0\ntotal_inactive_file {4 << 20}\n")
+    assert memory.available() == 12 << 20
+    own.write_text("4:cpu,memory:/of/the/host\n")
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{7 << 20}\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("0\n")
+    assert memory.available() == 7 << 20, "in a container there is no such path, and its root is its group"
+    own.unlink()
+    assert memory.available() == 7 << 20
 
 
 def test_slots_have_numbers_of_32_bits() -> None:

@@ -52,3 +52,16 @@ def test_there_need_not_be_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places.cache_home() is places.config_home() is places.private_cache() is None
     monkeypatch.setenv("XDG_CONFIG_HOME", "/x")
     assert places.config_home() == Path("/x/pagewarden")
+
+
+def test_what_was_found_private_stays_so_where_owners_are_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a new user namespace the directories above a user's own belong to nobody: compiled code was compiled again."""
+    assert places.private(tmp_path / "cache")
+    monkeypatch.setattr(places, "_real", lambda path: None)
+    assert places.private(tmp_path / "cache") == tmp_path / "cache"
+    assert places.private(tmp_path / "cache" / "compiled") == tmp_path / "cache" / "compiled"
+    assert places.private(tmp_path / "elsewhere") is None
+    (tmp_path / "cache").chmod(0o777)
+    assert places.private(tmp_path / "cache") is None

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.check.many import Budget, Workers
+from pagewarden.check.many import Budget, CutShort, Workers
 from pagewarden.check.page.actors import guest_procedures
 from pagewarden.check.page.system import Setting, bits
 from pagewarden.check.replay import Told, replay
@@ -71,10 +71,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Minimal:
-    """sets: in the order in which they were found, smallest first; left: candidates of which nothing is known."""
+    """sets: in the order in which they were found, smallest first; left: candidates of which nothing is known;
+    interrupted: by Ctrl-C."""
 
     sets: list[frozenset[str]]
     left: int
+    interrupted: bool = False
 
 
 def minimal_sets(
@@ -91,15 +93,21 @@ def minimal_sets(
         raise UserMistake(f"{len(universe)} mechanisms have too many subsets; leave some out with --without")
     lattice = _Lattice(universe)
     lattice.drop([condition(lambda policy: not works(policy, setting.design), setting.policy, universe)])
-    tried, budget = 0, Budget.of(limits or Limits(), pool)
-    while len(batch := lattice.smallest(pool.width)) and not budget.over:
+    tried, budget, interrupted = 0, Budget.of(limits or Limits(), pool), False
+    while len(batch := lattice.smallest(pool.width)) and not budget.over and not interrupted:
         tasks = [(_with(setting, lattice.names(each)), names, budget) for each in batch]
-        for each, answer in zip(batch, pool.map(judge, tasks), strict=True):
-            lattice.learn(each, answer)
+        try:
+            answers = pool.map(judge, tasks)
+        except CutShort as cut:
+            answers, interrupted = cut.answers, True
+        for each, answer in zip(batch, answers, strict=True):
+            if answer is not None:
+                lattice.learn(each, answer)
         tried += len(batch)
         if progress:
             progress(tried, lattice.left)
-    return Minimal([lattice.names(each) for each in lattice.minimal], lattice.left + lattice.undecided)
+    found = [lattice.names(each) for each in lattice.minimal]
+    return Minimal(found, lattice.left + lattice.undecided, interrupted)
 
 
 def _with(setting: Setting, mechanisms: frozenset[str]) -> Setting:

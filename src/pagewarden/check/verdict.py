@@ -76,6 +76,11 @@ class Report:
         return not any(self.stops)
 
     @property
+    def interrupted(self) -> bool:
+        """By Ctrl-C."""
+        return INTERRUPTED in self.stops
+
+    @property
     def exit_code(self) -> int:
         """0: all hold; 1: one fails; 2: none fails, but not every one is decided."""
         found = {verdict.verdict for verdict in self.verdicts}

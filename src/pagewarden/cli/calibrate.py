@@ -34,15 +34,13 @@ def calibrate(
     from pagewarden.report.calibrate import calibrated, print_calibrations, print_place
     from pagewarden.report.console import console, print_document
     from pagewarden.studies.calibrate.calibration import calibrate as study
-    from pagewarden.studies.calibrate.calibration import check_name, place_of, save
+    from pagewarden.studies.calibrate.calibration import places_of, save
 
-    check_name(name)
+    files = places_of(name, out, busy)
     with ProgressBars() as progress:
         made = [study(name, seconds, cpu=cpu, calls=calls, progress=progress)]
         if busy:
             made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, calls=calls, progress=progress))
-    files = [place_of(name, out)]
-    files += [files[0].with_name(f"{files[0].stem}-busy.toml")] if busy else []
     places = [(path, save(each.profile, path)) for each, path in zip(made, files, strict=True)]
     if json:
         print_document(calibrated(made, places))

@@ -48,7 +48,7 @@ def check(
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
 
     Status 0: everything that was asked holds; 1: something fails, and the shortest way there is shown; 2: not every
-    state was seen.
+    state was seen; 130: Ctrl-C, after what was known by then.
 
     \b
     pagewarden check
@@ -102,6 +102,8 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
     if trace is not None:
         failed = [entry for entry in checked(report).properties if entry.verdict == "fails"]
         write(trace, format(encode(failed), indent=1).decode() + "\n")
+    if report.interrupted:
+        raise KeyboardInterrupt
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -109,20 +111,19 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
 def _limits(memory: str, seconds: float) -> Any:
     from pagewarden.check.search.explorer import Limits
 
+    if memory == "auto":
+        return Limits(sharers=1, seconds=seconds)
     return Limits(memory=_bytes(memory), seconds=seconds)
 
 
 def _bytes(text: str) -> int:
-    """A size as 512M or 8G; auto is four fifths of what is free now."""
-    from pagewarden.check.search.memory import available
+    """A size as 512M or 8G."""
     from pagewarden.vocab import UserMistake
 
-    if text == "auto":
-        return available() * 4 // 5
     unit = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
     number = text[:-1] if unit else text
     if not number.isdecimal() or not int(number):
-        raise UserMistake(f"--max-memory {text}: expected a size such as 512M or 8G")
+        raise UserMistake(f"--max-memory {text}: expected a size such as 512M or 8G, or auto")
     return int(number) << unit
 
 
@@ -132,12 +133,14 @@ def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, js
     from pagewarden.report.console import console, print_document
 
     with workers(executor) as pool:
-        lines = matrix(setting, names, pool, limits)
+        found = matrix(setting, names, pool, limits)
     if json:
-        print_document(matrix_document(lines))
+        print_document(matrix_document(found))
     else:
-        print_matrix(lines, console())
-    if not all(line.exhausted for line in lines):
+        print_matrix(found, console())
+    if found.unknown:
+        raise KeyboardInterrupt
+    if not found.exhausted:
         raise typer.Exit(2)
 
 
@@ -155,6 +158,8 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
         print_document(minimal_document(found, names, setting))
     else:
         print_minimal(found, names, console())
+    if found.interrupted:
+        raise KeyboardInterrupt
     if found.left:
         raise typer.Exit(2)
 

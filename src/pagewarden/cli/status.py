@@ -16,8 +16,8 @@ import typer
 
 from pagewarden import __version__
 from pagewarden.cli.limited import watched
-from pagewarden.vocab import InternalError, PagewardenError
-from pagewarden.vocab.host import LIMITS, OUTPUT, in_words, is_hosts, naming
+from pagewarden.vocab import PagewardenError
+from pagewarden.vocab.host import OUTPUT, mendable, naming
 
 MISTAKE, BUG, INTERRUPTED, NO_READER = 2, 3, 130, 141
 Given = ParamSpec("Given")
@@ -74,16 +74,8 @@ def status_of(error: BaseException) -> int:
             return INTERRUPTED
         case BrokenPipeError():
             return NO_READER
-        case InternalError():
-            return _bug(error)
-        case PagewardenError():
-            return _mistake(str(error))
-        case MemoryError():
-            return _mistake(f"not enough memory{f' ({error})' if str(error) else ''}; ask for less, or {LIMITS}")
-        case OSError() if is_hosts(error):
-            return _mistake(in_words(error))
-        case ImportError() if not (error.name or "").startswith("pagewarden"):
-            return _mistake(f"{error.name or 'a library'} cannot be loaded: {error}; install it again, or {LIMITS}")
+    if words := mendable(error):
+        return _mistake(words)
     if hasattr(error, "format_message"):  # of the parser: a wrong option or argument
         return _mistake(f"{error.format_message()}; see pagewarden --help") if str(error) else MISTAKE
     return _bug(error)

@@ -16,7 +16,8 @@ class Warden:
     """Answers the guest programs that run in one memory; serve.Hypervisor.
 
     `notify` is called with a queue's number at its doorbell, and returns when the device has used what was posted.
-    calls counts well-formed hypercalls by number; log holds (value, value) of each LOG, the last 1000.
+    calls counts well-formed hypercalls by number; log holds (value, value) of each LOG, the last 1000; host_error is
+    the first no of the host's kernel to a conversion.
     """
 
     def __init__(self, memory: Memory, programs: Sequence[Program], notify: Callable[[int], None]) -> None:
@@ -24,6 +25,7 @@ class Warden:
         self.calls: Counter[int] = Counter()
         self.doorbells = self.taken_up = 0
         self.log: list[tuple[int, int]] = []
+        self.host_error: OSError | None = None
         self._recent = {p.queue: _RecentEntries(memory, p) for p in programs if Act.MAP in p.steps}
 
     def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int:
@@ -38,6 +40,8 @@ class Warden:
             elif call.number is Number.LOG:
                 self.log = [*self.log[-999:], call.values[:2]]
         except Refused as refusal:
+            if self.host_error is None and isinstance(refusal.__cause__, OSError):
+                self.host_error = refusal.__cause__
             return -refusal.errno
         return 0
 

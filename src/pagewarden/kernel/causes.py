@@ -4,6 +4,8 @@ import errno
 import os
 from functools import cache
 
+from pagewarden.vocab.host import REMEDIES
+
 FILTER = "a seccomp filter refuses it, as container runtimes do", "allow the system call in the container's profile"
 NO_FDS = "this process has no descriptor left (RLIMIT_NOFILE)", "close some, or raise `ulimit -n`"
 NO_FILES = "the system has no file left", "raise the sysctl fs.file-max"
@@ -83,4 +85,4 @@ def lacking(error: OSError) -> tuple[str, str]:
     """What an Unavailable says of it: what is lacking, and the advice."""
     if isinstance(error, CallFailed) and error.cause:
         return f"{error.call}: {os.strerror(error.errno or 0)}, {error.cause}", error.advice
-    return str(error), "nobody foresaw this: please report it with `uname -a`"
+    return str(error), REMEDIES.get(error.errno or 0, "nobody foresaw this: please report it with `uname -a`")

@@ -177,8 +177,11 @@ def archive(say: Tell) -> Iterator[Apt]:
     if shutil.which("apt-get") is None or not KEYRING.exists():
         raise Unavailable("kernels come as Debian's packages, and this is no Debian", "name a kernel image by its path")
     place = home() / "apt"
-    for part in ("lists/partial", "cache/archives/partial"):
-        (place / part).mkdir(parents=True, exist_ok=True)
+    try:
+        for part in ("lists/partial", "cache/archives/partial"):
+            (place / part).mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        raise Unavailable(f"{place}: {refused.strerror}", "let XDG_CACHE_HOME name a place to write to") from refused
     options = {
         "Dir::Etc::sourcelist": place / "sources.list",
         "Dir::Etc::sourceparts": "-",

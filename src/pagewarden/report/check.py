@@ -5,7 +5,7 @@ from itertools import accumulate
 from rich.console import Console
 
 from pagewarden.check.explain import in_words, listing
-from pagewarden.check.many import PolicyVerdicts
+from pagewarden.check.many import PolicyMatrix, PolicyVerdicts
 from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
@@ -105,11 +105,12 @@ def _property(report: Report, verdict: Verdict) -> Property:
     return Property(verdict.name, verdict.kind, verdict.verdict, [TraceStep(*step) for step in steps])
 
 
-def print_matrix(lines: list[PolicyVerdicts], out: Console) -> None:
+def print_matrix(found: PolicyMatrix, out: Console) -> None:
     """Policies as columns, as many side by side as there is room for, properties as rows; a failure with the length of
     the shortest way there, a dash for what a policy does not offer."""
+    lines = found.lines
     names = list(dict.fromkeys(name for name in PROPERTIES for line in lines if name in line.verdicts))
-    room = min(out.width, WIDEST) - max(map(len, names))
+    room = min(out.width, WIDEST) - max(map(len, names), default=0)
     while lines:
         ends = list(accumulate(max(len(line.policy), MOST_DIGITS) + 2 for line in lines))
         count = max(1, sum(end <= room for end in ends))
@@ -121,15 +122,17 @@ def print_matrix(lines: list[PolicyVerdicts], out: Console) -> None:
         out.print(made)
         if lines:
             out.print()
+    if found.unknown:
+        out.print(f"interrupted: nothing is known of {', '.join(found.unknown)}")
 
 
 def _cell(verdict: str, steps: int) -> str:
     return f"fails {steps}" if verdict == "fails" and steps else verdict
 
 
-def matrix_document(lines: list[PolicyVerdicts]) -> Matrix:
+def matrix_document(found: PolicyMatrix) -> Matrix:
     """The same for programs."""
-    return Matrix(policies=[_column(line) for line in lines])
+    return Matrix(policies=[_column(line) for line in found.lines], unknown=found.unknown)
 
 
 def _column(line: PolicyVerdicts) -> Column:
@@ -143,7 +146,8 @@ def print_minimal(found: Minimal, names: tuple[str, ...], out: Console) -> None:
     for each in _ordered(found):
         out.print(f"  {', '.join(each) or '(none)'}")
     if found.left:
-        out.print(f"stopped early: of {found.left:,} sets nothing is known, of which a smaller one may hold")
+        why = "interrupted" if found.interrupted else "stopped early"
+        out.print(f"{why}: of {found.left:,} sets nothing is known, of which a smaller one may hold")
     elif not found.sets:
         out.print("  there is none")
 

@@ -4,9 +4,11 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pagewarden.vocab.errors import InternalError, PagewardenError
+
 OUTPUT = "standard output"
 LIMITS = "see ulimit -v, -d and -l, the cgroup's memory.max, and vm.max_map_count"
-_REMEDIES = {
+REMEDIES = {
     errno.ENOSPC: "make room there, or let TMPDIR name a place that has some",
     errno.EDQUOT: "the quota is used up: make room, or let TMPDIR name another place",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
@@ -29,12 +31,13 @@ _REMEDIES = {
     errno.ENXIO: "nobody is at its other end: name a file",
     errno.ENODEV: "the device is gone: check the path",
 }
+"""What helps, by errno."""
 
 
 def is_hosts(error: OSError) -> bool:
     """Whether the host or its user can mend it; what is left (EBADF, EINVAL, EFAULT, ...) is our own bug. Without an
     errno it is a shared library that could not be loaded."""
-    return error.errno is None or error.errno in _REMEDIES
+    return error.errno is None or error.errno in REMEDIES
 
 
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
@@ -62,4 +65,20 @@ def in_words(error: OSError) -> str:
     """What failed, why, and what to do."""
     where = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
-    return f"{where}{why}; {_REMEDIES.get(error.errno or 0, LIMITS)}"
+    return f"{where}{why}; {REMEDIES.get(error.errno or 0, LIMITS)}"
+
+
+def mendable(error: BaseException) -> str:
+    """What the host or its user can mend, in one line; empty for a bug of ours."""
+    match error:
+        case PagewardenError() if not isinstance(error, InternalError):
+            return " ".join(str(error).split())
+        case MemoryError():
+            return f"not enough memory{f' ({error})' if str(error) else ''}; ask for less, or {LIMITS}"
+        case RecursionError():
+            return f"something is nested too deeply for Python ({error}); ask for less of it, or simplify the input"
+        case OSError() if is_hosts(error):
+            return in_words(error)
+        case ImportError() if not (error.name or "").startswith("pagewarden"):
+            return f"{error.name or 'a library'} cannot be loaded: {error}; install it again, or {LIMITS}"
+    return ""

@@ -38,6 +38,10 @@ def private_cache(name: str = "") -> Path | None:
     return None if home is None else private(home / name)
 
 
+_private: dict[Path, Path] = {}
+"""What was found private, and where it really is. A user namespace hides whose the directories above it are."""
+
+
 def private(path: Path) -> Path | None:
     """The directory, made if need be, when nobody but this user and root can change what is in it; else None.
 
@@ -46,8 +50,11 @@ def private(path: Path) -> Path | None:
     """
     with suppress(OSError):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place = _real(path)
-        if place is not None and place.stat().st_uid == os.geteuid() and os.access(place, os.W_OK | os.X_OK):
+        above = _private.get(path.parent)
+        place = _private.get(path) or (above / path.name if above else _real(path))
+        safe = place is not None and _safe(place.lstat(), last=True)
+        if place is not None and safe and place.stat().st_uid == os.geteuid() and os.access(place, os.W_OK | os.X_OK):
+            _private[path] = place
             return place
     return None
 

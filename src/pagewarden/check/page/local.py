@@ -157,8 +157,8 @@ class PageSearch:
         more = 2 * states if states - self.count < 2 * self.room + states // 4 else states
         longer = 2 * edges if edges and edges - self.made < 2 * self.room + edges // 4 else edges
         new = (more > states) * more * _STATE + (longer > edges) * longer * _EDGE
-        if self.progress().memory + new > self.limits.memory:
-            return f"{self.limits.memory:,} bytes of memory"
+        if new > self.limits.room(self.progress().memory):
+            return self.limits.full
         if more > MOST_NUMBERED:
             return f"{MOST_NUMBERED:,} states"
         if longer > edges:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pagewarden.check.search.automaton import Automaton, System
 from pagewarden.check.search.loops import BLOCK, EMPTY, Block, Space, Visited, expand, insert, rehash
+from pagewarden.check.search.memory import available
 from pagewarden.vocab import UserMistake
 
 SLOT, ORDER, PARENT = 8, 4, 4
@@ -29,14 +30,26 @@ MOST_STATES = int(MOST_SLOTS * FILL)
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop early. memory: bytes of the explorer's arrays; seconds; states; wanted: stop when all these marks
-    have been seen; first: or one of these."""
+    """When to stop early. memory: bytes of the explorer's arrays; sharers: so many searches share what is free, and
+    each looks how much that is before it takes more (0: nobody looks); seconds; states; wanted: stop when all these
+    marks have been seen; first: or one of these."""
 
     memory: int = 1 << 62
+    sharers: int = 0
     seconds: float = float("inf")
     states: int = MOST_STATES
     wanted: int = 0
     first: int = 0
+
+    def room(self, used: int) -> int:
+        """Bytes that a search may take now whose arrays have `used`."""
+        left = self.memory - used
+        return min(left, available() * 4 // 5 // self.sharers) if self.sharers else left
+
+    @property
+    def full(self) -> str:
+        """Why a search stops that has no room."""
+        return "the memory that is free" if self.sharers else f"{self.memory:,} bytes of memory"
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,7 @@ class _Search:
         self.began = time.perf_counter() if began is None else began
 
     def _affordable(self) -> int:
-        return int(self.limits.memory / (SLOT / FILL + ORDER + PARENT))
+        return int(self.limits.room(0) / (SLOT / FILL + ORDER + PARENT))
 
     def key(self, state: tuple[int, ...]) -> int:
         ordered = sorted(state) if self.system.symmetric else state
@@ -202,11 +215,12 @@ class _Search:
         new = int(slots * FILL)
         if not slots:
             return f"{MOST_STATES:,} states"
-        if (len(old) + slots) * SLOT + new * (ORDER + PARENT) > self.limits.memory:
-            return f"{self.limits.memory:,} bytes of memory"
+        if slots * SLOT + new * (ORDER + PARENT) > self.limits.room(len(old) * SLOT):
+            return self.limits.full
         order, parents = (grown(each, new, self.count) for each in (order, parents))
-        self.visited = Visited(np.full(slots, EMPTY), order, parents, found)
-        rehash(old, order, self.count, self.visited.table)
+        table = np.full(slots, EMPTY)
+        rehash(old, order, self.count, table)
+        self.visited = Visited(table, order, parents, found)  # whole, wherever Ctrl-C comes
         return ""
 
     def state(self, number: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
-"""How much memory this process may still take: of the machine, and of the control group that it runs in."""
+"""How much memory this process may still take: of the machine, and of the control groups that it runs in."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,8 +9,8 @@ MEMINFO, GROUPS, OWN = Path("/proc/meminfo"), Path("/sys/fs/cgroup"), Path("/pro
 
 
 def available() -> int:
-    """Bytes: what the kernel calls available, or what a group's memory.max leaves, whichever is less."""
-    return max(0, min(_of_machine(), *_of_groups()))
+    """Bytes: what the kernel calls available, or what a group's limit leaves, whichever is less."""
+    return max(0, min([_of_machine(), *_of_groups()]))
 
 
 def _of_machine() -> int:
@@ -19,15 +20,31 @@ def _of_machine() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _of_groups() -> list[int]:
-    """Of this process's group (cgroup v2) and each one around it; none where there is no limit."""
-    left = [1 << 62]
-    with suppress(OSError, ValueError):
-        own = next(line[3:] for line in [*OWN.read_text().splitlines(), "0::/"] if line.startswith("0::"))
-        for group in (GROUPS / own.strip("/"), *(GROUPS / own.strip("/")).parents):
-            if not group.is_relative_to(GROUPS):
-                break
-            with suppress(OSError, ValueError):  # max: no limit here
-                limit = int((group / "memory.max").read_text())
-                left.append(limit - int((group / "memory.current").read_text()))
-    return left
+def _of_groups() -> Iterator[int]:
+    """What each group leaves that has a limit: this process's, of version 2 or 1, and each one around it. Pages of
+    files that nobody has used for a while are no use of memory: they go first.
+
+    Documentation/admin-guide/cgroup-v2.rst, memory.max; cgroup-v1/memory.rst, memory.limit_in_bytes. In a container the
+    group's path may be that of its host: what is to be seen is then the root of the mount alone.
+    """
+    lines = ["0::/", "1:memory:/"]
+    with suppress(OSError):
+        lines = OWN.read_text().splitlines()
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            for root in (GROUPS, GROUPS / "unified"):
+                yield from _around(root, path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            yield from _around(GROUPS / "memory", path, *names)
+
+
+def _around(root: Path, path: str, limit: str, usage: str, idle: str) -> Iterator[int]:
+    own = root / path.strip("/")
+    for group in (own, *own.parents[: len(own.parts) - len(root.parts)]):
+        with suppress(OSError, ValueError):  # max: no limit here
+            left = int((group / limit).read_text()) - int((group / usage).read_text())
+            with suppress(OSError, ValueError, KeyError):
+                left += int(dict(line.split() for line in (group / "memory.stat").read_text().splitlines())[idle])
+            yield left

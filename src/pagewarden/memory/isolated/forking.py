@@ -49,14 +49,17 @@ class _Life:
         request, fds, _, _ = socket.recv_fds(self.control, REQUEST_MAX, 2, socket.MSG_CMSG_CLOEXEC)
         if not request:
             return False
-        with suppress(Exception):  # once, for all that follow: a restart is quick; the host side says what is wrong
+        failed = None
+        try:  # once, for all that follow: a restart is quick
             importlib.import_module(SpawnRequest(*pickle.loads(request)).module)
             for loaded, lazy in IMPORTED_LATE.items():
                 if loaded in sys.modules:
                     importlib.import_module(lazy)
+        except Exception as error:  # the host side says it: what failed once may fail in another way when tried again
+            failed = error
         channel, fate = fds[0], socket.socket(fileno=fds[1])
         try:
-            pid = self._fork(channel, request)
+            pid = self._fork(channel, request, failed)
         except OSError as error:
             with fate, suppress(OSError):
                 fate.send(ANSWER.pack(STARTED, error.errno or -1))
@@ -69,14 +72,14 @@ class _Life:
             socket.send_fds(fate, [ANSWER.pack(STARTED, 0)], [child.pidfd])
         return True
 
-    def _fork(self, channel: int, request: bytes) -> int:
+    def _fork(self, channel: int, request: bytes, failed: Exception | None) -> int:
         """A child in a PID namespace of its own, where one is to be had; threads need this process's again."""
         alone = self.found.attempt(room.Part.OWN_PID, lambda: confine.unshare(CLONE_NEWPID))
         parent = os.getpid()
         try:
             pid = os.fork()
             if pid == 0:
-                _become_host_side(channel, request, self.empty, self.found, parent)
+                _become_host_side(channel, request, failed, self.empty, self.found, parent)
             return pid
         finally:
             if alone:
@@ -102,7 +105,9 @@ def serve(control: socket.socket, found: room.Outcomes) -> None:
     _Life(control, found).run()
 
 
-def _become_host_side(channel: int, request: bytes, empty: int, found: room.Outcomes, parent: int) -> None:
+def _become_host_side(
+    channel: int, request: bytes, failed: Exception | None, empty: int, found: room.Outcomes, parent: int
+) -> None:
     try:
         if os.getppid() not in (0, parent):
             os._exit(1)
@@ -110,6 +115,8 @@ def _become_host_side(channel: int, request: bytes, empty: int, found: room.Outc
         entrance = Entrance(size, channel, numbers, warden, empty, found)
 
         def find() -> tuple[Callable[..., object], tuple[Any, ...]]:
+            if failed is not None:
+                raise failed
             asked = SpawnRequest(*pickle.loads(request))
             function: Any = importlib.import_module(asked.module)
             for name in asked.qualname.split("."):

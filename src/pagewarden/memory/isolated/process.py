@@ -27,6 +27,11 @@ WORDS_MAX = 64 << 10
 """Bytes of what a host side prints that are kept and passed on."""
 
 
+def _printable(data: bytes) -> str:
+    """What it says reaches no terminal as it is."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in data.decode(errors="replace"))
+
+
 class HostProcess(OwnProcess):
     """A host side that runs; a malformed message ends it.
 
@@ -93,9 +98,8 @@ class HostProcess(OwnProcess):
         return message
 
     def _hear(self, data: bytes) -> None:
-        """Keep and pass on what it prints, as far as it is printable: its words reach no terminal as they are."""
-        text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in data.decode(errors="replace"))
-        text = text[: WORDS_MAX - len(self.words)]
+        """Keep and pass on what it prints."""
+        text = _printable(data)[: WORDS_MAX - len(self.words)]
         self.words += text
         if text and sys.stderr is not None:
             sys.stderr.write(text)
@@ -119,14 +123,12 @@ class HostProcess(OwnProcess):
         try:
             message = self._expect(timeout, (kind, MessageKind.DONE) if not fds else (kind,), fds)
         except Refused as refused:
-            raise Unavailable(f"the host side did not start: {refused}{self._said()}", "see its words") from refused
+            raise Unavailable(f"the host side did not start: {refused}", "try again, or import less") from refused
         if message is None or message.kind is not kind:
-            words = message.data.decode(errors="replace") if message else "it died"
-            raise Unavailable(f"the host side could not set itself up: {words}{self._said()}", "see its words")
+            words = _printable(message.data).strip() if message else "it died"
+            what, _, advice = words.rpartition("; ")
+            raise Unavailable(f"the host side could not set itself up: {what or words}", advice or "see what it says")
         return message
-
-    def _said(self) -> str:
-        return f"; it said: {self.words[-500:]}" if self.words else ""
 
     # -- its end -------------------------------------------------------------------------------------------------------
 

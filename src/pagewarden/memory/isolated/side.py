@@ -21,6 +21,7 @@ from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.scratch import Scratch
 from pagewarden.memory.window import Window
 from pagewarden.vocab import Refused
+from pagewarden.vocab.host import mendable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,17 +116,19 @@ class Entrance:
     def run(self, find: Callable[[], tuple[Callable[..., object], tuple[Any, ...]]]) -> NoReturn:
         """Become the host side: find the function and its arguments while there are files, get the memory, hand the
         guard over, give everything up, run."""
-        status = 1
+        status, stands = 1, False
         try:
             function, arguments = find()
             host = self._enter()
+            stands = True
             sys.stdout = sys.stderr = WordStream(self._channel)
             function(host, *arguments)
             status = 0
             messages.send(self._channel, MessageKind.DONE, 0)
-        except BaseException:
-            words = traceback.format_exc()
-            WordStream(self._channel).write(words)
+        except BaseException as error:
+            words = ("" if stands else mendable(error)) or traceback.format_exc()
+            if stands:
+                WordStream(self._channel).write(words)
             messages.send(self._channel, MessageKind.DONE, 1, words.encode()[-messages.DATA_MAX :])
         finally:
             os._exit(status)

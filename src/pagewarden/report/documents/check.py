@@ -68,10 +68,12 @@ class Column(Struct, frozen=True):
 
 
 class Matrix(Document, kw_only=True, frozen=True):
-    """`pagewarden check --matrix`: every policy and every property that it offers."""
+    """`pagewarden check --matrix`: every policy and every property that it offers; `unknown` are policies of which
+    nothing is known, as it was interrupted."""
 
     verb: Literal["check-matrix"] = "check-matrix"
     policies: list[Column]
+    unknown: list[str]
 
 
 class MinimalSets(Document, kw_only=True, frozen=True):

@@ -6,8 +6,8 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,11 +194,29 @@ def place_of(name: str, out: Path | None) -> Path:
     return profile_directory() / f"{name}.toml" if out is None else out
 
 
-def save(profile: Profile, path: Path) -> bool:
-    """Write the profile, whole or not at all; True when it took the place of another file. UserMistake where it cannot
-    be written, and where what is there is no profile."""
-    text = to_toml(profile)
-    parse(text, str(path))  # what cannot be read back is never put there
+def places_of(name: str, out: Path | None, busy: bool) -> list[Path]:
+    """Where the profile goes, and one beside it of a busy host; what can be known to fail is known before anything is
+    measured. UserMistake for a name or a place that will not do, Unavailable without a second CPU."""
+    check_name(name)
+    file = place_of(name, out)
+    files = [file]
+    if busy:
+        check_name(f"{name}-busy")
+        files.append(file.with_name(f"{file.stem}-busy.toml"))
+    for each in files:
+        _free(each)
+    if busy:
+        BusySibling(0)
+    return files
+
+
+_ROOM = 64 << 10
+"""Bytes, more than a profile has."""
+
+
+def _free(path: Path) -> bool:
+    """Whether the profile would take the place of another one. UserMistake where it cannot be written, and where what
+    is there is no profile."""
     replaced = path.exists() or path.is_symlink()
     if replaced:
         try:
@@ -208,11 +226,29 @@ def save(profile: Profile, path: Path) -> bool:
                 f"{path} exists and is no price profile ({mistake}); it was left alone: remove it, or "
                 "choose another --out"
             ) from mistake
+    with _written(path), tempfile.TemporaryFile(dir=path.parent) as tried:
+        tried.write(bytes(_ROOM))
+        tried.flush()
+    return replaced
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text)
+        yield
     except OSError as error:
         raise UserMistake(f"{path}: {error.strerror}; choose another place with --out") from error
+
+
+def save(profile: Profile, path: Path) -> bool:
+    """Write the profile, whole or not at all; True when it took the place of another file. UserMistake where it cannot
+    be written, and where what is there is no profile."""
+    text = to_toml(profile)
+    parse(text, str(path))  # what cannot be read back is never put there
+    replaced = _free(path)
+    with _written(path):
+        _replace(path, text)
     return replaced
 
 

@@ -153,9 +153,13 @@ def search_process(canary: Canary, pid: int | str, whose: str, spare: tuple[tupl
     try:
         _search_mappings(canary, pid, spare, sight)
     except OSError as error:
-        gone = error.errno in (errno.ESRCH, errno.ENOENT)
-        sight.cut = "the process has ended, or /proc is not to be had" if gone else error.strerror or str(error)
+        sight.cut = _CUT.get(error.errno or 0, error.strerror or str(error))
     return sight
+
+
+_GONE = "the process has ended, or /proc is not to be had"
+_FORBIDDEN = "only root, or who has CAP_SYS_PTRACE, may read the memory of that process"
+_CUT = {errno.ESRCH: _GONE, errno.ENOENT: _GONE, errno.EACCES: _FORBIDDEN, errno.EPERM: _FORBIDDEN}
 
 
 def _search_mappings(canary: Canary, pid: int | str, spare: tuple[tuple[int, int], ...], sight: Sight) -> None:

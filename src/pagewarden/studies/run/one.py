@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pagewarden.guest.hypercalls import GuestReport, Number
 from pagewarden.guest.program import Program
+from pagewarden.kernel.causes import CallFailed
 from pagewarden.studies.run.canary import Sight
 from pagewarden.studies.run.disk import Bytes, DiskFile
 from pagewarden.studies.run.host_error import HostError, remedy
@@ -123,13 +124,20 @@ def _run(machine: RunMachine) -> GuestReport:
     try:
         return machine.run()
     except GuestStopped as stopped:
-        error = machine.device.tally.errors.first
+        error = machine.device.tally.errors.first or _of_conversion(machine.warden.host_error)
         if error is None:
             raise
         raise Unavailable(f"the host failed: {error.what}: {error.reason} (then {stopped})", error.remedy) from stopped
     except OSError as error:
         code = error.errno or errno.EIO
         raise Unavailable(f"the host failed: {error.strerror or error}", remedy(code)) from error
+
+
+def _of_conversion(error: OSError | None) -> HostError | None:
+    if error is None:
+        return None
+    why = f" ({error.cause})" if isinstance(error, CallFailed) and error.cause else ""
+    return HostError(error.errno or errno.EIO, f"a conversion{why}", advice=getattr(error, "advice", ""))
 
 
 def _labels(plan: RunPlan, machine: RunMachine, disk: DiskFile) -> Labels:

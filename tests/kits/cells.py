@@ -1,0 +1,233 @@
+"""Verbs in environments: one process that has loaded everything forks for each, sees how it ends and what it leaves.
+
+`Cells()` starts that process; `cells.py` is it: a line of JSON for each job on standard input, one for its end on
+standard output.
+"""
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+PATIENCE = 120.0
+"""Seconds that a verb may take; and those that what it started may take to end after it."""
+AFTER = 10.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """left: what was still there afterwards, files and processes; calls: of Python functions, if they were counted."""
+
+    status: int
+    out: str
+    err: str
+    left: list[str]
+    calls: int
+    seconds: float
+
+
+class Cells:
+    """The process that forks."""
+
+    def __enter__(self) -> "Cells":
+        command = [sys.executable, __file__]
+        self._server = subprocess.Popen(command, stdin=-1, stdout=-1, text=True, start_new_session=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate()
+
+    def run(self, environment: str, arguments: Sequence[str], fresh: bool = False, at: int = -1) -> Ended:
+        """at: Ctrl-C after so many calls of Python functions (0: they are only counted)."""
+        server = self._server
+        assert server.stdin is not None and server.stdout is not None
+        job = {"environment": environment, "arguments": list(arguments), "fresh": fresh, "at": at}
+        print(json.dumps(job), file=server.stdin, flush=True)
+        return Ended(**json.loads(server.stdout.readline()))
+
+
+def serve() -> None:
+    """In that process: until standard input ends."""
+    from environments import own_mounts
+    from pagewarden.kernel.door import prctl
+
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # whom a verb leaves behind comes here
+    own_mounts()
+    load()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        place = Path(tempfile.mkdtemp(prefix="pagewarden-cell-"))  # no TemporaryDirectory: children would remove it
+        try:
+            ended = one(place, **json.loads(line))
+        finally:
+            shutil.rmtree(place)
+        print(json.dumps(asdict(ended)), file=answers, flush=True)
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def load() -> None:
+    """What every verb imports; less of what takes long."""
+    import pagewarden.check.minimal
+    import pagewarden.cli.run_modes
+    import pagewarden.report.check
+    import pagewarden.studies.probe.isolation
+    import pagewarden.studies.probe.room  # noqa: F401
+    from pagewarden.studies.calibrate import prediction_runs
+
+    prediction_runs.ROUNDS = 1
+    prediction_runs.SIZES = prediction_runs.SIZES[:2]
+    prediction_runs.predict_runs.__defaults__ = ("auto", None, 0.1, *prediction_runs.predict_runs.__defaults__[3:])
+
+
+def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: int) -> Ended:
+    for name in ("home", "tmp", "work"):
+        (place / name).mkdir()
+    (place / "work" / "disk").touch()
+    os.truncate(place / "work" / "disk", 1 << 30)
+    place.chmod(0o755)
+    arguments = [each.replace("PLACE", str(place / "work")) for each in arguments]
+    out, err, count = os.pipe(), os.pipe(), os.pipe()
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        child(place, environment, arguments, fresh, at, (out[1], err[1], count[1]))
+    for pipe in (out, err, count):
+        os.close(pipe[1])
+    texts = read_all([out[0], err[0], count[0]], pid, began + PATIENCE)
+    status, left = ends(pid, began + PATIENCE)
+    left += [str(path.relative_to(place)) for path in (place / "tmp").rglob("*") if path.name != "full"]
+    left += [str(path) for path in Path("/dev/shm").iterdir()]
+    for path in Path("/dev/shm").iterdir():
+        path.unlink()
+    return Ended(status, texts[0], texts[1], left, int(texts[2] or -1), time.monotonic() - began)
+
+
+def read_all(fds: list[int], pid: int, until: float) -> list[str]:
+    """All that is written to the pipes, until nobody holds them, or the verb has ended and nobody lets go of them."""
+    found = dict.fromkeys(fds, b"")
+    watch = os.pidfd_open(pid)
+    with selectors.DefaultSelector() as selector:
+        for fd in (*fds, watch):
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(1.0)
+            if not ready and time.monotonic() > until:
+                if watch not in selector.get_map():
+                    break
+                os.kill(pid, signal.SIGKILL)
+            for key, _ in ready:
+                part = os.read(key.fd, 1 << 16) if key.fd != watch else b""
+                if part:
+                    found[key.fd] += part
+                    continue
+                selector.unregister(key.fd)
+                if key.fd == watch:
+                    until = time.monotonic() + AFTER
+    for fd in (*fds, watch):
+        os.close(fd)
+    return [found[fd].decode(errors="replace") for fd in fds]
+
+
+def ends(pid: int, until: float) -> tuple[int, list[str]]:
+    """The status of the verb, and the processes that are left after it."""
+    _, status = os.waitpid(pid, 0)
+    left, until = [], time.monotonic() + AFTER
+    while True:
+        try:
+            found, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if found == 0 and time.monotonic() > until:
+            for each in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                left.append("process " + Path(f"/proc/{each}/cmdline").read_text().replace("\0", " "))
+                os.kill(int(each), signal.SIGKILL)
+            until += AFTER
+        if found == 0:
+            time.sleep(0.005)
+    return os.waitstatus_to_exitcode(status), left
+
+
+def child(
+    place: Path, environment: str, arguments: list[str], fresh: bool, at: int, pipes: tuple[int, int, int]
+) -> NoReturn:
+    from environments import ENVIRONMENTS
+    from pagewarden.abi.confinement import CLONE_NEWNS
+    from pagewarden.kernel.door import syscall
+
+    try:
+        os.setsid()
+        syscall("unshare", CLONE_NEWNS)
+        os.environ |= {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp")}
+        tempfile.tempdir = None
+        os.chdir("/")
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nowhere, 0)
+        os.dup2(pipes[0], 1)
+        os.dup2(pipes[1], 2)
+        counted = os.dup2(pipes[2], 100, inheritable=False) if at == 0 else -1
+        os.closerange(3, 100)
+        ENVIRONMENTS[environment].enter(place)
+        if fresh:
+            os.execv(sys.executable, [sys.executable, "-m", "pagewarden", *arguments])
+        run(arguments, at, counted)
+    except SystemExit as ended:
+        finish(ended.code)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(99)
+
+
+def finish(code: Any) -> NoReturn:
+    """As the interpreter does at its end."""
+    import atexit
+    import threading
+
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        try:
+            file.flush()
+        except (OSError, ValueError):
+            code = code or 120
+    os._exit(code or 0)
+
+
+def run(arguments: list[str], at: int, counted: int) -> None:
+    from pagewarden.cli import main
+
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        if event == "call":
+            calls += 1
+            if calls == at:
+                os.killpg(0, signal.SIGINT)
+
+    sys.argv = ["pagewarden", *arguments]
+    if at >= 0:
+        sys.setprofile(count)
+    try:
+        main()
+    finally:
+        sys.setprofile(None)
+        if counted >= 0:
+            os.write(counted, str(calls).encode())
+
+
+if __name__ == "__main__":
+    serve()
