@@ -54,14 +54,16 @@ def test_there_need_not_be_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places.config_home() == Path("/x/pagewarden")
 
 
-def test_what_was_found_private_stays_so_where_owners_are_hidden(
+def test_a_cache_that_was_looked_at_is_used_where_owners_are_hidden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a new user namespace the directories above a user's own belong to nobody: compiled code was compiled again."""
-    assert places.private(tmp_path / "cache")
+    """In a new user namespace the directories above a user's own belong to nobody: all code was compiled again."""
+    monkeypatch.setattr(places, "_kept", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    places.keep_private_cache()
     monkeypatch.setattr(places, "_real", lambda path: None)
-    assert places.private(tmp_path / "cache") == tmp_path / "cache"
-    assert places.private(tmp_path / "cache" / "compiled") == tmp_path / "cache" / "compiled"
+    assert places.private_cache() == tmp_path / "pagewarden"
+    assert places.private_cache("compiled") == tmp_path / "pagewarden" / "compiled"
     assert places.private(tmp_path / "elsewhere") is None
-    (tmp_path / "cache").chmod(0o777)
-    assert places.private(tmp_path / "cache") is None
+    (tmp_path / "pagewarden" / "compiled").chmod(0o777)
+    assert places.private_cache("compiled") is None

@@ -38,8 +38,16 @@ def private_cache(name: str = "") -> Path | None:
     return None if home is None else private(home / name)
 
 
-_private: dict[Path, Path] = {}
-"""What was found private, and where it really is. A user namespace hides whose the directories above it are."""
+_kept: dict[Path, Path] = {}
+
+
+def keep_private_cache() -> None:
+    """Look at the directory for caches now, and believe it from then on: before a new user namespace, where nobody sees
+    whose the directories above it are."""
+    home = cache_home()
+    place = private_cache()
+    if home is not None and place is not None:
+        _kept[home] = place
 
 
 def private(path: Path) -> Path | None:
@@ -50,11 +58,10 @@ def private(path: Path) -> Path | None:
     """
     with suppress(OSError):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        above = _private.get(path.parent)
-        place = _private.get(path) or (above / path.name if above else _real(path))
+        above = _kept.get(path.parent)
+        place = _kept.get(path) or (above / path.name if above else _real(path))
         safe = place is not None and _safe(place.lstat(), last=True)
         if place is not None and safe and place.stat().st_uid == os.geteuid() and os.access(place, os.W_OK | os.X_OK):
-            _private[path] = place
             return place
     return None
 

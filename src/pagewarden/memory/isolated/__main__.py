@@ -17,7 +17,7 @@ from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl, readable
 from pagewarden.memory.isolated import room
 from pagewarden.memory.isolated.forking import serve
-from pagewarden.vocab.places import private_cache
+from pagewarden.vocab.places import keep_private_cache
 
 
 def launch(control: int, warden: int) -> None:
@@ -27,7 +27,7 @@ def launch(control: int, warden: int) -> None:
     watch = os.pidfd_open(warden)
     if os.getppid() != warden:
         os._exit(1)
-    private_cache()  # looked at while it can be seen whose it is: compiled code is not compiled again
+    keep_private_cache()  # else all code is compiled again, at each start
     found = room.leave_namespaces()
     init = os.fork()
     if init == 0:
