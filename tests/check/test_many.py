@@ -1,8 +1,10 @@
 """Many checks at once: the answers in order, and what is known when they are cut short."""
 
 import os
+from collections.abc import Callable, Sequence
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -10,7 +12,7 @@ from pagewarden.check.many import CutShort, Workers, matrix, workers
 from pagewarden.check.minimal import minimal_sets
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
-from pagewarden.law import POLICIES
+from pagewarden.law import APART, POLICIES
 from pagewarden.report.check import matrix_document
 from pagewarden.vocab import InternalError, Unavailable
 from tasks import does
@@ -51,7 +53,7 @@ def test_a_worker_that_is_killed_or_fails() -> None:
 
 
 def cut_after(count: int) -> Workers:
-    def mapped(function, tasks):  # type: ignore[no-untyped-def]
+    def mapped(function: Callable[[Any], Any], tasks: Sequence[Any]) -> NoReturn:
         raise CutShort([function(task) for task in tasks[:count]] + [None] * (len(tasks) - count))
 
     return Workers(2, mapped)
@@ -59,7 +61,7 @@ def cut_after(count: int) -> Workers:
 
 def test_what_is_known_of_the_matrix_is_kept() -> None:
     found = matrix(SETTING, PANIC, cut_after(2))
-    names = list(POLICIES)
+    names = list(APART)
     assert [line.policy for line in found.lines] == names[:2] and found.unknown == names[2:] and not found.exhausted
     assert matrix_document(found).unknown == names[2:]
 

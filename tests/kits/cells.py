@@ -89,8 +89,9 @@ def load() -> None:
     from pagewarden.studies.calibrate import prediction_runs
 
     prediction_runs.ROUNDS = 1
-    prediction_runs.SIZES = prediction_runs.SIZES[:2]
-    prediction_runs.predict_runs.__defaults__ = ("auto", None, 0.1, *prediction_runs.predict_runs.__defaults__[3:])
+    prediction_runs.SIZES = prediction_runs.SIZES[:2]  # type: ignore[assignment]
+    whole: Any = prediction_runs.predict_runs
+    whole.__defaults__ = ("auto", None, 0.1, *whole.__defaults__[3:])
 
 
 def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: int) -> Ended:
@@ -188,7 +189,7 @@ def child(
         finish(ended.code)
     except BaseException:
         traceback.print_exc()
-        os._exit(99)
+    os._exit(99)
 
 
 def finish(code: Any) -> NoReturn:
@@ -196,7 +197,7 @@ def finish(code: Any) -> NoReturn:
     import atexit
     import threading
 
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for file in (sys.stdout, sys.stderr):
         try:
