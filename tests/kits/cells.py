@@ -89,7 +89,7 @@ def load() -> None:
     from pagewarden.studies.calibrate import prediction_runs
 
     prediction_runs.ROUNDS = 1
-    prediction_runs.SIZES = prediction_runs.SIZES[:2]  # type: ignore[assignment]
+    prediction_runs.SIZES = prediction_runs.SIZES[:2]  # type: ignore[attr-defined, assignment]
     whole: Any = prediction_runs.predict_runs
     whole.__defaults__ = ("auto", None, 0.1, *whole.__defaults__[3:])
 
