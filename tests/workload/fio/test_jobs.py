@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from live import require
@@ -346,6 +346,7 @@ def specs(draw: st.DrawFn) -> list[str]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=specs())
+@example(lines=["rw=rw", "size=4096", "bs=3000,4096", "offset=0", "randseed=0"])
 def test_requests_stay_in_the_region_and_the_limit(tmp_path: Path, lines: list[str]) -> None:
     workload = job(tmp_path, *lines)
     given_ = {key: value for key, _, value in (line.partition("=") for line in lines)}

@@ -105,7 +105,7 @@ def _last(job: FioJob, write: Bools, length: Int64s, before: int) -> tuple[Bools
     if job.random and not job.mapped:
         return write, length
     sizes = job.write_sizes if write[-1] else job.read_sizes
-    usable = job.region - job.region % job.smallest
+    usable = job.region - job.region % sizes.smallest
     at, wanted = before % usable, int(length[-1])
     if at == 0 and before > 0:
         fits = wanted if job.limit - before >= job.largest else 0
