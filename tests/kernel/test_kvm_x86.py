@@ -199,6 +199,19 @@ def test_a_memory_that_is_gone_is_told_apart(vm: Vm) -> None:
 
 
 @pytest.mark.usefixtures("vm")
+@pytest.mark.parametrize("code", ["6d", "66b9fffff36d"], ids=["insd", "mov cx, 65535; rep insd"])
+def test_what_is_left_half_done_does_not_reach_the_next_guest(code: str) -> None:
+    """What IN brings to where rdi says, which is the place of the next guest's code."""
+    memory = PlainMemory(16 * PAGE_SIZE)
+    with kvm_cpu(memory) as cpu:
+        memory.populate(0, bytes.fromhex(code))
+        cpu.start(0)
+        assert "IN from port 0x0" in cpu.run(lambda port, value: None).why
+        assert cpu.rip() == len(bytes.fromhex(code)) - (2 if "f3" in code else 1)
+        assert log_of_seven(cpu, memory) == 7
+
+
+@pytest.mark.usefixtures("vm")
 def test_any_machine_code_ends() -> None:
     memory = PlainMemory(16 * PAGE_SIZE)
     with kvm_cpu(memory) as cpu:  # one for all of them: what one leaves behind must not reach the next

@@ -95,8 +95,9 @@ class KvmCpu:
     def __init__(self, vcpu: Vcpu, system: _SystemPages) -> None:
         self.backend = backend()
         self._vcpu = vcpu
-        self._stopping = self._kicked = self._was_reset = False
+        self._stopping = self._kicked = False
         self._known_rip = 0  # of the start or the last exit
+        self._gone_on = False  # are the registers no longer that exit's?
         self._thread: int | None = None
         self._door = threading.Lock()  # between kick and the end of run: the thread must still be there
         self._sregs = vcpu.get_sregs()
@@ -104,15 +105,19 @@ class KvmCpu:
         vcpu.set_sregs(self._sregs)  # now, where a refusal can still be told: `start` sets them again
 
     def start(self, rip: int) -> None:
-        """See port.Cpu; whatever the last run left behind (half an MMIO load, a shutdown) is dropped."""
+        """See port.Cpu; whatever the last run left behind (half an OUT, a shutdown) is dropped."""
+        self._complete()
+        self._vcpu.set_sregs(self._sregs)
+        self._vcpu.set_regs(uapi.kvm_regs(rip=rip, rflags=kvm_x86.USER_RFLAGS))
+        self._known_rip, self._gone_on = rip, False
+
+    def _complete(self) -> None:
+        """KVM_RUN completes the pending access and returns."""
         self._vcpu.kvm_run.kvm_dirty_regs = 0
-        self._vcpu.kvm_run.immediate_exit = 1  # KVM_RUN completes the pending access and returns
+        self._vcpu.kvm_run.immediate_exit = 1
         with contextlib.suppress(OSError):
             self._vcpu.run()
         self._vcpu.kvm_run.immediate_exit = int(self._kicked)
-        self._vcpu.set_sregs(self._sregs)
-        self._vcpu.set_regs(uapi.kvm_regs(rip=rip, rflags=kvm_x86.USER_RFLAGS))
-        self._known_rip, self._was_reset = rip, False
 
     def run(self, out: Callable[[int, int], None]) -> Exit:
         """See port.Cpu. The process's signals reach this thread as usual meanwhile."""
@@ -162,7 +167,10 @@ class KvmCpu:
         if run.exit_reason == uapi.KVM_EXIT_SHUTDOWN:
             return self._crashed()
         if run.exit_reason != uapi.KVM_EXIT_IO or run.exit.io.direction != uapi.KVM_EXIT_IO_OUT:
-            return _END.get(run.exit_reason, _unknown)(self._vcpu)
+            end = _END.get(run.exit_reason, _unknown)(self._vcpu)
+            self._known_rip, self._gone_on = run.s.regs.rip, True
+            self._complete()  # now: what IN, INS and loads bring would be written over what comes next
+            return end
         if run.exit.io.size != 4 or run.exit.io.count != 1:
             return Exit(ExitKind.CRASH, f"{run.exit.io.count} OUTs of {run.exit.io.size} bytes, not one of 4")
         self._known_rip = run.s.regs.rip
@@ -173,9 +181,9 @@ class KvmCpu:
         """A triple fault. KVM on AMD resets the vCPU before it tells (arch/x86/kvm/svm/svm.c, shutdown_interception):
         what the registers say then is the reset's, so the last place known is named instead."""
         sregs = self._vcpu.get_sregs()
-        self._was_reset = not sregs.cr0 & kvm_x86.CR0_PG
+        self._gone_on = not sregs.cr0 & kvm_x86.CR0_PG
         why = "KVM_EXIT_SHUTDOWN: an exception without a handler (triple fault)"
-        if self._was_reset:
+        if self._gone_on:
             return Exit(ExitKind.CRASH, f"{why}; KVM has reset the vCPU, so rip is that of its last exit")
         return Exit(ExitKind.CRASH, why, sregs.cr2 or None)
 
@@ -194,8 +202,8 @@ class KvmCpu:
         self._stopping = True
 
     def rip(self) -> int:
-        """See port.Cpu; after a reset by KVM the last one known before."""
-        return self._known_rip if self._was_reset else int(self._vcpu.get_regs().rip)
+        """See port.Cpu; where KVM has gone on, or reset the vCPU, the last one known before."""
+        return self._known_rip if self._gone_on else int(self._vcpu.get_regs().rip)
 
     def kick(self) -> None:
         """See port.Cpu."""
