@@ -143,6 +143,12 @@ def test_prices_are_what_the_times_were_made_from(taken: Mapping[str, Array]) ->
     assert all(price.bend < 1e-6 for price in found(taken).values())
 
 
+def test_what_takes_no_time_has_a_price_all_the_same(taken: Mapping[str, Array]) -> None:
+    nothing = {name: np.zeros_like(times) for name, times in taken.items()}
+    prices = found(nothing) | guest_prices(nothing, "a fake CPU") | library_prices(found(nothing), nothing)
+    assert [name for name, price in prices.items() if price.spread.median <= 0] == []
+
+
 def test_a_cpu_has_hops_and_a_rate_of_its_own(taken: Mapping[str, Array]) -> None:
     made = profile_of("mine", found(taken) | guest_prices(taken, "a fake CPU"), "a fake CPU", "compiled", "quiet")
     assert made.prices["guest_copy_warm"].value.low == pytest.approx(2.0)
@@ -259,7 +265,8 @@ def test_this_host(host: TimedHost) -> None:
     made = calibrate(seconds=0.3)
     prices = parse(to_toml(made.profile), "this host").prices
     assert set(REQUIRED) <= set(prices)
-    assert all(0 < entry.value.low <= entry.value.high < 1e9 for entry in prices.values())
+    odd = {name: entry.value for name, entry in prices.items() if not 0 < entry.value.low <= entry.value.high < 1e9}
+    assert odd == {}
     assert made.cpu and all(entry.spread.samples >= 5 for entry in made.found.values())
 
 

@@ -79,8 +79,7 @@ class Doorbells:
 
 def hops(exits: Array, calls: Array, label: str) -> dict[str, PriceFound]:
     """The four edges, from samples of an exit with its way back, and of a call of the host's function."""
-    exit_ = Spread.of(exits).times(0.5)
-    call = Spread.of(calls).times(0.5)
+    exit_, call = (positive(Spread.of(taken).times(0.5)) for taken in (exits, calls))
     way = f"half of an OUT to this process and back, on {label}"
     handed = "half of a call of a Python function: warden and host share a process here"
     return {
@@ -119,7 +118,9 @@ def guest_prices(taken: Mapping[str, Array], label: str) -> dict[str, PriceFound
     fixed = Spread.of(short - np.median(exits) - np.median(rise) * LENGTHS[0])
     made = hops(exits, taken["library/clock"][0], label)
     made["guest_copies"] = PriceFound(positive(fixed), f"REP MOVSQ on {label}, its fixed part")
-    made["guest_copy_warm"] = PriceFound(Spread.of(np.maximum(rise, 0)), f"REP MOVSQ on {label}, its rise a byte")
+    made["guest_copy_warm"] = PriceFound(
+        positive(Spread.of(rise), LENGTHS[1]), f"REP MOVSQ on {label}, its rise a byte"
+    )
     return made
 
 

@@ -19,12 +19,10 @@ from pagewarden.guest.warden import Warden
 from pagewarden.kernel.door import map_anywhere, syscall, unmap
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.sampling import Array, StraightLine, Timed
-from pagewarden.studies.calibrate.scripts import SIZES, PriceFound, positive
+from pagewarden.studies.calibrate.scripts import LONGEST, SIZES, PriceFound, positive
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.closing import Closing
-
-LONGEST = SIZES[-1] * PAGE_SIZE
 
 
 class Calls:

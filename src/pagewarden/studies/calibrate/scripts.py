@@ -12,6 +12,7 @@ from pagewarden.vocab import PAGE_SIZE
 
 SIZES = (1, 4, 16, 64, 256)
 """Pages: 4 KiB to 1 MiB in powers of 4."""
+LONGEST = SIZES[-1] * PAGE_SIZE
 LEAST_NS = 0.01
 """What is reported where the clock cannot tell a difference from nothing: a price is above 0."""
 
@@ -79,9 +80,10 @@ def found(taken: Mapping[str, Array]) -> dict[str, PriceFound]:
     return result
 
 
-def positive(spread: Spread) -> Spread:
-    """Not under what the clock can tell from nothing."""
-    return Spread(max(spread.median, LEAST_NS), max(spread.low, 0), max(spread.high, LEAST_NS), spread.samples)
+def positive(spread: Spread, units: int = 1) -> Spread:
+    """Not under what the clock can tell from nothing, for so many units together."""
+    least = LEAST_NS / units
+    return Spread(max(spread.median, least), max(spread.low, 0), max(spread.high, least), spread.samples)
 
 
 def _price(spread: Spread, what: str, bend: float = 0) -> PriceFound:
@@ -153,12 +155,12 @@ def _files(samples: Samples) -> dict[str, PriceFound]:
 def _copies(samples: Samples) -> dict[str, PriceFound]:
     line = StraightLine.through([pages * PAGE_SIZE for pages in SIZES], samples.sizes("copy"))
     each = _price(line.fixed, "memcpy, warm, its fixed part", line.bend)
-    cold = Spread.of(samples.row("cold") / PAGE_SIZE)
-    rate = PriceFound(line.unit, "memcpy between buffers that were just used, its rise a byte", line.bend)
+    cold = positive(Spread.of(samples.row("cold") / PAGE_SIZE), PAGE_SIZE)
+    warm, what = positive(line.unit, LONGEST), "memcpy between buffers that were just used, its rise a byte"
     return {
         "guest_copies": each,
         "host_copies": each,
         "hyp_copies": each,
-        "copy_warm": rate,
+        "copy_warm": PriceFound(warm, what, line.bend),
         "copy_cold": PriceFound(cold, "memcpy of 4 KiB pieces out of and into 64 MiB"),
     }
