@@ -14,8 +14,9 @@ from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.vocab import Unavailable
 from verbs import Verb, verb_of
 
-# No deadline: the first call of a compiled loop compiles it, and machines are shared.
-settings.register_profile("pagewarden", deadline=None)
+# No deadline: the first call of a compiled loop compiles it, and machines are shared. The same examples each time, so
+# that a run says what the run before said; other ones with PAGEWARDEN_LONG=1.
+settings.register_profile("pagewarden", deadline=None, derandomize=os.environ.get("PAGEWARDEN_LONG") != "1")
 settings.load_profile("pagewarden")
 
 # One place for what is compiled, of this tree alone: other trees, which this user may have, throw nothing out of it.
