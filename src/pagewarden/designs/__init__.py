@@ -5,7 +5,8 @@ What stands below may be imported, and `designs.convert` for a design of one's o
     from pagewarden.designs import DESIGNS, Options, said
     from pagewarden.law import policy_named
 
-    for line in DESIGNS["window"](Options(), policy_named("hybrid"), True).steps:
+    request = DESIGNS["window"].build(Options(), policy_named("hybrid"), True)
+    for line in request.steps:
         print(said(line))
 """
 

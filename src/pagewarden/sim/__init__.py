@@ -8,7 +8,8 @@ What stands below may be imported. `Machine` counts, `Contents` has bytes as wel
     from pagewarden.vocab import PageRange
 
     machine = Machine(POLICIES["hybrid"], 16)
-    print(machine.perform(DESIGNS["window"](Options(), machine.policy, True), PageRange(0, 4)).as_dict())
+    request = DESIGNS["window"].build(Options(), machine.policy, True)
+    print(machine.perform(request, PageRange(0, 4)).as_dict())
 """
 
 from pagewarden.sim.contents import Contents
