@@ -28,6 +28,10 @@ def descriptions_of_its_own(fds: tuple[int, ...], memory: int) -> Iterator[tuple
                 status = os.fstat(fd)
             except OSError as error:
                 raise UserMistake(f"descriptor {fd} is not open here: {error.strerror}") from error
+            if stat.S_ISDIR(status.st_mode):
+                raise UserMistake(
+                    f"descriptor {fd} is a directory, in which a host side can open nothing: keep its files"
+                )
             if os.path.samestat(status, os.fstat(memory)):
                 raise Refused(EPERM, "the memory itself is not for the host side to keep")
             again = _opened_again(fd, status.st_mode)

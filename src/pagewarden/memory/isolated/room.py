@@ -18,6 +18,7 @@ from pagewarden.kernel.door import prctl
 from pagewarden.kernel.machine import NAME
 from pagewarden.kernel.seccomp import program
 from pagewarden.memory.isolated.allowed import ALLOWED, Self
+from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 Level: TypeAlias = Literal[True, "best-effort"]
 """What a host must have: every promise, or as much as is to be had."""
@@ -29,6 +30,7 @@ class Part(Enum):
     USER = "user namespace", "rights of its own outside, and another's processes by the same user id"
     PID = "PID namespace", "seeing or signalling any process; its init's end is the end of all"
     OWN_PID = "PID namespace of its own", "seeing or signalling other host sides"
+    OWN_USER = "user namespace of its own", "using up what all host sides of this user may have, threads say"
     EMPTY_ROOT = "empty read-only root", "every file that was not handed over"
     NETWORK = "network namespace", "the network, and abstract sockets"
     IPC = "IPC namespace", "System V memory, semaphores and queues of others"
@@ -40,7 +42,10 @@ class Part(Enum):
     BOUNDING = "no capability ever again", "gaining one by a program that it starts, which the filter forbids as well"
     FILES = "Landlock: files", "opening any file, whatever the namespaces are"
     SCOPES = "Landlock: signals, abstract sockets", "signals and sockets to processes outside"
-    LIMITS = "limits", "core dumps, locked memory, more than some hundred threads"
+    LIMITS = (
+        "limits",
+        "core dumps, locked memory, more than some hundred threads and some GiB, a long hold on the kernel",
+    )
     OOM = "oom_score_adj 1000", "outliving the warden when memory runs out"
 
     def __init__(self, title: str, against: str) -> None:
@@ -66,10 +71,20 @@ NEEDED: tuple[tuple[Part, ...], ...] = (
 )
 """One of each must be there for every promise to hold. The seccomp filter is no part: without it nothing starts."""
 THREADS = 256
+SPACE = 8 << 30
+"""Bytes of address space beyond what it has when it starts, and of a file beyond those that were handed over: what it
+can fill, and how long one call on a mapping may take, for which the warden waits when it converts a page."""
 OWN_DESCRIPTORS = 16
 """Numbers that pagewarden itself may need above the ones that were handed over."""
 
 
+NONE_OF_THESE = (
+    resource.RLIMIT_CORE,
+    resource.RLIMIT_MEMLOCK,
+    resource.RLIMIT_MSGQUEUE,
+    resource.RLIMIT_RTPRIO,
+    resource.RLIMIT_NICE,
+)
 UNTRIED = -1
 
 
@@ -184,28 +199,42 @@ def empty_root(found: Outcomes) -> int:
 
 def limit_yourself(lowest: int) -> None:
     """Resource limits; descriptors up to some above `lowest`."""
-    for name, most in (("CORE", 0), ("MEMLOCK", 0), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NICE", 0), ("NPROC", THREADS)):
-        kind = getattr(resource, f"RLIMIT_{name}")
-        _, hard = resource.getrlimit(kind)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(1024, lowest + OWN_DESCRIPTORS)
+    for kind in NONE_OF_THESE:
+        _limit(kind, 0)
+    _limit(resource.RLIMIT_NOFILE, max(1024, lowest + OWN_DESCRIPTORS))
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.setrlimit(kind, (most, most))
 
 
-def shut_the_door(found: Outcomes, empty: int) -> None:
-    """Everything but the system calls is given up. What is not to be had stands in `found`."""
+def shut_the_door(found: Outcomes, empty: int, longest: int) -> None:
+    """Everything but the system calls is given up. What is not to be had stands in `found`. Unavailable where there is
+    a thread besides: what follows is each thread's own. longest: bytes of the longest file that was handed over."""
+    if (threads := len(os.listdir("/proc/self/task"))) != 1:
+        raise Unavailable(
+            f"{threads - 1} threads besides the host side's own were there before its rights were given up",
+            "let the function's module start no thread when it is imported or forked",
+        )
+    with open("/proc/self/statm") as sizes:
+        _limit(resource.RLIMIT_AS, int(sizes.read().split()[0]) * PAGE_SIZE + SPACE)
+    _limit(resource.RLIMIT_FSIZE, longest + SPACE)
     root = os.geteuid() == 0
     if not found.get(Part.EMPTY_ROOT):
         found.attempt(Part.EMPTY_ROOT, lambda: confine.enter(empty, uapi.CLONE_NEWNS))
     if empty >= 0:
         os.close(empty)
     confine.no_new_privileges()
-    bounded = found.attempt(Part.BOUNDING, confine.lock_securebits, confine.drop_bounding_set)
+    for_ever = confine.lock_securebits, confine.drop_bounding_set
+    bounded = found.attempt(Part.BOUNDING, *for_ever)
     if root:
         found.attempt(Part.NOBODY, confine.become_nobody)
+    if found.attempt(Part.OWN_USER, lambda: confine.unshare(uapi.CLONE_NEWUSER)):  # where it has all rights again
+        found.pop(Part.BOUNDING)
+        bounded = found.attempt(Part.BOUNDING, *for_ever)
+    _limit(resource.RLIMIT_NPROC, THREADS)  # what was set before, all of that user's together would count against
     found.attempt(Part.CAPABILITIES, confine.drop_capabilities)
     if confine.capabilities_left(bounding=bounded):
         found[Part.CAPABILITIES] = errno.EPERM

@@ -144,7 +144,7 @@ class Entrance:
         guard.register(region.address, self.size, GUARD)
         messages.send(self._channel, MessageKind.HELLO, region.address, fds=(guard.fd,))
         scratches = [_own_scratch(_lowest_own(self.numbers)) for _ in range(SCRATCHES)]
-        room.shut_the_door(self.found, self.empty)
+        room.shut_the_door(self.found, self.empty, max((os.fstat(fd).st_size for fd in self.numbers), default=0))
         # The guard stays: it must not go before the address space, and the kernel closes descriptors after that.
         room.shut_the_mouth(self.found, (self._channel.fileno(), guard.fd))
         messages.send(self._channel, MessageKind.READY, 0, self.found.packed())
