@@ -1,24 +1,23 @@
-"""A warden under attack, as a program: `attacked.py SCENARIO`. It keeps random secrets in private pages, lets a hostile
-host side loose, does to it what the scenario says, and prints one line of JSON: what was found out. Nothing must be:
-
-leaked: bytes of secrets in what the host side sent, said or wrote. intact: the memory is as the warden left it.
-went: what the host side itself says that it could do. left: is anything of it left.
+"""A warden under attack, as a program: `attacked.py FD SCENARIO ...` writes one line of JSON to the descriptor: what
+was found out (attack_warden). `attacked.py FD combos SCENARIO`: once for each way to have 0, 1 and 2 open or closed.
 """
 
 import ctypes
 import fcntl
 import json
 import os
-import signal
 import sys
-import tempfile
 import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from itertools import combinations
 
+import attacked_kills
+import attacked_limits
 import hostile
+import hostile_calls
+from attack_warden import PIECE, Verdict, Warden, isolated, reports, words
 from pagewarden.abi.confinement import (
     _LINUX_CAPABILITY_VERSION_3,
     KEYCTL_JOIN_SESSION_KEYRING,
@@ -29,84 +28,15 @@ from pagewarden.abi.confinement import (
 )
 from pagewarden.kernel import confine, seccomp
 from pagewarden.kernel.door import prctl, readable, syscall
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
-from pagewarden.memory.isolated import process
+from pagewarden.memory import PageRange
 from pagewarden.memory.isolated.allowed import ALLOWED, NAMES
-from pagewarden.memory.isolated.messages import MessageKind
-from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.room import Part
-from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import Refused, Unavailable
-from spawn_faults import descendants, settled
+from spawn_faults import descendants
 from waits import SOON
 
-PR_SET_CHILD_SUBREAPER = 36
-PAGES = 8
-PIECE = 16
-"""Bytes of a secret that are searched for: random, so that none turns up by chance."""
 
-
-class Warden:
-    """A memory whose first page is shared and whose others hold secrets, and all that was heard."""
-
-    def __init__(self, level: Literal[True, "best-effort"] = True) -> None:
-        self.memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=level)
-        self.secrets = [os.urandom(PIECE) for _ in range(PAGES - 1)]
-        self.memory.private_write(PAGE_SIZE, b"".join(secret * (PAGE_SIZE // PIECE) for secret in self.secrets))
-        self.memory.share(PageRange(0, 1))
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115
-        self.heard: list[bytes] = []
-        self.host: HostProcess | None = None
-
-    def spawn(self, function: Callable[..., object], *arguments: Any) -> HostProcess:
-        """Let it run on the memory."""
-        self.host = self.memory.spawn(function, *arguments, fds=(self.file.fileno(),))
-        return self.host
-
-    def hear(self, timeout: float = SOON) -> int:
-        """The next report's value; -1 at its end."""
-        assert self.host is not None
-        message = self.host.receive(timeout)
-        if message is None:
-            return -1
-        self.heard.append(message.data)
-        if message.kind is MessageKind.DONE:
-            return -2
-        return message.value
-
-    def leaked(self) -> int:
-        """Bytes of secrets in all that came out of the host side."""
-        out = b"".join(self.heard) + os.pread(self.file.fileno(), 1 << 30, 0)
-        if self.host is not None:
-            out += self.host.words.encode(errors="surrogateescape")
-        return sum(out.count(secret) for secret in self.secrets) * PIECE
-
-    def intact(self) -> bool:
-        expected = b"".join(secret * (PAGE_SIZE // PIECE) for secret in self.secrets)
-        return self.memory.private_read(PAGE_SIZE, len(expected)) == expected and list(self.memory.shared_runs()) == [
-            PageRange(0, 1)
-        ]
-
-    def verdict(self, **found: Any) -> dict[str, Any]:
-        """End everything, then say what was found."""
-        pid = self.host.pid if self.host is not None else -1
-        intact = self.intact()
-        self.memory.close()
-        left = pid > 0 and _runs(pid)
-        return {"leaked": self.leaked(), "intact": intact, "left": left, "undead": len(process._undead), **found}
-
-
-def isolated(warden: Warden) -> IsolatedWindow:
-    backing = warden.memory._backing
-    assert isinstance(backing, IsolatedWindow)
-    return backing
-
-
-def words(warden: Warden) -> str:
-    return warden.heard[-1].decode(errors="replace") if warden.heard else ""
-
-
-def outlive() -> dict[str, Any]:
+def outlive() -> Verdict:
     """The host side leaves whatever it can behind, and is killed."""
     warden = Warden()
     warden.spawn(hostile.outlive)
@@ -120,18 +50,7 @@ def outlive() -> dict[str, Any]:
     return warden.verdict(went=went, which=which, status=status)
 
 
-def reports(function: Callable[..., object], *arguments: Any) -> dict[str, Any]:
-    """The host side says how much went through; the first report counts."""
-    warden = Warden()
-    warden.spawn(function, *arguments)
-    went = warden.hear()
-    which = words(warden)
-    while warden.hear() >= 0:
-        pass
-    return warden.verdict(went=went, which=which)
-
-
-def lurk() -> dict[str, Any]:
+def lurk() -> Verdict:
     """One host side after the other, each of which looks for what the next or the zygote has for a moment."""
     went, which = 0, ""
     warden = Warden()
@@ -143,7 +62,7 @@ def lurk() -> dict[str, Any]:
     return warden.verdict(went=went, which=which)
 
 
-def kill_others() -> dict[str, Any]:
+def kill_others() -> Verdict:
     warden, other = Warden(), Warden()
     first = other.spawn(hostile.wait_and_look)
     other.hear()
@@ -157,7 +76,7 @@ def kill_others() -> dict[str, Any]:
     return warden.verdict(went=went, which=which, other=alive) | {"leaked": warden.leaked() + other.leaked()}
 
 
-def deaf() -> dict[str, Any]:
+def deaf() -> Verdict:
     """A host side that answers and never reads: the doorbell ends."""
     warden = Warden()
     host = warden.spawn(hostile.deaf)
@@ -172,7 +91,7 @@ def deaf() -> dict[str, Any]:
     return warden.verdict(went=0, refused=refused)
 
 
-def flood() -> dict[str, Any]:
+def flood() -> Verdict:
     """Words without end: a wait has one, they are bounded, and nothing that a terminal obeys comes through."""
     warden = Warden()
     sys.stderr = None
@@ -191,7 +110,7 @@ def flood() -> dict[str, Any]:
     return warden.verdict(went=bad, refused=refused, words=len(host.words))
 
 
-def offsets() -> dict[str, Any]:
+def offsets() -> Verdict:
     """The file that was handed over keeps its offset and its flags."""
     warden = Warden()
     warden.file.seek(5)
@@ -202,7 +121,7 @@ def offsets() -> dict[str, Any]:
     return warden.verdict(went=int(answer == 0) + int(not same))
 
 
-def numbers() -> dict[str, Any]:
+def numbers() -> Verdict:
     """The host side uses the number that the caller has; the bytes are in the caller's file."""
     warden = Warden()
     warden.memory.private_write(0, b"shared!!")
@@ -213,7 +132,7 @@ def numbers() -> dict[str, Any]:
     return warden.verdict(went=int(wrote != b"shared!!") + int(refused != len(hostile.HIGH)))
 
 
-def closed(*which: str) -> dict[str, Any]:
+def closed(*which: str) -> Verdict:
     """Started with some of 0, 1 and 2 closed; they are given back afterwards, for the answer alone."""
     warden = Warden()
     warden.spawn(hostile.standard_files)
@@ -224,15 +143,15 @@ def closed(*which: str) -> dict[str, Any]:
     return warden.verdict(went=went, which=said, own=own)
 
 
-def denied() -> dict[str, Any]:
-    return reports(hostile.sweep_denied, tuple(NAMES))
+def denied() -> Verdict:
+    return reports(hostile_calls.sweep_denied, tuple(NAMES))
 
 
-def allowed() -> dict[str, Any]:
+def allowed() -> Verdict:
     """Each call of the table with hostile arguments, in a host side of its own."""
     warden, tried = Warden(), 0
     for entry in ALLOWED:
-        host = warden.spawn(hostile.sweep_allowed, entry.name)
+        host = warden.spawn(hostile_calls.sweep_allowed, entry.name)
         with suppress(Refused):
             warden.hear(0.3)
         with suppress(Refused):
@@ -243,85 +162,16 @@ def allowed() -> dict[str, Any]:
     return warden.verdict(went=0, tried=tried)
 
 
-def kills(seed: str) -> dict[str, Any]:
-    """Zygote, launcher, host side killed or stopped in some order at some point of progress; the memory goes on."""
-    import random
-
-    dice, warden, rounds = random.Random(int(seed)), Warden(), 0
-    for _ in range(25):
-        host = warden.spawn(hostile.wait_and_look)
-        warden.hear()
-        used = isolated(warden)._zygote
-        assert used is not None
-        init = _child_of(used.pid)
-        victims = [(host.pid, signal.SIGKILL), (used.pid, signal.SIGKILL), (init, signal.SIGKILL)]
-        victims += [(host.pid, signal.SIGSTOP), (init, signal.SIGSTOP)]
-        for pid, number in dice.sample(victims, dice.randint(1, 3)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-            for _ in range(dice.randint(0, 3)):
-                warden.memory.share(PageRange(0, 1))
-                warden.memory.unshare(PageRange(0, 1))
-            warden.memory.share(PageRange(0, 1))
-        with suppress(Refused):
-            host.kill()
-        rounds += 1
-    return warden.verdict(went=0, rounds=rounds)
-
-
-def wardens(seed: str) -> dict[str, Any]:
-    """The warden itself, a child of this process, is killed at some point; whoever it left comes to this process."""
-    import random
-
-    dice, rounds, left = random.Random(int(seed)), 0, set[int]()
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    supervisor = Warden()  # its file is where the others' host sides write
-    own = descendants(os.getpid())
-    for _ in range(12):
-        come, go = os.pipe()
-        if (warden := os.fork()) == 0:
-            with suppress(BaseException):
-                _doomed(supervisor.secrets, supervisor.file.fileno(), go)
-            os._exit(1)
-        os.close(go)
-        for _ in range(dice.randint(1, 12)):
-            if not os.read(come, 1):
-                break
-        os.kill(warden, signal.SIGKILL)
-        os.waitpid(warden, 0)
-        os.close(come)
-        left |= settled(own)
-        rounds += 1
-    return supervisor.verdict(went=len(left), rounds=rounds)
-
-
-def _doomed(secrets: list[bytes], file: int, go: int) -> None:
-    """A warden that says how far it has come, byte by byte."""
-    memory = PrivateMemory(PAGES * PAGE_SIZE, isolated=True)
-    memory.private_write(PAGE_SIZE, b"".join(secret * (PAGE_SIZE // PIECE) for secret in secrets))
-    os.write(go, b".")
-    for _ in range(100):
-        host = memory.spawn(hostile.wait_and_look, fds=(file,))
-        os.write(go, b".")
-        host.receive(SOON)
-        for _ in range(3):
-            memory.share(PageRange(0, 1))
-            os.write(go, b".")
-            memory.unshare(PageRange(0, 1))
-        host.kill()
-        os.write(go, b".")
-
-
-def probes(number: str) -> dict[str, Any]:
+def probes(number: str) -> Verdict:
     """A call that no filter sees: how the host side ended, and what it said."""
     warden = Warden()
-    host = warden.spawn(hostile.probes, int(number))
+    host = warden.spawn(hostile_calls.probes, int(number))
     warden.hear()
     code = warden.hear()
     return warden.verdict(went=0, code=code, status=host.wait(SOON))
 
 
-def terminal() -> dict[str, Any]:
+def terminal() -> Verdict:
     """The warden has a terminal: what is typed is still there afterwards, and it still echoes."""
     master, slave = os.openpty()
     os.setsid()
@@ -338,7 +188,7 @@ def terminal() -> dict[str, Any]:
     return warden.verdict(went=went + (not same), which=words(warden))
 
 
-def inherited() -> dict[str, Any]:
+def inherited() -> Verdict:
     """A key in the warden's session keyring, and, as root, an ambient capability and no fixup by a change of user."""
     syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0)
     kind, name, payload = (ctypes.create_string_buffer(text) for text in (b"user", b"planted", os.urandom(PIECE)))
@@ -364,21 +214,7 @@ def inherited() -> dict[str, Any]:
     return warden.verdict(went=went + len(sets_left), which=words(warden), sets=sets_left, keyring=keyring)
 
 
-def _runs(pid: int) -> bool:
-    """Is it there, and no zombie?"""
-    try:
-        with open(f"/proc/{pid}/stat") as line:
-            return line.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def _child_of(pid: int) -> int:
-    with open(f"/proc/{pid}/task/{pid}/children") as line:
-        return int(line.read().split()[0])
-
-
-def walled(*denied: str) -> dict[str, Any]:
+def walled(*denied: str) -> Verdict:
     """On a host that refuses these system calls, as a container's filter does: what isolated=True says, and what
     "best-effort" goes without."""
     lines = [(0x20, 0, 0, 0)]
@@ -399,7 +235,27 @@ def walled(*denied: str) -> dict[str, Any]:
     return warden.verdict(went=warden.hear(), refusal=refusal, missing=[each.part.title for each in told])
 
 
-SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
+def combos(scenario: str, *arguments: str) -> Verdict:
+    """The scenario with some of 0, 1 and 2 closed, each way in a process of its own."""
+    found: dict[str, Verdict] = {}
+    for closed in [each for n in range(4) for each in combinations((0, 1, 2), n)]:
+        receive, transmit = (confine.lift(end) for end in os.pipe())
+        if (child := os.fork()) == 0:
+            with open(transmit, "w") as out, suppress(BaseException):
+                for fd in closed:
+                    os.close(fd)
+                json.dump(SCENARIOS[scenario](*arguments), out)
+            os._exit(0)
+        os.close(transmit)
+        with open(receive) as answer:
+            text = answer.read()
+        os.waitpid(child, 0)
+        found[str(closed)] = json.loads(text) if text else {"went": 1, "which": f"no answer with {closed} closed"}
+    worst = max(found.values(), key=lambda each: bool(each["went"] or each["leaked"] or not each["intact"]))
+    return worst | {"combos": len(found)}
+
+
+SCENARIOS: dict[str, Callable[..., Verdict]] = {
     "outlive": outlive,
     "break-guard": lambda: reports(hostile.break_guard),
     "take-file": lambda: reports(hostile.take_file),
@@ -412,12 +268,13 @@ SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
     "closed": closed,
     "denied": denied,
     "allowed": allowed,
-    "kills": kills,
     "walled": walled,
-    "wardens": wardens,
     "probes": probes,
     "terminal": terminal,
     "inherited": inherited,
+    "combos": combos,
+    **attacked_limits.SCENARIOS,
+    **attacked_kills.SCENARIOS,
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import mmap
 import os
+import platform
 import socket
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from pagewarden.vocab import PAGE_SIZE, PrivateAccess
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-NUMBERS = SYSCALLS["x86_64"]
+NUMBERS = SYSCALLS[platform.machine()]
 UFFDIO = [0xC018AA3F, 0xC020AA00, 0x8010AA01, 0x8010AA02, 0xC028AA03, 0xC020AA04, 0xC018AA06, 0xC020AA07, 0xC020AA08]
 HIGH = range(64, 90)
 """Where pagewarden's own descriptors lie."""
@@ -33,7 +34,8 @@ def raw(number: int, *arguments: int) -> int:
 
 
 def call(name: str, *arguments: int) -> int:
-    return raw(NUMBERS[name], *arguments)
+    """By name; one that this machine does not have is ENOSYS."""
+    return raw(NUMBERS[name], *arguments) if name in NUMBERS else -errno.ENOSYS
 
 
 def look(host: HostSide) -> int:
@@ -244,35 +246,6 @@ def write_by_number(host: HostSide, number: int) -> None:
     host.report(refused)
 
 
-def sweep_denied(host: HostSide, allowed: tuple[str, ...]) -> None:
-    """Every number that is not in the table, and some beyond it, with arguments that would be of use."""
-    # 335 and 336 are uretprobe and uprobe, which no filter sees (kernel/seccomp.c); they end whoever calls them: SIGILL
-    numbers = [number for name, number in NUMBERS.items() if name not in allowed]
-    numbers += [*range(337, 424), *range(463, 520), *(0x40000000 | n for n in range(0, 560)), 1 << 31, (1 << 32) - 1]
-    buffer = ctypes.addressof(ctypes.create_string_buffer(4096))
-    sets = [
-        (0, 0, 0, 0, 0, 0),
-        (host.address, PAGE_SIZE, PAGE_SIZE, 3, buffer, 0),
-        (64, buffer, 4096, 0, 0, 0),
-        (os.getpid(), host.address, buffer, PAGE_SIZE, 0, 0),
-        (-1, -1, -1, -1, -1, -1),
-    ]
-    refused = (-errno.EPERM, -errno.ENOSYS)
-    went = [number for number in numbers for arguments in sets if raw(number, *arguments) not in refused]
-    host.report(len(went), " ".join(map(str, went)).encode()[:240])
-    host.report(len(numbers))
-    look(host)
-    host.report(0)
-
-
-def probes(host: HostSide, number: int) -> None:
-    """uretprobe or uprobe, which no filter sees (kernel/seccomp.c): the errno, if it lives to tell."""
-    host.report(0)
-    answer = raw(number)
-    look(host)
-    host.report(-answer)
-
-
 def take_terminal(host: HostSide) -> None:
     """Read what is typed, push something back in, switch the echo off, by any of the numbers."""
     went = []
@@ -293,26 +266,6 @@ def take_key(host: HostSide, key: int) -> None:
     went = [op for op in (0, 6, 8, 10, 11, 17) if call("keyctl", op, key, buffer, 4096, 0) >= 0]
     went += [999] * (call("request_key", buffer, buffer, 0, 0) >= 0)
     host.report(len(went), " ".join(map(str, went)).encode())
-
-
-def sweep_allowed(host: HostSide, name: str) -> None:
-    """One call of the table with hostile arguments, then a look: it may end this process, or block it."""
-    buffer = ctypes.addressof(ctypes.create_string_buffer(4096))
-    page = host.address + PAGE_SIZE
-    for arguments in [
-        (host.fds[0], page, PAGE_SIZE, 0, 0, 0),
-        (page, PAGE_SIZE, 3, 0x32, -1, 0),
-        (page, PAGE_SIZE, 4, 0, 0, 0),
-        (65, page, 8, buffer, 0, 0),
-        (66, page, 8, buffer, 0, 0),
-        (67, page, 8, buffer, 0, 0),
-        (0, 0, 0, 0, 0, 0),
-        (buffer, buffer, buffer, buffer, buffer, buffer),
-        (-1, -1, -1, -1, -1, -1),
-    ]:
-        call(name, *arguments)
-        look(host)
-    host.report(0, b"done")
 
 
 def speak_after_hello(host: HostSide, kind: int) -> None:

@@ -136,8 +136,12 @@ class HostProcess(OwnProcess):
         """How it ended: 0, 1 when its function raised, or minus the signal. Without a timeout a host side that does not
         end is waited for. Refused(ETIMEDOUT), and Refused(ESRCH) when nobody can tell any more."""
         if self._status is None:
+            if self.buried:
+                raise Refused(
+                    errno.ESRCH, "the host side is dead, and when it was buried nobody could tell how it ended"
+                )
             try:
-                if not self.buried and not readable([self._pidfd], timeout):
+                if not readable([self._pidfd], timeout):
                     raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
             except OSError as error:
                 raise Refused(error.errno or errno.EIO, f"poll: {error.strerror}") from error

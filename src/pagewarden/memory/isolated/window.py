@@ -143,7 +143,7 @@ class IsolatedWindow:
     def share(self, offset: int, length: int) -> None:
         self._replacing.settle()  # holes are filled through the guest's view, which must not wait for us
         host = self._host
-        if host is None or host.guard is None:
+        if host is None or host.guard is None or host.buried:
             return
         try:
             share_window(host.guard, host.address, self.guest, offset, length)
@@ -155,11 +155,15 @@ class IsolatedWindow:
         if runs and host.guard is not None:
             self._replacing.settle()
             self._bare = BareParts(host.guard, host.address, self.guest)
-            self._bare.open(runs)
+            try:
+                self._bare.open(runs)
+            except OSError:
+                if not host.dead:  # that it is, is said by whatever is asked of it next
+                    raise
 
     def _shut_bare(self, offset: int, length: int) -> None:
         """Guard what is shared by and large; where the host side's address space does not let us, it dies for that."""
-        if self._bare is None:
+        if self._bare is None or self._host is None or self._host.buried:
             return
         try:
             self._bare.shut(offset, length)

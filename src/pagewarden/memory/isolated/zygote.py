@@ -114,7 +114,7 @@ class Zygote(OwnProcess):
 
     def _reap(self) -> None:
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(PATIENCE)
@@ -140,6 +140,8 @@ def _launched(end: socket.socket) -> "subprocess.Popen[bytes]":
         insist(lambda: shut(end))
 
 
+GRACE = 2.0
+"""Seconds that something which may be stopped has to end by itself, before it is killed."""
 PATIENCE = 30.0
 """Seconds that something may take to die that was told to."""
 
