@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check coverage bench guest-check clean
+.PHONY: run test environments check coverage bench guest-check clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+environments: $(VENV)/dev.stamp  # every verb on every host that is short of something: half an hour
+	$(BIN)/python -m pytest tests/cli/test_environments.py -m "environments or not environments"
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check src tests bench examples

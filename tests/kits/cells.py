@@ -48,13 +48,24 @@ class Cells:
     def __exit__(self, *_: object) -> None:
         self._server.communicate()
 
-    def run(self, environment: str, arguments: Sequence[str], fresh: bool = False, at: int = -1) -> Ended:
-        """at: Ctrl-C after so many calls of Python functions (0: they are only counted)."""
+    def run(
+        self, environment: str, arguments: Sequence[str], fresh: bool = False, at: int = -1, number: int = signal.SIGINT
+    ) -> Ended:
+        """fresh: in a new interpreter, which compiles nothing; at: after so many calls of Python functions (0: they are
+        only counted) this signal for all of its session, as a terminal sends Ctrl-C."""
         server = self._server
         assert server.stdin is not None and server.stdout is not None
-        job = {"environment": environment, "arguments": list(arguments), "fresh": fresh, "at": at}
+        job = {"environment": environment, "arguments": list(arguments), "fresh": fresh, "at": at, "number": number}
         print(json.dumps(job), file=server.stdin, flush=True)
         return Ended(**json.loads(server.stdout.readline()))
+
+
+def lacking() -> str:
+    """Why there are no mounts of one's own here; empty where there are."""
+    tried = subprocess.run(
+        ["unshare", *(() if os.geteuid() == 0 else ("-Ur",)), "-m", "true"], capture_output=True, text=True
+    )
+    return f"no mount namespace: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def serve() -> None:
@@ -94,7 +105,7 @@ def load() -> None:
     whole.__defaults__ = ("auto", None, 0.1, *whole.__defaults__[3:])
 
 
-def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: int) -> Ended:
+def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: int, number: int) -> Ended:
     for name in ("home", "tmp", "work"):
         (place / name).mkdir()
     (place / "work" / "disk").touch()
@@ -105,7 +116,7 @@ def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: in
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        child(place, environment, arguments, fresh, at, (out[1], err[1], count[1]))
+        child(place, environment, arguments, fresh, (at, number), (out[1], err[1], count[1]))
     for pipe in (out, err, count):
         os.close(pipe[1])
     texts = read_all([out[0], err[0], count[0]], pid, began + PATIENCE)
@@ -163,7 +174,12 @@ def ends(pid: int, until: float) -> tuple[int, list[str]]:
 
 
 def child(
-    place: Path, environment: str, arguments: list[str], fresh: bool, at: int, pipes: tuple[int, int, int]
+    place: Path,
+    environment: str,
+    arguments: list[str],
+    fresh: bool,
+    point: tuple[int, int],
+    pipes: tuple[int, int, int],
 ) -> NoReturn:
     from environments import ENVIRONMENTS
     from pagewarden.abi.confinement import CLONE_NEWNS
@@ -179,12 +195,13 @@ def child(
         os.dup2(nowhere, 0)
         os.dup2(pipes[0], 1)
         os.dup2(pipes[1], 2)
-        counted = os.dup2(pipes[2], 100, inheritable=False) if at == 0 else -1
+        counted = os.dup2(pipes[2], 100, inheritable=False) if point[0] == 0 else -1
         os.closerange(3, 100)
         ENVIRONMENTS[environment].enter(place)
         if fresh:
+            os.environ["NUMBA_DISABLE_JIT"] = "1"
             os.execv(sys.executable, [sys.executable, "-m", "pagewarden", *arguments])
-        run(arguments, at, counted)
+        run(arguments, *point, counted)
     except SystemExit as ended:
         finish(ended.code)
     except BaseException:
@@ -207,7 +224,7 @@ def finish(code: Any) -> NoReturn:
     os._exit(code or 0)
 
 
-def run(arguments: list[str], at: int, counted: int) -> None:
+def run(arguments: list[str], at: int, number: int, counted: int) -> None:
     from pagewarden.cli import main
 
     calls = 0
@@ -217,7 +234,7 @@ def run(arguments: list[str], at: int, counted: int) -> None:
         if event == "call":
             calls += 1
             if calls == at:
-                os.killpg(0, signal.SIGINT)
+                os.killpg(0, number)
 
     sys.argv = ["pagewarden", *arguments]
     if at >= 0:

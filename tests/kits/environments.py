@@ -36,6 +36,8 @@ class Environment:
 
     enter: Enter
     lacks: frozenset[str] = frozenset({KERNEL})
+    verbs: tuple[str, ...] = ("check fails",)
+    """Those that are tried here whenever the tests run; the others by `make environments`."""
 
 
 def some(*names: str) -> frozenset[str]:
@@ -206,12 +208,24 @@ def no_devices(place: Path) -> None:
     mount("none", "/dev", MS_BIND | MS_REMOUNT | MS_NODEV)
 
 
-CALLS = (
-    "memfd_create", "memfd_secret", "userfaultfd", "perf_event_open", "io_uring_setup", "process_vm_readv",
-    "process_vm_writev", "pidfd_open", "pidfd_getfd", "splice", "vmsplice", "tee", "fallocate", "ptrace", "unshare",
-    "clone3", "landlock_create_ruleset", "capset", "mremap", "mlock2", "eventfd2", "keyctl", "madvise", "preadv",
-    "pwritev", "sched_setaffinity", "socketpair", "setns", "mount", "flock",
-)  # fmt: skip
+CALLS = {
+    "memfd_create": ("run interpreted", "probe --isolated"),
+    "memfd_secret": ("run memfd-secret",),
+    "userfaultfd": ("calibrate",),
+    "perf_event_open": ("probe",),
+    "io_uring_setup": ("probe",),
+    "process_vm_readv": ("probe",),
+    "pidfd_open": ("probe --isolated", "probe"),
+    "splice": ("calibrate",),
+    "fallocate": ("calibrate",),
+    "unshare": ("probe --isolated",),
+    "socketpair": ("probe --isolated",),
+    "madvise": ("check fails",),
+    "process_vm_writev": (), "pidfd_getfd": (), "vmsplice": (), "tee": (), "ptrace": (), "clone3": (), "setns": (),
+    "landlock_create_ruleset": (), "capset": (), "mremap": (), "mlock2": (), "eventfd2": (), "keyctl": (), "preadv": (),
+    "pwritev": (), "sched_setaffinity": (), "mount": (), "flock": (),
+}  # fmt: skip
+"""System calls that some may not make, and verbs that make them."""
 CONTAINER = (
     "userfaultfd", "perf_event_open", "io_uring_setup", "io_uring_enter", "io_uring_register", "process_vm_readv",
     "process_vm_writev", "ptrace", "pidfd_getfd", "unshare", "setns", "mount", "keyctl", "bpf", "kcmp", "move_pages",
@@ -228,15 +242,20 @@ LIMITS = {
     "bytes of core": (resource.RLIMIT_CORE, (0, MIB)),
 }
 
+OF_ALL = (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
 ENVIRONMENTS: dict[str, Environment] = {
     "ordinary": Environment(nothing, NOTHING),
-    "full TMPDIR": Environment(full_tmpdir, some(TMP)),
-    "read-only home": Environment(read_only_home, some(HOME)),
+    "full TMPDIR": Environment(full_tmpdir, some(TMP), ("check --trace", "run interpreted", "probe")),
+    "read-only home": Environment(read_only_home, some(HOME), ("check fails", "calibrate", "probe")),
     "read-only install": Environment(read_only_install, NOTHING),
-    "read-only container": Environment(read_only_container, some(HOME, TMP, FILES)),
-    "no home": Environment(no_home, some(KERNEL, HOME)),
-    "ordinary user": Environment(ordinary_user),
-    "no /proc": Environment(empty("/proc"), some(KERNEL, HOME)),
+    "read-only container": Environment(
+        read_only_container, some(HOME, TMP, FILES), ("check --trace", "run interpreted")
+    ),
+    "no home": Environment(no_home, some(KERNEL, HOME), ("check fails", "calibrate", "probe")),
+    "ordinary user": Environment(ordinary_user, verbs=("check fails", "probe", "calibrate")),
+    "no /proc": Environment(
+        empty("/proc"), some(KERNEL, HOME), ("check fails", "probe --isolated", "run interpreted", "calibrate")
+    ),
     "no /sys": Environment(empty("/sys")),
     "no /dev": Environment(empty("/dev")),
     "no /dev/shm": Environment(empty("/dev/shm", "size=4k,nr_inodes=1")),
@@ -246,93 +265,27 @@ ENVIRONMENTS: dict[str, Environment] = {
     "no standard output": Environment(closed(1), NOTHING),
     "no standard error": Environment(closed(2), NOTHING),
     "no standard files": Environment(closed(0, 1, 2), NOTHING),
-    "full standard output": Environment(full_stdout, SHORT),
-    "no reader": Environment(no_reader, SHORT),
+    "full standard output": Environment(full_stdout, SHORT, ("law", "check fails")),
+    "no reader": Environment(no_reader, SHORT, ("law", "check fails")),
     "ASCII": Environment(variables(PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0"), NOTHING),
     "60 columns": Environment(variables(COLUMNS="60"), NOTHING),
     "one processor": Environment(lambda place: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])),
-    "50 mappings": Environment(few_mappings(50), SHORT),
+    "50 mappings": Environment(few_mappings(50), SHORT, ("run memfd-secret", "calibrate")),
     "300 mappings": Environment(few_mappings(300), SHORT),
     "1000 mappings": Environment(few_mappings(1000), SHORT),
-    "a container": Environment(denied(errno.EPERM, *CONTAINER)),
+    "a container": Environment(denied(errno.EPERM, *CONTAINER), verbs=("probe", "run interpreted")),
     **{
         f"{value if value < MIB or unit.startswith('bytes') else value // MIB} {unit}": Environment(
-            limited(limit, value), SHORT
+            limited(limit, value),
+            SHORT,
+            ("check fails", "run interpreted") if limit in OF_ALL else ("check fails",),
         )
         for unit, (limit, values) in LIMITS.items()
         for value in values
     },
     **{
-        f"{call} {errno.errorcode[code]}": Environment(denied(code, call))
-        for call in CALLS
+        f"{call} {errno.errorcode[code]}": Environment(denied(code, call), verbs=verbs)
+        for call, verbs in CALLS.items()
         for code in (errno.EPERM, errno.ENOSYS)
     },
 }
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A command, its answer where nothing is missing, and what it needs; slow: only in the whole."""
-
-    arguments: tuple[str, ...]
-    needs: frozenset[str] = NOTHING
-    answer: int = 0
-    slow: bool = False
-
-
-TINY = ("--pages", "1", "--vcpus", "1", "--stranger", "strace")
-FAILS = ("check", *TINY, "--property", "host-never-reads-private", "--policy", "memfd")
-RUN = ("run", "--requests", "2", "--cpu")
-UNICORN = (*RUN, "unicorn")
-TRACE = str(Path(__file__).parents[2] / "examples" / "randrw.iolog")
-LIVE = some(KERNEL, TMP)
-SOME_PATHS = ("probe", *(word for path in ("load", "*splice*", "tee*", "p*", "io_uring*") for word in ("--path", path)))
-VERBS = {
-    "compare": Verb(("compare",)),
-    "compare a file": Verb(("compare", TRACE)),
-    "compare --explain": Verb(("compare", "--explain", "window", "--json")),
-    "law": Verb(("law", "--op", "gup_pin")),
-    "list": Verb(("list",)),
-    "check holds": Verb(("check", *TINY, "--property", "host-never-panics")),
-    "check fails": Verb(FAILS, answer=1),
-    "check --trace": Verb((*FAILS, "--trace", "PLACE/trace"), some(FILES), 1),
-    "check --export": Verb(("check", *TINY, "--export", "murphi", "PLACE/model.m"), some(FILES)),
-    "check --matrix": Verb(("check", "--matrix", *TINY), some(KERNEL), slow=True),
-    "check --minimal": Verb(("check", "--minimal", *TINY, "--property", "host-never-panics"), some(KERNEL), slow=True),
-    "probe": Verb(("probe", "--backing", "uffd-window", "--path", "preadv"), some(KERNEL)),
-    "probe some": Verb(SOME_PATHS, some(KERNEL), slow=True),
-    "probe --isolated": Verb(("probe", "--isolated"), some(KERNEL)),
-    "probe --kernels": Verb(("probe", "--kernels"), some(KERNEL, HOME)),
-    "run": Verb(UNICORN, LIVE),
-    "run kvm": Verb((*RUN, "kvm"), LIVE),
-    "run interpreted": Verb((*RUN, "interpreted"), some(TMP)),
-    "run --isolated": Verb((*UNICORN, "--isolated"), LIVE),
-    "run --verify": Verb((*UNICORN, "--verify", "--json"), LIVE, slow=True),
-    "run --disk": Verb((*UNICORN, "--disk", "PLACE/disk", "--overwrite", TRACE), LIVE | {FILES}),
-    "run memfd": Verb((*UNICORN, "--backing", "memfd"), LIVE, 1, slow=True),
-    "run memfd-secret": Verb((*UNICORN, "--backing", "memfd-secret"), LIVE),
-    "run --all-designs": Verb((*UNICORN, "--all-designs"), LIVE, slow=True),
-    "run --check-counts": Verb((*UNICORN, "--check-counts"), LIVE, slow=True),
-    "run --predict": Verb(("run", "--cpu", "unicorn", "--predict"), LIVE, slow=True),
-    "calibrate": Verb(("calibrate", "--no-busy", "--seconds", "0.1", "--cpu", "none"), some(KERNEL, HOME)),
-    "calibrate --out": Verb(
-        ("calibrate", "--seconds", "0.1", "--calls", "library", "--out", "PLACE/x.toml"), some(KERNEL, FILES), slow=True
-    ),
-}
-
-
-def faults(verb: Verb, environment: Environment, status: int, out: str, err: str, left: list[str]) -> list[str]:
-    """What is wrong with how a verb ended there."""
-    allowed = {verb.answer, 2} if PROCESS in environment.lacks or verb.needs & environment.lacks else {verb.answer}
-    wrong = [f"left: {each}" for each in left]
-    if status not in allowed:
-        wrong.append(f"status {status}")
-    if "Traceback" in err or "bug" in err or "Exception ignored" in err:
-        wrong.append("a traceback")
-    if status == 2:
-        *before, last = err.splitlines() or [""]
-        if not last.startswith("pagewarden: ") or "; " not in last:
-            wrong.append("the last line says not what and what to do")
-        if any(line.startswith("pagewarden:") for line in before):
-            wrong.append("more than one line")
-    return wrong

@@ -5,6 +5,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.kernel.door import memfd
 from pagewarden.port import HostView, VectoredView
 
 PARTS_MAX = 1024
@@ -31,7 +32,7 @@ class Vectored:
         if isinstance(view, VectoredView):
             self.gather, self.scatter, self.transfer, self.add16 = view.gather, view.scatter, view.transfer, view.add16
             return
-        self._view, self._file = view, os.memfd_create("pagewarden-gather", os.MFD_CLOEXEC)
+        self._view, self._file = view, memfd("pagewarden-gather", 0)
         self.gather, self.scatter, self.transfer = self._gather, self._scatter, self._transfer
         self.add16 = self._add16
 

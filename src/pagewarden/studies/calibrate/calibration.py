@@ -199,6 +199,8 @@ def places_of(name: str, out: Path | None, busy: bool) -> list[Path]:
     measured. UserMistake for a name or a place that will not do, Unavailable without a second CPU."""
     check_name(name)
     file = place_of(name, out)
+    if not file.name:
+        raise UserMistake(f"--out {file}: it is a directory; name a file")
     files = [file]
     if busy:
         check_name(f"{name}-busy")

@@ -16,7 +16,7 @@ from pagewarden.guest.hypercalls import Number
 from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import IOPTE_VALID, Program, program
 from pagewarden.guest.warden import Warden
-from pagewarden.kernel.door import map_anywhere, syscall, unmap
+from pagewarden.kernel.door import map_anywhere, memfd, syscall, unmap
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.sampling import Array, StraightLine, Timed
 from pagewarden.studies.calibrate.scripts import LONGEST, SIZES, PriceFound, positive
@@ -55,9 +55,8 @@ class TimedLibrary(Closing):
             self.memory = undo.enter_context(PrivateMemory(self.at.size, "uffd-window"))
             self.memory.populate(0, bytes(self.at.size))
             self.memory.share(self.at.shared_pages)
-            self.disk = os.memfd_create("pagewarden-disk", os.MFD_CLOEXEC)
+            self.disk = memfd("pagewarden-disk", LONGEST)
             undo.callback(os.close, self.disk)
-            os.truncate(self.disk, LONGEST)
             self.half = undo.enter_context(HostHalf(self.memory, self.disk, LONGEST))
             self.receive, self.transmit = os.pipe()
             undo.callback(os.close, self.receive)

@@ -20,6 +20,7 @@ from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import Act, Program, program
+from pagewarden.kernel.door import memfd
 from pagewarden.port import Memory
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
 from pagewarden.studies.calibrate.library import Overheads
@@ -74,7 +75,7 @@ def bare(length: int, count: int) -> Program:
 @contextmanager
 def disk_for(length: int) -> Iterator[DiskFile]:
     """A memory file."""
-    fd = os.memfd_create("pagewarden-disk", os.MFD_CLOEXEC)
+    fd = memfd("pagewarden-disk", 0)
     try:
         os.pwrite(fd, bytes(length), 0)
         yield DiskFile(fd, Extents.of(np.zeros(1, np.int64), np.full(1, length)), False, "a memory file")

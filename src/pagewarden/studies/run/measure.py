@@ -17,6 +17,7 @@ from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.kernel.counters import Counters
+from pagewarden.kernel.door import memfd
 from pagewarden.kernel.region import Region
 from pagewarden.law import policy_named
 from pagewarden.port import Memory
@@ -176,8 +177,7 @@ def _counters(*more: str) -> Counters:
 
 
 def _fault_in_the_kernel() -> None:
-    region, file = Region(PAGE_SIZE), os.memfd_create("pagewarden-stimulus", os.MFD_CLOEXEC)
-    os.truncate(file, PAGE_SIZE)
+    region, file = Region(PAGE_SIZE), memfd("pagewarden-stimulus", PAGE_SIZE)
     os.preadv(file, [region.memory], 0)
     os.close(file)
     region.close()

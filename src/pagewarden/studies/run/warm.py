@@ -3,6 +3,7 @@
 import os
 
 from pagewarden.abi import virtio_blk
+from pagewarden.kernel.door import memfd
 from pagewarden.memory import PAGE_SIZE, PrivateMemory
 from pagewarden.studies.run.host import FEATURES
 from pagewarden.virtio.device import BlockDevice
@@ -16,9 +17,8 @@ _RING, _HEADER, _DATA, _STATUS = 0, 2 * PAGE_SIZE, 3 * PAGE_SIZE, 4 * PAGE_SIZE
 def warm() -> None:
     """A block device serves a write and a read in a small memory of its own."""
     ring = Ring.placed(8, _RING)
-    disk = os.memfd_create("pagewarden-warm", os.MFD_CLOEXEC)
+    disk = memfd("pagewarden-warm", PAGE_SIZE)
     try:
-        os.truncate(disk, PAGE_SIZE)
         with PrivateMemory(5 * PAGE_SIZE, "memfd", shared=True) as memory:
             driver = Driver(memory.window, ring)
             device = BlockDevice(memory.window, Disk(disk), 1, ring.size)
