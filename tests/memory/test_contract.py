@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live import require
-from pagewarden.law import POLICIES
+from pagewarden.law import BACKED, policy_named
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
 from pagewarden.port import Memory
 from pagewarden.sim.memory import ModelMemory
@@ -30,7 +30,7 @@ def live(**options: object) -> Memory:
 
 MEMORIES: dict[str, Callable[[], Memory]] = {
     **{
-        f"model:{name}": partial(ModelMemory, SIZE, POLICIES[name])
+        f"model:{name}": partial(ModelMemory, SIZE, policy_named(BACKED.get(name, name)))
         for name in ("uffd-window", "memfd-secret", "memfd", "hybrid")
     },
     **{name: partial(live, backing=name) for name in ("uffd-window", "memfd-secret", "memfd")},

@@ -113,11 +113,16 @@ class Isolated:
             raise self._lack
         self._opened.close()
         fds = path.opens(self._opened)
+        shared = self.memory.is_shared(self._pages.start)
+        if shared:  # the page is opened for a host side that runs: what one finds open at its start has no guard to try
+            self.memory.unshare(self._pages)
         try:
             self._host = self._spawn(path, fds)
         except Unavailable as lack:
             self._lack = lack
             raise
+        if shared:
+            self.memory.share(self._pages)
         return self._heard()
 
     def _spawn(self, path: Path, fds: tuple[int, ...]) -> HostProcess:
