@@ -104,6 +104,8 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
         write(trace, format(encode(failed), indent=1).decode() + "\n")
     if report.interrupted:
         raise KeyboardInterrupt
+    if report.exit_code == 2 and (why := checked(report).stopped):
+        print(f"pagewarden: not every state was seen: {why}; raise the limit, or ask less", file=sys.stderr)
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
