@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 from pagewarden.workload.dma_mappings import SLOT, DmaMappings
 
 SEGMENT = 128
 """Slots of a segment; no mapping crosses one (IO_TLB_SEGSIZE), so none is larger than 256 KiB."""
-PAGE = 4096
 DEFAULT_SLOTS = 32768
 """64 MiB (IO_TLB_DEFAULT_SIZE)."""
 
@@ -138,8 +138,8 @@ def _search(
     if need > area_slots - used[area]:
         return -1
     mask = np.uint64(align - 1) & ~np.uint64(SLOT - 1)
-    pages = mask == 0 and size >= PAGE
-    step = PAGE // SLOT if pages else int(mask // np.uint64(SLOT)) + 1
+    pages = mask == 0 and size >= PAGE_SIZE
+    step = PAGE_SIZE // SLOT if pages else int(mask // np.uint64(SLOT)) + 1
     at, looked = start[area], 0
     while looked < area_slots:
         place = area * area_slots + at

@@ -67,16 +67,17 @@ def pool_fit(
     if slots and pool.slots != slots:
         notes.append(f"swiotlb={slots},{areas or cpus} gives {pool.slots:,} slots: the kernel rounds up")
     found = replay(load, pool, base)
+    peak = int(found.used.max(initial=0))
     if failed := int(load.failed.sum()):
         notes.append(f"{failed:,} mappings failed when it was recorded: what they would have held is not in the trace")
     if load.unmatched and base is None:
         notes.append(f"{load.unmatched:,} mappings were made before the trace began: peaks are too low by those")
-    refused = found.refused[: None if failed else len(found.refused)]
+    refused = found.refused
     worst = int(refused[0]) if len(refused) else int(found.used.argmax())
     taken = replay(load, pool, base, worst + (not len(refused))).taken
     return PoolFit(
-        load, pool, int(found.used.max(initial=0)), tuple(_full(load, pool, found, int(at)) for at in refused),
-        _smallest(load, pool, int(found.used.max(initial=0))), taken, int(load.opens[:worst].sum()), tuple(notes),
+        load, pool, peak, tuple(_full(load, pool, found, int(at)) for at in refused),
+        _smallest(load, pool, peak), taken, int(load.opens[:worst].sum()), tuple(notes),
     )  # fmt: skip
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.vocab import PAGE_SIZE
 from pagewarden.workload.dma_mappings import FROM_DEVICE, TO_DEVICE, DmaMappings
 from pagewarden.workload.model import Workload
 
 DRIVERS = {"linux-virtio-blk": "Linux's virtio_blk: header, segments, status and the indirect table of each request"}
 HEADER, STATUS, DESCRIPTOR, RANGE = 16, 1, 16, 16
 """Bytes: virtio_blk_outhdr, the status, a descriptor, a range to discard (virtio 1.3, 2.7.5 and 5.2.6)."""
-PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class VirtioBlk:
     segments: int = 254  # seg_max: the queue's 256 descriptors but the header's and the status's
     segment: int = 256 << 10  # swiotlb_max_mapping_size, where mappings bounce
     request: int = 1280 << 10  # max_sectors_kb
-    contiguous: int = PAGE  # how much of a buffer lies together in the guest's memory
+    contiguous: int = PAGE_SIZE  # how much of a buffer lies together in the guest's memory
 
     def read(self, length: int) -> list[tuple[int, int]]:
         """Size and direction of each mapping of a read of so many bytes, in their order."""

@@ -6,7 +6,6 @@ than its buffer, as it does unless an IOMMU translates.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.dma_mappings import DmaMappings
-from pagewarden.workload.traces.table import CHUNK
+from pagewarden.workload.traces.table import line_chunks
 
 FORMAT = "DMA mappings (ftrace, perf script)"
 _SNIFF = re.compile(rb"\d: +(?:dma:|swiotlb:)?(?:dma_(?:un)?map_(?:page|phys|sg|resource)|swiotlb_bounced): ")
@@ -50,7 +49,7 @@ def read(path: Path, progress: Advance | None = None) -> DmaMappings:
     from pagewarden.workload.traces.dma_lines import MAP, scan
 
     found = _Found()
-    for data in _chunks(path, progress):
+    for data in line_chunks(path, progress):
         rows = scan(np.frombuffer(data, np.uint8))
         if b"map_sg: " in data:
             rows = np.concatenate((rows, _lists(data, found)))
@@ -67,21 +66,6 @@ def read(path: Path, progress: Advance | None = None) -> DmaMappings:
             "swiotlb:swiotlb_bounced (Linux 6.12 and later have them)"
         )
     return _paired(path.name, events, found)
-
-
-def _chunks(path: Path, progress: Advance | None) -> Iterator[bytes]:
-    """Whole lines."""
-    done, size, rest = 0, path.stat().st_size, b""
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            done += len(data)
-            cut = data.rfind(b"\n") + 1
-            yield rest + data[:cut]
-            rest = data[cut:] if cut else rest + data
-            if progress:
-                progress(done, size)
-    if rest:
-        yield rest + b"\n"
 
 
 def _lists(data: bytes, found: _Found) -> NDArray[np.uint64]:

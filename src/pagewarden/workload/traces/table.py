@@ -65,22 +65,29 @@ def matches(
 
     skip: lines at the beginning that are not looked at.
     """
-    done, size, first, rest = 0, path.stat().st_size, 1, b""
+    first = 1 + skip
+    for data in line_chunks(path, progress, skip):
+        yield _of_chunk(path, line, expected, first, data)
+        first += data.count(b"\n")
+
+
+def line_chunks(path: Path, progress: Advance | None = None, skip: int = 0) -> Iterator[bytes]:
+    """Whole lines, some megabytes at once; a last one without an end is given one, unless it is blank."""
+    done, size, rest = 0, path.stat().st_size, b""
     with path.open("rb") as file:
         for _ in range(skip):
             done += len(file.readline())
-            first += 1
         while data := file.read(CHUNK):
             done += len(data)
             data = rest + data
             cut = data.rfind(b"\n") + 1
             data, rest = data[:cut], data[cut:]
-            yield _of_chunk(path, line, expected, first, data)
-            first += data.count(b"\n")
+            if data:  # else a line is longer than that
+                yield data
             if progress:
                 progress(done, size)
     if rest.strip():
-        yield _of_chunk(path, line, expected, first, rest + b"\n")
+        yield rest + b"\n"
 
 
 def _of_chunk(path: Path, line: re.Pattern[bytes], expected: str, first: int, data: bytes) -> list[tuple[bytes, ...]]:
