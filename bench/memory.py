@@ -366,7 +366,7 @@ def main() -> None:
     file = memfd("plain", SIZES[-1])
     plain, guarded = Region(SIZES[-1]), Region(SIZES[-1])
     for region in (plain, guarded):
-        region.place(file)
+        region.place(file.fd)
         region.memory[:] = bytes(SIZES[-1])
     with PrivateMemory(4 << 20, "uffd-window") as mem:
         mem.populate(0, bytes(mem.size))

@@ -43,23 +43,25 @@ def test_syscalls_are_counted_by_number(times: int) -> None:
 
 def test_page_faults_are_counted() -> None:
     pages = 2000
-    fd = door.memfd("test", pages * PAGE_SIZE)
+    file = door.memfd("test", pages * PAGE_SIZE)
+    fd = file.fd
     with Counters("page_faults") as counted:
         address = door.map_anywhere(pages * PAGE_SIZE, fd, 0)
         ctypes.memset(address, 1, pages * PAGE_SIZE)
         door.unmap(address, pages * PAGE_SIZE)
-    os.close(fd)
+    file.close()
     assert pages <= counted["page_faults"] < pages + 200  # the interpreter's own faults are this thread's too
 
 
 def test_flushes_are_counted() -> None:
-    fd = door.memfd("test", PAGE_SIZE)
+    file = door.memfd("test", PAGE_SIZE)
+    fd = file.fd
     with Counters("tlb_flush", "syscalls:munmap") as counted:
         address = door.map_anywhere(PAGE_SIZE, fd, 0)
         ctypes.memset(address, 1, 1)
         assert counted["tlb_flush"] == 0  # readable while it counts
         door.unmap(address, PAGE_SIZE)
-    os.close(fd)
+    file.close()
     assert counted.as_dict() == {"tlb_flush": 1, "syscalls:munmap": 1}
 
 

@@ -37,7 +37,8 @@ def test_sizes_that_are_no_whole_pages_are_turned_down(size: int) -> None:
 
 
 def test_a_region_shows_the_file_and_bars_it_afterwards() -> None:
-    fd = door.memfd("test", 2 * PAGE_SIZE)
+    file = door.memfd("test", 2 * PAGE_SIZE)
+    fd = file.fd
     region = Region(2 * PAGE_SIZE)
     region.place(fd)
     os.pwrite(fd, b"seen", PAGE_SIZE)
@@ -46,7 +47,7 @@ def test_a_region_shows_the_file_and_bars_it_afterwards() -> None:
     assert os.pread(fd, 4, 0) == b"back"
     region.close()
     region.close()
-    os.close(fd)
+    file.close()
 
 
 @pytest.mark.parametrize("size", [PAGE_SIZE, HUGE_PAGE, 3 * HUGE_PAGE])
@@ -70,14 +71,15 @@ def test_a_closed_region_keeps_its_addresses_while_an_array_refers_to_it() -> No
 
 
 def test_map_anywhere_and_unmap_are_a_pair() -> None:
-    fd = door.memfd("test", PAGE_SIZE)
+    file = door.memfd("test", PAGE_SIZE)
+    fd = file.fd
     before = maps_count()
     address = door.map_anywhere(PAGE_SIZE, fd, 0)
     ctypes.memset(address, 7, 1)
     assert os.pread(fd, 1, 0) == b"\x07"
     door.unmap(address, PAGE_SIZE)
     assert maps_count() == before
-    os.close(fd)
+    file.close()
 
 
 def test_memfd_closes_its_fd_when_it_cannot_be_sized() -> None:

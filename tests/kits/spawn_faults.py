@@ -26,7 +26,6 @@ ERRNOS: dict[str, tuple[int, ...]] = {
     "close": (E.EIO, E.EINTR, E.ENOSPC),
     "fstat": (E.ENOMEM, E.EOVERFLOW),
     "readlink": (E.ENOENT, E.ENOMEM, E.EACCES),
-    "memfd_create": (E.EMFILE, E.ENFILE, E.ENOMEM, E.EPERM),
     "ftruncate": (E.EIO, E.EFBIG, E.EPERM),
     "socketpair": (E.EMFILE, E.ENFILE, E.ENOMEM, E.ENOBUFS),
     "send": (E.ENOBUFS, E.ENOMEM, E.EPIPE, E.ECONNRESET, E.EAGAIN),
@@ -41,7 +40,7 @@ ERRNOS: dict[str, tuple[int, ...]] = {
 }
 """What the manual pages of each list; EINTR is left to Python, which tries again by itself (PEP 475), but for close.
 kill(2) of one's own child and waiting do not fail: there the exception of a signal handler alone."""
-GIVES = ("open", "memfd_create", "socketpair", "fork", "fcntl", "door", "recvmsg")
+GIVES = ("open", "socketpair", "fork", "fcntl", "door", "recvmsg")
 """What gives a descriptor or a process: an exception after it, before Python has stored it, has nobody who could know
 of it; these are struck before only."""
 Choose = Callable[[int, str], "BaseException | None"]
@@ -89,7 +88,7 @@ def every_call(counted: Counted) -> Iterator[None]:
     poll = select.poll
     with pytest.MonkeyPatch.context() as patch, struck_calls(_Door(counted)):
         for module, names in {
-            os: ("open", "close", "fstat", "readlink", "memfd_create", "ftruncate"),
+            os: ("open", "close", "fstat", "readlink", "ftruncate"),
             socket: ("socketpair",),
             socket.socket: ("send", "sendmsg", "recvmsg", "close"),
             fcntl: ("fcntl",),

@@ -14,7 +14,8 @@ class Plain(Cooperating):
     """A memfd mapped twice, with no guard at all; the page in the middle is on trial."""
 
     def __init__(self, size: int) -> None:
-        self.fd, self.place = door.memfd("standin", size), size // PAGE_SIZE // 2 * PAGE_SIZE
+        self.file, self.place = door.memfd("standin", size), size // PAGE_SIZE // 2 * PAGE_SIZE
+        self.fd = self.file.fd
         os.pwrite(self.fd, BEFORE * (size // PAGE_SIZE), 0)
         self.private = door.map_anywhere(size, self.fd, 0) + self.place
         self.view = door.map_anywhere(size, self.fd, 0)

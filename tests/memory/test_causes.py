@@ -30,7 +30,7 @@ class Denying:
             if number.value != self._number:
                 return function(number, *arguments)
             ctypes.set_errno(self._code)
-            return -1
+            raise ValueError("as of -1")
 
         return call
 
@@ -41,7 +41,7 @@ FORESEEN = [key for key in CAUSES if key[0] in ("memfd_secret", "userfaultfd")]
 @pytest.mark.parametrize(("name", "code"), FORESEEN, ids=[f"{name}-{errno.errorcode[code]}" for name, code in FORESEEN])
 def test_each_errno_has_its_cause_and_auto_goes_on(name: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     cause, advice = CAUSES[name, code]
-    monkeypatch.setattr(door, "_libc", Denying(door._libc, name, code))
+    monkeypatch.setattr(door, "_opening", Denying(door._opening, name, code))
     uffd.offered.cache_clear()
     backing, other = ("memfd-secret", "uffd-window") if name == "memfd_secret" else ("uffd-window", "memfd-secret")
     with pytest.raises(Unavailable) as caught:

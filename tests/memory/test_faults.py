@@ -9,6 +9,7 @@ import pytest
 from injector import Calls, Instructions, Struck, judge, struck_calls
 from live import require
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
+from struck_batch import compiled_by_the_door
 
 PAGES = 12
 FIRST = [bytes([65 + page]) for page in range(PAGES)]
@@ -26,19 +27,24 @@ ACTS: dict[str, Act] = {
     "convert": lambda mem: mem.convert([PageRange(0, 2), PageRange(5, 6), PageRange(8, 10)], [PageRange(2, 8)]),
     "punch": punch,
     "populate": lambda mem: mem.populate(0, b"+" * (2 * PAGE_SIZE)),
+    "a page": lambda mem: mem.share(PageRange(1, 2)),
+    "another page": lambda mem: mem.unshare(PageRange(6, 7)),
 }
 
 
 def ready(backing: str) -> PrivateMemory:
-    """Pages 3, 6, 7 and 9 are shared; every page holds its letter, the last two are holes."""
+    """Pages 3, 6, 7 and 9 are shared; every page holds its letter, the last two are holes. Compiled: single pages are
+    converted in compiled code."""
     try:
-        mem = PrivateMemory(PAGES * PAGE_SIZE, backing)
+        mem = PrivateMemory(PAGES * PAGE_SIZE, backing.split()[0])
     except Unavailable as lacking:
         require(False, str(lacking))
         raise
     mem.populate(0, b"".join(each * PAGE_SIZE for each in FIRST[:10]))
     for pages in (PageRange(3, 4), PageRange(6, 8), PageRange(9, 10)):
         mem.share(pages)
+    if backing.endswith("compiled"):
+        mem.convert()
     return mem
 
 
@@ -80,6 +86,21 @@ def test_an_exception_at_any_system_call(backing: str, act: str, after: bool) ->
 @pytest.mark.parametrize("act", ["share", "unshare", "convert", "punch"])
 @pytest.mark.parametrize("backing", BACKINGS)
 def test_an_errno_at_any_one_or_two_system_calls(backing: str, act: str, code: int) -> None:
+    assert "done" in errnos_at_any_one_or_two(backing, act, code) or backing == "memfd-secret"
+
+
+COMPILED = (errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EEXIST, errno.EFAULT, errno.ENOENT, errno.ESRCH)
+
+
+@pytest.mark.parametrize("code", COMPILED, ids=errno.errorcode.get)
+@pytest.mark.parametrize("act", ["a page", "another page", "convert"])
+def test_an_errno_at_any_one_or_two_calls_of_compiled_code(act: str, code: int) -> None:
+    """What ioctl_userfaultfd(2) and madvise(2) list, and its undoing."""
+    with compiled_by_the_door():
+        assert "done" in errnos_at_any_one_or_two("uffd-window compiled", act, code)
+
+
+def errnos_at_any_one_or_two(backing: str, act: str, code: int) -> set[str]:
     """All or nothing where one call fails; where the way back fails too, the memory says what has become of it."""
     outcomes = set()
     for gap in (0, 1, 2):
@@ -98,6 +119,7 @@ def test_an_errno_at_any_one_or_two_system_calls(backing: str, act: str, code: i
                 calls.faults, made = {}, calls.made
                 if outcome == "refused":
                     assert mem._state.shared == before, f"{act}, calls {fatal} and {fatal + gap}"
+                compiled = mem._state._single
                 state = judge(mem, allowed(act), f"{act}, calls {fatal} and {fatal + gap}")
                 assert (state == "broken") == (outcome == "broken")
                 outcomes.add(outcome)
@@ -106,7 +128,8 @@ def test_an_errno_at_any_one_or_two_system_calls(backing: str, act: str, code: i
             fatal += 1
             if gap == 0:
                 assert outcome != "broken"
-    assert "done" in outcomes or backing == "memfd-secret"
+    assert compiled is not None or not backing.endswith("compiled")
+    return outcomes
 
 
 @pytest.mark.parametrize("act", ["share", "unshare", "convert", "punch"])

@@ -1,14 +1,13 @@
 """What was taken is given back, on every path: descriptors and mappings are counted."""
 
-import ctypes
 import errno
 import gc
 import os
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from injector import Calls, struck_calls
 from live import require
 from pagewarden.kernel import door, uffd
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
@@ -73,44 +72,21 @@ def test_an_array_that_outlives_the_memory_goes_with_its_mapping() -> None:
     assert taken() == before
 
 
-class Failing:
-    """The C library, whose n-th system call or ioctl fails."""
-
-    def __init__(self, libc: ctypes.CDLL, fatal: int) -> None:
-        self._libc, self.left = libc, fatal
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self._libc, name)
-        if name not in ("syscall", "ioctl"):
-            return function
-
-        def counted(*arguments: Any) -> Any:
-            self.left -= 1
-            if self.left == 0:
-                ctypes.set_errno(errno.ENOMEM)
-                return -1
-            return function(*arguments)
-
-        return counted
-
-
 @pytest.mark.parametrize("backing", BACKINGS)
-def test_a_constructor_that_fails_at_any_step_leaves_nothing(backing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constructor_that_fails_at_any_step_leaves_nothing(backing: str) -> None:
     made(backing).close()
-    before, libc, failures = taken(), door._libc, 0
-    for fatal in range(1, 100):
-        failing = Failing(libc, fatal)
-        monkeypatch.setattr(door, "_libc", failing)
-        try:
-            create(backing).close()
-        except (OSError, Unavailable):
-            failures += 1
-        finally:
-            monkeypatch.setattr(door, "_libc", libc)
+    before, failures, fatal = taken(), 0, 1
+    while True:
+        with struck_calls(Calls({fatal: lambda: OSError(errno.ENOMEM, "on purpose")})) as calls:
+            try:
+                create(backing).close()
+            except (OSError, Unavailable):
+                failures += 1
         assert taken() == before, fatal
-        if failing.left > 0:  # it needs no more calls than that
+        if calls.made < fatal:
             break
-    assert failures >= 1 and failing.left > 0
+        fatal += 1
+    assert failures >= 1
 
 
 @pytest.mark.parametrize("fatal", [1, 2, 3])

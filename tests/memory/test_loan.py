@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from live import require
+from pagewarden.kernel import files
 from pagewarden.kernel.guarded import enter, leave
 from pagewarden.kernel.region import Region
 from pagewarden.memory import PrivateMemory
@@ -74,9 +75,9 @@ def test_its_descriptors_go_with_it(memory: PrivateMemory) -> None:
 
 def test_what_is_no_zero_device_is_not_taken_for_one(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may have put an ordinary file there."""
-    real, before = os.open, os.listdir("/proc/self/fd")
+    real, before = files.opened_path, os.listdir("/proc/self/fd")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", lambda path, *rest: real("/dev/null" if path == "/dev/zero" else path, *rest))
+        patch.setattr(files, "opened_path", lambda path, flags: real("/dev/null", flags))
         loan = lent(memory)
     assert loan.zeroes == loan.scratch[0]
     loan.close()

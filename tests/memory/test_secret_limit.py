@@ -64,8 +64,8 @@ def test_pages_that_cannot_be_had_are_an_error_and_no_signal() -> None:
     """A mapping past the end of its file answers a system call as the newer kernels' charge does: EFAULT."""
     region = Region(2 * MIB)
     file = door.memfd("short", MIB)
-    region.place(file)
+    region.place(file.fd)
     with pytest.raises(Unavailable, match=r"2048 KiB .* 1024 KiB were to be had: RLIMIT_MEMLOCK"):
         door.claim(region.address, region.size)
-    os.close(file)
+    file.close()
     region.close()

@@ -17,7 +17,7 @@ from live import require
 from pagewarden.abi import io_uring
 from pagewarden.abi.virtio_blk import VIRTIO_BLK_T_FLUSH
 from pagewarden.kernel import uring
-from pagewarden.kernel.door import syscall
+from pagewarden.kernel.door import Descriptor, opened
 from pagewarden.memory import PageRange, PrivateMemory, Refused, Unavailable
 from pagewarden.port import QueueingView
 from pagewarden.virtio.disk import ONE_BY_ONE, Disk
@@ -235,14 +235,14 @@ def test_without_a_ring_it_goes_one_by_one_and_says_so(
     memory: PrivateMemory, direct: int, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """memory: shows that a ring is to be had; another memory then asks for its first."""
-    real = syscall
+    real = opened
 
-    def denied(name: str, *arguments: int) -> int:
+    def denied(name: str, *arguments: int) -> Descriptor:
         if name == "io_uring_setup":
             raise OSError(code, os.strerror(code))
         return real(name, *arguments)
 
-    monkeypatch.setattr(uring, "syscall", denied)
+    monkeypatch.setattr(uring, "opened", denied)
     with PrivateMemory(SIZE, memory.backing) as other:
         other.share(PageRange(0, SIZE // PAGE_SIZE))
         disk = Disk(direct)

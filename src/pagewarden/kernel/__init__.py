@@ -6,6 +6,6 @@ law. May be imported: door, region, uffd, kvm, kvm_x86, files, counters, machine
     from pagewarden.kernel.door import memfd
     from pagewarden.kernel.region import Region
 
-    region = Region(1 << 20)
-    region.place(memfd("name", 1 << 20))
+    file, region = memfd("name", 1 << 20), Region(1 << 20)
+    region.place(file.fd)
 """

@@ -10,7 +10,9 @@ import os
 import resource
 import select
 from collections.abc import Callable, Sequence
+from fcntl import F_DUPFD_CLOEXEC
 from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
+from io import FileIO
 from typing import Any
 
 from pagewarden.abi import memory as uapi
@@ -19,16 +21,20 @@ from pagewarden.kernel.machine import need_page_size, number_of
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 __all__ = [
+    "Descriptor",
     "at_signal",
     "bytes_address",
     "claim",
     "copy",
     "ioctl",
     "ioctl_inplace",
+    "ioctl_opened",
     "map_anywhere",
     "memfd",
     "memfd_secret",
     "memlock",
+    "opened",
+    "opened_path",
     "pages_of",
     "prctl",
     "punch_hole",
@@ -43,8 +49,33 @@ __all__ = [
 SIZE_MAX = (1 << 63) - (1 << 21)
 """Bytes of the largest memory file, rounded down to whole huge pages (include/linux/fs.h, MAX_LFS_FILESIZE)."""
 
+
+class Descriptor(FileIO):
+    """An open file of this process's own, closed with this object at the latest. The C call that gets it from the
+    kernel makes the object as well, and C code closes it: no exception of a signal handler comes in between."""
+
+    _finalizing = False  # not the one of FileIO, by which it would call a file that goes with its owner a mistake
+
+    @property
+    def fd(self) -> int:
+        """Its number; -1 once it is closed."""
+        return -1 if self.closed else self.fileno()
+
+    def lift(self, lowest: int = 3) -> "Descriptor":
+        """The same file at a number of at least `lowest`, close-on-exec; this one is closed if it moved."""
+        if self.fd >= lowest:
+            return self
+        moved = opened("fcntl", self.fd, F_DUPFD_CLOEXEC, lowest)
+        self.close()
+        return moved
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_opening = ctypes.CDLL(None, use_errno=True)
+"""The same for calls that give a descriptor."""
+_opening.syscall.restype = _opening.ioctl.restype = Descriptor
+_opening.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 _libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 _libc.memcpy.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
@@ -60,6 +91,29 @@ def syscall(name: str, *arguments: int) -> int:
     if result < 0:
         raise _failed(name)
     return result
+
+
+def opened(name: str, *arguments: int) -> Descriptor:
+    """A raw system call that gives a descriptor; OSError."""
+    return _made(name, _opening.syscall, ctypes.c_long(number_of(name)), *map(ctypes.c_long, arguments))
+
+
+def opened_path(path: str, flags: int) -> Descriptor:
+    """openat(2) of an absolute path; OSError."""
+    name = os.fsencode(path)
+    return opened("openat", uapi.AT_FDCWD, bytes_address(name), flags)
+
+
+def ioctl_opened(fd: int, request: int, argument: Any = None, name: str = "") -> Descriptor:
+    """An ioctl that gives one; OSError."""
+    return _made(name or f"ioctl {request:#x}", _opening.ioctl, fd, request, argument)
+
+
+def _made(name: str, call: Callable[..., Descriptor], *arguments: Any) -> Descriptor:
+    try:
+        return call(*arguments)
+    except ValueError as error:  # what -1 is for an open file
+        raise _failed(name) from error
 
 
 def ioctl(fd: int, request: int, argument: Any = None, name: str = "") -> int:
@@ -83,34 +137,27 @@ def twin(entry: int, stack: int, flags: int) -> int:
     return pid
 
 
-def _sized(fd: int, size: int) -> int:
+def _sized(file: Descriptor, size: int) -> Descriptor:
     try:
-        os.ftruncate(fd, size)
+        os.ftruncate(file.fd, size)
     except OSError as error:
-        os.close(fd)
         raise CallFailed("ftruncate", error.errno or errno.EIO) from error
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    return file
 
 
-def memfd(name: str, size: int) -> int:
+def memfd(name: str, size: int) -> Descriptor:
     """A memory file of `size` bytes, close-on-exec; OSError."""
-    try:
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    except OSError as error:
-        raise CallFailed("memfd_create", error.errno or errno.EIO) from error
-    return _sized(fd, size)
+    called = name.encode()
+    return _sized(opened("memfd_create", bytes_address(called), os.MFD_CLOEXEC), size)
 
 
-def memfd_secret(size: int) -> int:
+def memfd_secret(size: int) -> Descriptor:
     """A memfd_secret of `size` bytes (mm/secretmem.c); Unavailable where this kernel, or this user, has none."""
     try:
-        fd = syscall("memfd_secret", os.O_CLOEXEC)
+        file = opened("memfd_secret", os.O_CLOEXEC)
     except OSError as error:
         raise Unavailable(*lacking(error)) from error
-    return _sized(fd, size)
+    return _sized(file, size)
 
 
 def memlock() -> str:
@@ -126,16 +173,14 @@ def claim(address: int, size: int) -> None:
     memfd_secret since CVE-2026-93243 (seen on Debian's Linux 6.12.117 and 7.3.4) charges a page to the user when it is
     first touched, root or not.
     """
-    zero, done = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC), 0
+    zero, done = opened_path("/dev/zero", os.O_RDONLY | os.O_CLOEXEC), 0
     try:
         while done < size:
-            done += syscall("read", zero, address + done, size - done)
+            done += syscall("read", zero.fd, address + done, size - done)
     except OSError as error:
         if error.errno != errno.EFAULT:
             raise
         raise too_little_locked(size, done) from error
-    finally:
-        os.close(zero)
 
 
 def too_little_locked(size: int, done: int = 0) -> Unavailable:

@@ -4,34 +4,34 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
+from itertools import chain, islice
+
+from pagewarden.kernel.door import Descriptor, opened_path
 
 
 class Pipe:
     """A pipe of about so many bytes; `size` is what the kernel gave. OSError where there is none to be had."""
 
     def __init__(self, size: int) -> None:
-        self.receive, self.transmit = os.pipe()
-        try:
-            with suppress(OSError):  # EPERM: over what a user may have (fs/pipe.c, pipe_set_size)
-                fcntl.fcntl(self.transmit, fcntl.F_SETPIPE_SZ, size)
-            self.size = fcntl.fcntl(self.transmit, fcntl.F_GETPIPE_SZ)
-        except BaseException:
-            self.close()
-            raise
+        pair = islice(iter(os.pipe, None), 1)
+        self._ends = list(map(Descriptor, chain.from_iterable(pair)))  # one C call: an end has an owner at once
+        self.receive, self.transmit = self._ends[0].fd, self._ends[1].fd
+        with suppress(OSError):  # EPERM: over what a user may have (fs/pipe.c, pipe_set_size)
+            fcntl.fcntl(self.transmit, fcntl.F_SETPIPE_SZ, size)
+        self.size = fcntl.fcntl(self.transmit, fcntl.F_GETPIPE_SZ)
 
     def close(self) -> None:
-        """Both ends; what is in it is gone."""
-        os.close(self.receive)
-        os.close(self.transmit)
+        """Both ends; what is in it is gone. Twice is once."""
+        for end in self._ends:
+            end.close()
 
 
-def zeroes() -> int | None:
+def zeroes() -> Descriptor | None:
     """A file that reads as zeroes without end, the kernel's own /dev/zero; None where there is none to be had."""
     with suppress(OSError):
-        fd = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC)
-        if os.fstat(fd).st_rdev == os.makedev(1, 5):  # Documentation/admin-guide/devices.txt
-            return fd
-        os.close(fd)  # something else that a container put there
+        file = opened_path("/dev/zero", os.O_RDONLY | os.O_CLOEXEC)
+        if os.fstat(file.fd).st_rdev == os.makedev(1, 5):  # Documentation/admin-guide/devices.txt
+            return file  # else it is something that a container put there
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pagewarden.abi import kvm as uapi
 from pagewarden.kernel import door
+from pagewarden.kernel.door import Descriptor
 from pagewarden.vocab import Unavailable
 from pagewarden.vocab.closing import Closing
 
@@ -29,14 +30,17 @@ def backend() -> str:
 class _Handle(Closing):
     """Owner of one file descriptor."""
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, own: Descriptor) -> None:
+        self._own = own
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._own.fd
 
     def close(self) -> None:
         """Close the descriptor. Twice is once."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._own.close()
 
     def _ioctl(self, request: int, argument: object = None) -> int:
         return door.ioctl(self.fd, request, argument)
@@ -47,14 +51,10 @@ class Kvm(_Handle):
 
     def __init__(self) -> None:
         try:
-            super().__init__(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+            super().__init__(door.opened_path(DEVICE, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
-            raise Unavailable(f"{DEVICE}: {error.strerror}", _device_advice(error.errno)) from error
-        try:
-            self._check()
-        except BaseException:
-            self.close()
-            raise
+            raise Unavailable(f"{DEVICE}: {os.strerror(error.errno or 0)}", _device_advice(error.errno)) from error
+        self._check()
 
     def _check(self) -> None:
         version = self._ioctl(uapi.KVM_GET_API_VERSION)
@@ -86,13 +86,13 @@ class Kvm(_Handle):
         except OSError as error:
             raise Unavailable(f"{backend()} makes no virtual machine ({error})", "see the kernel's log") from error
 
-    def create_vm_fd(self, kind: int = 0) -> int:
+    def create_vm_fd(self, kind: int = 0) -> Descriptor:
         """The bare descriptor of one; OSError. kind: its type, a bit of KVM_CAP_VM_TYPES. Work that is pending for this
         task, of a closed io_uring say, interrupts the call (seen on Linux 6.18): it is tried again."""
         for _ in range(PATIENCE):
             with suppress(InterruptedError):
-                return self._ioctl(uapi.KVM_CREATE_VM, kind)
-        return self._ioctl(uapi.KVM_CREATE_VM, kind)
+                return door.ioctl_opened(self.fd, uapi.KVM_CREATE_VM, kind)
+        return door.ioctl_opened(self.fd, uapi.KVM_CREATE_VM, kind)
 
 
 def _device_advice(code: int | None) -> str:
@@ -104,8 +104,8 @@ def _device_advice(code: int | None) -> str:
 class Vm(_Handle):
     """A virtual machine."""
 
-    def __init__(self, fd: int, vcpu_mmap_size: int, cpuid: Structure) -> None:
-        super().__init__(fd)
+    def __init__(self, own: Descriptor, vcpu_mmap_size: int, cpuid: Structure) -> None:
+        super().__init__(own)
         self._vcpu_mmap_size, self._cpuid = vcpu_mmap_size, cpuid
 
     def set_user_memory_region(self, slot: int, gpa: int, size: int, hva: int, flags: int = 0) -> None:
@@ -120,7 +120,7 @@ class Vm(_Handle):
 
     def create_vcpu(self, number: int = 0) -> "Vcpu":
         """The vCPU of this number; from now on it belongs to the thread that runs it."""
-        vcpu = Vcpu(self._ioctl(uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
+        vcpu = Vcpu(door.ioctl_opened(self.fd, uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
         try:
             vcpu.set_cpuid2(self._cpuid)
         except BaseException:
@@ -138,14 +138,10 @@ class Vm(_Handle):
 class Vcpu(_Handle):
     """A virtual CPU and the kvm_run page it shares with us."""
 
-    def __init__(self, fd: int, mmap_size: int) -> None:
-        super().__init__(fd)
+    def __init__(self, own: Descriptor, mmap_size: int) -> None:
+        super().__init__(own)
         self._mmap_size = mmap_size
-        try:
-            self._address = door.map_anywhere(mmap_size, fd, 0)
-        except BaseException:
-            super().close()
-            raise
+        self._address = door.map_anywhere(mmap_size, self.fd, 0)
         self.kvm_run = uapi.kvm_run.from_address(self._address)
         self.kvm_run.kvm_valid_regs = uapi.KVM_SYNC_X86_REGS  # each exit brings the registers: no ioctl to read them
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pagewarden.abi import uffd
 from pagewarden.kernel.causes import CallFailed, lacking
-from pagewarden.kernel.door import ioctl, ioctl_inplace, syscall
+from pagewarden.kernel.door import Descriptor, ioctl, ioctl_inplace, opened
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 _CONTINUE = Struct("QQQq")
@@ -36,9 +36,9 @@ def fill_continue(words: Any, address: int, length: int) -> None:
     words[0], words[1], words[2], words[3] = address, length, uffd.UFFDIO_CONTINUE_MODE_DONTWAKE, 0
 
 
-def _open(flags: int) -> int:
+def _open(flags: int) -> Descriptor:
     try:
-        return syscall("userfaultfd", os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        return opened("userfaultfd", os.O_CLOEXEC | os.O_NONBLOCK | flags)
     except OSError as error:
         if error.errno == errno.EPERM and not flags & uffd.UFFD_USER_MODE_ONLY:
             error = CallFailed("userfaultfd for kernel faults", errno.EPERM)
@@ -48,13 +48,10 @@ def _open(flags: int) -> int:
 @cache
 def offered() -> int:
     """The UFFD_FEATURE bits that this kernel has; Unavailable without userfaultfd."""
-    fd = _open(uffd.UFFD_USER_MODE_ONLY)
-    try:
-        api = uffd.uffdio_api(uffd.UFFD_API, 0, 0)
-        ioctl(fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
-        return int(api.features)
-    finally:
-        os.close(fd)
+    own = _open(uffd.UFFD_USER_MODE_ONLY)
+    api = uffd.uffdio_api(uffd.UFFD_API, 0, 0)
+    ioctl(own.fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
+    return int(api.features)
 
 
 class Userfault:
@@ -64,20 +61,25 @@ class Userfault:
         missing = [name for name, bit in uffd.FEATURES.items() if features & bit & ~offered()]
         if missing:
             raise Unavailable(f"userfaultfd lacks {', '.join(missing)}", "needs a newer kernel, or its configuration")
-        self.fd = _open(uffd.UFFD_USER_MODE_ONLY if user_mode_only else 0)
-        try:
-            api = uffd.uffdio_api(uffd.UFFD_API, features, 0)
-            ioctl(self.fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
-        except BaseException:
-            self.close()
-            raise
+        self._own = _open(uffd.UFFD_USER_MODE_ONLY if user_mode_only else 0)
+        api = uffd.uffdio_api(uffd.UFFD_API, features, 0)
+        ioctl(self.fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
 
     @classmethod
     def adopt(cls, fd: int) -> "Userfault":
         """A userfaultfd that another process made and passed on: its ioctls act on that process's mappings."""
         self = cls.__new__(cls)
-        self.fd = fd
+        self._own = Descriptor(fd)
         return self
+
+    @property
+    def fd(self) -> int:
+        """Its number; -1 once it is closed."""
+        return self._own.fd
+
+    def lift(self, lowest: int = 3) -> None:
+        """See Descriptor."""
+        self._own = self._own.lift(lowest)
 
     def register(self, address: int, length: int, mode: int) -> None:
         """UFFDIO_REGISTER; OSError."""
@@ -134,7 +136,5 @@ class Userfault:
 
     def close(self) -> None:
         """Give the fd back: ranges still registered lose their guard. Twice is once."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            with suppress(OSError):  # it is closed, whatever close(2) says
-                os.close(fd)
+        with suppress(OSError):  # it is closed, whatever close(2) says
+            self._own.close()

@@ -8,6 +8,7 @@ a call returned, nothing of it is in flight. Whoever calls holds the pages meanw
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from pagewarden.abi import io_uring as abi
 from pagewarden.abi.memory import MADV_DONTFORK
-from pagewarden.kernel.door import map_anywhere, syscall, unmap
+from pagewarden.kernel.door import map_anywhere, opened, syscall, unmap
 from pagewarden.kernel.guarded import IOV_MAX, load32, load64, prepare, store8, store32, store64
 from pagewarden.kernel.machine import number_of
 from pagewarden.vocab.compiled import njit
@@ -120,25 +121,21 @@ class Uring:
     def __init__(self) -> None:
         self._mapped: list[tuple[int, int]] = []
         self._params = params = abi.io_uring_params()
-        self._fd = syscall("io_uring_setup", ENTRIES, ctypes.addressof(params))
-        try:
-            sq, cq = params.sq_off, params.cq_off
-            sq_at = self._map(sq.array + 4 * params.sq_entries, abi.IORING_OFF_SQ_RING)
-            cq_at = self._map(cq.cqes + _CQE * params.cq_entries, abi.IORING_OFF_CQ_RING)
-            sqes = self._map(_SQE * params.sq_entries, abi.IORING_OFF_SQES)
-        except BaseException:
-            self.close()
-            raise
+        self._own = opened("io_uring_setup", ENTRIES, ctypes.addressof(params))
+        sq, cq = params.sq_off, params.cq_off
+        sq_at = self._map(sq.array + 4 * params.sq_entries, abi.IORING_OFF_SQ_RING)
+        cq_at = self._map(cq.cqes + _CQE * params.cq_entries, abi.IORING_OFF_CQ_RING)
+        sqes = self._map(_SQE * params.sq_entries, abi.IORING_OFF_SQES)
         order = (ctypes.c_uint32 * params.sq_entries).from_address(sq_at + sq.array)
         order[:] = range(params.sq_entries)
         self._iov, self._totals = np.zeros(2 * PARTS, np.uint64), np.zeros(ENTRIES, np.int64)
         parts = sq_at + sq.head, sq_at + sq.tail, params.sq_entries - 1, cq_at + cq.head, cq_at + cq.tail
         self._ring = np.array(
-            [self._fd, number_of("io_uring_enter"), sqes, *parts, params.cq_entries - 1, cq_at + cq.cqes,
+            [self._own.fd, number_of("io_uring_enter"), sqes, *parts, params.cq_entries - 1, cq_at + cq.cqes,
              self._iov.ctypes.data], np.int64)  # fmt: skip
 
     def _map(self, size: int, offset: int) -> int:
-        address = map_anywhere(size, self._fd, offset)
+        address = map_anywhere(size, self._own.fd, offset)
         self._mapped.append((address, size))
         syscall("madvise", address, size, MADV_DONTFORK)
         return address
@@ -161,15 +158,18 @@ class Uring:
 
     def forked(self) -> None:
         """In a forked child: the ring is the parent's (its pages are not here: MADV_DONTFORK)."""
-        os.close(self._fd)
+        self._mapped.clear()
+        self._own.close()
 
     def close(self) -> None:
-        """Twice is once."""
+        """Twice is once, and a ring that nobody refers to any more closes itself."""
         while self._mapped:
             unmap(*self._mapped.pop())
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._own.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was never made
+            self.close()
 
 
 def why_none(error: OSError) -> str:

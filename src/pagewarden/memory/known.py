@@ -39,7 +39,6 @@ class KnownPages(OwnProcess):
         self._state = Conversions(self._backing, self._pages, self._bolts, shared)
         self._consumers = Consumers(self._bolts)
         self._asked, self._lent = self._consumers.present, self._consumers.lent
-        self._closed = False
 
     @property
     def missing(self) -> tuple[Lack, ...]:

@@ -5,7 +5,6 @@ takes them back before it changes anything, so no private page is ever reachable
 """
 
 import errno
-import os
 import threading
 import time
 
@@ -36,7 +35,7 @@ class DirectLoan(OwnProcess):
         self.addresses: tuple[int, ...] = ()
         self.window, self.scratch = window, copies.place
         self._zeroes = zeroes()
-        self.zeroes = self.scratch[0] if self._zeroes is None else self._zeroes
+        self.zeroes = self.scratch[0] if self._zeroes is None else self._zeroes.fd
         self._places = places
         self._copies: ScatterGather | None = copies
         self._lent: dict[int, DirectLoan] = {}
@@ -88,9 +87,8 @@ class DirectLoan(OwnProcess):
         self._drop_zeroes()
 
     def _drop_zeroes(self) -> None:
-        fd, self._zeroes = self._zeroes, None
-        if fd is not None:
-            os.close(fd)
+        if self._zeroes is not None:
+            self._zeroes.close()
 
     def forked(self) -> None:
         """In a forked child: the pages are not there (MADV_DONTFORK)."""

@@ -52,6 +52,7 @@ class PrivateMemory(KnownPages, Closing):
         view = self._backing.window
         keeper = Keeper(self._lock, self._reopen, self.hold, self._lend, self._hold_touched)
         self._window = None if view is None else Window(view, keeper)
+        self._closed = False
 
     # -- the guest's and the warden's side -----------------------------------------------------------------------------
 
@@ -289,5 +290,7 @@ class PrivateMemory(KnownPages, Closing):
 
     def __del__(self) -> None:
         if not self._closed:
-            warnings.warn(f"unclosed {self.backing} memory", ResourceWarning, stacklevel=2, source=self)
-            self.close()
+            try:
+                warnings.warn(f"unclosed {self.backing} memory", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.close()

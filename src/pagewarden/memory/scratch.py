@@ -1,6 +1,4 @@
-"""Small files that guarded copies pass through."""
-
-import os
+"""Small files that guarded copies pass through. One that nobody refers to any more closes itself."""
 
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel.door import memfd
@@ -16,22 +14,24 @@ class Scratch:
     """A small file that guarded copies pass through."""
 
     def __init__(self) -> None:
-        self.file = memfd("pagewarden-scratch", CHUNK)
-        try:
-            self.region = Region(CHUNK)
-            self.region.place(self.file)
-            self.region.advise_all(uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP)
-        except BaseException:
-            os.close(self.file)
-            raise
+        self._own = memfd("pagewarden-scratch", CHUNK)
+        self.file = self._own.fd
+        self.region = Region(CHUNK)
+        self.region.place(self.file)
+        self.region.advise_all(uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP)
+
+    def lift(self, lowest: int) -> None:
+        """Give the file a number of at least `lowest`."""
+        self._own = self._own.lift(lowest)
+        self.file = self._own.fd
 
     def forked(self) -> None:
         """In a forked child: the parent goes on using the file."""
-        os.close(self.file)
+        self._own.close()
 
     def close(self) -> None:
         self.region.close()
-        os.close(self.file)
+        self._own.close()
 
 
 class Borrowed:

@@ -56,18 +56,14 @@ def _asked(name: str, question: Callable[[], str]) -> Capability:
 
 
 def _memfd() -> str:
-    os.close(door.memfd("pagewarden-probe", PAGE_SIZE))
+    door.memfd("pagewarden-probe", PAGE_SIZE)
     return "created"
 
 
 def _memfd_secret() -> str:
-    with ExitStack() as undo:
-        fd = door.memfd_secret(PAGE_SIZE)
-        undo.callback(os.close, fd)
-        region = Region(PAGE_SIZE)
-        undo.callback(region.close)
-        region.place(fd)
-        door.claim(region.address, PAGE_SIZE)
+    file, region = door.memfd_secret(PAGE_SIZE), Region(PAGE_SIZE)
+    region.place(file.fd)
+    door.claim(region.address, PAGE_SIZE)
     return "created, mapped and touched"
 
 
@@ -93,7 +89,7 @@ def _replacement() -> str:
 
 def _io_uring() -> str:
     params = io_uring.io_uring_params()
-    os.close(syscall("io_uring_setup", 1, ctypes.addressof(params)))
+    door.opened("io_uring_setup", 1, ctypes.addressof(params))
     return "a ring was set up"
 
 
@@ -179,11 +175,11 @@ def _kvm() -> Iterator[Capability]:
         except (Unavailable, OSError) as lacking:
             yield from (Capability(name, False, str(lacking)) for name in ["kvm", *names, "guest_memfd"])
             return
-        opened.callback(os.close, vm)
+        opened.callback(vm.close)
         yield Capability("kvm", True, f"a VM was created by {backend()}")
-        asked = {"/dev/kvm": device.fd, f"a VM of type {kvm.VM_TYPES[0]}": vm, **dict(_other_vms(device, opened))}
+        asked = {"/dev/kvm": device.fd, f"a VM of type {kvm.VM_TYPES[0]}": vm.fd, **dict(_other_vms(device, opened))}
         yield from (_extension(name, asked) for name in names)
-        yield _asked("guest_memfd", partial(_guest_memfd, vm))
+        yield _asked("guest_memfd", partial(_guest_memfd, vm.fd))
 
 
 def _other_vms(device: Kvm, opened: ExitStack) -> Iterator[tuple[str, int]]:
@@ -192,9 +188,9 @@ def _other_vms(device: Kvm, opened: ExitStack) -> Iterator[tuple[str, int]]:
     for kind in range(1, types.bit_length()):
         with suppress(OSError):
             if types >> kind & 1:
-                fd = device.create_vm_fd(kind)
-                opened.callback(os.close, fd)
-                yield f"a VM of type {kvm.VM_TYPES.get(kind, str(kind))}", fd
+                made = device.create_vm_fd(kind)
+                opened.callback(made.close)
+                yield f"a VM of type {kvm.VM_TYPES.get(kind, str(kind))}", made.fd
 
 
 def _extension(name: str, asked: Mapping[str, int]) -> Capability:
@@ -212,5 +208,5 @@ def _guest_memfd(vm: int) -> str:
     offered = guest_memfd.flags_offered(vm)
     for flags in range(offered + 1):
         if not flags & ~offered:
-            os.close(guest_memfd.create(vm, PAGE_SIZE, flags))
+            guest_memfd.create(vm, PAGE_SIZE, flags)
     return f"flags {offered:#x}, each combination created"

@@ -2,6 +2,7 @@
 closing: nothing open that is called private, no byte lost, no process and no descriptor left; the memory goes on.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 
@@ -90,6 +91,7 @@ class Trial:
             return
         if isinstance(self.error, Struck) and self.struck.strip() == "close":
             return  # nobody closes what close was kept from
+        gc.collect()
         spare = descriptors()
         for kind, number in self.before.items():
             spare[kind] = spare.get(kind, 0) - number

@@ -13,7 +13,7 @@ import pytest
 from live import require
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.kernel.counters import Counters
-from pagewarden.kernel.door import unmap
+from pagewarden.kernel.region import Region
 from pagewarden.law import POLICIES
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
 from pagewarden.sim import Counts, Machine
@@ -122,8 +122,8 @@ def test_splice_takes_a_turn_a_pipeful(half: HostHalf) -> None:
     half.memory.unshare(PageRange(0, SIZE // PAGE_SIZE))
 
 
-CALLS = [(os, "preadv"), (os, "pwrite"), (os, "splice"), (os, "pipe")]
-CALLS += [(host_half, name) for name in ("map_anywhere", "syscall", "unmap")]
+CALLS: list[tuple[object, str]] = [(os, "preadv"), (os, "pwrite"), (os, "splice"), (os, "pipe")]
+CALLS += [(host_half, "syscall"), (Region, "place"), (Region, "bar")]
 """What the host half asks of the kernel."""
 MOVING = ("preadv", "pwrite", "splice")
 
@@ -135,10 +135,10 @@ class Broken:
         self.left, self.how, self.met = number, how, ""
 
     def around(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*arguments: Any) -> Any:
+        def called(*arguments: Any, **named: Any) -> Any:
             self.left -= 1
             if self.left != 0:
-                return real(*arguments)
+                return real(*arguments, **named)
             self.met = name
             if self.how == "half" and name in MOVING:
                 return real(*_halved(name, arguments))
@@ -197,7 +197,7 @@ def test_what_failed_leaves_nothing_to_the_next(half: HostHalf, design: str, to_
         if not broken.met:
             break
         met.append(broken.met)
-    wanted_calls = {"splice": {"splice"}, "remap": {"map_anywhere", "syscall", "unmap"}}
+    wanted_calls = {"splice": {"splice"}, "remap": {"place", "syscall", "bar"}}
     assert set(met) == wanted_calls.get(design, {"pwrite", "preadv"} if design == "pread" else set(met)) and met
 
 
@@ -205,8 +205,8 @@ def test_what_cannot_be_unmapped_stays_held(half: HostHalf) -> None:
     """The host's mapping of a page outlives its request only while the page cannot turn private."""
     half.memory.share(PageRange(0, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host_half, "unmap", Broken(1, "before").around("unmap", unmap))
-        with pytest.raises(OSError, match="unmap"):
+        patch.setattr(Region, "bar", Broken(1, "before").around("bar", Region.bar))
+        with pytest.raises(OSError, match="bar"):
             half.remapped(Request(0, PAGE_SIZE, 0, True))
     with pytest.raises(Refused, match="EAGAIN"):
         half.memory.unshare(PageRange(0, 1))

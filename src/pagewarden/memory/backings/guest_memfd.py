@@ -2,19 +2,18 @@
 
 import ctypes
 import errno
-import os
-from contextlib import ExitStack
 
 from pagewarden.abi import kvm
-from pagewarden.kernel.door import ioctl, punch_hole
+from pagewarden.kernel.door import Descriptor, ioctl, ioctl_opened, punch_hole
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
+from pagewarden.memory.ending import Parts
 from pagewarden.vocab import Event, Unavailable
 
 
-def create_vm() -> int:
-    """The fd of a new virtual machine; Unavailable without KVM."""
+def create_vm() -> Descriptor:
+    """A new virtual machine; Unavailable without KVM."""
     with Kvm() as device:
         return device.create_vm_fd()
 
@@ -26,9 +25,9 @@ def flags_offered(vm: int) -> int:
     return ioctl(vm, kvm.KVM_CHECK_EXTENSION, kvm.KVM_CAP_GUEST_MEMFD_FLAGS)
 
 
-def create(vm: int, size: int, flags: int) -> int:
-    """KVM_CREATE_GUEST_MEMFD: the fd of the memory; OSError."""
-    return ioctl(vm, kvm.KVM_CREATE_GUEST_MEMFD, ctypes.byref(kvm.kvm_create_guest_memfd(size, flags)))
+def create(vm: int, size: int, flags: int) -> Descriptor:
+    """KVM_CREATE_GUEST_MEMFD: the memory; OSError."""
+    return ioctl_opened(vm, kvm.KVM_CREATE_GUEST_MEMFD, ctypes.byref(kvm.kvm_create_guest_memfd(size, flags)))
 
 
 @backing(
@@ -38,7 +37,7 @@ def create(vm: int, size: int, flags: int) -> int:
     stops="every access of this machine's user space and kernel to the pages of a private file",
     leaves="a file that is shared is open as a whole",
 )
-class GuestMemfd:
+class GuestMemfd(Parts):
     """A guest_memfd with its VM (its own one unless `vm` is given, which then stays the caller's).
 
     Private: nobody but a guest reaches it, so it cannot be populated, and the window, mapped where the kernel allows
@@ -57,28 +56,23 @@ class GuestMemfd:
     def __init__(self, wanted: Wanted) -> None:
         size, shared, given = wanted
         self._shared = shared
-        with ExitStack() as undo:
-            self.vm = create_vm() if given is None else given
-            self._own_vm = given is None
-            if self._own_vm:
-                undo.callback(os.close, self.vm)
-            offered = flags_offered(self.vm)
-            flags = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
-            if shared and flags & ~offered:
-                raise Unavailable("guest_memfd cannot be shared on this kernel", "needs Linux 6.18 (INIT_SHARED)")
-            self.file = create(self.vm, size, flags & offered)
-            undo.callback(os.close, self.file)
-            self.window = Region(size)
-            undo.callback(self.window.close)
-            self.guest = self.window if shared else Region(size)
-            undo.callback(self.guest.close)
-            self.guest.bar()
-            if offered & kvm.GUEST_MEMFD_FLAG_MMAP:
-                self.window.place(self.file)
-                self.window.keep_to_this_process()
-            else:
-                self.window.bar()
-            self._release = undo.pop_all()
+        super().__init__()
+        self._files = [self.own(create_vm())] if given is None else []
+        self.vm = self._files[0].fd if given is None else given
+        offered = flags_offered(self.vm)
+        flags = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
+        if shared and flags & ~offered:
+            raise Unavailable("guest_memfd cannot be shared on this kernel", "needs Linux 6.18 (INIT_SHARED)")
+        self._files.append(self.own(create(self.vm, size, flags & offered)))
+        self.file = self._files[-1].fd
+        self.window = self.own(Region(size))
+        self.guest = self.window if shared else self.own(Region(size))
+        self.guest.bar()
+        if offered & kvm.GUEST_MEMFD_FLAG_MMAP:
+            self.window.place(self.file)
+            self.window.keep_to_this_process()
+        else:
+            self.window.bar()
 
     def share(self, offset: int, length: int) -> None:
         self._keep(True)
@@ -97,9 +91,5 @@ class GuestMemfd:
         self.window.bar()
 
     def forked(self) -> None:
-        os.close(self.file)
-        if self._own_vm:
-            os.close(self.vm)
-
-    def close(self) -> None:
-        self._release.close()
+        for file in self._files:
+            file.close()

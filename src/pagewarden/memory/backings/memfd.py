@@ -1,11 +1,9 @@
 """Ordinary shared memory: no protection at all, the baseline that the others are measured against."""
 
-import os
-from contextlib import ExitStack
-
 from pagewarden.kernel.door import memfd, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
+from pagewarden.memory.ending import Parts
 from pagewarden.vocab import Event
 
 
@@ -16,7 +14,7 @@ from pagewarden.vocab import Event
     stops="nothing",
     leaves="everything: it is the baseline",
 )
-class Memfd:
+class Memfd(Parts):
     """A memfd, mapped once for everybody."""
 
     name = "memfd"
@@ -29,13 +27,11 @@ class Memfd:
     missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
-        with ExitStack() as undo:
-            self.file = memfd("pagewarden", wanted.size)
-            undo.callback(os.close, self.file)
-            self.window = self.guest = Region(wanted.size)
-            undo.callback(self.window.close)
-            self.window.place(self.file)
-            self._release = undo.pop_all()
+        super().__init__()
+        self._file = self.own(memfd("pagewarden", wanted.size))
+        self.file = self._file.fd
+        self.window = self.guest = self.own(Region(wanted.size))
+        self.window.place(self.file)
 
     def share(self, offset: int, length: int) -> None:
         pass
@@ -50,7 +46,4 @@ class Memfd:
         self.window.bar()
 
     def forked(self) -> None:
-        os.close(self.file)
-
-    def close(self) -> None:
-        self._release.close()
+        self._file.close()

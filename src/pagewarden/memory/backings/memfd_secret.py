@@ -1,14 +1,13 @@
 """memfd_secret mapped twice, the host's view guarded by mprotect: out of the direct map, never pinned (no GUP)."""
 
 import errno
-import os
-from contextlib import ExitStack
 
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel.door import claim, memfd_secret, memlock, too_little_locked
 from pagewarden.kernel.mappings import MAPPINGS
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
+from pagewarden.memory.ending import Parts
 from pagewarden.vocab import Event
 
 OPEN = uapi.PROT_READ | uapi.PROT_WRITE
@@ -25,7 +24,7 @@ OPEN = uapi.PROT_READ | uapi.PROT_WRITE
     "process_vm_readv, /proc/PID/mem), the kernel's own mapping of all memory, a forked child",
     leaves="code in this process that uses the private mapping's addresses, or changes the window's (mprotect)",
 )
-class MemfdSecret:
+class MemfdSecret(Parts):
     """For emulated CPUs: KVM cannot map it. A range of other permissions splits the mapping, so a scattered pattern of
     shared pages is refused before it uses up vm.max_map_count (ENOMEM)."""
 
@@ -40,25 +39,21 @@ class MemfdSecret:
     missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
-        with ExitStack() as undo:
-            self.file = memfd_secret(wanted.size)
-            undo.callback(os.close, self.file)
-            self.guest = Region(wanted.size)
-            undo.callback(self.guest.close)
-            self.window = Region(wanted.size)
-            undo.callback(self.window.close)
-            try:
-                self.guest.place(self.file)
-                self.window.place(self.file, OPEN if wanted.shared else uapi.PROT_NONE)
-            except OSError as error:
-                if error.errno != errno.EAGAIN:  # mm/secretmem.c, mlock_future_ok: each mapping counts
-                    raise
-                raise too_little_locked(2 * wanted.size) from error
-            if memlock() != "unlimited":
-                claim(self.guest.address, wanted.size)  # a page that is charged when it is touched is refused here
-            for region in (self.guest, self.window):
-                region.advise_all(uapi.MADV_DONTFORK)
-            self._release = undo.pop_all()
+        super().__init__()
+        self._file = self.own(memfd_secret(wanted.size))
+        self.file = self._file.fd
+        self.guest, self.window = self.own(Region(wanted.size)), self.own(Region(wanted.size))
+        try:
+            self.guest.place(self.file)
+            self.window.place(self.file, OPEN if wanted.shared else uapi.PROT_NONE)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # mm/secretmem.c, mlock_future_ok: each mapping counts
+                raise
+            raise too_little_locked(2 * wanted.size) from error
+        if memlock() != "unlimited":
+            claim(self.guest.address, wanted.size)  # a page that is charged when it is touched is refused here
+        for region in (self.guest, self.window):
+            region.advise_all(uapi.MADV_DONTFORK)
 
     def share(self, offset: int, length: int) -> None:
         MAPPINGS.take(2, "mprotect")  # at most: it may split one into three
@@ -74,7 +69,4 @@ class MemfdSecret:
         self.window.bar()
 
     def forked(self) -> None:
-        os.close(self.file)
-
-    def close(self) -> None:
-        self._release.close()
+        self._file.close()

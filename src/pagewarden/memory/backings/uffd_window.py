@@ -2,7 +2,6 @@
 
 import errno
 import os
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from pagewarden.kernel.door import memfd, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
+from pagewarden.memory.ending import Parts, insist
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Event
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def share_window(guard: Userfault, address: int, guest: Region, offset: int, len
     leaves="whoever may read this process (/proc/PID/mem, ptrace, the private mapping or the descriptor in it), and "
     "pins that were taken while a page was shared: isolated=True is against those",
 )
-class UffdWindow:
+class UffdWindow(Parts):
     """The cooperating host: guard, window and open mapping in one process.
 
     The ledger counts one invalidation a call; the kernel flushes once for each page table (2 MiB) that a call touches
@@ -76,32 +76,28 @@ class UffdWindow:
     missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
+        super().__init__()
         size = wanted.size
-        with ExitStack() as undo:
-            self.file = memfd("pagewarden", size)
-            undo.callback(os.close, self.file)
-            self.guest = Region(size)
-            undo.callback(self.guest.close)
-            self.guest.place(self.file)
-            self.guest.keep_to_this_process()
-            self.guard = Userfault(GUARD_FEATURES)
-            undo.callback(self.guard.close)
-            self.window = Region(size)
-            undo.callback(self.window.close)  # barred before the guard goes
-            self.window.place(self.file)
-            self.window.keep_to_this_process()
-            self._bare = bytearray(0)
-            if wanted.shared:
-                self._bare = bytearray(b"\1" * -(-size // self._piece(size)))
-            else:
-                self.guard.register(self.window.address, size, GUARD)
-            self.zap = self.window.best_zap()
-            slowly = partial(share_window, self.guard, self.window.address, self.guest)
-            self.share = self.guard.mapper(self.window.address, slowly)
-            self._zap = self.window.adviser(self.zap)
-            self.unshare = self._unshare_bare if wanted.shared else self._zap
-            self.guest.lock_when_touched()
-            self._release = undo.pop_all()
+        self._file = self.own(memfd("pagewarden", size))
+        self.file = self._file.fd
+        self.guest = self.own(Region(size))
+        self.guest.place(self.file)
+        self.guest.keep_to_this_process()
+        self.guard = self.own(Userfault(GUARD_FEATURES))
+        self.window = self.own(Region(size))  # barred before the guard goes
+        self.window.place(self.file)
+        self.window.keep_to_this_process()
+        self._bare = bytearray(0)
+        if wanted.shared:
+            self._bare = bytearray(b"\1" * -(-size // self._piece(size)))
+        else:
+            self.guard.register(self.window.address, size, GUARD)
+        self.zap = self.window.best_zap()
+        slowly = partial(share_window, self.guard, self.window.address, self.guest)
+        self.share = self.guard.mapper(self.window.address, slowly)
+        self._zap = self.window.adviser(self.zap)
+        self.unshare = self._unshare_bare if wanted.shared else self._zap
+        self.guest.lock_when_touched()
 
     @staticmethod
     def _piece(size: int) -> int:
@@ -154,8 +150,9 @@ class UffdWindow:
         self.window.bar()
 
     def forked(self) -> None:
-        os.close(self.file)
+        self._file.close()
         self.guard.close()
 
     def close(self) -> None:
-        self._release.close()
+        insist(self.window.close)  # what cannot be barred keeps its guard
+        super().close()

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import readable
 from pagewarden.kernel.uffd import Userfault
+from pagewarden.memory.ending import gone, insist, shut
 from pagewarden.memory.isolated import messages, room
-from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.request import ENDED
 from pagewarden.memory.isolated.zygote import PATIENCE, Fate

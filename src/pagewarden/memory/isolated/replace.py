@@ -13,10 +13,9 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 from pagewarden.abi import uffd
-from pagewarden.kernel import confine
 from pagewarden.kernel.door import punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import Userfault
@@ -58,14 +57,12 @@ class Replacing:
     hole, and where there is a page that page is right.
     """
 
-    def __init__(self, file: int, guest: Region) -> None:
-        self._file, self._guest = file, guest
-        with ExitStack() as undo:
-            self._aside = Region(min(STEP, guest.size))
-            undo.callback(self._aside.close)
-            self._aside.keep_to_this_process()
-            self._waiting = _waiting_room()
-            undo.pop_all()
+    def __init__(self, file: int, address: int, size: int) -> None:
+        """address: of the guest's view; size: bytes."""
+        self._file, self._address, self._size = file, address, size
+        self._aside = Region(min(STEP, size))
+        self._aside.keep_to_this_process()
+        self._waiting = _waiting_room()
         self.pending: tuple[int, int] | None = None
         """The run, offset and length, whose users may be waiting."""
         self._saved = False
@@ -82,7 +79,7 @@ class Replacing:
         try:
             self.at_work = True
             self.pending = offset, length
-            address = self._guest.address + offset
+            address = self._address + offset
             _patiently(lambda: self._waiting.register(address, length, WAIT))
             _patiently(lambda: self._waiting.write_protect(address, length))
             if self._next_data(offset) >= offset + length:  # nobody has touched it, and whoever does now waits
@@ -132,7 +129,7 @@ class Replacing:
         self.pending = None
 
     def _put_back(self, offset: int, length: int) -> None:
-        address, source, done = self._guest.address + offset, self._aside.address, 0
+        address, source, done = self._address + offset, self._aside.address, 0
         while done < length:
             try:
                 done += self._waiting.copy(address + done, source + done, length - done)
@@ -154,11 +151,11 @@ class Replacing:
         except OSError as error:
             if error.errno != errno.ENXIO:  # a hole up to the end
                 raise
-            return self._guest.size
+            return self._size
 
     def _wake(self, offset: int, length: int) -> None:
         try:
-            _patiently(lambda: self._waiting.unregister(self._guest.address + offset, length), NEEDED)
+            _patiently(lambda: self._waiting.unregister(self._address + offset, length), NEEDED)
         except OSError:  # closing the descriptor ends every registration, and cannot fail
             self._waiting.close()
             with suppress(OSError):
@@ -200,5 +197,5 @@ def _waiting_room(known: bool = False) -> Userfault:
             if known:
                 raise OSError(errno.EMFILE, str(lacking)) from lacking
             raise
-    made.fd = confine.lift(made.fd)
+    made.lift()
     return made

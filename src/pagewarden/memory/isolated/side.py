@@ -137,7 +137,7 @@ class Entrance:
         file = self._take_descriptors()
         region = Region(self.size)
         guard = Userfault(GUARD_FEATURES | ASIDE_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping keeps it
-        guard.fd = confine.lift(guard.fd, _lowest_own(self.numbers))
+        guard.lift(_lowest_own(self.numbers))
         region.place(file)
         os.close(file)
         region.keep_to_this_process()
@@ -176,5 +176,5 @@ def _lowest_own(numbers: tuple[int, ...]) -> int:
 
 def _own_scratch(lowest: int) -> Scratch:
     scratch = Scratch()
-    scratch.file = confine.lift(scratch.file, lowest)
+    scratch.lift(lowest)
     return scratch

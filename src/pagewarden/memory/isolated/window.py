@@ -7,20 +7,18 @@ shared. `replace` says what happens to a page meanwhile.
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel import confine
 from pagewarden.kernel.door import memfd, prctl, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
+from pagewarden.memory.ending import Parts, insist, shut
 from pagewarden.memory.isolated import side, zygote
 from pagewarden.memory.isolated.bare import BareParts
 from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
-from pagewarden.memory.isolated.ending import gone, insist, shut
 from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
 from pagewarden.memory.isolated.replace import STEP, GuestView, Replacing
 from pagewarden.memory.isolated.request import SpawnRequest
@@ -29,7 +27,7 @@ from pagewarden.memory.isolated.zygote import Zygote
 from pagewarden.vocab import Event, InternalError, Refused, Unavailable
 
 
-class IsolatedWindow:
+class IsolatedWindow(Parts):
     """A memfd whose open mapping is this process's alone; the host side's window is opened through its userfaultfd.
 
     While one exists this process is undumpable: none of the same user may trace it or open its /proc/PID/mem and fd.
@@ -53,20 +51,21 @@ class IsolatedWindow:
         self._host: HostProcess | None = None
         self._bare: BareParts | None = None
         self.missing: tuple[Lack, ...] = ()
-        with ExitStack() as undo:
-            self.file = confine.lift(memfd("pagewarden", size))  # a number of 0 to 2 would reach every child
-            undo.callback(gone, self.file)
-            self.guest: Region = (view := GuestView(size))
-            undo.callback(insist, self.guest.close)
-            self.guest.place(self.file)
-            self.guest.keep_to_this_process()
-            self.guest.lock_when_touched()
-            self._replacing = view.replacing = Replacing(self.file, self.guest)
-            undo.callback(insist, self._replacing.close)
-            undo.enter_context(_undumpable())
-            undo.callback(self._end)
+        super().__init__()
+        self._file = self.own(memfd("pagewarden", size).lift())  # a number of 0 to 2 would reach every child
+        self.file = self._file.fd
+        view = self.own(GuestView(size))
+        self.guest: Region = view
+        view.place(self.file)
+        view.keep_to_this_process()
+        view.lock_when_touched()
+        self._replacing = view.replacing = self.own(Replacing(self.file, view.address, size))
+        self.own(_Undumpable())
+        try:
             self._look_at_the_room()
-            self._release = undo.pop_all()
+        except BaseException:
+            self.close()
+            raise
 
     # -- the host side -------------------------------------------------------------------------------------------------
 
@@ -195,11 +194,14 @@ class IsolatedWindow:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def forked(self) -> None:
-        gone(self.file)
+        self._file.close()
         self._replacing.forked()
 
     def close(self) -> None:
-        insist(self._release.close)
+        try:
+            insist(self._forget_host, self._give_zygote)
+        finally:
+            super().close()
 
     def _forget_host(self) -> None:
         try:
@@ -214,26 +216,30 @@ class IsolatedWindow:
             zygote.give(self._zygote, self)
             self._zygote = None
 
-    def _end(self) -> None:
-        insist(self._forget_host, self._give_zygote)
-
 
 def _steps(offset: int, length: int) -> list[tuple[int, int]]:
     """A run in pieces of at most STEP: where each starts, and its length."""
     return [(start, min(STEP, offset + length - start)) for start in range(offset, offset + length, STEP)]
 
 
-_isolating: list[int] = []
-"""For each isolated memory of this process, whether the process was dumpable before it (PR_GET_DUMPABLE)."""
+_isolating: dict[int, int] = {}
+"""For each isolated memory of this process, whether the process was dumpable before all of them (PR_GET_DUMPABLE)."""
 
 
-@contextmanager
-def _undumpable() -> Iterator[None]:
-    _isolating.append(_isolating[0] if _isolating else prctl(uapi.PR_GET_DUMPABLE))
-    prctl(uapi.PR_SET_DUMPABLE, 0)
-    try:
-        yield
-    finally:
-        if len(_isolating) == 1:
-            prctl(uapi.PR_SET_DUMPABLE, min(_isolating[0], 1))  # 2 cannot be set
-        _isolating.pop()
+class _Undumpable:
+    """While there is one, so is this process."""
+
+    def __init__(self) -> None:
+        before = next(iter(_isolating.values()), None)
+        _isolating[id(self)] = prctl(uapi.PR_GET_DUMPABLE) if before is None else before
+        prctl(uapi.PR_SET_DUMPABLE, 0)
+
+    def close(self) -> None:
+        """Twice is once."""
+        before = _isolating.get(id(self))
+        if before is not None:
+            if len(_isolating) == 1:
+                prctl(uapi.PR_SET_DUMPABLE, min(before, 1))  # 2 cannot be set
+            _isolating.pop(id(self), None)
+
+    __del__ = close

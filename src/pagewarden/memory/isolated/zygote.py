@@ -14,7 +14,7 @@ import time
 
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import readable
-from pagewarden.memory.isolated.ending import insist, shut
+from pagewarden.memory.ending import insist, shut
 from pagewarden.memory.isolated.forking import OWN_NAMESPACE
 from pagewarden.memory.isolated.request import ANSWER, STARTED
 from pagewarden.memory.isolated.room import Lack

@@ -69,7 +69,12 @@ class Inherited(Kvm):
     """/dev/kvm, opened by somebody else."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self._inherited = fd
+
+    @property
+    def fd(self) -> int:
+        """Not ours to close."""
+        return self._inherited
 
 
 def guest_on(target: Target) -> Copier:

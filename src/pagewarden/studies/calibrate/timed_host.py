@@ -36,8 +36,9 @@ class TimedHost(Closing):
         with ExitStack() as undo:
             self.memory = UffdWindow(Wanted(size))
             undo.callback(self.memory.close)
-            self.disk = memfd("pagewarden-disk", size)
-            undo.callback(os.close, self.disk)
+            disk = memfd("pagewarden-disk", size)
+            undo.callback(disk.close)
+            self.disk = disk.fd
             pipe = Pipe(size)
             undo.callback(pipe.close)
             self.receive, self.transmit = pipe.receive, pipe.transmit

@@ -8,12 +8,12 @@ shareability is asked of the memory first, as the private fd of the thread would
 import errno
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from pagewarden.kernel.door import map_anywhere, syscall, unmap
+from pagewarden.kernel.door import syscall
 from pagewarden.kernel.files import Pipe
+from pagewarden.kernel.region import Region
 from pagewarden.memory.consumers import Hold
 from pagewarden.memory.private import PrivateMemory
 from pagewarden.studies.run.host_error import MemoryRefuses
@@ -63,9 +63,12 @@ class HostHalf(Closing):
         self.disk = disk
         self._buffer = memoryview(bytearray(longest))
         self._pipe: Pipe | None = Pipe(PIPE_SIZE)
-        """None while a request uses it, and after one that failed: what it left must not meet the next one's bytes."""
-        self._stuck: list[tuple[int, int, Hold]] = []
-        """Mappings that could not be unmapped, address and bytes: tried again, and their pages are held till then."""
+        """None while a request uses it, and after one that failed, when it closes with what that left in it: the next
+        one's bytes must not meet that."""
+        self._room = Region(longest // PAGE_SIZE * PAGE_SIZE + 2 * PAGE_SIZE)
+        """Where `remapped` maps the pages of a request."""
+        self._mapped: tuple[int, Hold] | None = None
+        """How many bytes of it may be mapped: their pages are held till it is not, whatever comes in between."""
         copying = self.copied
         self.paths: dict[str, Callable[[Request], Done]] = {
             "dma-buffer": copying,
@@ -90,35 +93,32 @@ class HostHalf(Closing):
             return Done(moved, copies=1)
 
     def remapped(self, request: Request) -> Done:
-        """mmap, the I/O straight from the mapping, munmap."""
-        self._unstick()
+        """mmap, the I/O straight from the mapping, and an mmap over it that takes it away."""
+        self._unmap()
         claim = self.claim(request)
         with claim as pages:
-            size = pages.count * PAGE_SIZE
-            address = map_anywhere(size, self.memory.file, pages.start * PAGE_SIZE)
             try:
+                size = pages.count * PAGE_SIZE
+                self._mapped = size, claim.keep()
+                self._room.place(self.memory.file, offset=pages.start * PAGE_SIZE, length=size)
                 moved = syscall(
                     "pwrite64" if request.to_file else "pread64",
                     self.disk,
-                    address + request.offset % PAGE_SIZE,
+                    self._room.address + request.offset % PAGE_SIZE,
                     request.length,
                     request.position,
                 )
             finally:
-                try:
-                    unmap(address, size)
-                except OSError:
-                    self._stuck.append((address, size, claim.keep()))
-                    raise
+                self._unmap()
             return Done(moved, access_syscalls=2)
 
-    def _unstick(self) -> None:
-        """Unmap what could not be unmapped before; OSError."""
-        while self._stuck:
-            address, size, hold = self._stuck[-1]
-            unmap(address, size)
-            self._stuck.pop()
+    def _unmap(self) -> None:
+        """Nothing is mapped any more; OSError: it still is, and stays held."""
+        if self._mapped is not None:
+            size, hold = self._mapped
+            self._room.bar(size)
             hold.release()
+            self._mapped = None
 
     def read(self, request: Request) -> Done:
         """pread or pwrite on the private fd, through the host's buffer; what a short call did not move is not moved."""
@@ -139,21 +139,17 @@ class HostHalf(Closing):
         moved = turns = 0
         with self.claim(request):
             pipe, self._pipe = self._pipe or Pipe(PIPE_SIZE), None
-            try:
-                while moved < request.length:
-                    count = fill(source, pipe.transmit, min(pipe.size, request.length - moved), at + moved)
-                    if count == 0:
-                        break
-                    turns += 1
-                    end = moved + count
-                    while moved < end:
-                        done = drain(pipe.receive, target, end - moved, None, to + moved)
-                        if done == 0:
-                            raise OSError(errno.EIO, "splice: the file takes no more bytes")
-                        moved += done
-            except BaseException:
-                pipe.close()
-                raise
+            while moved < request.length:
+                count = fill(source, pipe.transmit, min(pipe.size, request.length - moved), at + moved)
+                if count == 0:
+                    break
+                turns += 1
+                end = moved + count
+                while moved < end:
+                    done = drain(pipe.receive, target, end - moved, None, to + moved)
+                    if done == 0:
+                        raise OSError(errno.EIO, "splice: the file takes no more bytes")
+                    moved += done
             self._pipe = pipe
         return Done(moved, turns, turns)
 
@@ -163,8 +159,8 @@ class HostHalf(Closing):
 
     def close(self) -> None:
         """Give the pipe back; memory and file are the caller's."""
-        with suppress(OSError):
-            self._unstick()
+        self._room.close()
+        self._mapped = None
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None

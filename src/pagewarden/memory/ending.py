@@ -3,9 +3,10 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pagewarden.vocab import InternalError
+from pagewarden.vocab.closing import Closing
 
 TRIES = 3
 
@@ -14,6 +15,26 @@ class Closable(Protocol):
     """A socket, a userfaultfd."""
 
     def close(self) -> None: ...
+
+
+Part = TypeVar("Part", bound=Closable)
+
+
+class Parts(Closing):
+    """What consists of parts that are closed with it, the last first. A part can be closed twice, and one that nobody
+    refers to any more closes itself: a constructor that fails half way leaves nothing."""
+
+    def __init__(self) -> None:
+        self._parts: list[Closable] = []
+
+    def own(self, part: Part) -> Part:
+        """Close it with the others; the part itself."""
+        self._parts.append(part)
+        return part
+
+    def close(self) -> None:
+        """Give everything back, whatever comes in between. Twice is once."""
+        insist(*(part.close for part in reversed(self._parts)))
 
 
 def insist(*acts: Callable[[], object]) -> None:
