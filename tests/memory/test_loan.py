@@ -12,6 +12,7 @@ import pytest
 
 from live import require
 from pagewarden.kernel import files
+from pagewarden.kernel.door import opened_path
 from pagewarden.kernel.guarded import enter, leave
 from pagewarden.kernel.region import Region
 from pagewarden.memory import PrivateMemory
@@ -75,7 +76,7 @@ def test_its_descriptors_go_with_it(memory: PrivateMemory) -> None:
 
 def test_what_is_no_zero_device_is_not_taken_for_one(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may have put an ordinary file there."""
-    real, before = files.opened_path, os.listdir("/proc/self/fd")
+    real, before = opened_path, os.listdir("/proc/self/fd")
     with monkeypatch.context() as patch:
         patch.setattr(files, "opened_path", lambda path, flags: real("/dev/null", flags))
         loan = lent(memory)
