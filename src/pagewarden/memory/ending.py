@@ -17,17 +17,17 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
-Part = TypeVar("Part", bound=Closable)
+Piece = TypeVar("Piece", bound=Closable)
 
 
-class Parts(Closing):
+class Composed(Closing):
     """What consists of parts that are closed with it, the last first. A part can be closed twice, and one that nobody
     refers to any more closes itself: a constructor that fails half way leaves nothing."""
 
     def __init__(self) -> None:
         self._parts: list[Closable] = []
 
-    def own(self, part: Part) -> Part:
+    def own(self, part: Piece) -> Piece:
         """Close it with the others; the part itself."""
         self._parts.append(part)
         return part

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.kernel.door import memfd
+from pagewarden.kernel.door import Descriptor, memfd
 from pagewarden.port import HostView, VectoredView
 
 PARTS_MAX = 1024
@@ -28,11 +28,12 @@ class Vectored:
     """port.VectoredView's methods; the view's own where it has them. They raise what the view raises."""
 
     def __init__(self, view: HostView) -> None:
-        self._file = -1
+        self._own: Descriptor | None = None
         if isinstance(view, VectoredView):
             self.gather, self.scatter, self.transfer, self.add16 = view.gather, view.scatter, view.transfer, view.add16
             return
-        self._view, self._file = view, memfd("pagewarden-gather", 0)
+        self._view, self._own = view, memfd("pagewarden-gather", 0)
+        self._file = self._own.fd
         self.gather, self.scatter, self.transfer = self._gather, self._scatter, self._transfer
         self.add16 = self._add16
 
@@ -65,6 +66,5 @@ class Vectored:
         self._view.write(offset, (value & 0xFFFF).to_bytes(2, "little"))
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._own is not None:
+            self._own.close()

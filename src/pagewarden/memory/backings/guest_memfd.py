@@ -8,7 +8,7 @@ from pagewarden.kernel.door import Descriptor, ioctl, ioctl_opened, punch_hole
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Parts
+from pagewarden.memory.ending import Composed
 from pagewarden.vocab import Event, Unavailable
 
 
@@ -37,7 +37,7 @@ def create(vm: int, size: int, flags: int) -> Descriptor:
     stops="every access of this machine's user space and kernel to the pages of a private file",
     leaves="a file that is shared is open as a whole",
 )
-class GuestMemfd(Parts):
+class GuestMemfd(Composed):
     """A guest_memfd with its VM (its own one unless `vm` is given, which then stays the caller's).
 
     Private: nobody but a guest reaches it, so it cannot be populated, and the window, mapped where the kernel allows

@@ -3,7 +3,7 @@
 from pagewarden.kernel.door import memfd, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Parts
+from pagewarden.memory.ending import Composed
 from pagewarden.vocab import Event
 
 
@@ -14,7 +14,7 @@ from pagewarden.vocab import Event
     stops="nothing",
     leaves="everything: it is the baseline",
 )
-class Memfd(Parts):
+class Memfd(Composed):
     """A memfd, mapped once for everybody."""
 
     name = "memfd"

@@ -7,7 +7,7 @@ from pagewarden.kernel.door import claim, memfd_secret, memlock, too_little_lock
 from pagewarden.kernel.mappings import MAPPINGS
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Parts
+from pagewarden.memory.ending import Composed
 from pagewarden.vocab import Event
 
 OPEN = uapi.PROT_READ | uapi.PROT_WRITE
@@ -24,7 +24,7 @@ OPEN = uapi.PROT_READ | uapi.PROT_WRITE
     "process_vm_readv, /proc/PID/mem), the kernel's own mapping of all memory, a forked child",
     leaves="code in this process that uses the private mapping's addresses, or changes the window's (mprotect)",
 )
-class MemfdSecret(Parts):
+class MemfdSecret(Composed):
     """For emulated CPUs: KVM cannot map it. A range of other permissions splits the mapping, so a scattered pattern of
     shared pages is refused before it uses up vm.max_map_count (ENOMEM)."""
 

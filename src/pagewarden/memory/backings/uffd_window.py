@@ -10,7 +10,7 @@ from pagewarden.kernel.door import memfd, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
 from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Parts, insist
+from pagewarden.memory.ending import Composed, insist
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Event
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def share_window(guard: Userfault, address: int, guest: Region, offset: int, len
     leaves="whoever may read this process (/proc/PID/mem, ptrace, the private mapping or the descriptor in it), and "
     "pins that were taken while a page was shared: isolated=True is against those",
 )
-class UffdWindow(Parts):
+class UffdWindow(Composed):
     """The cooperating host: guard, window and open mapping in one process.
 
     The ledger counts one invalidation a call; the kernel flushes once for each page table (2 MiB) that a call touches

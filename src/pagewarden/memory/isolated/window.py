@@ -15,7 +15,7 @@ from pagewarden.kernel.door import memfd, prctl, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
-from pagewarden.memory.ending import Parts, insist, shut
+from pagewarden.memory.ending import Composed, insist, shut
 from pagewarden.memory.isolated import side, zygote
 from pagewarden.memory.isolated.bare import BareParts
 from pagewarden.memory.isolated.descriptors import descriptions_of_its_own
@@ -27,7 +27,7 @@ from pagewarden.memory.isolated.zygote import Zygote
 from pagewarden.vocab import Event, InternalError, Refused, Unavailable
 
 
-class IsolatedWindow(Parts):
+class IsolatedWindow(Composed):
     """A memfd whose open mapping is this process's alone; the host side's window is opened through its userfaultfd.
 
     While one exists this process is undumpable: none of the same user may trace it or open its /proc/PID/mem and fd.

@@ -55,8 +55,7 @@ class TimedLibrary(Closing):
             self.memory = undo.enter_context(PrivateMemory(self.at.size, "uffd-window"))
             self.memory.populate(0, bytes(self.at.size))
             self.memory.share(self.at.shared_pages)
-            self.disk = memfd("pagewarden-disk", LONGEST)
-            undo.callback(os.close, self.disk)
+            self.disk = undo.enter_context(memfd("pagewarden-disk", LONGEST)).fd
             self.half = undo.enter_context(HostHalf(self.memory, self.disk, LONGEST))
             self.receive, self.transmit = os.pipe()
             undo.callback(os.close, self.receive)

@@ -75,12 +75,9 @@ def bare(length: int, count: int) -> Program:
 @contextmanager
 def disk_for(length: int) -> Iterator[DiskFile]:
     """A memory file."""
-    fd = memfd("pagewarden-disk", 0)
-    try:
-        os.pwrite(fd, bytes(length), 0)
-        yield DiskFile(fd, Extents.of(np.zeros(1, np.int64), np.full(1, length)), False, "a memory file")
-    finally:
-        os.close(fd)
+    with memfd("pagewarden-disk", 0) as file:
+        os.pwrite(file.fd, bytes(length), 0)
+        yield DiskFile(file.fd, Extents.of(np.zeros(1, np.int64), np.full(1, length)), False, "a memory file")
 
 
 class Stamps:

@@ -36,9 +36,7 @@ class TimedHost(Closing):
         with ExitStack() as undo:
             self.memory = UffdWindow(Wanted(size))
             undo.callback(self.memory.close)
-            disk = memfd("pagewarden-disk", size)
-            undo.callback(disk.close)
-            self.disk = disk.fd
+            self.disk = undo.enter_context(memfd("pagewarden-disk", size)).fd
             pipe = Pipe(size)
             undo.callback(pipe.close)
             self.receive, self.transmit = pipe.receive, pipe.transmit

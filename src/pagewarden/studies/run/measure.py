@@ -178,8 +178,8 @@ def _counters(*more: str) -> Counters:
 
 def _fault_in_the_kernel() -> None:
     region, file = Region(PAGE_SIZE), memfd("pagewarden-stimulus", PAGE_SIZE)
-    os.preadv(file, [region.memory], 0)
-    os.close(file)
+    os.preadv(file.fd, [region.memory], 0)
+    file.close()
     region.close()
 
 

@@ -1,7 +1,5 @@
 """Compiled code, loaded before anybody looks at the clock, or gives up the right to read files."""
 
-import os
-
 from pagewarden.abi import virtio_blk
 from pagewarden.kernel.door import memfd
 from pagewarden.memory import PAGE_SIZE, PrivateMemory
@@ -17,20 +15,16 @@ _RING, _HEADER, _DATA, _STATUS = 0, 2 * PAGE_SIZE, 3 * PAGE_SIZE, 4 * PAGE_SIZE
 def warm() -> None:
     """A block device serves a write and a read in a small memory of its own."""
     ring = Ring.placed(8, _RING)
-    disk = memfd("pagewarden-warm", PAGE_SIZE)
-    try:
-        with PrivateMemory(5 * PAGE_SIZE, "memfd", shared=True) as memory:
-            driver = Driver(memory.window, ring)
-            device = BlockDevice(memory.window, Disk(disk), 1, ring.size)
-            device.resume(FEATURES, {0: ring})
-            for kind in (virtio_blk.VIRTIO_BLK_T_OUT, virtio_blk.VIRTIO_BLK_T_IN):
-                memory.window.write(_HEADER, kind.to_bytes(16, "little"))
-                data = [(_DATA, PAGE_SIZE)]
-                out, into = (data, []) if kind == virtio_blk.VIRTIO_BLK_T_OUT else ([], data)
-                driver.add_chain([(_HEADER, 16), *out], [*into, (_STATUS, 1)])
-                driver.publish()
-                device.process(0)
-                driver.reap()
-            device.close()
-    finally:
-        os.close(disk)
+    with memfd("pagewarden-warm", PAGE_SIZE) as disk, PrivateMemory(5 * PAGE_SIZE, "memfd", shared=True) as memory:
+        driver = Driver(memory.window, ring)
+        device = BlockDevice(memory.window, Disk(disk.fd), 1, ring.size)
+        device.resume(FEATURES, {0: ring})
+        for kind in (virtio_blk.VIRTIO_BLK_T_OUT, virtio_blk.VIRTIO_BLK_T_IN):
+            memory.window.write(_HEADER, kind.to_bytes(16, "little"))
+            data = [(_DATA, PAGE_SIZE)]
+            out, into = (data, []) if kind == virtio_blk.VIRTIO_BLK_T_OUT else ([], data)
+            driver.add_chain([(_HEADER, 16), *out], [*into, (_STATUS, 1)])
+            driver.publish()
+            device.process(0)
+            driver.reap()
+        device.close()
