@@ -37,7 +37,7 @@ def _by_the_door() -> tuple[Any, Callable[[Any], Any]]:
     """batch._compiled and batch._entry of the same functions, which are not kept on disk."""
     for name, call in (("door_ioctl", _ioctl), ("door_madvise", _madvise)):
         llvmlite.binding.add_symbol(name, ctypes.cast(call, ctypes.c_void_p).value)
-    calls = {
+    calls: dict[str, Any] = {
         "_ioctl": types.ExternalFunction("door_ioctl", types.int32(types.int32, types.uint64, types.uintp)),
         "_madvise": types.ExternalFunction("door_madvise", types.int32(types.uintp, types.uintp, types.int32)),
     }
@@ -45,6 +45,7 @@ def _by_the_door() -> tuple[Any, Callable[[Any], Any]]:
     def over(function: Any) -> Any:
         return FunctionType(function.__code__, {**vars(batch), **calls})
 
+    calls["_turned"] = numba.njit(over(batch._turn))
     @cache
     def entry(function: Any) -> Any:
         compiled: Any = numba.njit("i8(i8,i8,i8)")(over(function))

@@ -13,7 +13,7 @@ from struck_batch import compiled_by_the_door
 
 PAGES = 12
 FIRST = [bytes([65 + page]) for page in range(PAGES)]
-BACKINGS = ["uffd-window", "memfd-secret", "memfd"]
+BACKINGS = ["uffd-window", "uffd-rwp", "memfd-secret", "memfd"]
 Act = Callable[[PrivateMemory], object]
 
 
@@ -32,14 +32,19 @@ ACTS: dict[str, Act] = {
 }
 
 
-def ready(backing: str) -> PrivateMemory:
-    """Pages 3, 6, 7 and 9 are shared; every page holds its letter, the last two are holes. Compiled: single pages are
-    converted in compiled code."""
+def created(backing: str, shared: bool = False) -> PrivateMemory:
+    """Skips where it cannot be had."""
     try:
-        mem = PrivateMemory(PAGES * PAGE_SIZE, backing.split()[0])
+        return PrivateMemory(PAGES * PAGE_SIZE, backing.split()[0], shared=shared)
     except Unavailable as lacking:
         require(False, str(lacking))
         raise
+
+
+def ready(backing: str) -> PrivateMemory:
+    """Pages 3, 6, 7 and 9 are shared; every page holds its letter, the last two are holes. Compiled: single pages are
+    converted in compiled code."""
+    mem = created(backing)
     mem.populate(0, b"".join(each * PAGE_SIZE for each in FIRST[:10]))
     for pages in (PageRange(3, 4), PageRange(6, 8), PageRange(9, 10)):
         mem.share(pages)
@@ -183,7 +188,7 @@ def test_the_first_unshare_of_memory_that_starts_shared_may_be_struck_anywhere(b
         fatal = 1
         while True:
             calls = Calls({}, after)
-            with struck_calls(calls), PrivateMemory(PAGES * PAGE_SIZE, backing, shared=True) as mem:
+            with struck_calls(calls), created(backing, shared=True) as mem:
                 mem.private_write(0, b"".join(each * PAGE_SIZE for each in FIRST[:10]))
                 calls.made, calls.faults = 0, {fatal: Struck}
                 with suppress(Struck):

@@ -12,7 +12,7 @@ from live import require
 from pagewarden.kernel import door, uffd
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
 
-BACKINGS = ["uffd-window", "memfd-secret", "guest-memfd", "memfd", "isolated"]
+BACKINGS = ["uffd-window", "uffd-rwp", "memfd-secret", "guest-memfd", "memfd", "isolated"]
 
 
 def create(backing: str) -> PrivateMemory:

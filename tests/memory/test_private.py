@@ -19,7 +19,7 @@ from pagewarden.vocab import UserMistake
 
 PAGES = 16
 CONVERTING = ["uffd-window", "memfd-secret", "memfd"]
-GUARDED = ["uffd-window", "memfd-secret"]
+GUARDED = ["uffd-window", "uffd-rwp", "memfd-secret"]
 
 
 def made(backing: str, size: int = PAGES * PAGE_SIZE, **options: bool) -> PrivateMemory:

@@ -13,6 +13,9 @@ from pagewarden.kernel.causes import CallFailed
 from pagewarden.kernel.door import syscall
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
+PRESENT = 1 << 63
+"""In an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
+
 
 class Region:
     """Reserved addresses that a file is placed in. They stay reserved until `close`, whatever is placed.
@@ -102,11 +105,20 @@ class Region:
             return uapi.MADV_DONTNEED
         return uapi.MADV_DONTNEED_LOCKED
 
-    def lock_when_touched(self) -> None:
-        """Keep pages in memory from their first touch on, as far as RLIMIT_MEMLOCK goes. Reclaim would shut a shared
-        page that is mapped nowhere else; the window's accessors then open it again."""
+    def lock_when_touched(self) -> bool:
+        """Keep pages in memory from their first touch on; False where RLIMIT_MEMLOCK does not allow it. Reclaim would
+        shut a shared page that is mapped nowhere else; the window's accessors then open it again."""
         with suppress(OSError):
             syscall("mlock2", self.address, self.size, uapi.MLOCK_ONFAULT)
+            return True
+        return False
+
+    def is_mapped(self, offset: int, length: int) -> bool:
+        """Whether this process's page table has an entry for every page of a part, whatever that allows."""
+        first, count = (self.address + offset) // PAGE_SIZE, length // PAGE_SIZE
+        with open("/proc/self/pagemap", "rb", buffering=0) as table:
+            entries = memoryview(os.pread(table.fileno(), 8 * count, 8 * first)).cast("Q")
+        return len(entries) == count and min(entries, default=PRESENT) >= PRESENT
 
     def protect(self, prot: int, offset: int, length: int) -> None:
         """mprotect(2) on a part; OSError, perhaps with the first pages of it changed."""

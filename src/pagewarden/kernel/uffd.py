@@ -22,8 +22,15 @@ GUARD = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
 """Both modes: with MINOR alone holes would answer, with MISSING alone the page cache would."""
 ASIDE = uffd.UFFDIO_REGISTER_MODE_WP
 """Where nothing is write-protected it stops no touch, and UFFDIO_CONTINUE goes through."""
+YIELDING = GUARD | ASIDE
+"""Of a guard that was aside, and of what lies about it: Linux 7.3 lets nobody drop write protection again
+(mm/userfaultfd.c, userfaultfd_register: EBUSY), and UFFDIO_CONTINUE wants one mapping, so the same modes throughout
+(ENOENT). From these there is no way to ASIDE: a mapping that has the modes asked for, and more, is left as it is."""
 ASIDE_FEATURES = uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+RWP_GUARD = GUARD | uffd.UFFDIO_REGISTER_MODE_RWP
+"""The same for pages that are there and shut (Linux 7.3): protection is of entries that are present alone."""
 GUARD_FEATURES = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MINOR_SHMEM | uffd.UFFD_FEATURE_MISSING_SHMEM
+RWP_FEATURES = GUARD_FEATURES | uffd.UFFD_FEATURE_RWP
 
 
 def continue_request(address: int, length: int) -> bytearray:
@@ -34,6 +41,12 @@ def continue_request(address: int, length: int) -> bytearray:
 def fill_continue(words: Any, address: int, length: int) -> None:
     """The same into an array of four 64-bit words, for compiled code."""
     words[0], words[1], words[2], words[3] = address, length, uffd.UFFDIO_CONTINUE_MODE_DONTWAKE, 0
+
+
+def fill_protect(words: Any, address: int, length: int, on: int) -> None:
+    """The argument of a UFFDIO_RWPROTECT into an array of at least three 64-bit words, for compiled code."""
+    words[0], words[1] = address, length
+    words[2] = uffd.UFFDIO_RWPROTECT_MODE_RWP if on else uffd.UFFDIO_RWPROTECT_MODE_DONTWAKE
 
 
 def _open(flags: int) -> Descriptor:
@@ -128,6 +141,19 @@ class Userfault:
                 otherwise(offset, length)
 
         return map_whole
+
+    def protector(self, address: int, on: bool) -> Callable[[int, int], None]:
+        """UFFDIO_RWPROTECT of (offset, length) of the range that starts at the address: from now on its present pages
+        answer nobody, or everybody again. OSError, some perhaps done; one thread at a time."""
+        fd, request = self.fd, bytearray(ctypes.sizeof(uffd.uffdio_rwprotect))
+        words = memoryview(request).cast("Q")
+        fill_protect(words, address, 0, on)
+
+        def protect(offset: int, length: int) -> None:
+            words[0], words[1] = address + offset, length
+            ioctl_inplace(fd, uffd.UFFDIO_RWPROTECT, request)
+
+        return protect
 
     def gone(self) -> bool:
         """Is the address space that it belongs to gone, with its last thread's end? The kernel says so by ESRCH before

@@ -7,7 +7,12 @@ import numpy as np
 from numba import config, types
 from numpy.typing import NDArray
 
-from pagewarden.abi.uffd import UFFDIO_CONTINUE
+from pagewarden.abi.uffd import (
+    UFFDIO_CONTINUE,
+    UFFDIO_RWPROTECT,
+    UFFDIO_RWPROTECT_MODE_DONTWAKE,
+    UFFDIO_RWPROTECT_MODE_RWP,
+)
 from pagewarden.kernel import uffd
 from pagewarden.kernel.guarded import load8, load64, store8, store64
 from pagewarden.memory.bolts import ASKED, BUSY, LENT
@@ -17,6 +22,7 @@ from pagewarden.vocab.compiled import entry, njit
 _ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uint64, types.uintp))
 _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
 _fill: Any = njit(uffd.fill_continue)
+_fill_protect: Any = njit(uffd.fill_protect)
 
 
 def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int, request: Any) -> tuple[int, int, int]:
@@ -64,6 +70,57 @@ def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int
 _compiled: Any = njit(nogil=True)(_change)
 
 
+def _protected(
+    guard: int, window: int, entries: Any, shared: Any, ranges: Any, to: int, request: Any
+) -> tuple[int, int, int]:
+    """The same by UFFDIO_RWPROTECT. entries: uint8 a page, kept up: 1 where the window has an entry that is shut, 2 for
+    one that is open. It stops at a page without an entry that is to be opened."""
+    pages = calls = 0
+    for k in range(len(ranges)):
+        page, stop = ranges[k]
+        while page < stop:
+            if shared[page] == to:
+                page += 1
+                continue
+            first = page
+            while page < stop and shared[page] != to and (not to or entries[page] == 1):
+                page += 1
+            if page == first:
+                return k, pages, calls
+            address, length = window + first * PAGE_SIZE, (page - first) * PAGE_SIZE
+            if to:
+                shared[first:page] = 1
+            _fill_protect(request, address, length, 1 - to)
+            failed = _ioctl(guard, UFFDIO_RWPROTECT, request.ctypes.data)
+            if failed and to:
+                _fill_protect(request, address, length, 1)
+                if _ioctl(guard, UFFDIO_RWPROTECT, request.ctypes.data) == 0:
+                    shared[first:page] = 0
+            if failed:
+                return k, pages, calls
+            for each in range(first, page):
+                shared[each] = to
+                if entries[each]:
+                    entries[each] = 1 + to
+            pages += page - first
+            calls += 1
+    return len(ranges), pages, calls
+
+
+_compiled_protected: Any = njit(nogil=True)(_protected)
+
+
+def protect(
+    guard: int, window: int, entries: bytearray, shared: bytearray, ranges: NDArray[np.int64], to: int
+) -> tuple[int, int, int]:
+    """As `change`, for a window whose pages are shut by protection."""
+    done: tuple[int, int, int] = _compiled_protected(
+        guard, window, np.frombuffer(entries, np.uint8), np.frombuffer(shared, np.uint8), ranges, to,
+        np.zeros(4, np.uint64),
+    )  # fmt: skip
+    return done
+
+
 def change(
     guard: int, window: int, zap: int, shared: bytearray, ranges: NDArray[np.int64], to: int
 ) -> tuple[int, int, int]:
@@ -74,8 +131,9 @@ def change(
     return done
 
 
-_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _BOLTS, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(9))
-"""Where the words of a CompiledSingle lie, in bytes; the last are a uffdio_continue of one page."""
+_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _BOLTS, _ENTRIES, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(10))
+"""Where the words of a CompiledSingle lie, in bytes. Entries: where they are kept, 0 without protection. The last are
+a uffdio_continue of one page, or a uffdio_rwprotect."""
 
 
 def _is_one(at: int, start: int, stop: int) -> bool:
@@ -88,16 +146,36 @@ def _is_one(at: int, start: int, stop: int) -> bool:
 _one: Any = njit(_is_one)
 
 
+def _turn(at: int, start: int, to: int) -> Any:
+    """The kernel's part: 0 when it is done."""
+    address, entries = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _ENTRIES)
+    if entries:
+        store64(at + _REQUEST, address)
+        store64(at + _REQUEST + 16, UFFDIO_RWPROTECT_MODE_DONTWAKE if to else UFFDIO_RWPROTECT_MODE_RWP)
+        failed = _ioctl(load64(at + _GUARD), UFFDIO_RWPROTECT, at + _REQUEST)
+        if not failed and load8(entries + start):
+            store8(entries + start, 1 + to)
+        return failed
+    if to:
+        store64(at + _REQUEST, address)
+        return _ioctl(load64(at + _GUARD), UFFDIO_CONTINUE, at + _REQUEST)
+    return _madvise(address, PAGE_SIZE, load64(at + _ZAP))
+
+
+_turned: Any = njit(_turn)
+
+
 def _share(at: int, start: int, stop: int) -> int:
     if not _one(at, start, stop):
         return 0
-    address, byte = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _LEDGER) + start
+    byte, entries = load64(at + _LEDGER) + start, load64(at + _ENTRIES)
     if load8(byte):
         return 1
+    if entries and load8(entries + start) != 1:
+        return 0
     store8(byte, 1)
-    store64(at + _REQUEST, address)
-    failed = _ioctl(load64(at + _GUARD), UFFDIO_CONTINUE, at + _REQUEST)
-    if failed and _madvise(address, PAGE_SIZE, load64(at + _ZAP)) == 0:
+    failed = _turned(at, start, 1)
+    if failed and _turned(at, start, 0) == 0:
         store8(byte, 0)
     if failed:
         return 0
@@ -108,10 +186,10 @@ def _share(at: int, start: int, stop: int) -> int:
 def _unshare(at: int, start: int, stop: int) -> int:
     if not _one(at, start, stop) or load64(load64(at + _BOLTS) + 8 * LENT):
         return 0
-    address, byte = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _LEDGER) + start
+    byte = load64(at + _LEDGER) + start
     if not load8(byte):
         return 1
-    if _madvise(address, PAGE_SIZE, load64(at + _ZAP)):
+    if _turned(at, start, 0):
         return 0
     store8(byte, 0)
     store64(at + _UNSHARES, load64(at + _UNSHARES) + 1)
@@ -121,11 +199,15 @@ def _unshare(at: int, start: int, stop: int) -> int:
 class CompiledSingle:
     """See protocol.Single. The two keep the GIL."""
 
-    def __init__(self, guard: int, window: int, zap: int, shared: bytearray, bolts: int) -> None:
-        """As of `change`."""
+    def __init__(
+        self, guard: int, window: int, zap: int, shared: bytearray, bolts: int, entries: bytearray | None = None
+    ) -> None:
+        """As of `change`, or of `protect`."""
         self._states = np.frombuffer(shared, np.uint8)  # which also keeps it where it is
-        self._words = np.zeros(12, np.uint64)
-        self._words[:6] = guard, window, zap, self._states.ctypes.data, len(shared), bolts
+        self._entries = None if entries is None else np.frombuffer(entries, np.uint8)
+        at = 0 if self._entries is None else self._entries.ctypes.data
+        self._words = np.zeros(13, np.uint64)
+        self._words[:7] = guard, window, zap, self._states.ctypes.data, len(shared), bolts, at
         uffd.fill_continue(self._words[_REQUEST // 8 :], window, PAGE_SIZE)
         self.at: int = self._words.ctypes.data
         self.share, self.unshare = _entry(_share), _entry(_unshare)
@@ -140,6 +222,8 @@ def _entry(function: Any) -> Any:
     return entry(njit("i8(i8,i8,i8)")(function))
 
 
-def single(guard: int, window: int, zap: int, shared: bytearray, bolts: int) -> CompiledSingle | None:
+def single(
+    guard: int, window: int, zap: int, shared: bytearray, bolts: int, entries: bytearray | None = None
+) -> CompiledSingle | None:
     """None where nothing is compiled (NUMBA_DISABLE_JIT)."""
-    return None if cast(Any, config).DISABLE_JIT else CompiledSingle(guard, window, zap, shared, bolts)
+    return None if cast(Any, config).DISABLE_JIT else CompiledSingle(guard, window, zap, shared, bolts, entries)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Use: TypeAlias = Literal["any", "kvm", "emulated", "host"]
 """Who has the private side: a guest on KVM, on an emulated CPU in this process, either; or no guest at all, but this
 program itself, which hides bytes from what it hands its window to."""
-BackingName: TypeAlias = Literal["auto", "memfd-secret", "uffd-window", "guest-memfd", "memfd"]
+BackingName: TypeAlias = Literal["auto", "memfd-secret", "uffd-rwp", "uffd-window", "guest-memfd", "memfd"]
 """What a caller may ask for."""
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ class UffdWindow(Composed):
     """
 
     name = "uffd-window"
+    modes, features = GUARD, GUARD_FEATURES
     whole_file = False
     idle_unshare = True
     sharing = Tariff({Event.HYP_PTE_SET: 1})
@@ -83,7 +85,7 @@ class UffdWindow(Composed):
         self.guest = self.own(Region(size))
         self.guest.place(self.file)
         self.guest.keep_to_this_process()
-        self.guard = self.own(Userfault(GUARD_FEATURES))
+        self.guard = self.own(Userfault(self.features))
         self.window = self.own(Region(size))  # barred before the guard goes
         self.window.place(self.file)
         self.window.keep_to_this_process()
@@ -91,13 +93,16 @@ class UffdWindow(Composed):
         if wanted.shared:
             self._bare = bytearray(b"\1" * -(-size // self._piece(size)))
         else:
-            self.guard.register(self.window.address, size, GUARD)
+            self.guard.register(self.window.address, size, self.modes)
         self.zap = self.window.best_zap()
+        self.share, self._shut = self._ways()
+        self.unshare = self._unshare_bare if wanted.shared else self._shut
+        self._locked = self.guest.lock_when_touched()
+
+    def _ways(self) -> tuple[Callable[[int, int], None], Callable[[int, int], None]]:
+        """How a range (offset, length) is opened and shut, once it is guarded."""
         slowly = partial(share_window, self.guard, self.window.address, self.guest)
-        self.share = self.guard.mapper(self.window.address, slowly)
-        self._zap = self.window.adviser(self.zap)
-        self.unshare = self._unshare_bare if wanted.shared else self._zap
-        self.guest.lock_when_touched()
+        return self.guard.mapper(self.window.address, slowly), self.window.adviser(self.zap)
 
     @staticmethod
     def _piece(size: int) -> int:
@@ -115,7 +120,7 @@ class UffdWindow(Composed):
                 count = min(piece, self.window.size - start)
                 if start < offset or start + count > offset + length:  # not all of it is to be shut
                     self.window.advise(uapi.MADV_POPULATE_WRITE, start, count)
-                self.guard.register(self.window.address + start, count, GUARD)
+                self.guard.register(self.window.address + start, count, self.modes)
                 self._bare[k] = 0
         if not any(self._bare):
             self._bare = bytearray(0)
@@ -123,7 +128,7 @@ class UffdWindow(Composed):
     def _unshare_bare(self, offset: int, length: int) -> None:
         if self._bare:
             self._guard(offset, length)
-        self._zap(offset, length)
+        self._shut(offset, length)
 
     def compiled(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
         """See protocol.Compiled; the first call loads the compiler."""

@@ -6,7 +6,7 @@ UFFDIO_CONTINUE still reaches the pages. It is put back, piece by piece, before 
 """
 
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import ASIDE, GUARD, Userfault
+from pagewarden.kernel.uffd import ASIDE, YIELDING, Userfault
 from pagewarden.memory.backings.uffd_window import PIECES, share_window
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
@@ -20,15 +20,19 @@ class BareParts:
 
     def __init__(self, guard: Userfault, address: int, guest: Region) -> None:
         self._guard, self._address, self._guest = guard, address, guest
-        self._parts: list[tuple[int, int]] = []
+        self._size, self._parts = guest.size, list[tuple[int, int]]()
         self._piece = max(HUGE_PAGE, -(-guest.size // PIECES // PAGE_SIZE) * PAGE_SIZE)
         """Bytes that are shut at once: the borders between must not use up the process's mappings."""
 
     def open(self, runs: list[tuple[int, int]]) -> None:
         """Let runs (offset, end in bytes) answer; OSError. With very many of them the rest is opened page by page."""
         self._parts = runs[:PIECES]
+        shut = 0
         for start, end in self._parts:
             self._guard.register(self._address + start, end - start, ASIDE)
+            self._shut(shut, start)
+            shut = end
+        self._shut(shut, self._size if self._parts else 0)
         for start, end in runs[PIECES:]:
             share_window(self._guard, self._address, self._guest, start, end - start)
 
@@ -42,6 +46,10 @@ class BareParts:
             for a, b in ((first, offset), (end, last)):
                 if a < b:
                     share_window(self._guard, self._address, self._guest, a, b - a)
-            self._guard.register(self._address + first, last - first, GUARD)
+            self._shut(first, last)
             left = [(a, b) for a, b in ((start, first), (last, stop)) if a < b]
             self._parts = [part for part in self._parts if part != (start, stop)] + left
+
+    def _shut(self, start: int, end: int) -> None:
+        if start < end:
+            self._guard.register(self._address + start, end - start, YIELDING)

@@ -41,7 +41,10 @@ def range_of(target: Target) -> uffd.uffdio_range:
 
 
 def resolve(fd: int, target: Target) -> None:
-    """Open the page, as the warden would; a page that is open already stays so."""
+    """Open the page, as the warden would: an entry that is there is given its permissions back, where the kernel knows
+    of read and write protection; a page that is open already stays so."""
+    with contextlib.suppress(OSError):
+        door.ioctl(fd, uffd.UFFDIO_RWPROTECT, ctypes.byref(uffd.uffdio_rwprotect(range_of(target), 0)))
     with contextlib.suppress(FileExistsError):
         door.ioctl(fd, uffd.UFFDIO_CONTINUE, ctypes.byref(uffd.uffdio_continue(range_of(target), 0, 0)))
 
@@ -111,5 +114,5 @@ def register(name: str, about: str, act: Callable[[Target], None]) -> None:
 
 
 register("userfaultfd-on-top", "a userfaultfd of the host's own on the page, whatever it answers", on_top)
-register("userfaultfd-kept", "UFFDIO_CONTINUE by a userfaultfd found among the descriptors", by_kept)
+register("userfaultfd-kept", "UFFDIO_RWPROTECT and CONTINUE by a userfaultfd found among the descriptors", by_kept)
 register("userfaultfd-unregister", "UFFDIO_UNREGISTER by a userfaultfd found among the descriptors", unregistered)
