@@ -18,6 +18,7 @@ from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
         (uffd.uffdio_copy, 40, {"src": 8, "len": 16, "mode": 24, "copy": 32}),
         (uffd.uffdio_writeprotect, 24, {"mode": 16}),
         (uffd.uffdio_continue, 32, {"mode": 16, "mapped": 24}),
+        (uffd.uffdio_rwprotect, 24, {"mode": 16}),
         (memory.iovec, 16, {"iov_len": 8}),
         (memory.statx, 256, {"stx_dev_major": 136, "stx_dio_mem_align": 152, "stx_dio_offset_align": 156}),
     ],
@@ -36,6 +37,7 @@ def test_layout(struct: type[Structure], size: int, offsets: dict[str, int]) -> 
         (uffd.UFFDIO_COPY, 3, 3, uffd.uffdio_copy),
         (uffd.UFFDIO_WRITEPROTECT, 3, 6, uffd.uffdio_writeprotect),
         (uffd.UFFDIO_CONTINUE, 3, 7, uffd.uffdio_continue),
+        (uffd.UFFDIO_RWPROTECT, 3, 9, uffd.uffdio_rwprotect),
     ],
 )
 def test_request_numbers_hold_direction_size_and_type(

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 from typer.testing import CliRunner
 from typer.testing import Result as Run
 
 from live import require
 from pagewarden.cli.probe import probe
 from pagewarden.kernel.kvm import Vcpu
-from pagewarden.lab import fetch, qemu
+from pagewarden.lab import fetch, packages, qemu
 from pagewarden.law import EVERY, POLICIES, Op, policy_named
 from pagewarden.memory.isolated.replace import Replacing
 from pagewarden.probe.capabilities import Capability
@@ -37,6 +37,7 @@ from pagewarden.studies.probe.isolation import (
     isolation,
     law_of,
 )
+from pagewarden.studies.probe.said import SaidMatrix
 from pagewarden.vocab import UserMistake
 from waits import SOON
 
@@ -171,10 +172,11 @@ def test_the_json_document(matrix: Isolation) -> None:
         "disagreements",
         "untried",
         "timeouts",
+        "baseline",
     ]
     assert (document["schema"], document["verb"]) == (1, "probe") and document["kernel"]
-    keys = ["backing", "isolated", "path", "state", "direction", "result", "errno", "law", "agrees", "reason"]
-    assert all(list(row) == keys for row in document["matrix"])
+    keys = "backing isolated path state direction result errno law law_errno agrees reason since guest then"
+    assert all(list(row) == keys.split() for row in document["matrix"])
     assert len(document["matrix"]) == len(matrix.rows)
     assert document["leaks"] == sum(row["result"] == "LEAK" for row in document["matrix"]) > 0
     assert document["disagreements"] == sum(row["agrees"] is False for row in document["matrix"])
@@ -296,21 +298,28 @@ def test_a_document_of_another_kernel_is_judged_by_the_law_as_it_is_here(
     matrix: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = to_builtins(probed(matrix, []))
-    found = judged(document, "qemu")
+    found = judged(convert(document, SaidMatrix), "qemu")
     assert to_builtins(probed(found, [])) == {**document, "where": "qemu"}
     monkeypatch.setitem(SCRIPTS, ("load", READ), (Op.GUP_PIN,))  # another law than the one inside
-    assert {row.path.name for row in judged(document, "qemu").disagreements} == {"load"}
+    assert {row.path.name for row in judged(convert(document, SaidMatrix), "qemu").disagreements} == {"load"}
 
 
 def test_the_probe_of_another_kernel_is_booted_with_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def boot(kernel: fetch.Kernel, command: list[str], seconds: float, say: fetch.Tell) -> qemu.CommandEnd:
+    def boot(
+        kernel: fetch.Kernel,
+        command: list[str],
+        seconds: float,
+        environment: object,
+        say: packages.Tell,
+        progress: object,
+    ) -> qemu.CommandEnd:
         asked.append(command)
         inside = cli(*command[4:])
         return qemu.CommandEnd("9.9", inside.exit_code, inside.output, "")
 
-    monkeypatch.setattr(fetch, "kernel", lambda name, say: fetch.Kernel(name, Path("/vmlinuz"), None))
+    monkeypatch.setattr(fetch, "kernel", lambda name, say, modules: fetch.Kernel(name, Path("/vmlinuz"), None))
     monkeypatch.setattr(qemu, "run", boot)
     words = ("--backing", "memfd", "--path", "load")
     run = cli("--kernel", "debian:9.9", *words)

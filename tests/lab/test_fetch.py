@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.lab import fetch
+from pagewarden.lab import fetch, packages
 from pagewarden.vocab import Unavailable, UserMistake
 
 TARGETS = """\
@@ -25,6 +25,8 @@ linux-image-6.1.0-5-cloud-amd64
 linux-image-7.3.4+deb13-cloud-amd64
 linux-binary-7.3.4+deb13-cloud-amd64
 linux-modules-7.3.4+deb13-cloud-amd64
+linux-binary-7.3.4+deb13-cloud-arm64
+linux-modules-7.3.4+deb13-cloud-arm64
 """
 
 
@@ -36,7 +38,7 @@ class Archive:
         self.answers = True
 
     @contextmanager
-    def open(self, say: fetch.Tell) -> Iterator[fetch.Apt]:
+    def open(self, say: packages.Tell, architecture: str = "amd64") -> Iterator[packages.Apt]:
         if not self.answers:
             raise Unavailable("apt-get failed: no route", "is the archive to be reached?")
         yield self.apt
@@ -53,8 +55,8 @@ class Archive:
 def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Archive:
     made = Archive()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(fetch, "archive", made.open)
-    monkeypatch.setattr(fetch, "run", lambda command, cwd=None: lay_out(Path(command[2]).stem, Path(command[3])))
+    monkeypatch.setattr(packages, "archive", made.open)
+    monkeypatch.setattr(packages, "run", lambda command, cwd=None: lay_out(Path(command[2]).stem, Path(command[3])))
     return made
 
 
@@ -83,6 +85,7 @@ def test_the_newest_of_a_series_is_taken_and_lies_in_the_cache_then(archive: Arc
         ("debian:6.1", "6.1.0-47", True),
         ("debian:6.12", "6.12.117+deb12", True),
         ("debian:7.3", "7.3.4+deb13", False),
+        ("debian:7.3/arm64", "7.3.4+deb13", False),
     ]
 
 
@@ -90,6 +93,14 @@ def test_an_image_in_two_packages_is_put_together(archive: Archive) -> None:
     kernel = fetch.kernel("debian:7.3")
     assert [name.split("-")[1] for name in archive.downloaded] == ["binary", "modules"]
     assert kernel.image.parent == kernel.modules
+
+
+def test_each_architecture_has_its_own_place(archive: Archive) -> None:
+    both = [fetch.kernel(name) for name in ("debian:7.3", "debian:7.3/arm64", "debian:7.3/amd64")]
+    assert [kernel.architecture for kernel in both] == ["amd64", "arm64", "amd64"]
+    assert both[1].image != both[0].image == both[2].image and len(archive.downloaded) == 4
+    assert archive.downloaded[2] == "linux-binary-7.3.4+deb13-cloud-arm64"
+    assert all(offer.there for offer in fetch.offers() if offer.name.startswith("debian:7.3"))
 
 
 def test_without_an_archive_the_cache_will_do(archive: Archive) -> None:
@@ -107,16 +118,16 @@ def test_half_a_download_leaves_nothing(archive: Archive, monkeypatch: pytest.Mo
     def full(command: list[str], cwd: str | None = None) -> str:
         raise Unavailable("dpkg-deb failed: No space left", "is there room?")
 
-    monkeypatch.setattr(fetch, "run", full)
+    monkeypatch.setattr(packages, "run", full)
     with pytest.raises(Unavailable, match="No space"):
         fetch.kernel("debian:6.12")
-    assert fetch.unpacked() == [] and list((fetch.home() / "kernels").iterdir()) == []
+    assert fetch.unpacked() == [] and list((packages.home() / "kernels").iterdir()) == []
 
 
 def test_what_the_archive_lacks_is_said_with_what_it_has(archive: Archive) -> None:
-    with pytest.raises(Unavailable, match=r"no kernel 5\.4; it has 6\.1, 6\.12, 7\.3"):
+    with pytest.raises(Unavailable, match=r"no kernel 5\.4 of amd64; it has 6\.1, 6\.12, 7\.3"):
         fetch.kernel("debian:5.4")
-    for wrong in ("debian:new", "debian:", "debian:7.3/../.."):
+    for wrong in ("debian:new", "debian:", "debian:7.3/../..", "debian:7.3/mips"):
         with pytest.raises(UserMistake, match="expected debian:"):
             fetch.kernel(wrong)
     with pytest.raises(UserMistake, match="no such kernel image"):
@@ -130,14 +141,29 @@ def test_an_image_of_the_users_has_its_modules_beside_it_or_under_the_same_root(
     assert fetch.kernel(str(image)).modules is None
     (tmp_path / "lib/modules/9.9-mine/kernel").mkdir(parents=True)
     assert fetch.kernel(str(image)).modules == tmp_path / "lib/modules/9.9-mine"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserMistake, match="no modules"):
+        fetch.kernel(str(image), modules=tmp_path / "other")
+    (tmp_path / "other/kvm.ko.xz").write_text("")
+    assert fetch.kernel(str(image), modules=tmp_path / "other").modules == tmp_path / "other"
+    with pytest.raises(UserMistake, match="modules of its own"):
+        fetch.kernel("debian:7.3", modules=tmp_path / "other")
+
+
+def test_an_image_says_what_machine_it_is_for(tmp_path: Path) -> None:
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(b"MZ".ljust(56, b"\0") + b"ARM\x64" + bytes(100))
+    assert fetch.kernel(str(image)).architecture == "arm64"
+    image.write_bytes(b"MZ".ljust(200, b"\0"))
+    assert fetch.kernel(str(image)).architecture == "amd64"
 
 
 def test_the_archives_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "run", lambda command, cwd=None: TARGETS)
-    lines = fetch.sources()
-    assert f"deb [signed-by={fetch.KEYRING}] http://archive.example/debian/ trixie-backports main" in lines
+    monkeypatch.setattr(packages, "run", lambda command, cwd=None: TARGETS)
+    lines = packages.sources()
+    assert f"deb [signed-by={packages.KEYRING}] http://archive.example/debian/ trixie-backports main" in lines
     assert any("debian-security/ bookworm-security main" in line for line in lines)
     assert all("signed-by" in line for line in lines) and not any("elsewhere" in line for line in lines)
-    monkeypatch.setattr(fetch, "run", lambda command, cwd=None: "")
+    monkeypatch.setattr(packages, "run", lambda command, cwd=None: "")
     with pytest.raises(Unavailable, match="apt knows no archive"):
-        fetch.sources()
+        packages.sources()

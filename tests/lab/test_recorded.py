@@ -8,9 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from msgspec import convert
 
 from pagewarden.probe.trial import OPEN, TrialResult
 from pagewarden.studies.probe.elsewhere import judged
+from pagewarden.studies.probe.said import SaidMatrix
 
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 ANSWERED = {"memfd": 315, "uffd-window": 327, "memfd-secret": 315, "guest-memfd": 200}
@@ -24,7 +26,7 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_the_law_says_what_the_kernel_did(path: Path) -> None:
     record = json.loads(path.read_text())
-    found = judged(record, "qemu")
+    found = judged(convert(record, SaidMatrix), "qemu")
     assert not any(row.memory.isolated for row in found.rows)
     assert found.kernel == record["kernel"] and record["date"]
     assert not [(row.memory.name, row.path.name, row.state, row.verdict, row.law) for row in found.disagreements]

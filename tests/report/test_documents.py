@@ -107,7 +107,7 @@ def test_kernels_are_as_the_schema_says(verb: Verb, lack: str, monkeypatch: pyte
 def test_another_kernel_is_as_the_schema_says(verb: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
     found = replace(isolation(["memfd"], ["load"]), where="qemu")
     monkeypatch.setattr(elsewhere, "isolation_in", lambda *_: (found, []))
-    monkeypatch.setattr(fetch, "kernel", lambda *_: None)
+    monkeypatch.setattr(fetch, "kernel", lambda *_: fetch.Kernel("it", Path("/vmlinuz"), None))
     other = document(verb, "probe", "--kernel", "debian:6.12")
     validate("probe", other)
     assert other["where"] == "qemu"

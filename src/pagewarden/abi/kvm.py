@@ -199,6 +199,8 @@ KVM_SET_CPUID2 = _iow(0x90, kvm_cpuid2)
 
 # -- flags -------------------------------------------------------------------------------------------------------------
 
+KVM_MEM_LOG_DIRTY_PAGES = 1 << 0
+KVM_MEM_READONLY = 1 << 1
 KVM_MEM_GUEST_MEMFD = 1 << 2
 GUEST_MEMFD_FLAG_MMAP = 1 << 0
 GUEST_MEMFD_FLAG_INIT_SHARED = 1 << 1

@@ -29,6 +29,7 @@ __all__ = [
     "ioctl",
     "ioctl_inplace",
     "ioctl_opened",
+    "loads_at",
     "map_anywhere",
     "memfd",
     "memfd_secret",
@@ -40,6 +41,7 @@ __all__ = [
     "punch_hole",
     "readable",
     "statx",
+    "stores_at",
     "syscall",
     "too_little_locked",
     "twin",
@@ -129,12 +131,22 @@ def prctl(option: int, *arguments: int) -> int:
     return syscall("prctl", option, *(*arguments, 0, 0, 0, 0)[:4])
 
 
-def twin(entry: int, stack: int, flags: int) -> int:
+def twin(entry: int, stack: int, flags: int, argument: int = 0) -> int:
     """clone(2) as the C library offers it: a child that starts at the address `entry`; its pid, or OSError."""
-    pid: int = _libc.clone(entry, stack, flags, None)
+    pid: int = _libc.clone(entry, stack, flags, argument)
     if pid < 0:
         raise _failed("clone")
     return pid
+
+
+def loads_at(address: int) -> tuple[int, int]:
+    """(code that loads from the address it is given, the address), for `twin`; whatever lies there does not matter."""
+    return ctypes.cast(_libc.atoi, ctypes.c_void_p).value or 0, address
+
+
+def stores_at(address: int) -> tuple[int, int]:
+    """The same for a store of zeroes."""
+    return ctypes.cast(_libc.sigemptyset, ctypes.c_void_p).value or 0, address
 
 
 def _sized(file: Descriptor, size: int) -> Descriptor:

@@ -60,8 +60,6 @@ class Kvm(_Handle):
         version = self._ioctl(uapi.KVM_GET_API_VERSION)
         if version != uapi.KVM_API_VERSION:
             raise Unavailable(f"KVM API version {version}, not {uapi.KVM_API_VERSION}", "use a kernel since 2.6.22")
-        if not self.check_extension(uapi.KVM_CAP_SYNC_REGS) & uapi.KVM_SYNC_X86_REGS:
-            raise Unavailable("KVM lacks KVM_CAP_SYNC_REGS", "use a kernel since 4.17, on x86")
 
     def check_extension(self, capability: int) -> int:
         """What the kernel answers for a KVM_CAP_*: 0 when it lacks it."""
@@ -78,8 +76,10 @@ class Kvm(_Handle):
         return cpuid
 
     def create_vm(self) -> "Vm":
-        """A VM of the default type; Unavailable. Its vCPUs have all that KVM supports here: without a CPUID that says
-        long mode there is none (arch/x86/kvm/x86.c, kvm_is_valid_sregs)."""
+        """A VM of the default type on x86; Unavailable. Its vCPUs have all that KVM supports here: without a CPUID that
+        says long mode there is none (arch/x86/kvm/x86.c, kvm_is_valid_sregs)."""
+        if not self.check_extension(uapi.KVM_CAP_SYNC_REGS) & uapi.KVM_SYNC_X86_REGS:
+            raise Unavailable("KVM lacks KVM_CAP_SYNC_REGS", "use a kernel since 4.17, on x86")
         try:
             size, cpuid = self.get_vcpu_mmap_size(), self.get_supported_cpuid()
             return Vm(self.create_vm_fd(), size, cpuid)
@@ -104,7 +104,7 @@ def _device_advice(code: int | None) -> str:
 class Vm(_Handle):
     """A virtual machine."""
 
-    def __init__(self, own: Descriptor, vcpu_mmap_size: int, cpuid: Structure) -> None:
+    def __init__(self, own: Descriptor, vcpu_mmap_size: int, cpuid: Structure | None = None) -> None:
         super().__init__(own)
         self._vcpu_mmap_size, self._cpuid = vcpu_mmap_size, cpuid
 
@@ -122,7 +122,8 @@ class Vm(_Handle):
         """The vCPU of this number; from now on it belongs to the thread that runs it."""
         vcpu = Vcpu(door.ioctl_opened(self.fd, uapi.KVM_CREATE_VCPU, number), self._vcpu_mmap_size)
         try:
-            vcpu.set_cpuid2(self._cpuid)
+            if self._cpuid is not None:
+                vcpu.set_cpuid2(self._cpuid)
         except BaseException:
             vcpu.close()
             raise

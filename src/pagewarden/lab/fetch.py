@@ -1,37 +1,22 @@
-"""Kernels as Debian's packages, by the system's own apt: its archives and keyring, sources and lists of our own.
+"""Which kernel is meant, and where it is had from: Debian's packages, the cache, or a file of the user's."""
 
-Nothing is installed, and what a package would run is not: it is unpacked into the user's cache. apt checks the
-archive's signature over every index and the index's hash over every package.
-"""
-
-import errno
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+from pagewarden.lab import packages
+from pagewarden.lab.packages import Tell
 from pagewarden.vocab import Unavailable, UserMistake
-from pagewarden.vocab.places import cache_home
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-RELEASES = ("bookworm", "trixie")
-"""Debian's releases that kernels are taken of, with what security and backports have for them."""
-NAMED = ("6.1", "6.12", "7.3")
+Architecture: TypeAlias = Literal["amd64", "arm64"]
+"""As Debian names it."""
+NAMED = ("6.1", "6.12", "7.3", "7.3/arm64")
 """Kernels that `pagewarden probe --kernels` names; any other that the archive has can be asked for as well."""
-FLAVOUR = "cloud-amd64"
-"""The smallest, with all that a virtual machine needs."""
 PREFIX = "debian:"
-FRESH = 24 * 3600
-"""Seconds that an archive's lists are believed."""
-
-Tell = Callable[[str], None]
-"""say(what is being done)"""
+ARM64_MAGIC, ARM64_MAGIC_AT = b"ARM\x64", 56
+"""In the header of an arm64 image (Documentation/arch/arm64/booting.rst)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +26,7 @@ class Kernel:
     name: str  # as it was asked for
     image: Path
     modules: Path | None
+    architecture: Architecture = "amd64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,74 +38,84 @@ class Offer:
     there: bool
 
 
-def kernel(name: str, say: Tell = lambda what: None) -> Kernel:
-    """`debian:6.12`, the newest such that is to be had, or the path of an image; UserMistake, Unavailable."""
+def kernel(name: str, say: Tell = lambda what: None, modules: Path | None = None) -> Kernel:
+    """`debian:6.12` or `debian:7.3/arm64`, the newest such that is to be had, or the path of an image; modules: where
+    the image's lie. UserMistake, Unavailable."""
     if not name.startswith(PREFIX):
-        return of_the_user(Path(name))
-    series = name.removeprefix(PREFIX)
-    if not re.fullmatch(r"\d+\.\d+", series):
-        raise UserMistake(f"{name}: expected {PREFIX} and a version such as {NAMED[-1]}, or the path of a kernel image")
+        return of_the_user(Path(name), modules)
+    if modules is not None:
+        raise UserMistake(f"{name} has modules of its own: they are named with an image's path only")
+    series, _, named = name.removeprefix(PREFIX).partition("/")
+    architecture = architecture_of(named or "amd64")
+    if not re.fullmatch(r"\d+\.\d+", series) or architecture is None:
+        raise UserMistake(f"{name}: expected {' or '.join(map(PREFIX.__add__, NAMED[-2:]))}, or the path of an image")
     try:
-        version = newest(series, available(say))
+        version = newest(series, available(architecture, say))
     except Unavailable as lack:
-        version = newest(series, unpacked())
+        version = newest(series, unpacked(architecture))
         if version is None:
             raise
         say(f"the archive does not answer ({lack.what}): {version} of the cache is taken")
     if version is None:
-        raise Unavailable(
-            f"the archive has no kernel {series}", f"it has {', '.join(map(str, series_of(available(say))))}"
-        )
-    if version not in unpacked():
-        unpack(version, say)
-    return of_the_cache(name, version)
+        had = ", ".join(series_of(available(architecture, say)))
+        raise Unavailable(f"the archive has no kernel {series} of {architecture}", f"it has {had}")
+    if version not in unpacked(architecture):
+        unpack(version, architecture, say)
+    return of_the_cache(name, version, architecture)
 
 
-def of_the_user(image: Path) -> Kernel:
-    """An image with its modules, where packages put them: beside it, or in lib/modules under the same root."""
+def architecture_of(name: str) -> Architecture | None:
+    """That of the name, if there is one."""
+    return "amd64" if name == "amd64" else "arm64" if name == "arm64" else None
+
+
+def of_the_user(image: Path, modules: Path | None = None) -> Kernel:
+    """An image with its modules: those named, or where packages put them: beside it, or in lib/modules under the same
+    root."""
     if not image.is_file():
         raise UserMistake(f"{image}: no such kernel image")
     image = image.resolve()
+    if modules is not None and not any(modules.rglob("*.ko*")):
+        raise UserMistake(f"{modules}: no modules in this directory")
     version = image.name.partition("-")[2]
-    for place in (image.parent, image.parent.parent / "lib" / "modules" / version):
-        if (place / "kernel").is_dir():
-            return Kernel(str(image), image, place)
-    return Kernel(str(image), image, None)
+    places = [image.parent, image.parent.parent / "lib" / "modules" / version]
+    found = modules or next((place for place in places if (place / "kernel").is_dir()), None)
+    with image.open("rb") as file:
+        is_arm = file.read(ARM64_MAGIC_AT + 4)[ARM64_MAGIC_AT:] == ARM64_MAGIC
+    return Kernel(str(image), image, found, "arm64" if is_arm else "amd64")
 
 
 def offers(say: Tell = lambda what: None) -> list[Offer]:
     """The newest of each series in NAMED, and what else lies in the cache; the archive need not answer."""
-    there = unpacked()
+    return [*_offers("amd64", "", say), *_offers("arm64", "/arm64", say)]
+
+
+def _offers(architecture: Architecture, ending: str, say: Tell) -> list[Offer]:
+    there = unpacked(architecture)
     try:
-        known = [*available(say), *there]
+        known = [*available(architecture, say), *there]
     except Unavailable:
         known = there
-    newest_ones = {series: newest(series, known) for series in dict.fromkeys([*NAMED, *series_of(there)])}
+    named = [name.removesuffix(ending) for name in NAMED if name.endswith(ending) and ("/" in name) == bool(ending)]
+    newest_ones = {series: newest(series, known) for series in dict.fromkeys([*named, *series_of(there)])}
     return [
-        Offer(PREFIX + series, version or "not to be had here", version in there)
+        Offer(PREFIX + series + ending, version or "not to be had here", version in there)
         for series, version in newest_ones.items()
     ]
 
 
-def home() -> Path:
-    """Where kernels, lists and sources lie. Unavailable: this user has no place for caches."""
-    caches = cache_home()
-    if caches is None:
-        raise Unavailable("this user has no home directory for kernels", "set HOME, or XDG_CACHE_HOME")
-    return caches / "lab"
-
-
-def unpacked() -> list[str]:
+def unpacked(architecture: Architecture = "amd64") -> list[str]:
     """Versions that lie in the cache."""
-    return [path.name for path in (home() / "kernels").glob("*") if not path.name.startswith(".")]
+    places = packages.of("kernels", architecture).glob("*")
+    return [path.name for path in places if not path.name.startswith(".")]
 
 
-def of_the_cache(name: str, version: str) -> Kernel:
+def of_the_cache(name: str, version: str, architecture: Architecture) -> Kernel:
     """The kernel of that version, which lies in the cache."""
-    place = home() / "kernels" / version
+    place = packages.of("kernels", architecture) / version
     images = [*place.glob("boot/vmlinuz-*"), *place.glob("usr/lib/modules/*/vmlinuz")]
     modules = [*place.glob("lib/modules/*"), *place.glob("usr/lib/modules/*")]
-    return Kernel(name, images[0], modules[0])
+    return Kernel(name, images[0], modules[0], architecture)
 
 
 def order(version: str) -> tuple[int, ...]:
@@ -140,92 +136,22 @@ def series_of(versions: Sequence[str]) -> list[str]:
     return sorted(found, key=order)
 
 
-def available(say: Tell) -> list[str]:
+def available(architecture: Architecture, say: Tell) -> list[str]:
     """Versions of the kernels that the archive has; Unavailable."""
-    kinds = rf"linux-(?:image|binary)-(\d\S*)-{FLAVOUR}"
-    with archive(say) as apt:
+    kinds = rf"linux-(?:image|binary)-(\d\S*)-{flavour(architecture)}"
+    with packages.archive(say, architecture) as apt:
         return sorted(set(re.findall(rf"^{kinds}$", apt("apt-cache", "pkgnames"), re.MULTILINE)), key=order)
 
 
-def unpack(version: str, say: Tell) -> None:
-    """Download the packages of a version and lay what they hold into the cache, all of it or nothing."""
-    with archive(say) as apt:
+def flavour(architecture: Architecture) -> str:
+    """The smallest, with all that a virtual machine needs."""
+    return f"cloud-{architecture}"
+
+
+def unpack(version: str, architecture: Architecture, say: Tell) -> None:
+    """Bring the packages of a version into the cache."""
+    with packages.archive(say, architecture) as apt:
         names = set(apt("apt-cache", "pkgnames").split())
-        parts = [f"linux-{part}-{version}-{FLAVOUR}" for part in ("binary", "modules", "image")]
+        parts = [f"linux-{part}-{version}-{flavour(architecture)}" for part in ("binary", "modules", "image")]
         chosen = parts[:2] if parts[0] in names else parts[2:]  # image is a mere name for the two where they exist
-        kernels = home() / "kernels"
-        kernels.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kernels, prefix=".") as made:
-            say(f"downloading {', '.join(chosen)}")
-            apt("apt-get", "download", *chosen, cwd=made)
-            for package in Path(made).glob("*.deb"):
-                run(["dpkg-deb", "-x", str(package), f"{made}/root"])
-            try:
-                os.rename(f"{made}/root", kernels / version)
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:  # somebody else has just brought the same
-                    raise
-
-
-Apt = Callable[..., str]
-"""apt(program, arguments..., cwd=...): what it said; Unavailable."""
-
-
-@contextmanager
-def archive(say: Tell) -> Iterator[Apt]:
-    """apt on our own sources and lists, which are fetched when they are old; Unavailable where it is no Debian."""
-    if shutil.which("apt-get") is None or not KEYRING.exists():
-        raise Unavailable("kernels come as Debian's packages, and this is no Debian", "name a kernel image by its path")
-    place = home() / "apt"
-    try:
-        for part in ("lists/partial", "cache/archives/partial"):
-            (place / part).mkdir(parents=True, exist_ok=True)
-    except OSError as refused:
-        raise Unavailable(f"{place}: {refused.strerror}", "let XDG_CACHE_HOME name a place to write to") from refused
-    options = {
-        "Dir::Etc::sourcelist": place / "sources.list",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State::Lists": place / "lists",
-        "Dir::Cache": place / "cache",
-        "Acquire::Languages": "none",
-        "APT::Sandbox::User": "root",
-    }
-    settings = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-
-    def apt(program: str, *arguments: str, cwd: str | None = None) -> str:
-        return run([program, "-q", *settings, *arguments], cwd)
-
-    stamp, wanted = place / "sources.list", "\n".join(sources()) + "\n"
-    if not stamp.exists() or stamp.read_text() != wanted or time.time() - stamp.stat().st_mtime > FRESH:
-        say("fetching the archive's lists")
-        stamp.write_text(wanted)
-        try:
-            apt("apt-get", "update")
-        except BaseException:
-            stamp.unlink()
-            raise
-    yield apt
-
-
-def sources() -> list[str]:
-    """Lines for apt: the archives of the system's own sources, each with the suites that kernels are taken of."""
-    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(ORIGIN)", "Identifier: Packages"]
-    known = [line.split() for line in run(asked).splitlines()]
-    places = {suite: uri for uri, suite, *origin in known if origin == ["Debian"] or not origin}
-    main = next((uri for suite, uri in places.items() if "-" not in suite), None)
-    if main is None:
-        raise Unavailable(
-            "apt knows no archive of Debian here", "run apt-get update, or name a kernel image by its path"
-        )
-    suites = {name: main for release in RELEASES for name in (release, f"{release}-backports")}
-    suites |= {suite: uri for suite, uri in places.items() if suite.endswith("-security")}
-    return [f"deb [signed-by={KEYRING}] {uri} {suite} main" for suite, uri in suites.items()]
-
-
-def run(command: Sequence[str], cwd: str | None = None) -> str:
-    """Its output; Unavailable with what it complained of."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
-    if done.returncode:
-        complaint = " / ".join(done.stderr.strip().splitlines()[-3:])
-        raise Unavailable(f"{command[0]} failed: {complaint}", "is the archive to be reached, and is there room?")
-    return done.stdout
+        packages.bring(chosen, packages.of("kernels", architecture) / version, apt, say)

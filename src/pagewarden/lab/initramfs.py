@@ -5,7 +5,7 @@ import lzma
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pagewarden.vocab import Unavailable
 
@@ -22,10 +22,15 @@ DIRECTORY, REGULAR = 0o040755, 0o100755
 
 def build(modules: Path | None, wanted: Iterable[str] = (*EARLY, *LATE)) -> bytes:
     """The archive, gzipped, for a kernel whose modules lie there; Unavailable."""
+    files = of_modules(modules, wanted)
+    return gzip.compress(cpio({"init": INIT.read_bytes(), "bin/busybox": busybox(), **files}), 1)
+
+
+def of_modules(modules: Path | None, wanted: Iterable[str]) -> dict[str, bytes]:
+    """modules/NAME.ko of those and of what they need, and modules/order: their names, each behind what it needs."""
     loaded = chain(Modules(modules), wanted)
     files = {f"modules/{name}.ko": content for name, content in loaded.items()}
-    files["modules/order"] = "".join(f"{name}\n" for name in loaded).encode()
-    return gzip.compress(cpio({"init": INIT.read_bytes(), "bin/busybox": busybox(), **files}), 1)
+    return {**files, "modules/order": "".join(f"{name}\n" for name in loaded).encode()}
 
 
 def busybox() -> bytes:
@@ -82,10 +87,12 @@ def depends(module: bytes) -> list[str]:
     return []
 
 
-def cpio(files: Mapping[str, bytes]) -> bytes:
-    """A "newc" archive of these files, all root's and executable: a header of 13 numbers of 8 hexadecimal digits, the
-    name, the content, each padded to 4 bytes (Documentation/driver-api/early-userspace/buffer-format.rst)."""
-    entries = [(name, DIRECTORY, b"") for name in DIRECTORIES]
+def cpio(files: Mapping[str, bytes], directories: Iterable[str] = DIRECTORIES) -> bytes:
+    """A "newc" archive of these files and directories, with those that they lie in, all root's and executable: a header
+    of 13 numbers of 8 hexadecimal digits, the name, the content, each padded to 4 bytes
+    (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    parents = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    entries = [(name, DIRECTORY, b"") for name in sorted({*directories, *parents} - {"."})]
     entries += [(name, REGULAR, content) for name, content in files.items()]
     made = bytearray()
     for number, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):

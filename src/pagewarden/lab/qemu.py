@@ -8,29 +8,27 @@ import io
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from platform import machine
 
-from pagewarden.abi.memory import PR_SET_PDEATHSIG
-from pagewarden.kernel.door import prctl
 from pagewarden.lab import MACHINE, initramfs
-from pagewarden.lab.fetch import Kernel, Tell
-from pagewarden.vocab import Unavailable
+from pagewarden.lab.fetch import Kernel
+from pagewarden.lab.machine import CONSOLE, last_lines, process, tail, watch
+from pagewarden.lab.packages import Tell
+from pagewarden.vocab import Advance, Unavailable
 
 QEMU = "qemu-system-x86_64"
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 DISK, ANSWER, MEMORY = 2 << 30, 64 << 20, "2G"
 """Bytes of the disk for TMPDIR (sparse) and of the answer at most; the guest's memory."""
 APPEND = "console=ttyS0 panic=-1 loglevel=4 mitigations=off nokaslr secretmem.enable=1"
-LAST_LINES = 15
 KEPT = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
 """What a command inside has of this environment: it finds what is installed and what is compiled."""
 SHARE = """set -e; root=$1; shift
@@ -82,11 +80,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     say: Tell = lambda what: None,
     shape: GuestShape = GuestShape(),
+    progress: Advance | None = None,
 ) -> CommandEnd:
     """Boot the kernel, run a command of this machine's inside as root, in this directory, and bring back what it said.
 
     Unavailable where it cannot be booted, where it dies on the way (with the console's last lines) or takes longer than
-    that. Nothing is left running or lying about, however it ends.
+    that. progress: called with what the command says on the console (machine.HOW_FAR). Nothing is left running or lying
+    about, however it ends.
     """
     if reason := lack():
         raise Unavailable("no kernel can be booted here", reason)
@@ -96,14 +96,7 @@ def run(
         _disks(place, script(command, {"TMPDIR": "/mnt/disk", **(environment or {})}))
         say(f"booting {kernel.name}")
         opened.enter_context(_shared_root(place))
-        with (place / "qemu.log").open("wb") as log:
-            vm = opened.enter_context(_process(_qemu(kernel, place, shape), log))
-        try:
-            vm.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise Unavailable(
-                f"{kernel.name}: not done in {seconds:g} s{_last_lines(place)}", "allow more time"
-            ) from None
+        watch(_qemu(kernel, place, shape), place, kernel.name, seconds, progress)
         return _answer(kernel, place)
 
 
@@ -135,7 +128,7 @@ def _qemu(kernel: Kernel, place: Path, shape: GuestShape) -> list[str]:
         QEMU, "-accel", "tcg,thread=multi", "-machine", "q35,memory-backend=memory", "-cpu", "EPYC,+svm,-monitor",
         "-smp", str(shape.cpus), "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
         "-no-user-config", "-nodefaults", "-nic", "none", "-display", "none", "-no-reboot",
-        "-serial", f"file:{place / 'console'}", *(word for disk in disks for word in ("-drive", disk)),
+        "-serial", f"file:{place / CONSOLE}", *(word for disk in disks for word in ("-drive", disk)),
         "-chardev", f"socket,id=root,path={place / 'root.sock'}", "-device", "vhost-user-fs-pci,chardev=root,tag=root",
         "-kernel", str(kernel.image), "-initrd", str(place / "initramfs"), "-append",
         f"{APPEND} {shape.append}".rstrip(), *shape.words,
@@ -148,10 +141,10 @@ def _shared_root(place: Path) -> Iterator[None]:
     root, log = place / "root", place / "virtiofsd.log"
     root.mkdir()
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SHARE.format(virtiofsd=VIRTIOFSD), "sh"]
-    with log.open("wb") as output, _process([*words, str(root), *readable_places()], output) as server:
+    with log.open("wb") as output, process([*words, str(root), *readable_places()], output) as server:
         while not (place / "root.sock").exists():
             if server.poll() is not None:
-                raise Unavailable(f"virtiofsd ended: {_tail(log)}", "see what it says; it needs to mount and chroot")
+                raise Unavailable(f"virtiofsd ended: {tail(log)}", "see what it says; it needs to mount and chroot")
             time.sleep(0.02)
         yield
 
@@ -167,25 +160,6 @@ def readable_places() -> list[str]:
     return list(dict.fromkeys(places))
 
 
-@contextmanager
-def _process(command: Sequence[str], output: io.BufferedWriter) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is killed, with all that it started, at the end of this block and with this process."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _answer(kernel: Kernel, place: Path) -> CommandEnd:
     try:
         with tarfile.open(place / "answer", "r:") as archive:
@@ -193,7 +167,7 @@ def _answer(kernel: Kernel, place: Path) -> CommandEnd:
         return CommandEnd(said["kernel"].strip(), int(said["status"]), said["stdout"], said["stderr"])
     except (tarfile.TarError, KeyError, ValueError) as nothing:
         raise Unavailable(
-            f"{kernel.name} died before it answered{_last_lines(place)}",
+            f"{kernel.name} died before it answered{last_lines(place)}",
             "is it for this machine, with virtiofs and ext4?",
         ) from nothing
 
@@ -201,15 +175,3 @@ def _answer(kernel: Kernel, place: Path) -> CommandEnd:
 def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> str:
     file = archive.extractfile(entry)
     return file.read().decode(errors="replace") if file else ""
-
-
-def _last_lines(place: Path) -> str:
-    """What the console said last, for a message; what QEMU said where the console is silent."""
-    return ":\n" + (_tail(place / "console") or _tail(place / "qemu.log"))
-
-
-def _tail(path: Path) -> str:
-    """The last lines of a log, without the control characters of a terminal."""
-    content = path.read_text(errors="replace") if path.exists() else ""
-    lines = ["".join(letter for letter in line if letter.isprintable()) for line in content.splitlines()]
-    return "\n".join([line for line in lines if line.strip()][-LAST_LINES:])

@@ -18,20 +18,21 @@ ANSWER = Struct(f"<q{SAMPLE}s")
 
 
 class Outsider:
-    """Forked at once, so make it before the memory exists; `fd` asks it. It lives as long as anybody can ask."""
+    """Forked at once, so make it before the memory exists; `fd` asks it. It lives as long as anybody can ask.
+    privileged: whether it stays root where it is that; an untrusted host side is nobody there, and so is this."""
 
-    def __init__(self, accesses: Mapping[str, Access]) -> None:
+    def __init__(self, accesses: Mapping[str, Access], privileged: bool = False) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.fd = self._ours.fileno()
         if os.fork() == 0:
             self._ours.close()
-            _serve(theirs, accesses)
+            _serve(theirs, accesses, privileged)
         theirs.close()
 
 
-def _serve(channel: socket.socket, accesses: Mapping[str, Access]) -> NoReturn:
+def _serve(channel: socket.socket, accesses: Mapping[str, Access], privileged: bool) -> NoReturn:
     try:
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and not privileged:
             confine.become_nobody()
         while request := channel.recv(REQUEST.size):
             name, pid, address = REQUEST.unpack(request)

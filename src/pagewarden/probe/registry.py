@@ -72,6 +72,7 @@ class Path:
     advice: int | None  # the madvise advice without which it cannot be done
     module: str  # where it is defined
     size: int  # bytes of the memory it is tried on; the page on trial is the one in the middle
+    arms: bool = False  # whether it takes hold before the conversion
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ def path(
         waits = isgeneratorfunction(function)
         start = cast("PathStart", function if waits else _late(cast("Callable[[Target], bytes]", function)))
         module = function.__module__
-        REGISTRY.add(Path(name, direction, line, start, requires, opens, locks, calls, advice, module, size))
+        REGISTRY.add(Path(name, direction, line, start, requires, opens, locks, calls, advice, module, size, waits))
         return function
 
     return enter

@@ -171,7 +171,7 @@ def _open_kvm() -> dict[str, int]:
         return {}
 
 
-BACKINGS = ("memfd", "uffd-window", "memfd-secret", "guest-memfd")
+BACKINGS = ("memfd", "uffd-window", "uffd-rwp", "memfd-secret", "guest-memfd")
 ISOLATED = ("uffd-window",)
 """Backings that have an untrusted host side."""
 

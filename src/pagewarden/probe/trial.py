@@ -31,10 +31,13 @@ class TrialResult(StrEnum):
     ALLOWED = "allowed"
     LEAK = "LEAK"  # the canary was seen while private
     TORN = "TORN"  # bytes were changed or lost that the host had no business with
+    HANG = "HANG"  # the process never left the kernel, and no signal ended it
     UNTRIED = "UNTRIED"  # this machine cannot run the path or the backing
     TIMEOUT = "TIMEOUT"  # no answer in time, so nothing is known
 
 
+HARM = frozenset({TrialResult.LEAK, TrialResult.TORN, TrialResult.HANG})
+"""Results that no kernel should give."""
 OPEN = frozenset({TrialResult.UNTRIED, TrialResult.TIMEOUT})
 """Results that answer nothing: they are counted apart, and agree or disagree with nothing."""
 

@@ -1,6 +1,7 @@
 """What a kernel offers and lets the host do, for people and for programs."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -8,98 +9,152 @@ from pagewarden.lab.fetch import Offer
 from pagewarden.probe.capabilities import Capability
 from pagewarden.probe.trial import State, TrialResult
 from pagewarden.report.console import table
-from pagewarden.report.documents.probe import Feature, KernelOffer, Kernels, MatrixTrial, Probed
-from pagewarden.studies.probe.isolation import Isolation, MatrixColumn, TrialRow
+from pagewarden.report.documents.probe import (
+    Baseline,
+    Feature,
+    KernelOffer,
+    Kernels,
+    MatrixTrial,
+    Probed,
+    TrialChange,
+)
+from pagewarden.studies.probe.changes import Change, Changes
+from pagewarden.studies.probe.isolation import Isolation, TrialRow
 
 SYMBOLS = {
     TrialResult.REFUSED: ".", TrialResult.ALLOWED: "+", TrialResult.LEAK: "L", TrialResult.TORN: "T",
-    TrialResult.UNTRIED: "-", TrialResult.TIMEOUT: "?",
+    TrialResult.HANG: "H", TrialResult.UNTRIED: "-", TrialResult.TIMEOUT: "?",
 }  # fmt: skip
 LEGEND = (
     "A cell has three letters: private (never shared), shared, again private (shared, then unshared).\n"
     ". refused   + allowed   L LEAK: the canary was seen   T TORN: bytes were changed or lost\n"
     "- not tried here   ? no answer in time   ! after a letter: the law says something else"
 )
+TrialMemory: TypeAlias = tuple[str, bool]
+"""A backing, and whether its host side is isolated."""
 
 
-def print_probe(found: Isolation, capabilities: Sequence[Capability], out: Console) -> None:
+def print_probe(found: Probed, out: Console) -> None:
     """Pass or fail and why, capabilities, the matrix, and under it what leaks, disagrees and could not be tried."""
-    out.print(_verdict(found), soft_wrap=True)
+    out.print(verdict(found) + "\n", soft_wrap=True)
     features = table("feature", "there", "what was found, or why not", left=3)
-    for capability in capabilities:
-        features.add_row(capability.name, "yes" if capability.available else "no", capability.reason)
+    for feature in found.capabilities:
+        features.add_row(feature.name, "yes" if feature.available else "no", feature.reason)
     out.print(features)
     out.print(f"\nHost access on Linux {found.kernel}" + " under QEMU" * (found.where == "qemu"))
-    memories = list(dict.fromkeys(row.memory for row in found.rows))
-    made = table("path", "tries to", *(memory.name for memory in memories), left=2 + len(memories))
-    for (name, direction), rows in _by_path(found).items():
-        made.add_row(name, direction, *(_cell(rows, memory) for memory in memories))
+    memories = list(dict.fromkeys(map(_memory, found.matrix)))
+    made = table("path", "tries to", *map(memory_name, memories), left=2 + len(memories))
+    for (name, direction), trials in _by_path(found.matrix).items():
+        made.add_row(name, direction, *(_cell(trials, memory) for memory in memories))
     out.print(made)
     out.print(LEGEND)
-    for memory in memories:
-        _print_harm(memory, [row for row in found.rows if row.memory == memory], out)
-    for reason, untried in found.lacks.items():
-        word = "no answer" if untried[0].verdict.result is TrialResult.TIMEOUT else "not tried"
-        out.print(f"{word}, {len(untried)} trials of {_memories(untried)}: {reason}", soft_wrap=True)
-    for differing in found.disagreements:
-        out.print(_disagreement(differing), soft_wrap=True)
-    trials, leaks, differ = len(found.rows), len(found.leaks), len(found.disagreements)
-    open_, silent = len(found.ended(TrialResult.UNTRIED)), len(found.ended(TrialResult.TIMEOUT))
+    print_lines(found, memories, out)
     out.print(
-        f"\n{trials:,} trials, {leaks} leaks, {differ} disagreements with the law; "
-        f"{open_} not tried, {silent} without an answer in time."
+        f"\n{len(found.matrix):,} trials, {found.leaks} leaks, {found.disagreements} disagreements with the law; "
+        f"{found.untried} not tried, {found.timeouts} without an answer in time."
     )
 
 
-def _verdict(found: Isolation) -> str:
-    """Whether the kernel is what the law says, surprises apart from known weaknesses."""
-    trials, leaks = f"{len(found.rows):,} trials", len(found.leaks)
-    differ, silent = len(found.disagreements), len(found.ended(TrialResult.TIMEOUT))
-    surprises = sum(row.verdict.result is TrialResult.LEAK for row in found.disagreements)
+def print_lines(found: Probed, memories: Iterable[TrialMemory], out: Console) -> None:
+    """What leaks, what had no answer, what disagrees: a line each."""
+    for memory in memories:
+        _print_harm(memory, [trial for trial in found.matrix if _memory(trial) == memory], out)
+    for reason in dict.fromkeys(trial.reason for trial in found.matrix if trial.reason):
+        lacking = [trial for trial in found.matrix if trial.reason == reason]
+        word = "no answer" if lacking[0].result == TrialResult.TIMEOUT else "not tried"
+        whose = _names(memory_name(_memory(trial)) for trial in lacking)
+        out.print(f"{word}, {len(lacking)} trials of {whose}: {reason}", soft_wrap=True)
+    for differing in found.matrix:
+        if differing.agrees is False:
+            out.print(_disagreement(differing), soft_wrap=True)
+
+
+def verdict(found: Probed) -> str:
+    """Whether the kernel is what the law says, surprises apart from known weaknesses; with a baseline, whether it got
+    worse."""
+    if found.baseline is not None:
+        return _against(found.baseline)
+    trials, differ, silent = f"{len(found.matrix):,} trials", found.disagreements, found.timeouts
+    surprises = sum(trial.result == TrialResult.LEAK for trial in found.matrix if trial.agrees is False)
     if differ or silent:
         what = [f"{differ} of {trials} are not what the law says, {surprises} of them leaks"] * bool(differ)
         what += [f"{silent} gave no answer in time"] * bool(silent)
-        return f"FAIL: {'; '.join(what)}.\n"
-    known = f" {leaks} leaks are known weaknesses: the law expects them of that memory." if leaks else ""
-    return f"PASS: all of {trials} that could be tried are what the law says.{known}\n"
+        return f"FAIL: {'; '.join(what)}."
+    known = f" {found.leaks} leaks are known weaknesses: the law expects them of that memory." if found.leaks else ""
+    return f"PASS: all of {trials} that could be tried are what the law says.{known}"
 
 
-def _by_path(found: Isolation) -> dict[tuple[str, str], list[TrialRow]]:
-    rows: dict[tuple[str, str], list[TrialRow]] = {}
-    for row in found.rows:
-        rows.setdefault((row.path.name, row.path.direction), []).append(row)
-    return rows
+def _against(baseline: Baseline) -> str:
+    counted = {
+        "got worse": baseline.worse, "harm less": baseline.fixed, "otherwise different": baseline.other,
+        "without an answer that had one": baseline.silent,
+    }  # fmt: skip
+    what = ", ".join(f"{len(changes)} {word}" for word, changes in counted.items() if changes) or "nothing changed"
+    return f"{'PASS' if baseline.good else 'FAIL'}: beside Linux {baseline.kernel}, {what}."
 
 
-def _cell(rows: list[TrialRow], memory: MatrixColumn) -> str:
-    letters = {
-        row.state: SYMBOLS[row.verdict.result] + "!" * (row.agrees is False) for row in rows if row.memory == memory
-    }
+def print_baseline(found: Probed, baseline: Baseline, out: Console) -> None:
+    """Whether it got worse, and what changed, a line each."""
+    out.print(verdict(found), soft_wrap=True)
+    for word, changes in (
+        ("worse", baseline.worse), ("silent", baseline.silent), ("fixed", baseline.fixed), ("other", baseline.other),
+    ):  # fmt: skip
+        for change in changes:
+            before, now = _said(change.before, change.before_errno), _said(change.now, change.now_errno)
+            out.print(f"{word}: {where(change)}: {before} -> {now}", soft_wrap=True)
+    if baseline.added or baseline.gone:
+        out.print(f"{baseline.added} trials are not in the baseline, {baseline.gone} of the baseline were not tried")
+
+
+def where(trial: MatrixTrial | TrialChange) -> str:
+    """Which trial."""
+    since = f" since {trial.since}" if trial.since else ""
+    return f"{memory_name(_memory(trial))}, {trial.path}, {trial.direction}, {trial.state}{since}"
+
+
+def _memory(trial: MatrixTrial | TrialChange) -> TrialMemory:
+    return trial.backing, trial.isolated
+
+
+def memory_name(memory: TrialMemory) -> str:
+    """What a column is called."""
+    return f"{memory[0]}, isolated" if memory[1] else memory[0]
+
+
+def _by_path(matrix: Iterable[MatrixTrial]) -> dict[tuple[str, str], list[MatrixTrial]]:
+    trials: dict[tuple[str, str], list[MatrixTrial]] = {}
+    for trial in matrix:
+        trials.setdefault((trial.path, trial.direction), []).append(trial)
+    return trials
+
+
+def _cell(trials: list[MatrixTrial], memory: TrialMemory) -> str:
+    letters = {str(trial.state): letter(trial) for trial in trials if _memory(trial) == memory}
     return " ".join(letters[state] for state in State)
 
 
-def _print_harm(memory: MatrixColumn, rows: list[TrialRow], out: Console) -> None:
-    for result, word in ((TrialResult.LEAK, "leaks"), (TrialResult.TORN, "tears")):
-        paths = [row.path.name for row in rows if row.verdict.result is result and row.state is not State.SHARED]
+def letter(trial: MatrixTrial) -> str:
+    """A trial in a matrix."""
+    return SYMBOLS[TrialResult(trial.result)] + "!" * (trial.agrees is False)
+
+
+def _print_harm(memory: TrialMemory, trials: list[MatrixTrial], out: Console) -> None:
+    for result, word in ((TrialResult.LEAK, "leaks"), (TrialResult.TORN, "tears"), (TrialResult.HANG, "hangs")):
+        paths = [trial.path for trial in trials if trial.result == result and trial.state != "shared"]
         if paths:
-            out.print(f"{memory.name} {word} by {_names(paths)}", soft_wrap=True)
+            out.print(f"{memory_name(memory)} {word} by {_names(paths)}", soft_wrap=True)
 
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _memories(rows: list[TrialRow]) -> str:
-    return _names(row.memory.name for row in rows)
+def _disagreement(trial: MatrixTrial) -> str:
+    found, law = _said(trial.result, trial.errno), _said(trial.law or "", trial.law_errno)
+    return f"DISAGREES {where(trial)}: {found}, the law says {law}. Its calls: probe --explain {trial.path}"
 
 
-def _disagreement(row: TrialRow) -> str:
-    found, law = _said(row.verdict.result, row.verdict.error), _said(row.law.result, row.law.error)
-    where = f"{row.memory.name}, {row.path.name}, {row.path.direction}, {row.state}"
-    return f"DISAGREES {where}: {found}, the law says {law}. The path: {row.path.about}"
-
-
-def _said(result: TrialResult, error: str | None) -> str:
+def _said(result: str, error: str | None) -> str:
     return f"{result} ({error})" if error else result
 
 
@@ -131,5 +186,18 @@ def _trial(row: TrialRow) -> MatrixTrial:
     return MatrixTrial(
         backing=row.memory.backing, isolated=row.memory.isolated, path=row.path.name, state=row.state.value,
         direction=row.path.direction.value, result=row.verdict.result.value, errno=row.verdict.error,
-        law=row.law.result.value, agrees=row.agrees, reason=row.verdict.reason,
+        law=row.law.result.value, law_errno=row.law.error, agrees=row.agrees, reason=row.verdict.reason,
+    )  # fmt: skip
+
+
+def baseline(kernel: str, changes: Changes) -> Baseline:
+    """What changed, for programs; kernel: that of the earlier document."""
+    kinds = {name: list(map(_change, getattr(changes, name))) for name in ("fixed", "worse", "other", "silent")}
+    return Baseline(kernel=kernel, good=changes.good, added=changes.added, gone=changes.gone, **kinds)
+
+
+def _change(change: Change) -> TrialChange:
+    return TrialChange(
+        **change.key._asdict(), before=change.before.result.value, before_errno=change.before.error,
+        now=change.now.result.value, now_errno=change.now.error,
     )  # fmt: skip

@@ -14,14 +14,15 @@ from typing import BinaryIO, NamedTuple
 from pagewarden.kernel import door
 from pagewarden.kernel.door import syscall
 from pagewarden.probe import raw
+from pagewarden.probe.paths.mappings import file_of
 from pagewarden.probe.registry import SAMPLE, Direction, Target, path
 from pagewarden.vocab import Unavailable
 
 CLONE_VM = 0x100  # include/uapi/linux/sched.h
 NOWHERE = 8  # an address that is never mapped
 MADV_DODUMP = 17
-SHARED_MAPPINGS = "0xa"
-"""/proc/PID/coredump_filter: anonymous and file-backed shared memory, nothing else (core(5))."""
+SHARED_MAPPINGS, PRIVATE_MAPPINGS = "0xa", "0x1"
+"""/proc/PID/coredump_filter: anonymous and file-backed shared memory, or anonymous private, nothing else (core(5))."""
 STACK = 64 << 10  # bytes
 PT_LOAD = 1
 PN_XNUM = 0xFFFF
@@ -61,11 +62,13 @@ def crash_a_twin() -> None:
 
 
 class DumpSegment(NamedTuple):
-    """What a program header of a core file says: bytes `stored` at `at` of the file are those from address `start`."""
+    """What a program header of a core file says: bytes `stored` at `at` of the file are those from address `start`, in
+    /proc/kcore those of the frames from `physical` on."""
 
     kind: int
     at: int
     start: int
+    physical: int
     stored: int
 
 
@@ -81,7 +84,7 @@ def parts(core: BinaryIO) -> list[DumpSegment]:
         headers = [PROGRAM_HEADER.unpack_from(core.read(size)) for _ in range(count)]
     except struct.error as short:
         raise EOFError("the core's headers are cut off") from short
-    return [DumpSegment(kind, at, start, stored) for kind, _, at, start, _, stored, _, _ in headers]
+    return [DumpSegment(kind, at, start, physical, stored) for kind, _, at, start, physical, stored, _, _ in headers]
 
 
 def from_core(core: bytes, address: int) -> bytes:
@@ -100,7 +103,8 @@ def from_core(core: bytes, address: int) -> bytes:
 def core_dump(target: Target) -> bytes:
     """A core dump of the host process, which does all it can to have the window in it."""
     raw.make_dumpable()
-    Path("/proc/self/coredump_filter").write_text(SHARED_MAPPINGS)
+    has_file = file_of(target)[2][1]
+    Path("/proc/self/coredump_filter").write_text(SHARED_MAPPINGS if has_file else PRIVATE_MAPPINGS)
     with contextlib.suppress(OSError):
         syscall("madvise", target.address, target.length, MADV_DODUMP)
     with dump_directory() as directory:

@@ -1,0 +1,67 @@
+"""What a host could do to a protected VM: the matrix for people, its trials for programs."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from pagewarden.probe.pkvm.asker import SECONDS
+from pagewarden.probe.pkvm.stage import BEFORE, PageState
+from pagewarden.probe.trial import TrialResult
+from pagewarden.report.console import table
+from pagewarden.report.documents.probe import MatrixTrial, Probed
+from pagewarden.report.probe import letter, print_lines, verdict
+from pagewarden.studies.probe.pkvm import Asked, PageRow
+
+LEGEND = (
+    "A cell has a letter for each state of the page: host (the guest has not touched it), private, shared, unshared,\n"
+    "poison (the host took it back); behind a bar what took hold one step before private, shared, unshared, poison.\n"
+    ". refused   + allowed   L LEAK: the guest's bytes were seen   T TORN: its bytes, or its life, are gone\n"
+    "H HANG: a process that no signal ends   ? no answer in time   ! after a letter: the law says something else"
+)
+
+
+def probed(found: Asked) -> Probed:
+    """The cells for programs."""
+    matrix = list(map(_trial, found.rows))
+    count = {result: sum(trial.result == result for trial in matrix) for result in TrialResult}
+    return Probed(
+        kernel=found.kernel, where="qemu", capabilities=[], matrix=matrix, leaks=count[TrialResult.LEAK],
+        disagreements=sum(trial.agrees is False for trial in matrix), untried=count[TrialResult.UNTRIED],
+        timeouts=count[TrialResult.TIMEOUT],
+    )  # fmt: skip
+
+
+def _trial(row: PageRow) -> MatrixTrial:
+    cell, law, result = row.cell, row.law, row.cell.result
+    silent = f"no answer in {SECONDS:g} s" if result is TrialResult.TIMEOUT else None
+    return MatrixTrial(
+        backing=cell.backing, isolated=False, path=cell.way, state=cell.state, direction=cell.direction,
+        result=result.value, errno=None if cell.host in ("ok", None) else cell.host,
+        law=law.result.value if law else None, law_errno=law.error if law else None, agrees=row.agrees,
+        reason=silent, since=cell.since if cell.since != cell.state else None, guest=cell.guest, then=cell.then,
+    )  # fmt: skip
+
+
+def print_pkvm(found: Probed, out: Console) -> None:
+    """Pass or fail and why, the matrix, and under it what leaks, disagrees and had no answer."""
+    out.print(verdict(found) + "\n", soft_wrap=True)
+    out.print(f"A protected VM on Linux {found.kernel} under QEMU")
+    backings = list(dict.fromkeys(trial.backing for trial in found.matrix))
+    made = table("way", "tries to", *backings, left=2 + len(backings))
+    for way, direction in dict.fromkeys((trial.path, trial.direction) for trial in found.matrix):
+        trials = [trial for trial in found.matrix if (trial.path, trial.direction) == (way, direction)]
+        made.add_row(way, direction, *(_cell(trials, backing) for backing in backings))
+    out.print(made)
+    out.print(LEGEND)
+    print_lines(found, [(backing, False) for backing in backings], out)
+    out.print(
+        f"\n{len(found.matrix):,} cells, {found.leaks} leaks, {found.disagreements} disagreements with the law; "
+        f"{found.timeouts} without an answer in time."
+    )
+
+
+def _cell(trials: Iterable[MatrixTrial], backing: str) -> str:
+    letters = {(trial.since, str(trial.state)): letter(trial) for trial in trials if trial.backing == backing}
+    plain = [letters[None, state] for state in PageState if (None, state) in letters]
+    since = [letters[before, state] for state, before in BEFORE.items() if (before, state) in letters]
+    return " ".join([*plain, *(["|", *since] if since else [])])

@@ -1,0 +1,63 @@
+"""What kernels answer, kept for machines without QEMU: `make record`, or this file with the names of kernels."""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from msgspec import to_builtins
+
+from pagewarden.lab import fetch
+from pagewarden.report.probe import probed
+from pagewarden.studies.probe import pkvm
+from pagewarden.studies.probe.elsewhere import isolation_in
+
+RECORDED = Path(__file__).parents[1] / "lab" / "recorded"
+KERNELS = ("debian:6.1", "debian:6.12", "debian:7.3", "debian:7.3/arm64")
+
+
+def pages(kernel: fetch.Kernel) -> None:
+    """A protected VM's cells."""
+    found = pkvm.ask(kernel, say=say)
+    cells = [to_builtins(row.cell) for row in found.rows]
+    write(RECORDED / "pkvm" / f"{found.kernel}.json", {"kernel": found.kernel, "where": "qemu"}, {"cells": cells})
+
+
+def matrix(kernel: fetch.Kernel) -> None:
+    """The matrix, without the isolated memories: their filter is this package's own, not the kernel's."""
+    found = probed(*isolation_in(kernel, say=say))
+    trials = [
+        {name: getattr(trial, name) for name in ("backing", "isolated", "path", "state", "direction", "result", "errno",
+         "reason")}
+        for trial in found.matrix if not trial.isolated
+    ]  # fmt: skip
+    head = {"kernel": found.kernel, "where": "qemu"}
+    write(RECORDED / f"{found.kernel}.json", head, {"capabilities": to_builtins(found.capabilities), "matrix": trials})
+
+
+def write(path: Path, head: dict[str, str], lists: dict[str, list[Any]]) -> None:
+    """A line for each thing, so that a difference can be read; the day is that of the answer."""
+    head["date"] = datetime.date.today().isoformat()
+    parts = [json.dumps(head)[:-1]]
+    for name, things in lists.items():
+        parts.append(f',\n "{name}": [\n' + ",\n".join(map(json.dumps, things)) + "\n ]")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(parts) + "}\n")
+    say(f"{path.name} is written")
+
+
+def say(what: str) -> None:
+    """For whoever waits."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """The kernels named, or all."""
+    for name in sys.argv[1:] or KERNELS:
+        kernel = fetch.kernel(name, say)
+        pages(kernel) if kernel.architecture == "arm64" else matrix(kernel)
+
+
+if __name__ == "__main__":
+    main()
