@@ -46,6 +46,7 @@ def _by_the_door() -> tuple[Any, Callable[[Any], Any]]:
         return FunctionType(function.__code__, {**vars(batch), **calls})
 
     calls["_turned"] = numba.njit(over(batch._turn))
+
     @cache
     def entry(function: Any) -> Any:
         compiled: Any = numba.njit("i8(i8,i8,i8)")(over(function))

@@ -6,7 +6,7 @@ from ctypes import byref, c_uint64
 
 from pagewarden.abi import kvm as uapi
 from pagewarden.abi import kvm_arm64 as arm
-from pagewarden.kernel.door import ioctl
+from pagewarden.kernel.door import ioctl, ioctl_opened
 from pagewarden.kernel.kvm import Kvm, Vcpu, Vm
 from pagewarden.vocab import Unavailable
 
@@ -28,7 +28,7 @@ class ProtectedGuest(Vm):
     def vcpu(self) -> Vcpu:
         """The one vCPU."""
         if self._vcpu is None:
-            self._vcpu = Vcpu(self._ioctl(uapi.KVM_CREATE_VCPU, 0), self._vcpu_mmap_size)
+            self._vcpu = Vcpu(ioctl_opened(self.fd, uapi.KVM_CREATE_VCPU, 0), self._vcpu_mmap_size)
             wanted = arm.kvm_vcpu_init()
             self._ioctl(arm.KVM_ARM_PREFERRED_TARGET, byref(wanted))
             wanted.features[0] |= 1 << arm.KVM_ARM_VCPU_PSCI_0_2

@@ -88,26 +88,23 @@ def pre_fault(stage: VmStage, page: int) -> bytes:
     return b""
 
 
-def _over(name: str, make: Callable[[], int]) -> None:
+def _over(name: str, make: Callable[[], door.Descriptor]) -> None:
     @way(f"slot-over-{name}", WRITE)
     def over(stage: VmStage, page: int) -> bytes:
-        gpa = _add_slot(stage, page, door.map_anywhere(PAGE_SIZE, make(), 0))
+        gpa = _add_slot(stage, page, door.map_anywhere(PAGE_SIZE, make().fd, 0))
         stage.tell(guest.FILL, gpa, 1)
         return b""
 
 
-def _on_disk() -> int:
-    return os.open("/dev/vda", os.O_RDWR)
-
-
-def _in_memory() -> int:
-    fd = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)
-    os.ftruncate(fd, PAGE_SIZE)
-    return fd
+def _in_memory() -> door.Descriptor:
+    file = door.opened_path("/tmp", os.O_TMPFILE | os.O_RDWR)
+    os.ftruncate(file.fd, PAGE_SIZE)
+    return file
 
 
 for _name, _make in {
-    "memfd_secret": lambda: door.memfd_secret(PAGE_SIZE), "block-device": _on_disk, "tmpfs": _in_memory,
+    "memfd_secret": lambda: door.memfd_secret(PAGE_SIZE),
+    "block-device": lambda: door.opened_path("/dev/vda", os.O_RDWR), "tmpfs": _in_memory,
 }.items():  # fmt: skip
     _over(_name, _make)
 

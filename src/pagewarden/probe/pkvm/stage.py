@@ -43,18 +43,21 @@ BEFORE = {
 """The state that each comes from."""
 
 
-def anonymous(size: int) -> tuple[int, int]:
+def anonymous(size: int) -> tuple[int, door.Descriptor | None]:
     """(Private memory of this process, no file)."""
-    return raw.own_memory(size), -1
+    return raw.own_memory(size), None
 
 
-def file_backed(size: int) -> tuple[int, int]:
-    """(A memfd mapped shared, its descriptor)."""
-    fd = door.memfd("pagewarden", size)
-    return door.map_anywhere(size, fd, 0), fd
+def file_backed(size: int) -> tuple[int, door.Descriptor | None]:
+    """(A memfd mapped shared, the file)."""
+    file = door.memfd("pagewarden", size)
+    return door.map_anywhere(size, file.fd, 0), file
 
 
-BACKINGS: dict[str, Callable[[int], tuple[int, int]]] = {"anonymous": anonymous, "memfd": file_backed}
+BACKINGS: dict[str, Callable[[int], tuple[int, door.Descriptor | None]]] = {
+    "anonymous": anonymous,
+    "memfd": file_backed,
+}
 """What the memslot is over: each makes so many bytes."""
 
 
@@ -77,7 +80,8 @@ class VmStage:
         self.size = (1 + pages) * PAGE_SIZE
         self._outsider = Outsider(peers.ACCESSES, privileged=True)
         self.outsider = self._outsider.fd
-        self.address, self.file = BACKINGS[backing](self.size)
+        self.address, self._file = BACKINGS[backing](self.size)
+        self.file = self._file.fd if self._file else -1
         for advice in (uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP):
             door.syscall("madvise", self.address, self.size, advice)
         ctypes.memmove(self.address, guest.CODE, len(guest.CODE))
