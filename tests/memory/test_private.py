@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live import require
+from pagewarden.kernel.uffd import RWP_FEATURES, offered
 from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable, Use
 from pagewarden.memory.backings.protocol import KINDS
 from pagewarden.memory.choose import BACKINGS
@@ -265,7 +266,7 @@ def test_auto_says_what_it_took_and_why_and_never_takes_the_baseline() -> None:
             with PrivateMemory(PAGE_SIZE, use=use) as mem:
                 assert mem.backing in GUARDED and len(mem.why) > 20
                 if use not in ("emulated", "host"):
-                    assert mem.backing == "uffd-window"
+                    assert mem.backing == ("uffd-rwp" if offered() & RWP_FEATURES == RWP_FEATURES else "uffd-window")
         except Unavailable as lacking:
             require(False, str(lacking))
 
