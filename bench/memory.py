@@ -24,7 +24,7 @@ from pagewarden.abi.uffd import UFFDIO_CONTINUE
 from pagewarden.kernel.door import map_anywhere, memfd, unmap
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import fill_continue
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.conversions import WARM
 from pagewarden.memory.isolated.side import nothing
@@ -216,6 +216,21 @@ def conversions(mem: PrivateMemory, guarded: Region) -> None:
         print(f"{name}: {alone[name] - alone[raw]:,.0f} ns over the two raw compiled calls")
 
 
+def protection() -> None:
+    """uffd-rwp beside uffd-window (Linux 7.3 has both): a range there and back, by one call each way."""
+    try:
+        with PrivateMemory(4 << 20, "uffd-rwp") as rwp, PrivateMemory(4 << 20, "uffd-window") as window:
+            for count in (1, 16, 256):
+                cases: Timed = {}
+                for name, mem in (("CONTINUE, DONTNEED (uffd-window)", window), ("RWPROTECT twice (uffd-rwp)", rwp)):
+                    mem.populate(0, bytes(count * PAGE_SIZE))
+                    mem.convert()  # from here on single pages are converted in compiled code
+                    cases[name] = there_and_back(mem, PageRange(0, count), 500)
+                table(f"share + unshare of {count} pages", cases, next(iter(cases)))
+    except Unavailable as lack:
+        print(f"\nuffd-rwp is not measured here: {lack}")
+
+
 def growth() -> None:
     """What must not grow: a page of a scattered unshare, a page of a large memory, a byte of a long read."""
     pages = 8192
@@ -371,6 +386,7 @@ def main() -> None:
     with PrivateMemory(4 << 20, "uffd-window") as mem:
         mem.populate(0, bytes(mem.size))
         conversions(mem, guarded)
+        protection()
         growth()
         replacement()
         starts()

@@ -70,18 +70,28 @@ def print_lines(found: Probed, memories: Iterable[TrialMemory], out: Console) ->
 
 
 def verdict(found: Probed) -> str:
-    """Whether the kernel is what the law says, surprises apart from known weaknesses; with a baseline, whether it got
-    worse."""
+    """Whether the kernel is what the law says, surprises apart from known weaknesses, what could not be judged apart
+    from both; with a baseline, whether it got worse."""
     if found.baseline is not None:
         return _against(found.baseline)
-    trials, differ, silent = f"{len(found.matrix):,} trials", found.disagreements, found.timeouts
+    judged = sum(trial.agrees is not None for trial in found.matrix)
+    trials, differ, late = f"{judged:,} trials", found.disagreements, found.timeouts
+    silent = len(found.matrix) - judged - found.untried - late
+    apart = "".join(
+        f"; {count:,} {word}"
+        for count, word in ((late, "gave no answer in time"), (found.untried, "could not be tried"),
+                            (silent, "the law says nothing of"))
+        if count
+    )  # fmt: skip
     surprises = sum(trial.result == TrialResult.LEAK for trial in found.matrix if trial.agrees is False)
-    if differ or silent:
-        what = [f"{differ} of {trials} are not what the law says, {surprises} of them leaks"] * bool(differ)
-        what += [f"{silent} gave no answer in time"] * bool(silent)
-        return f"FAIL: {'; '.join(what)}."
-    known = f" {found.leaks} leaks are known weaknesses: the law expects them of that memory." if found.leaks else ""
-    return f"PASS: all of {trials} that could be tried are what the law says.{known}"
+    if differ:
+        return f"FAIL: {differ:,} of {trials} are not what the law says, {surprises:,} of them leaks{apart}."
+    if late:
+        return f"FAIL: all of {trials} are what the law says{apart}."
+    if not judged:
+        return f"SKIP: nothing could be judged{apart}."
+    known = f" {found.leaks:,} leaks are known weaknesses: the law expects them of that memory." if found.leaks else ""
+    return f"PASS: all of {trials} are what the law says{apart}.{known}"
 
 
 def _against(baseline: Baseline) -> str:

@@ -17,7 +17,7 @@ from pagewarden.probe.registry import Direction
 from pagewarden.probe.trial import State, TrialResult, TrialVerdict
 from pagewarden.report import tap
 from pagewarden.report.documents.probe import Probed
-from pagewarden.report.probe import probed
+from pagewarden.report.probe import probed, verdict
 from pagewarden.studies.probe.changes import Ending, TrialKey, compare
 from pagewarden.studies.probe.expected import Expected
 from pagewarden.studies.probe.isolation import Isolation, MatrixColumn, TrialRow
@@ -116,12 +116,33 @@ def test_a_baseline_that_is_none(tmp_path: Path) -> None:
     assert isinstance(missing, FileNotFoundError) and missing.filename == str(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        ([0, 1, 2, 3], "FAIL: 1 of 2 trials are not what the law says, 0 of them leaks; 1 gave no answer in time; "
+         "1 could not be tried."),
+        ([0, 3], "FAIL: all of 1 trials are what the law says; 1 gave no answer in time."),
+        ([0, 2], "PASS: all of 1 trials are what the law says; 1 could not be tried. "
+         "1 leaks are known weaknesses: the law expects them of that memory."),
+        ([2], "SKIP: nothing could be judged; 1 could not be tried."),
+    ],
+)  # fmt: skip
+def test_the_first_line_counts_what_was_not_judged_apart(trials: list[int], said: str) -> None:
+    rows = isolation_of_each_kind().rows
+    found = probed(Isolation("9.9", tuple(rows[each] for each in trials)), [])
+    assert verdict(found) == said
+
+
 # -- KTAP --------------------------------------------------------------------------------------------------------------
 
 RESULT = re.compile(r"(?P<indent> *)(?P<ok>ok|not ok) (?P<number>\d+) (?P<name>[^ #]+)(?: # (?P<directive>[A-Z]+)?.*)?")
 
 
 def matrix() -> Probed:
+    return probed(isolation_of_each_kind(), [])
+
+
+def isolation_of_each_kind() -> Isolation:
     """A memory with one trial of each kind."""
     leak = Expected(TrialResult.LEAK)
     kinds = {
@@ -131,7 +152,7 @@ def matrix() -> Probed:
     }  # fmt: skip
     column = MatrixColumn("uffd-window", True)
     rows = [TrialRow(column, PATHS[name, Direction.READ], State.PRIVATE, *kind) for name, kind in kinds.items()]
-    return probed(Isolation("9.9", tuple(rows)), [])
+    return Isolation("9.9", tuple(rows))
 
 
 def test_ktap_is_what_its_document_says() -> None:

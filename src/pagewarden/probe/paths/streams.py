@@ -100,9 +100,13 @@ def futex_wait(target: Target) -> Attempt:
     return b""
 
 
+FUTEX_SETS = 0xA5
+"""What the word is then: an operand has 12 bits."""
+
+
 @path("futex-wake-op", WRITE)
 def futex_wake_op(target: Target) -> bytes:
     """FUTEX_WAKE_OP sets the word at the page."""
-    own, operation = ctypes.c_uint32(), 0xA5 << 12  # FUTEX_OP_SET, operand 0xa5, compare with 0
+    own, operation = ctypes.c_uint32(), FUTEX_SETS << 12  # FUTEX_OP_SET, compare with 0
     syscall("futex", ctypes.addressof(own), FUTEX_WAKE_OP, 0, 0, target.address, operation)
     return b""

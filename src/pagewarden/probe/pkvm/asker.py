@@ -30,6 +30,7 @@ from fnmatch import fnmatchcase
 from typing import NoReturn, TypeAlias
 
 from pagewarden.kernel import door
+from pagewarden.probe.paths.streams import FUTEX_SETS
 from pagewarden.probe.pkvm import guest, own, slots
 from pagewarden.probe.pkvm.stage import AGAIN, BEFORE, HOST, SECRET, Answered, PageState, VmStage, locked
 from pagewarden.probe.pkvm.ways import WAYS, Way
@@ -51,6 +52,8 @@ and kernel/futex/waitwake.c tries again for ever). They come last."""
 TOGETHER = 40
 """Cells of one VM: to make one costs as much as some ten of them."""
 WORD = 8
+MARKS = MARK[: WORD - 1], FUTEX_SETS.to_bytes(4, "little")
+"""What ways write: ptrace-poke one byte less than others, futex-wake-op a word of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ def _named(seen: bytes, state: PageState) -> str:
     for word, name in words.items():
         if len(seen) >= WORD // 2 and word.startswith(seen[:WORD]):
             return name
-    return "mark" if seen.startswith(MARK[: WORD - 1]) else seen[:WORD].hex()  # ptrace-poke writes one byte less
+    return "mark" if seen.startswith(MARKS) else seen[:WORD].hex()
 
 
 def serve(group: Sequence[PageTrial], answers: int) -> NoReturn:
