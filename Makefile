@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test environments check coverage bench guest-check record clean
+.PHONY: run test environments fuzz-serve check coverage bench guest-check record clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
@@ -28,6 +28,9 @@ guest-check: $(VENV)/dev.stamp  # boots stock guests: what they map, and how ful
 
 record: $(VENV)/dev.stamp  # asks each kernel under QEMU, and keeps what it answers: tests/lab/recorded
 	$(BIN)/python tests/kits/record_lab.py
+
+fuzz-serve: $(VENV)/dev.stamp  # a million messages of a hostile vhost-user front end: some minutes
+	PAGEWARDEN_FUZZ=1000000 $(BIN)/python -m pytest tests/vhost/test_fuzz.py
 
 bench: $(VENV)/bench.stamp
 	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

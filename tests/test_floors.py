@@ -17,7 +17,7 @@ FLOORS = [
     {"abi", "law", "port", "workload"},
     {"designs", "cost", "kernel"},
     {"check", "sim", "virtio", "guest", "memory", "lab"},
-    {"probe"},
+    {"probe", "vhost"},
     {"studies"},
     {"report"},
     {"cli"},

@@ -13,6 +13,7 @@ from pagewarden.cli.listing import listing
 from pagewarden.cli.pool import pool
 from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
+from pagewarden.cli.serve import serve
 from pagewarden.cli.status import main_of, with_status
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 for verb in (compare, check, law, probe, run, calibrate, pool):
     app.command()(with_status(verb))
 app.command("list")(with_status(listing))
+app.add_typer(serve, name="serve")
 
 
 def _version(asked: bool) -> None:

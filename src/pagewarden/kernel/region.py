@@ -52,20 +52,25 @@ class Region:
         syscall("mmap", self.address, self.size, uapi.PROT_READ | uapi.PROT_WRITE, flags, -1, 0)
 
     def place(
-        self, fd: int, prot: int = uapi.PROT_READ | uapi.PROT_WRITE, offset: int = 0, length: int | None = None
+        self,
+        fd: int,
+        prot: int = uapi.PROT_READ | uapi.PROT_WRITE,
+        offset: int = 0,
+        length: int | None = None,
+        at: int = 0,
     ) -> None:
-        """Map the file from the offset on over the whole region, or its first `length` bytes, shared; OSError."""
-        length = self.size if length is None else length
-        syscall("mmap", self.address, length, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, offset)
+        """Map the file from the offset on over the whole region, or over `length` bytes from `at` on, shared; OSError."""
+        size = self.size if length is None else length
+        syscall("mmap", self.address + at, size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, offset)
 
-    def bar(self, length: int | None = None) -> None:
-        """Nothing is reachable through the region, or its first `length` bytes, any more; OSError."""
-        length = self.size if length is None else length
+    def bar(self, length: int | None = None, at: int = 0) -> None:
+        """Nothing is reachable through the region, or these bytes of it, any more; OSError."""
+        size = self.size if length is None else length
         flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
         try:
-            syscall("mmap", self.address, length, uapi.PROT_NONE, flags, -1, 0)
+            syscall("mmap", self.address + at, size, uapi.PROT_NONE, flags, -1, 0)
         except BaseException as error:  # no room for a fresh mapping: what is there must not answer any more
-            self.protect(uapi.PROT_NONE, 0, length)
+            self.protect(uapi.PROT_NONE, at, size)
             if not isinstance(error, OSError):
                 raise
 

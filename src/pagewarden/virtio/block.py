@@ -112,6 +112,16 @@ class BlockQueue:
         where = error.offset
         return DeviceNeedsReset(self._queue.index, self._batch.culprit(where), f"gpa {where or 0:#x} is private")
 
+    @property
+    def done(self) -> int:
+        """Chains handed back, modulo 2^16: the used index."""
+        return self._queue.done
+
+    @property
+    def carried(self) -> int:
+        """Bytes of data of all requests that it took and found good."""
+        return self._work["carried"]
+
     def close(self) -> None:
         self._at_once.close()
         self._memory.close()

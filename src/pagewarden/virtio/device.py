@@ -54,6 +54,7 @@ class BlockDevice:
         self._queues: dict[int, BlockQueue] = {}
         self._changing, self._resetting = threading.RLock(), False  # one reset at a time
         self._broken: DeviceNeedsReset | None = None
+        self._carried = 0
 
     def accept(self, features: int) -> None:
         """The driver's features; they count once it sets FEATURES_OK. Refused(EINVAL) after that."""
@@ -91,9 +92,32 @@ class BlockDevice:
         self.accept(features)
         self.write_status(abi.ACKNOWLEDGE | abi.DRIVER | abi.FEATURES_OK)
         for index, ring in rings.items():
-            self.set_queue(index, ring)
-            self._watched(index, BlockQueue.resume)
+            self.start(index, ring)
         self.write_status(abi.DRIVER_OK)
+
+    def start(self, index: int, ring: Ring) -> None:
+        """set_queue for one ring that goes on after what its used ring shows; raises as resume does."""
+        self.set_queue(index, ring)
+        try:
+            self._watched(index, BlockQueue.resume)
+        except DeviceNeedsReset:
+            self.stop(index)
+            raise
+
+    def stop(self, index: int) -> int:
+        """Forget one queue, once nothing of it is in flight; how many chains it has done, modulo 2^16.
+        Refused(EINVAL) where there is none, Refused(EDEADLK) from the thread that serves it."""
+        with self._changing:
+            queue = self._queues.get(index)
+            if queue is None:
+                raise Refused(errno.EINVAL, f"queue {index} is not set up")
+            if _served_here(queue):
+                raise Refused(errno.EDEADLK, f"queue {index} was stopped by the thread that is serving it: {_WITHIN}")
+            queue.stopping = True
+            with queue.busy:
+                del self._queues[index]
+                self._close(queue)
+                return queue.done
 
     def process(self, index: int) -> Processed:
         """Serve a queue, each from one thread or more. Raises DeviceNeedsReset, now and until the reset: tell the
@@ -171,7 +195,7 @@ class BlockDevice:
                     queue.stopping = True
                 for queue in queues:
                     with queue.busy:
-                        queue.close()
+                        self._close(queue)
                 self._queues.clear()
                 self.features = self.status = 0
                 self._broken = None
@@ -179,6 +203,15 @@ class BlockDevice:
                 self._resetting = False
 
     close = reset
+
+    def _close(self, queue: BlockQueue) -> None:
+        self._carried += queue.carried
+        queue.close()
+
+    @property
+    def carried(self) -> int:
+        """Bytes of data of all good requests so far."""
+        return self._carried + sum(queue.carried for queue in list(self._queues.values()))
 
 
 def _served_here(queue: BlockQueue) -> bool:

@@ -171,6 +171,7 @@ def _classify(x: Any) -> None:
         put = append(x.marks, put, 0, row[STATUS], 1)
         if status != blk.VIRTIO_BLK_S_OK:
             continue
+        x.carried += row[OUT_BYTES] + row[IN_BYTES]
         begin, stop, length = row[OUT_AT], row[IN_AT], row[OUT_BYTES]
         if kind == blk.VIRTIO_BLK_T_IN or kind == blk.VIRTIO_BLK_T_GET_ID:
             begin, stop, length = row[IN_AT], row[END], row[IN_BYTES]

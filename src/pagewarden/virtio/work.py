@@ -49,6 +49,8 @@ _NUMBERS = (
     *("headers_at", "words_at", "iov_at"),
     # the batch: number of this one, chains, which lists hold its descriptors, runs, places of statuses
     *("turn", "chains", "wide", "runs", "marked"),
+    # bytes of data of all requests so far that were good
+    "carried",
     # what is wrong, if something is: faults.*, with which chain of the batch, index, gpa or size
     *("fault", "chain", "detail"),
 )

@@ -17,6 +17,7 @@ from pagewarden.report.documents.pool import PoolSize
 from pagewarden.report.documents.prices import Calibrated, Predicted
 from pagewarden.report.documents.probe import Kernels, Probed, RoomFound
 from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
+from pagewarden.report.documents.serve import ServedBlocks
 from pagewarden.vocab import Event
 
 DOCUMENTS: dict[str, type[Document]] = {
@@ -38,6 +39,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "predict": Predicted,
     "calibrate": Calibrated,
     "pool": PoolSize,
+    "serve": ServedBlocks,
 }
 """By the name of their schema's file, in the order of docs/json.md."""
 

@@ -1,0 +1,53 @@
+"""`pagewarden serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pagewarden.cli.status import with_status
+
+serve = typer.Typer(
+    help="A device for QEMU, over vhost-user.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@serve.command()
+@with_status
+def blk(
+    disk: Annotated[Path, typer.Option(metavar="FILE", help="A raw file, or a block device.")],
+    socket: Annotated[Path | None, typer.Option(metavar="PATH", help="Where QEMU connects to: made anew.")] = None,
+    fd: Annotated[int | None, typer.Option(min=0, help="Or a socket that listens, inherited by this number.")] = None,
+    mode: Annotated[str, typer.Option(help="open: the device sees all of the guest's memory.")] = "open",
+    queues: Annotated[int, typer.Option(min=1, help="Queues, as in num-queues= of QEMU.")] = 1,
+    readonly: Annotated[bool, typer.Option("--readonly", help="The guest cannot write.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on standard output.")] = False,
+) -> None:
+    """A block device, until QEMU ends, or Ctrl-C or SIGTERM comes; a summary at the end.
+
+    \b
+    pagewarden serve blk --socket /tmp/disk.sock --disk disk.img --mode open
+    qemu-system-x86_64 ... -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m \\
+        -chardev socket,id=c,path=/tmp/disk.sock -device vhost-user-blk-pci,chardev=c
+    pagewarden serve blk --socket /tmp/disk.sock --disk disk.img --queues 4 --readonly --json
+    """
+    import sys
+
+    from pagewarden.report.console import console, print_document
+    from pagewarden.report.serve import print_served, served_document
+    from pagewarden.vhost.blk import MODES, serve_block
+    from pagewarden.vocab import UserMistake
+
+    if mode not in MODES:
+        raise UserMistake(f"--mode {mode}: there is {', '.join(MODES)}")
+    counts = serve_block(
+        socket, fd, disk, mode=mode, queues=queues, read_only=readonly,
+        say=lambda what: print(f"pagewarden: {what}", file=sys.stderr, flush=True),
+    )  # fmt: skip
+    if json:
+        print_document(served_document(mode, counts))
+    else:
+        print_served(mode, counts, console())

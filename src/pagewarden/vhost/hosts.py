@@ -1,0 +1,146 @@
+"""A device in this process, which sees all of the guest's memory: no guard, for comparison and for trusted devices."""
+
+import socket
+import time
+from typing import Protocol
+
+from pagewarden.abi import virtio as abi
+from pagewarden.memory.window import Window
+from pagewarden.vhost.messages import FrontEndFault
+from pagewarden.vhost.regions import GuestRegions, MemoryRegion
+from pagewarden.vhost.vrings import Vring, tell
+from pagewarden.virtio.block import Processed
+from pagewarden.virtio.faults import DeviceNeedsReset
+from pagewarden.virtio.ring import Ring
+from pagewarden.vocab import PAGE_SIZE, Refused
+
+
+class VhostDevice(Protocol):
+    """A virtio device that can be served; BlockDevice is one. Methods raise as its do."""
+
+    offered: int
+    queue_size: int
+
+    def accept(self, features: int) -> None: ...
+    def write_status(self, status: int) -> None: ...
+    def read_config(self, offset: int, length: int) -> bytes: ...
+    def start(self, index: int, ring: Ring) -> None: ...
+    def stop(self, index: int) -> int: ...
+    def process(self, index: int) -> Processed: ...
+
+
+def take_features(device: VhostDevice, features: int) -> None:
+    """Reset the device, then these features; FrontEndFault where it cannot be with them."""
+    device.write_status(0)
+    device.accept(features)
+    for more in (abi.ACKNOWLEDGE | abi.DRIVER, abi.FEATURES_OK, abi.DRIVER_OK):
+        device.write_status(more)
+    if not features >> abi.VIRTIO_F_VERSION_1 & 1 and features:
+        raise FrontEndFault("has a driver from before virtio 1.0, which is not served: disable-legacy=on")
+
+
+class ServeCounts:
+    """What a served device did."""
+
+    def __init__(self) -> None:
+        self.requests = self.carried = self.refused = self.violations = 0
+        self.pages_opened = self.open_now = self.max_open = self.device_restarts = 0
+        self.longest_open_ms = 0.0
+        self.trouble: list[str] = []
+
+    def opened(self, pages: int) -> None:
+        """So many pages are open to the device from now on."""
+        self.pages_opened += pages
+        self.open_now += pages
+        self.max_open = max(self.max_open, self.open_now)
+
+    def closed(self, pages: int, seconds: float) -> None:
+        """So many are not any more, which were for so long."""
+        self.open_now -= pages
+        self.longest_open_ms = max(self.longest_open_ms, seconds * 1000)
+
+    def blame(self, what: str) -> None:
+        """Remember what went wrong, the first times."""
+        self.refused += 1
+        if len(self.trouble) < 16:
+            self.trouble.append(what)
+
+
+class OpenHost:
+    """A session.DeviceHost around a device whose view is the guest's memory itself."""
+
+    iotlb = False
+
+    def __init__(self, device: VhostDevice, memory: GuestRegions, queues: int, counts: ServeCounts) -> None:
+        self._device, self._memory, self.queues, self.counts = device, memory, queues, counts
+        # A front end takes the feature for a promise to translate I/O addresses.
+        self.offered, self.queue_size = device.offered & ~(1 << abi.VIRTIO_F_ACCESS_PLATFORM), device.queue_size
+        self._running: dict[int, Vring] = {}
+        self._broken: set[int] = set()
+        self._since: dict[MemoryRegion, float] = {}
+
+    def read_config(self, offset: int, length: int) -> bytes:
+        return self._device.read_config(offset, length)
+
+    def accept(self, features: int) -> None:
+        take_features(self._device, features)
+        self._broken.clear()
+
+    def place(self, part: MemoryRegion, fd: int) -> None:
+        self._since[part] = time.monotonic()
+        self.counts.opened(part.size // PAGE_SIZE)
+
+    def displace(self, part: MemoryRegion) -> None:
+        self.counts.closed(part.size // PAGE_SIZE, time.monotonic() - self._since.pop(part))
+
+    def start(self, vring: Vring, ring: Ring) -> None:
+        try:
+            self._device.start(vring.index, ring)
+        except DeviceNeedsReset as broken:
+            self._give_up(vring, broken)
+        self._running[vring.index] = vring
+        self.kicked(vring)
+
+    def stop(self, index: int) -> int:
+        vring = self._running.pop(index)
+        if index in self._broken:
+            self._broken.discard(index)
+        try:
+            return self._device.stop(index)
+        except Refused:  # it never came to run
+            return vring.base
+
+    def back_channel(self, channel: socket.socket) -> None:
+        channel.close()
+
+    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
+
+    @property
+    def kicks(self) -> dict[int, Vring]:
+        """Rings that run, by the descriptor that says when to look at them."""
+        return {vring.kick: vring for vring in self._running.values() if vring.index not in self._broken}
+
+    def kicked(self, vring: Vring) -> bool:
+        """Serve what waits in a ring; True where the driver keeps adding, so that no kick will come."""
+        if vring.index in self._broken:
+            return False
+        try:
+            done = self._device.process(vring.index)
+        except DeviceNeedsReset as broken:
+            self._give_up(vring, broken)
+            return False
+        self.counts.requests += done.completed
+        if done.want_interrupt:
+            tell(vring.call)
+        return done.more
+
+    def _give_up(self, vring: Vring, broken: DeviceNeedsReset) -> None:
+        """The ring is not served before the driver resets the device."""
+        self._broken.add(vring.index)
+        self.counts.blame(str(broken))
+        tell(vring.error)
+
+
+def view_of(memory: GuestRegions) -> Window:
+    """The guest's memory as a device in this process has it."""
+    return Window(memory.region)

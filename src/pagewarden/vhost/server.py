@@ -1,0 +1,194 @@
+"""Waiting for a front end, serving it, and waiting for it to come again, until it ends or somebody ends us."""
+
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from pagewarden.vhost.messages import FrontEndFault
+from pagewarden.vhost.regions import GuestRegions
+from pagewarden.vhost.session import DeviceHost, FrontSession
+from pagewarden.vhost.vrings import Vring
+from pagewarden.vocab import Refused, UserMistake
+
+COMPLAINTS = 16
+"""Lines about one connection."""
+_UCRED = struct.Struct("3i")
+
+
+class PolledHost(DeviceHost, Protocol):
+    """A device host whose rings are polled here."""
+
+    @property
+    def kicks(self) -> dict[int, Vring]: ...
+    def kicked(self, vring: Vring) -> bool: ...
+
+
+class SignalEnd(Exception):
+    """Somebody ended us: by a signal."""
+
+
+@contextmanager
+def until_signal() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the block, which is no error."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SignalEnd
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with suppress(SignalEnd):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def listening(path: Path | None, fd: int | None) -> Iterator[socket.socket]:
+    """A Unix socket to listen at: a new one at the path, which goes with it, or one that was inherited. UserMistake."""
+    if (path is None) == (fd is None):
+        raise UserMistake("where does QEMU come to: --socket PATH, or --fd N for a socket that was inherited")
+    if fd is not None:
+        try:
+            listener = socket.socket(fileno=fd)
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or listener.family != socket.AF_UNIX:
+                raise OSError
+        except OSError:
+            raise UserMistake(
+                f"--fd {fd} is no Unix socket that listens; let whoever starts this listen first"
+            ) from None
+        with listener:
+            yield listener
+        return
+    assert path is not None
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with listener:
+        _bind(listener, path)
+        try:
+            listener.listen(1)
+            yield listener
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _bind(listener: socket.socket, path: Path) -> None:
+    """At the path; one that nobody listens at any more is taken over."""
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise UserMistake(f"{path}: somebody listens there already; end it, or take another --socket")
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise UserMistake(
+            f"--socket {path}: {error.strerror or error}; name a new file in a directory that is there"
+        ) from error
+
+
+class Server:
+    """Serves one front end after the other."""
+
+    def __init__(
+        self, listener: socket.socket, host: PolledHost, memory: GuestRegions, say: Callable[[str], None]
+    ) -> None:
+        self._listener, self._host, self._memory, self._say = listener, host, memory, say
+
+    def run(self, stay: bool = False) -> None:
+        """Until the process that connected has ended; stay: for ever."""
+        peer = -1
+        try:
+            while self._waited_for(peer):
+                connection, _ = self._listener.accept()
+                if peer >= 0:
+                    os.close(peer)
+                peer = -1 if stay else _pidfd(connection)
+                self.serve(connection)
+        finally:
+            if peer >= 0:
+                os.close(peer)
+
+    def _waited_for(self, peer: int) -> bool:
+        """A front end has come; False where the one that went is gone for good."""
+        watched = [self._listener.fileno(), *([peer] if peer >= 0 else [])]
+        poll = select.poll()
+        for fd in watched:
+            poll.register(fd, select.POLLIN)
+        return self._listener.fileno() in dict(poll.poll())
+
+    def serve(self, connection: socket.socket) -> None:
+        """One front end, until it or its connection ends; what it broke is said, and all that it lent is given back."""
+        session = FrontSession(connection, self._host, self._memory)
+        self._complaints = 0
+        try:
+            self._talk(session)
+        except FrontEndFault as fault:
+            self._complain(f"{fault}; the connection was ended")
+        finally:
+            session.close()
+
+    def _complain(self, what: str) -> None:
+        """Say it, but no front end fills a disk with it."""
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
+            self._say(what)
+
+    def _talk(self, session: FrontSession) -> None:
+        """Messages and kicks, until the connection ends."""
+        busy: dict[int, Vring] = {}
+        kicks: dict[int, Vring] = {}
+        with select.epoll() as poll:
+            poll.register(session.connection, select.EPOLLIN)
+            while True:
+                for fd, _ in poll.poll(0 if busy else None):
+                    if fd != session.connection.fileno():
+                        if vring := kicks.get(fd):
+                            vring.drain()
+                            busy[fd] = vring
+                        continue
+                    if not self._heard(session):
+                        return
+                    kicks = _watch(poll, kicks, self._host.kicks)
+                    busy = dict(kicks)
+                busy = {fd: vring for fd, vring in busy.items() if self._host.kicked(vring)}
+
+    def _heard(self, session: FrontSession) -> bool:
+        try:
+            going_on = session.serve()
+            if session.refused:
+                self._complain(session.refused)
+            return going_on
+        except Refused as refused:
+            raise FrontEndFault(f"asked for what cannot be: {refused}") from refused
+        except ConnectionError:
+            return False
+
+
+def _watch(poll: select.epoll, before: dict[int, Vring], now: dict[int, Vring]) -> dict[int, Vring]:
+    """Poll these from now on. A number may have become another descriptor's meanwhile."""
+    for fd in before:
+        with suppress(OSError):
+            poll.unregister(fd)
+    for fd in now:
+        poll.register(fd, select.EPOLLIN)
+    return now
+
+
+def _pidfd(connection: socket.socket) -> int:
+    """Of the process at the other end; -1 where it is not to be had (another PID namespace, or gone)."""
+    pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    try:
+        return os.pidfd_open(pid) if pid > 0 else -1
+    except OSError:
+        return -1

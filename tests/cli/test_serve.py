@@ -1,0 +1,71 @@
+"""`pagewarden serve`: how it ends, and what it says of what cannot be."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from verbs import Verb
+
+ROOT = Path(__file__).parents[2]
+CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1 << 16))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "front end"])
+def test_it_ends_with_status_0_and_a_document(disk: Path, tmp_path: Path, ending: str) -> None:
+    place = tmp_path / "socket"
+    words = [sys.executable, "-m", "pagewarden", "serve", "blk", "--socket", str(place), "--disk", str(disk), "--json",
+             "--mode", "open"]  # fmt: skip
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "serving" in process.stderr.readline()
+        if ending == "front end":
+            subprocess.run([sys.executable, "-c", CONNECT, str(place)], check=True)
+        else:
+            process.send_signal(getattr(signal, ending))
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    document = json.loads(out)
+    jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "serve.json").read_text()))
+    assert document["mode"] == "open" and document["requests"] == 0
+    assert not place.exists()
+
+
+def test_what_cannot_be_served_is_said_in_a_line(verb: Verb, disk: Path, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    (tmp_path / "qcow2").write_bytes(b"QFI\xfb" + bytes(1 << 16))
+    (tmp_path / "empty").touch()
+
+    def said(*words: str) -> str:
+        answer = verb("serve", "blk", *words, code=2)
+        assert answer.stderr.count("\n") == 1 and not answer.stdout
+        return answer.stderr
+
+    at = ("--socket", str(place))
+    assert "qemu-img convert -O raw" in said("--disk", str(tmp_path / "qcow2"), *at)
+    assert "not even one sector" in said("--disk", str(tmp_path / "empty"), *at)
+    assert "No such file" in said("--disk", str(tmp_path / "none"), *at)
+    assert "neither a file" in said("--disk", "/dev/null", *at)
+    assert "--socket PATH, or --fd N" in said("--disk", str(disk))
+    assert "listens" in said("--disk", str(disk), "--fd", "0")
+    assert "No such file" in said("--disk", str(disk), "--socket", str(tmp_path / "no" / "socket"))
+    assert "--mode what" in said("--disk", str(disk), *at, "--mode", "what")
+    assert "from 1 to 16" in said("--disk", str(disk), *at, "--queues", "17")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(place))
+        other.listen()
+        assert "somebody listens there" in said("--disk", str(disk), *at)
+    assert os.path.exists(place), "another's socket was removed"

@@ -1,0 +1,91 @@
+"""A driver on one side of a socket, a server on the other, and between them a memory that both map."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from front_end import FrontEnd
+from pagewarden.kernel.door import punch_hole
+from pagewarden.memory import PrivateMemory
+from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
+from pagewarden.vhost.regions import GuestRegions
+from pagewarden.vhost.server import Server
+from pagewarden.virtio.block import Processed
+from pagewarden.virtio.device import BlockDevice
+from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.driver import Used
+from virtio_kit import DEFAULT, Rig
+
+MEMORY = 8 << 20
+PATIENCE = 60.0
+
+
+class ServerThread:
+    """A server of one disk, for connections one after the other; said: what it complained of."""
+
+    def __init__(self, disk: Path, queues: int = 1, read_only: bool = False) -> None:
+        self.said: list[str] = []
+        self.ended: BaseException | None = None
+        self.counts = ServeCounts()
+        self._fd = os.open(disk, os.O_RDONLY if read_only else os.O_RDWR)
+        self.regions = GuestRegions()
+        self._view = view_of(self.regions)
+        self.device = BlockDevice(self._view, Disk(self._fd, read_only, punch=punch_hole), queues)
+        self.host = OpenHost(self.device, self.regions, queues, self.counts)
+        listener = socket.socket()
+        self.server = Server(listener, self.host, self.regions, self.said.append)
+        listener.close()
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """The front end's end of a connection; afterwards the server is through with it."""
+        ours, theirs = socket.socketpair()
+        thread = threading.Thread(target=self._serve, args=(theirs,))
+        thread.start()
+        try:
+            with ours:
+                yield ours
+        finally:
+            ours.close()
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "the server goes on without a front end"
+            if self.ended is not None:
+                raise self.ended
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            self.server.serve(connection)
+        except BaseException as error:  # a bug: the test says so
+            self.ended = error
+
+    def close(self) -> None:
+        self.device.close()
+        self._view.close()
+        self.regions.close()
+        os.close(self._fd)
+
+
+class ServedRig(Rig):
+    """The rig's driver, with the device behind a connection."""
+
+    def __init__(self, memory: PrivateMemory, connection: socket.socket, disk: Disk, features: int = DEFAULT) -> None:
+        super().__init__(memory.window, disk, features)
+        self.device.close()  # nobody but the server serves the rings
+        self.front = FrontEnd(connection, memory.file, memory.size, features)
+        self.queue = self.front.start(0, self.rings[0])
+
+    def serve(self, queue: int = 0) -> tuple[Processed, list[Used]]:
+        """Publish, kick, wait for the call, reap."""
+        driver = self.drivers[queue]
+        driver.ask_interrupt(1)
+        driver.publish()
+        self.queue.kick()
+        used = driver.reap()
+        while driver.free < driver.ring.size:
+            self.queue.wait()
+            driver.ask_interrupt(1)
+            used += driver.reap()
+        return Processed(len(used), True, False), used
