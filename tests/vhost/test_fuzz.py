@@ -31,7 +31,8 @@ class Fuzz:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.file, self.event, self.other = memfd("fuzz", SIZE), os.eventfd(0), os.open("/dev/null", os.O_RDWR)
+        self.memory = memfd("fuzz", SIZE)
+        self.file, self.event, self.other = self.memory.fd, os.eventfd(0), os.open("/dev/null", os.O_RDWR)
 
     def number(self) -> int:
         return self.random.choice(EDGES) if self.random.random() < 0.7 else self.random.getrandbits(64)
@@ -103,8 +104,9 @@ class Fuzz:
         return abi.HEADER.pack(number, flags, size) + payload, fds
 
     def close(self) -> None:
-        for fd in (self.file, self.event, self.other):
-            os.close(fd)
+        self.memory.close()
+        os.close(self.event)
+        os.close(self.other)
 
 
 def connection_of(fuzz: Fuzz, connection: socket.socket) -> int:

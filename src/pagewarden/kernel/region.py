@@ -59,7 +59,7 @@ class Region:
         length: int | None = None,
         at: int = 0,
     ) -> None:
-        """Map the file from the offset on over the whole region, or over `length` bytes from `at` on, shared; OSError."""
+        """Map the file from the offset on over the region, or `length` bytes of it from `at` on, shared; OSError."""
         size = self.size if length is None else length
         syscall("mmap", self.address + at, size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, offset)
 

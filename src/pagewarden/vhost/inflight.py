@@ -5,17 +5,13 @@ says all about what is done, and a back end that starts goes on there (virtio.vi
 handed out, since front ends do not reconnect without it, and holds no descriptor's state.
 """
 
-import os
-
-from pagewarden.kernel.door import memfd
+from pagewarden.kernel.door import Descriptor, memfd
 
 _QUEUE, _ENTRY = 16, 16
 """Bytes before the entries of a ring, and of an entry of a split ring (vhost-user: struct QueueRegionSplit)."""
 
 
-def inflight_file(queues: int, size: int) -> tuple[int, int]:
+def inflight_file(queues: int, size: int) -> tuple[Descriptor, int]:
     """A file for so many rings, zeroes, and its length in bytes."""
     length = queues * -(-(_QUEUE + _ENTRY * size) // 64) * 64
-    fd = memfd("pagewarden-inflight", length)
-    os.set_inheritable(fd, False)
-    return fd, length
+    return memfd("pagewarden-inflight", length), length

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest, ProtocolFeature
+from pagewarden.kernel.door import Descriptor
 from pagewarden.vhost.inflight import inflight_file
 from pagewarden.vhost.messages import SHAPES, FrontEndFault, FrontMessage, answer, receive
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
@@ -75,7 +76,8 @@ class FrontSession:
             for request in FrontRequest
             if hasattr(self, f"_{request.name.lower()}")
         }
-        self._answer_fds: list[int] = []
+        self._enclosed: list[Descriptor] = []
+        """What goes with the answer to the message under way."""
 
     def serve(self) -> bool:
         """Read one message and do it; False at the end of the connection. A front end that asked for an acknowledgement
@@ -91,7 +93,7 @@ class FrontSession:
             if reply is None and acknowledge:
                 reply = abi.U64.pack(0)
             if reply is not None:
-                answer(self.connection, message.request, reply, *self._answer_fds)
+                answer(self.connection, message.request, reply, *(file.fd for file in self._enclosed))
         except (FrontEndFault, Refused) as fault:
             if not acknowledge or SHAPES[message.request].answered:
                 raise
@@ -99,8 +101,8 @@ class FrontSession:
             answer(self.connection, message.request, abi.U64.pack(errno.EINVAL))
         finally:
             message.close()
-            while self._answer_fds:
-                os.close(self._answer_fds.pop())
+            while self._enclosed:
+                self._enclosed.pop().close()
         return True
 
     def close(self) -> None:
@@ -340,8 +342,8 @@ class FrontSession:
         _, _, queues, size = abi.INFLIGHT.unpack(message.payload)
         if not 0 < queues <= self.host.queues or not 0 < size <= self.host.queue_size:
             raise FrontEndFault(f"wants to keep what is in flight of {queues} rings of {size} entries")
-        fd, length = inflight_file(queues, size)
-        self._answer_fds.append(fd)
+        file, length = inflight_file(queues, size)
+        self._enclosed.append(file)
         return abi.INFLIGHT.pack(length, 0, queues, size)
 
     def _set_inflight_fd(self, message: FrontMessage) -> None:
