@@ -31,13 +31,13 @@ from typing import NoReturn, TypeAlias
 
 from pagewarden.kernel import door
 from pagewarden.probe.paths.streams import FUTEX_SETS
-from pagewarden.probe.pkvm import guest, own, slots
+from pagewarden.probe.pkvm import guest, own
 from pagewarden.probe.pkvm.stage import AGAIN, BEFORE, HOST, SECRET, Answered, PageState, VmStage, locked
 from pagewarden.probe.pkvm.ways import WAYS, Way
 from pagewarden.probe.registry import MARK, Attempt, Died, Direction
 from pagewarden.vocab import Unavailable
 
-assert own and slots  # their ways are in WAYS
+assert own  # its ways are in WAYS
 PageAnswer: TypeAlias = dict[str, str | int | None]
 SECONDS = 10.0
 """For one cell."""

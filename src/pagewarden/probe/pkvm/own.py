@@ -1,48 +1,34 @@
-"""The ways that only a protected VM has, or that are asked in another way there: mappings of its memory, pins that
-last, and what the guest itself may ask for."""
+"""The ways that only a protected VM has, or that are asked in another way there: mappings of its memory, memslots, pins
+that last, and what the guest itself may ask for."""
 
+import ctypes
 import os
 import resource
 import signal
 from contextlib import suppress
+from ctypes import byref
 
+from pagewarden.abi import kvm as uapi_kvm
 from pagewarden.abi import kvm_arm64 as arm
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel import confine, door
+from pagewarden.kernel.kvm_arm64 import ProtectedGuest
 from pagewarden.probe import raw
 from pagewarden.probe.paths import dump
 from pagewarden.probe.paths.advice import MADV
 from pagewarden.probe.paths.pipes import vmsplice
 from pagewarden.probe.pkvm import guest
-from pagewarden.probe.pkvm.stage import HOST, VmStage
-from pagewarden.probe.pkvm.ways import way
+from pagewarden.probe.pkvm.stage import BACKINGS, BASE, HOST, VmStage
+from pagewarden.probe.pkvm.ways import OwnAct, way
 from pagewarden.probe.registry import MARK, SAMPLE, Attempt, Died, Direction, Target
 from pagewarden.vocab import PAGE_SIZE
 
 READ, WRITE = Direction.READ, Direction.WRITE
 FILE = ("memfd",)
-NOWHERE = 0x2000_0000
-"""gpa outside every memslot."""
+NOWHERE, NEW = 0x2000_0000, 0x7000_0000
+"""gpas: outside every memslot; where a page of further memslots lies, one for each page on trial."""
+OPEN_FILE = uapi_kvm.GUEST_MEMFD_FLAG_MMAP | uapi_kvm.GUEST_MEMFD_FLAG_INIT_SHARED
 READABLE = uapi.PROT_READ | uapi.PROT_WRITE
-
-
-@way("load", READ)
-def load(stage: VmStage, page: int) -> bytes:
-    """A load by the CPU."""
-    return stage.load(stage.hva(page))
-
-
-@way("store", WRITE)
-def store(stage: VmStage, page: int) -> bytes:
-    """A store by the CPU."""
-    stage.store(stage.hva(page))
-    return b""
-
-
-@way("nothing", READ)
-def nothing(stage: VmStage, page: int) -> bytes:
-    """No way at all: what the looks afterwards do by themselves."""
-    return b""
 
 
 @way("execute", READ)
@@ -54,59 +40,12 @@ def execute(stage: VmStage, page: int) -> bytes:
     return b""
 
 
-@way("pread-memfd", READ, backings=FILE)
-def pread(stage: VmStage, page: int) -> bytes:
-    """pread(2) of the file that the memslot is over."""
-    return os.pread(stage.file, SAMPLE, page * PAGE_SIZE)
-
-
-@way("pwrite-memfd", WRITE, backings=FILE)
-def pwrite(stage: VmStage, page: int) -> bytes:
-    """pwrite(2) to it."""
-    os.pwrite(stage.file, MARK, page * PAGE_SIZE)
-    return b""
-
-
 @way("sendfile-memfd", READ, backings=FILE)
 def sendfile(stage: VmStage, page: int) -> bytes:
     """sendfile(2) from it into a pipe."""
     with raw.pipe() as (receive, transmit):
         os.sendfile(transmit, stage.file, page * PAGE_SIZE, SAMPLE)
         return os.read(receive, SAMPLE)
-
-
-@way("punch", WRITE, backings=FILE)
-def punch(stage: VmStage, page: int) -> bytes:
-    """fallocate(PUNCH_HOLE) of it."""
-    door.punch_hole(stage.file, page * PAGE_SIZE, PAGE_SIZE)
-    return b""
-
-
-@way("second-mapping", READ, backings=FILE)
-def second_mapping(stage: VmStage, page: int) -> bytes:
-    """A load from a second mapping of it."""
-    return stage.load(door.map_anywhere(PAGE_SIZE, stage.file, page * PAGE_SIZE))
-
-
-@way("mlock-only", READ)
-def mlock_only(stage: VmStage, page: int) -> bytes:
-    """mlock(2) without a look."""
-    door.syscall("mlock", stage.hva(page), PAGE_SIZE)
-    return b""
-
-
-@way("madvise-free-only", WRITE)
-def madvise_free_only(stage: VmStage, page: int) -> bytes:
-    """madvise(FREE) without a look, and whether it is allowed."""
-    door.syscall("madvise", stage.hva(page), PAGE_SIZE, MADV["free"])
-    return b""
-
-
-@way("munmap", WRITE)
-def munmap(stage: VmStage, page: int) -> bytes:
-    """munmap(2) of the page."""
-    door.unmap(stage.hva(page), PAGE_SIZE)
-    return b""
 
 
 @way("map-fixed", WRITE)
@@ -141,12 +80,6 @@ def fork_untouched(stage: VmStage, page: int) -> bytes:
     return raw.elsewhere(bytes)
 
 
-@way("fork-kept", READ)
-def fork_kept(stage: VmStage, page: int) -> bytes:
-    """fork(2) with the page under MADV_DONTFORK."""
-    return raw.elsewhere(bytes)
-
-
 @way("fork-all", READ, alone=True)
 def fork_all(stage: VmStage, page: int) -> bytes:
     """fork(2) with all of the guest's memory inherited, its program too."""
@@ -172,12 +105,6 @@ def close_vm_pinned(stage: VmStage, page: int) -> bytes:
         return os.read(receive, SAMPLE)
 
 
-@way("registers", READ)
-def registers(stage: VmStage, page: int) -> bytes:
-    """KVM_GET_ONE_REG of the register that holds what the guest wrote last."""
-    return stage.guest.get_register(arm.core_register(guest.WORD)).to_bytes(8, "little")
-
-
 @way("pin-then-unmap", READ)
 def pin_then_unmap(stage: VmStage, page: int) -> Attempt:
     """A page in a pipe, taken out of the mapping, the pipe read."""
@@ -186,31 +113,6 @@ def pin_then_unmap(stage: VmStage, page: int) -> Attempt:
         yield
         door.unmap(stage.hva(page), PAGE_SIZE)
         return os.read(receive, SAMPLE)
-
-
-def _hypercall(name: str, number: int, offset: int = 0) -> None:
-    @way(name, READ)
-    def ask(stage: VmStage, page: int) -> bytes:
-        stage.call(stage.gpa(page) + offset, number)
-        return b""
-
-
-_hypercall("guest-share", guest.SHARE)
-_hypercall("guest-unshare", guest.UNSHARE)
-_hypercall("guest-share-unaligned", guest.SHARE, 8)
-
-
-@way("guest-share-nowhere", READ)
-def share_nowhere(stage: VmStage, page: int) -> bytes:
-    """The guest shares a page outside every memslot."""
-    stage.call(NOWHERE, guest.SHARE)
-    return b""
-
-
-@way("guest-granule", READ)
-def granule(stage: VmStage, page: int) -> bytes:
-    """What a share covers, in bytes, as the hypervisor tells its guest."""
-    return stage.tell(guest.CALL, 0, guest.GRANULE).to_bytes(8, "little")
 
 
 @way("memlock", WRITE, alone=True)
@@ -233,3 +135,99 @@ def kcore(stage: VmStage, page: int) -> bytes:
             if part.kind == dump.PT_LOAD and part.physical <= frame < part.physical + part.stored:
                 return os.pread(core.fileno(), SAMPLE, part.at + frame - part.physical)
     raise FileNotFoundError(2, "no part of /proc/kcore is the page's")
+
+
+def _word(value: int) -> bytes:
+    return value.to_bytes(8, "little")
+
+
+def _add_slot(stage: VmStage, page: int, address: int, flags: int = 0) -> int:
+    """A memslot of one page beside the first; its gpa."""
+    stage.guest.set_user_memory_region(page, NEW + page * PAGE_SIZE, PAGE_SIZE, address, flags)
+    return NEW + page * PAGE_SIZE
+
+
+def _another_slot(stage: VmStage, page: int, flags: int) -> None:
+    _add_slot(stage, page, raw.own_memory(PAGE_SIZE), flags)
+
+
+def _over(stage: VmStage, page: int, file: door.Descriptor) -> None:
+    """The guest writes to a memslot over a page of a file."""
+    stage.tell(guest.FILL, _add_slot(stage, page, door.map_anywhere(PAGE_SIZE, file.fd, 0)), 1)
+
+
+def _in_memory() -> door.Descriptor:
+    file = door.opened_path("/tmp", os.O_TMPFILE | os.O_RDWR)
+    os.ftruncate(file.fd, PAGE_SIZE)
+    return file
+
+
+def _over_guest_memfd(stage: VmStage, page: int, flags: int) -> None:
+    asked = uapi_kvm.kvm_create_guest_memfd(PAGE_SIZE, flags)
+    file = door.ioctl_opened(stage.guest.fd, uapi_kvm.KVM_CREATE_GUEST_MEMFD, byref(asked))
+    address = door.map_anywhere(PAGE_SIZE, file.fd, 0) if flags else raw.own_memory(PAGE_SIZE)
+    stage.guest.set_user_memory_region2(page, NEW + page * PAGE_SIZE, PAGE_SIZE, address, file.fd, 0)
+    stage.tell(guest.FILL, NEW + page * PAGE_SIZE, 1)
+
+
+def _by_another(stage: VmStage, page: int, kind: int) -> bytes:
+    with ProtectedGuest(stage.device, NOWHERE, kind) as other:
+        program = raw.own_memory(PAGE_SIZE)
+        ctypes.memmove(program, guest.CODE, len(guest.CODE))
+        other.set_user_memory_region(0, NOWHERE, PAGE_SIZE, program)
+        other.set_user_memory_region(1, stage.gpa(page), PAGE_SIZE, stage.hva(page))
+        return _word(guest.tell(other, guest.LOAD, stage.gpa(page)))
+
+
+@way("pre-fault", READ)
+def pre_fault(stage: VmStage, page: int) -> bytes:
+    """KVM_PRE_FAULT_MEMORY of the page."""
+    asked = arm.kvm_pre_fault_memory(stage.gpa(page), PAGE_SIZE)
+    door.ioctl(stage.guest.vcpu.fd, arm.KVM_PRE_FAULT_MEMORY, byref(asked))
+    return b""
+
+
+IN_A_LINE: dict[str, tuple[Direction, OwnAct]] = {
+    "nothing": (READ, lambda at, page: None),  # what the looks afterwards do by themselves
+    "load": (READ, lambda at, page: at.load(at.hva(page))),
+    "store": (WRITE, lambda at, page: at.store(at.hva(page))),
+    "mlock-only": (READ, lambda at, page: door.syscall("mlock", at.hva(page), PAGE_SIZE)),
+    "madvise-free-only": (WRITE, lambda at, page: door.syscall("madvise", at.hva(page), PAGE_SIZE, MADV["free"])),
+    "munmap": (WRITE, lambda at, page: door.unmap(at.hva(page), PAGE_SIZE)),
+    "fork-kept": (READ, lambda at, page: raw.elsewhere(bytes)),  # under MADV_DONTFORK
+    "registers": (
+        READ,
+        lambda at, page: _word(at.guest.get_register(arm.core_register(guest.WORD))),
+    ),  # KVM_GET_ONE_REG
+    # what the guest itself asks for; the granule is what a share covers, in bytes
+    "guest-share": (READ, lambda at, page: at.call(at.gpa(page), guest.SHARE)),
+    "guest-unshare": (READ, lambda at, page: at.call(at.gpa(page), guest.UNSHARE)),
+    "guest-share-unaligned": (READ, lambda at, page: at.call(at.gpa(page) + 8, guest.SHARE)),
+    "guest-share-nowhere": (READ, lambda at, page: at.call(NOWHERE, guest.SHARE)),
+    "guest-granule": (READ, lambda at, page: _word(at.tell(guest.CALL, 0, guest.GRANULE))),
+    # memslots, and other VMs over the same memory
+    "slot-delete": (WRITE, lambda at, page: at.guest.set_user_memory_region(0, BASE, 0, at.address)),
+    "slot-move": (WRITE, lambda at, page: at.guest.set_user_memory_region(0, NEW, at.size, at.address)),
+    "slot-add": (READ, lambda at, page: _another_slot(at, page, 0)),
+    "slot-readonly": (READ, lambda at, page: _another_slot(at, page, uapi_kvm.KVM_MEM_READONLY)),
+    "slot-dirty-log": (READ, lambda at, page: _another_slot(at, page, uapi_kvm.KVM_MEM_LOG_DIRTY_PAGES)),
+    "slot-second": (READ, lambda at, page: _word(at.tell(guest.LOAD, _add_slot(at, page, at.hva(page))))),
+    "vm-second": (READ, lambda at, page: _by_another(at, page, arm.KVM_VM_TYPE_ARM_PROTECTED)),
+    "vm-plain": (READ, lambda at, page: _by_another(at, page, 0)),
+    "slot-over-memfd_secret": (WRITE, lambda at, page: _over(at, page, door.memfd_secret(PAGE_SIZE))),
+    "slot-over-block-device": (WRITE, lambda at, page: _over(at, page, door.opened_path("/dev/vda", os.O_RDWR))),
+    "slot-over-tmpfs": (WRITE, lambda at, page: _over(at, page, _in_memory())),
+    "slot-guest_memfd-private": (WRITE, lambda at, page: _over_guest_memfd(at, page, 0)),
+    "slot-guest_memfd-shared": (WRITE, lambda at, page: _over_guest_memfd(at, page, OPEN_FILE)),
+}
+"""Ways of one line."""
+OF_THE_FILE: dict[str, tuple[Direction, OwnAct]] = {
+    "pread-memfd": (READ, lambda at, page: os.pread(at.file, SAMPLE, page * PAGE_SIZE)),
+    "pwrite-memfd": (WRITE, lambda at, page: os.pwrite(at.file, MARK, page * PAGE_SIZE)),
+    "punch": (WRITE, lambda at, page: door.punch_hole(at.file, page * PAGE_SIZE, PAGE_SIZE)),
+    "second-mapping": (READ, lambda at, page: at.load(door.map_anywhere(PAGE_SIZE, at.file, page * PAGE_SIZE))),
+}
+"""The same of the file that the memslot is over."""
+for _ways, _backings in ((IN_A_LINE, tuple(BACKINGS)), (OF_THE_FILE, FILE)):
+    for _name, (_direction, _act) in _ways.items():
+        way(_name, _direction, backings=_backings)(_act)
