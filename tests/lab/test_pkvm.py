@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from msgspec import convert, to_builtins
 
-from pagewarden.lab import fetch, pkvm
+from kernels import arm64, bootable
+from pagewarden.lab import fetch
 from pagewarden.probe.pkvm.asker import groups
 from pagewarden.probe.pkvm.stage import BACKINGS
 from pagewarden.probe.trial import TrialResult
@@ -40,16 +41,7 @@ def key_of(cell: Mapping[str, object]) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def kernel() -> fetch.Kernel:
-    """A skip with the reason where none can be booted, or a failure where PAGEWARDEN_REQUIRE_LAB=1."""
-    try:
-        if lack := pkvm.lack():
-            raise Unavailable("no kernel can be booted here", lack)
-        pkvm.emulator(lambda what: None)
-        return fetch.kernel(NAME)
-    except Unavailable as missing:
-        if os.environ.get("PAGEWARDEN_REQUIRE_LAB") == "1":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    return bootable(NAME, arm64)
 
 
 def test_the_kernel_answers_as_it_did(kernel: fetch.Kernel) -> None:

@@ -18,7 +18,7 @@ def probe(
         Repeated,
         typer.Option(
             metavar="NAME",
-            help="Only this of memfd, uffd-window, memfd-secret, guest-memfd; repeatable. Of a "
+            help="Only this of memfd, uffd-window, uffd-rwp, memfd-secret, guest-memfd; repeatable. Of a "
             "protected VM: anonymous, memfd.",
         ),
     ] = None,

@@ -1,0 +1,38 @@
+"""Kernels that tests boot under QEMU."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from pagewarden.lab import fetch, initramfs, pkvm, qemu
+from pagewarden.vocab import Unavailable
+
+
+def bootable(name: str, check: Callable[[], object]) -> fetch.Kernel:
+    """That kernel; where it cannot be booted a skip with the reason, or a failure where PAGEWARDEN_REQUIRE_LAB=1.
+    check raises Unavailable for what this machine lacks."""
+    try:
+        check()
+        return fetch.kernel(name)
+    except Unavailable as missing:
+        if os.environ.get("PAGEWARDEN_REQUIRE_LAB") == "1":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+def x86() -> None:
+    """Raises Unavailable where none of x86-64 can be booted."""
+    _raise(qemu.lack())
+    initramfs.busybox()
+
+
+def arm64() -> None:
+    """The same for arm64."""
+    _raise(pkvm.lack())
+    pkvm.emulator(lambda what: None)
+
+
+def _raise(lack: str) -> None:
+    if lack:
+        raise Unavailable("no kernel can be booted here", lack)
