@@ -20,10 +20,10 @@ import numpy as np
 from numba import njit, types
 
 from pagewarden.abi import memory as uapi
-from pagewarden.abi.uffd import UFFDIO_CONTINUE
+from pagewarden.abi.uffd import UFFDIO_CONTINUE, UFFDIO_RWPROTECT
 from pagewarden.kernel.door import map_anywhere, memfd, unmap
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import fill_continue
+from pagewarden.kernel.uffd import fill_continue, fill_protect
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.conversions import WARM
@@ -42,6 +42,7 @@ _mmap: Any = types.ExternalFunction(
     "mmap", types.uintp(types.uintp, types.uintp, types.int32, types.int32, types.int32, types.int64)
 )
 _fill: Any = njit(fill_continue)
+_fill_protect: Any = njit(fill_protect)
 _memcpy: Any = types.ExternalFunction("memcpy", types.uintp(types.uintp, types.uintp, types.uintp))
 
 
@@ -216,19 +217,48 @@ def conversions(mem: PrivateMemory, guarded: Region) -> None:
         print(f"{name}: {alone[name] - alone[raw]:,.0f} ns over the two raw compiled calls")
 
 
+@njit
+def raw_protect(times: int, guard: int, address: int, length: int, request: Any, word: Any) -> None:
+    for _ in range(times):
+        _fill_protect(request, address, length, 0)
+        _ioctl(guard, UFFDIO_RWPROTECT, request.ctypes.data)
+        _memcpy(word.ctypes.data, address, 8)
+        _fill_protect(request, address, length, 1)
+        _ioctl(guard, UFFDIO_RWPROTECT, request.ctypes.data)
+
+
 def protection() -> None:
     """uffd-rwp beside uffd-window (Linux 7.3 has both): a range there and back, by one call each way."""
     try:
-        with PrivateMemory(4 << 20, "uffd-rwp") as rwp, PrivateMemory(4 << 20, "uffd-window") as window:
-            for count in (1, 16, 256):
-                cases: Timed = {}
-                for name, mem in (("CONTINUE, DONTNEED (uffd-window)", window), ("RWPROTECT twice (uffd-rwp)", rwp)):
-                    mem.populate(0, bytes(count * PAGE_SIZE))
-                    mem.convert()  # from here on single pages are converted in compiled code
-                    cases[name] = there_and_back(mem, PageRange(0, count), 500)
-                table(f"share + unshare of {count} pages", cases, next(iter(cases)))
+        rwp = PrivateMemory(4 << 20, "uffd-rwp")
     except Unavailable as lack:
         print(f"\nuffd-rwp is not measured here: {lack}")
+        return
+    with rwp, PrivateMemory(4 << 20, "uffd-window") as window:
+        for count in (1, 16, 256):
+            pages, size, times = PageRange(0, count), count * PAGE_SIZE, 100
+            for mem in (rwp, window):
+                mem.populate(0, bytes(size))
+                mem.convert([pages])  # every page has an entry from here on, and single pages are converted compiled
+                mem.convert((), [pages])
+            one, other = window._backing, rwp._backing
+            assert isinstance(one, UffdWindow) and isinstance(other, UffdWindow)
+            request, word = np.zeros(4, np.uint64), np.zeros(1, np.uint64)
+            cases = {
+                "CONTINUE + touch + DONTNEED": looped(partial(_window_of, one, size, request, word), times),
+                "RWPROTECT + touch + RWPROTECT": looped(partial(_rwp_of, other, size, request, word), times),
+                "uffd-window, share() + unshare()": there_and_back(window, pages, times),
+                "uffd-rwp, share() + unshare()": there_and_back(rwp, pages, times),
+            }
+            table(f"there and back, {count} pages", cases, next(iter(cases)))
+
+
+def _window_of(backing: UffdWindow, size: int, request: Any, word: Any, times: int) -> None:
+    raw_window(times, backing.guard.fd, backing.zap, backing.window.address, size, request, word)
+
+
+def _rwp_of(backing: UffdWindow, size: int, request: Any, word: Any, times: int) -> None:
+    raw_protect(times, backing.guard.fd, backing.window.address, size, request, word)
 
 
 def growth() -> None:

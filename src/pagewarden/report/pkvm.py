@@ -9,7 +9,7 @@ from pagewarden.probe.pkvm.stage import BEFORE, PageState
 from pagewarden.probe.trial import TrialResult
 from pagewarden.report.console import table
 from pagewarden.report.documents.probe import MatrixTrial, Probed
-from pagewarden.report.probe import letter, print_lines, verdict
+from pagewarden.report.probe import counted, letter, print_lines, verdict
 from pagewarden.studies.probe.pkvm import Asked, PageRow
 
 LEGEND = (
@@ -22,13 +22,7 @@ LEGEND = (
 
 def probed(found: Asked) -> Probed:
     """The cells for programs."""
-    matrix = list(map(_trial, found.rows))
-    count = {result: sum(trial.result == result for trial in matrix) for result in TrialResult}
-    return Probed(
-        kernel=found.kernel, where="qemu", capabilities=[], matrix=matrix, leaks=count[TrialResult.LEAK],
-        disagreements=sum(trial.agrees is False for trial in matrix), untried=count[TrialResult.UNTRIED],
-        timeouts=count[TrialResult.TIMEOUT],
-    )  # fmt: skip
+    return counted(found.kernel, "qemu", [], list(map(_trial, found.rows)))
 
 
 def _trial(row: PageRow) -> MatrixTrial:

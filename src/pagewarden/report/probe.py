@@ -1,5 +1,6 @@
 """What a kernel offers and lets the host do, for people and for programs."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from pagewarden.report.documents.probe import (
     TrialChange,
 )
 from pagewarden.studies.probe.changes import Change, Changes
-from pagewarden.studies.probe.isolation import Isolation, TrialRow
+from pagewarden.studies.probe.isolation import Isolation, TrialRow, Where
 
 SYMBOLS = {
     TrialResult.REFUSED: ".", TrialResult.ALLOWED: "+", TrialResult.LEAK: "L", TrialResult.TORN: "T",
@@ -185,10 +186,16 @@ def kernels_document(offers: Sequence[Offer], lack: str) -> Kernels:
 
 def probed(found: Isolation, capabilities: Sequence[Capability]) -> Probed:
     """The matrix for programs."""
+    return counted(found.kernel, found.where, capabilities, list(map(_trial, found.rows)))
+
+
+def counted(kernel: str, where: Where, capabilities: Sequence[Capability], matrix: list[MatrixTrial]) -> Probed:
+    """A document with its sums."""
+    ended = Counter(trial.result for trial in matrix)
     return Probed(
-        kernel=found.kernel, where=found.where, capabilities=[Feature(*capability) for capability in capabilities],
-        matrix=list(map(_trial, found.rows)), leaks=len(found.leaks), disagreements=len(found.disagreements),
-        untried=len(found.ended(TrialResult.UNTRIED)), timeouts=len(found.ended(TrialResult.TIMEOUT)),
+        kernel=kernel, where=where, capabilities=[Feature(*capability) for capability in capabilities], matrix=matrix,
+        leaks=ended["LEAK"], disagreements=sum(trial.agrees is False for trial in matrix), untried=ended["UNTRIED"],
+        timeouts=ended["TIMEOUT"],
     )  # fmt: skip
 
 
