@@ -14,7 +14,15 @@ import pytest
 from live import require
 from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_toml
 from pagewarden.cost.names import REQUIRED
-from pagewarden.studies.calibrate.calibration import PARAMETERS, Timings, calibrate, place_of, profile_of, save
+from pagewarden.studies.calibrate.calibration import (
+    PARAMETERS,
+    Timings,
+    calibrate,
+    place_of,
+    places_of,
+    profile_of,
+    save,
+)
 from pagewarden.studies.calibrate.cpu import LENGTHS, guest_prices, hops
 from pagewarden.studies.calibrate.library import library_prices
 from pagewarden.studies.calibrate.primitives import PrimitiveScript
@@ -251,6 +259,14 @@ def test_what_fails_half_way_leaves_the_old_profile(
 def test_a_name_that_is_none(name: str) -> None:
     with pytest.raises(UserMistake, match="--name"):
         calibrate(name)
+
+
+def test_a_shipped_profile_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every later comparison with it would be another one, and nothing would say so."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(UserMistake, match="vmx-skylake: prices that came with pagewarden"):
+        places_of("vmx-skylake", None, False)
+    assert places_of("vmx-skylake", tmp_path / "mine.toml", False) == [tmp_path / "mine.toml"]
 
 
 def test_a_failing_call_names_itself(host: TimedHost) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, to_toml
+from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, shipped_profiles, to_toml
 from pagewarden.cost.names import HOPS, PRICES
 from pagewarden.kernel import machine
 from pagewarden.memory import PrivateMemory
@@ -198,6 +198,8 @@ def places_of(name: str, out: Path | None, busy: bool) -> list[Path]:
     """Where the profile goes, and one beside it of a busy host; what can be known to fail is known before anything is
     measured. UserMistake for a name or a place that will not do, Unavailable without a second CPU."""
     check_name(name)
+    if out is None and name in {shipped.name for shipped in shipped_profiles()}:
+        raise UserMistake(f"--name {name}: prices that came with pagewarden are called so; take another, or give --out")
     file = place_of(name, out)
     if not file.name:
         raise UserMistake(f"--out {file}: it is a directory; name a file")
