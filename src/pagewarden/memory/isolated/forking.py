@@ -1,5 +1,6 @@
 """The zygote's own life: it forks a host side when the warden asks for one, and says how each ended."""
 
+import errno
 import importlib
 import os
 import pickle
@@ -58,22 +59,25 @@ class _Life:
         except Exception as error:  # the host side says it: what failed once may fail in another way when tried again
             failed = error
         channel, fate = fds[0], socket.socket(fileno=fds[1])
+        pid = 0
         try:
             pid = self._fork(channel, request, failed)
+            child = self._children[pid] = _Child(fate, os.pidfd_open(pid))
         except OSError as error:
+            if pid:
+                os.kill(pid, signal.SIGKILL)
             with fate, suppress(OSError):
-                fate.send(ANSWER.pack(STARTED, error.errno or -1))
+                fate.send(ANSWER.pack(STARTED, error.errno or errno.EIO))
             return True
         finally:
             os.close(channel)
-        child = _Child(fate, os.pidfd_open(pid))
-        self._children[pid] = child
         with suppress(OSError):
             socket.send_fds(fate, [ANSWER.pack(STARTED, 0)], [child.pidfd])
         return True
 
     def _fork(self, channel: int, request: bytes, failed: Exception | None) -> int:
-        """A child in a PID namespace of its own, where one is to be had; threads need this process's again."""
+        """A child in a PID namespace of its own, where one is to be had; threads and the next child need this process's
+        again: without a way back all ends."""
         alone = self.found.attempt(room.Part.OWN_PID, lambda: confine.unshare(CLONE_NEWPID))
         parent = os.getpid()
         try:
@@ -82,8 +86,11 @@ class _Life:
                 _become_host_side(channel, request, failed, self.empty, self.found, parent)
             return pid
         finally:
-            if alone:
-                confine.enter(self._here, CLONE_NEWPID)
+            try:
+                if alone:
+                    confine.enter(self._here, CLONE_NEWPID)
+            except OSError:
+                os._exit(1)
 
     def _reap(self) -> None:
         while True:

@@ -9,15 +9,15 @@ import time
 from contextlib import suppress
 
 from pagewarden.kernel import confine
-from pagewarden.kernel.door import readable
+from pagewarden.kernel.door import Descriptor, readable
 from pagewarden.kernel.uffd import Userfault
-from pagewarden.memory.ending import gone, insist, shut
+from pagewarden.memory.ending import insist, shut
 from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.request import ENDED
-from pagewarden.memory.isolated.zygote import PATIENCE, Fate
+from pagewarden.memory.isolated.zygote import PATIENCE, Fate, pid_of
 from pagewarden.memory.own_process import OwnProcess
-from pagewarden.vocab import InternalError, Refused, Unavailable
+from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
 
 START_TIMEOUT = 120.0
 """Seconds that a host side may take to start: importing the function's module may compile code."""
@@ -41,9 +41,9 @@ class HostProcess(OwnProcess):
     any more. words: what it printed, escaped, the first 64 KiB.
     """
 
-    def __init__(self, channel: socket.socket, pidfd: int, fate: Fate) -> None:
+    def __init__(self, channel: socket.socket, pidfd: Descriptor, fate: Fate) -> None:
         super().__init__()
-        self.pid = _pid_of(pidfd)
+        self.pid = pid_of(pidfd.fd)
         self.address = 0
         self.guard: Userfault | None = None
         self.missing: tuple[room.Lack, ...] = ()
@@ -74,7 +74,7 @@ class HostProcess(OwnProcess):
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
-            ready = readable([self._channel.fileno(), *([] if self.buried else [self._pidfd])], left)
+            ready = readable([self._channel.fileno(), *([] if self.buried else [self._pidfd.fd])], left)
             if not ready:
                 raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
             if self._channel.fileno() not in ready:  # dead, and it had said nothing more
@@ -115,6 +115,8 @@ class HostProcess(OwnProcess):
         self.address, self.guard = hello.value, Userfault.adopt(confine.lift(hello.fds[0]))
         if os.readlink(f"/proc/self/fd/{self.guard.fd}") != "anon_inode:[userfaultfd]":
             raise Refused(errno.EPROTO, "the host side sent a descriptor that is no userfaultfd")
+        if self.address <= 0 or self.address % PAGE_SIZE:
+            raise Refused(errno.EPROTO, f"the host side's window cannot start at {self.address:#x}")
         self.outcomes = room.Outcomes.unpacked(self._step(timeout, MessageKind.READY).data)
         self.missing = room.lacks(self.outcomes)
 
@@ -141,7 +143,7 @@ class HostProcess(OwnProcess):
                     errno.ESRCH, "the host side is dead, and when it was buried nobody could tell how it ended"
                 )
             try:
-                if not readable([self._pidfd], timeout):
+                if not readable([self._pidfd.fd], timeout):
                     raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
             except OSError as error:
                 raise Refused(error.errno or errno.EIO, f"poll: {error.strerror}") from error
@@ -154,7 +156,7 @@ class HostProcess(OwnProcess):
     @property
     def dead(self) -> bool:
         """Has it come to its end?"""
-        return self.buried or bool(readable([self._pidfd], 0))
+        return self.buried or bool(readable([self._pidfd.fd], 0))
 
     def kill(self) -> int:
         """End it, and how it ended; Refused(ESRCH) as for wait."""
@@ -166,14 +168,14 @@ class HostProcess(OwnProcess):
         if self.buried:
             return
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        if not readable([self._pidfd], PATIENCE):
+            signal.pidfd_send_signal(self._pidfd.fd, signal.SIGKILL)
+        if not readable([self._pidfd.fd], PATIENCE):
             raise InternalError(f"process {self.pid} does not die of SIGKILL: it waits in the kernel")
 
     def forked(self) -> None:
         if not self.buried:
             self.buried = True
-            gone(self._pidfd)
+            self._pidfd.close()
             self._close()
 
     def _close(self) -> None:
@@ -194,7 +196,7 @@ class HostProcess(OwnProcess):
     def _let_pidfd_go(self) -> None:
         if not self.buried and self.dead:
             self.buried = True
-            gone(self._pidfd)
+            self._pidfd.close()
 
     def _let_guard_go(self) -> None:
         if self.guard is not None and self.guard not in _undead:
@@ -217,11 +219,3 @@ def _let_go() -> None:
             return  # the next one looks again
         if _undead:
             time.sleep(0.0002)
-
-
-def _pid_of(pidfd: int) -> int:
-    with suppress(OSError), open(f"/proc/self/fdinfo/{pidfd}") as lines:
-        for line in lines:
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
-    return -1

@@ -18,7 +18,7 @@ from pagewarden.kernel.door import prctl
 from pagewarden.kernel.machine import NAME
 from pagewarden.kernel.seccomp import program
 from pagewarden.memory.isolated.allowed import ALLOWED, Self
-from pagewarden.vocab import PAGE_SIZE, Unavailable
+from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable
 
 Level: TypeAlias = Literal[True, "best-effort"]
 """What a host must have: every promise, or as much as is to be had."""
@@ -92,14 +92,14 @@ class Outcomes(dict[Part, int]):
     """What became of each part that was tried: 0, or the errno that it failed with. What root needs not is UNTRIED."""
 
     def attempt(self, part: Part, *acts: Callable[[], object]) -> bool:
-        """Do these for the part; True when all went well."""
+        """Do these for the part; True when all went well. The last try counts."""
         try:
             for act in acts:
                 act()
         except OSError as error:
             self[part] = error.errno or errno.EIO
             return False
-        self.setdefault(part, 0)
+        self[part] = 0
         return True
 
     def packed(self) -> bytes:
@@ -108,7 +108,9 @@ class Outcomes(dict[Part, int]):
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Outcomes":
-        """The same at the other end."""
+        """The same at the other end; Refused(EPROTO) for what is not as long."""
+        if len(data) != 2 * len(PARTS):
+            raise Refused(errno.EPROTO, f"{len(data)} bytes do not say what became of {len(PARTS)} parts of the room")
         codes = [int.from_bytes(data[at : at + 2], "little", signed=True) for at in range(0, len(data), 2)]
         return cls(zip(PARTS, codes, strict=True))
 
@@ -232,7 +234,6 @@ def shut_the_door(found: Outcomes, empty: int, longest: int) -> None:
     if root:
         found.attempt(Part.NOBODY, confine.become_nobody)
     if found.attempt(Part.OWN_USER, lambda: confine.unshare(uapi.CLONE_NEWUSER)):  # where it has all rights again
-        found.pop(Part.BOUNDING)
         bounded = found.attempt(Part.BOUNDING, *for_ever)
     _limit(resource.RLIMIT_NPROC, THREADS)  # what was set before, all of that user's together would count against
     found.attempt(Part.CAPABILITIES, confine.drop_capabilities)

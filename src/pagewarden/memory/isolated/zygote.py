@@ -13,10 +13,10 @@ import threading
 import time
 
 from pagewarden.kernel import confine
-from pagewarden.kernel.door import readable
-from pagewarden.memory.ending import insist, shut
+from pagewarden.kernel.door import Descriptor, readable
+from pagewarden.memory.ending import gone, insist, shut
 from pagewarden.memory.isolated.forking import OWN_NAMESPACE
-from pagewarden.memory.isolated.request import ANSWER, STARTED
+from pagewarden.memory.isolated.request import ANSWER, ENDED, STARTED
 from pagewarden.memory.isolated.room import Lack
 from pagewarden.memory.own_process import OwnProcess
 from pagewarden.vocab import Refused, Unavailable
@@ -54,9 +54,10 @@ class Zygote(OwnProcess):
         """Has it come to an end on its own? Its host sides then did too."""
         return self._process.poll() is not None or bool(readable([self._control.fileno()], 0))
 
-    def fork(self, request: bytes, channel: socket.socket, timeout: float) -> tuple[int, "Fate"]:
+    def fork(self, request: bytes, channel: socket.socket, timeout: float) -> tuple[Descriptor, "Fate"]:
         """Start a host side with its end of a channel; its pidfd, and where its end will be told. Refused(ESRCH) when
-        the zygote is dead, Unavailable when it does not answer in time: it is killed then, and all that it started."""
+        the zygote is dead, Unavailable when it does not answer in time, or not as it should: it is killed then, and all
+        that it started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fate = Fate(lifted(ours))
         try:
@@ -67,13 +68,16 @@ class Zygote(OwnProcess):
             code, fds = fate.read(STARTED, timeout)
             if code:
                 raise Unavailable(f"no host side could be forked: {os.strerror(code)}", "see ulimit -u and memory")
-            return confine.lift(fds[0]), fate
+            if not self._started(fds[0]):
+                gone(fds[0])
+                raise Refused(errno.EPROTO, "what it gave is no process that it has started")
+            return Descriptor(fds[0]).lift(), fate
         except Refused as silent:
             insist(fate.close, self.kill)
             if silent.errno == errno.ESRCH:
                 raise
             raise Unavailable(
-                f"the process that starts host sides did not answer: {silent}",
+                f"the process that starts host sides did not answer as it should: {silent}",
                 "try again, a new one is started; import less in the function's module if that takes too long",
             ) from silent
         except BaseException:
@@ -92,6 +96,13 @@ class Zygote(OwnProcess):
                 time.sleep(0.01)
             except OSError as error:
                 raise Refused(errno.ESRCH, f"it has died ({error.strerror})") from error
+
+    def _started(self, pidfd: int) -> bool:
+        """Is it a child of the launcher's child, as far as /proc says? One that has ended already may be gone there."""
+        pid = pid_of(pidfd)
+        zygote = _parent_of(pid) if pid else 0
+        launcher = _parent_of(zygote) if zygote > 0 else zygote
+        return launcher in (-1, self.pid) or (pid != 0 and bool(readable([pidfd], 0)))
 
     def kill(self) -> None:
         """End it and all that it has started, now."""
@@ -146,6 +157,11 @@ PATIENCE = 30.0
 """Seconds that something may take to die that was told to."""
 
 
+CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
+VALUES = {STARTED: range(4096), ENDED: range(-64, 256)}
+"""What an answer may say: 0 or an errno (include/linux/err.h, MAX_ERRNO); a signal, negative, or an exit status."""
+
+
 class Fate:
     """Where the zygote says how a host side ended."""
 
@@ -153,22 +169,43 @@ class Fate:
         self._end = end
 
     def read(self, kind: int, timeout: float | None) -> tuple[int, list[int]]:
-        """The next answer, and its descriptors; Refused(ETIMEDOUT), Refused(ESRCH) when the zygote is dead."""
+        """The next answer, and its descriptor when a host side was started; Refused(ETIMEDOUT), Refused(ESRCH) when the
+        zygote is dead, Refused(EPROTO) for anything else than such an answer."""
         if not readable([self._end.fileno()], timeout):
             raise Refused(errno.ETIMEDOUT, f"nothing was heard for {timeout} s")
         try:
-            raw, fds, _, _ = socket.recv_fds(self._end, ANSWER.size, 1, socket.MSG_CMSG_CLOEXEC)
+            raw, fds, flags, _ = socket.recv_fds(self._end, ANSWER.size, 1, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
-            raw, fds = b"", []
-        if len(raw) != ANSWER.size:
+            raw, fds, flags = b"", [], 0
+        if not raw:
             raise Refused(errno.ESRCH, "the process that starts host sides has died")
-        told, value = ANSWER.unpack(raw)
-        if told != kind:
-            raise Refused(errno.EPROTO, "an answer out of turn")
+        told, value = ANSWER.unpack(raw) if len(raw) == ANSWER.size and not flags & CUT else (kind, -1 << 63)
+        if told != kind or value not in VALUES[kind] or len(fds) != (told == STARTED and value == 0):
+            for fd in fds:
+                gone(fd)
+            raise Refused(errno.EPROTO, f"{len(raw)} bytes and {len(fds)} descriptors are no answer, or out of turn")
         return int(value), fds
 
     def close(self) -> None:
         shut(self._end)
+
+
+def pid_of(pidfd: int) -> int:
+    """Of a pidfd, as this process sees it: -1 where /proc does not say, or no longer; 0 for what is none."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("Pid:")), 0)
+    except OSError:
+        return -1
+
+
+def _parent_of(pid: int) -> int:
+    """-1 where /proc does not say, or no longer (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat") as line:
+            return int(line.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return -1
 
 
 def lifted(end: socket.socket) -> socket.socket:
