@@ -58,9 +58,9 @@ STIMULI: dict[str, Callable[[], object]] = {
 class Counters:
     """Counters of the calling thread, running between enter and exit; afterwards and meanwhile, read by name.
 
-    Names: `syscalls:NAME` (entries into that system call), syscalls (into any), page_faults, tlb_flush, kvm_exits, or
-    any tracepoint as `group:event`. stimuli: for tracepoints that STIMULI does not know, what makes them count. Raises
-    Unavailable with the reason, KeyError for an unknown system call.
+    Names: `syscalls:NAME` (entries into that system call; `syscalls:NAME|NAME`, into one of them), syscalls (into any),
+    page_faults, tlb_flush, kvm_exits, or any tracepoint as `group:event`. stimuli: for tracepoints that STIMULI does
+    not know, what makes them count. Raises Unavailable with the reason, KeyError for an unknown system call.
 
     Closing the last counter of a tracepoint waits until no CPU is inside it, some 15 ms (perf_trace_event_unreg of
     kernel/trace/trace_event_perf.c): whoever opens many one after the other keeps one of each open meanwhile.
@@ -100,17 +100,22 @@ class Counters:
 
     def __getitem__(self, name: str) -> int:
         """The count; Unavailable for a zero of a counter that was never seen counting."""
-        count = (self._read() if self._final is None else self._final)[self.names.index(name)]
-        if count == 0 and not _proven.get(_family(name)):
-            raise Unavailable(
-                f"{name} counted nothing, and was never seen counting on this kernel",
-                "pass a stimulus that makes it count, or use the library's own ledger",
-            )
-        return count
+        return self.at_once(name)[name]
 
     def as_dict(self) -> dict[str, int]:
         """All counts by name; Unavailable as for one."""
-        return {name: self[name] for name in self.names}
+        return self.at_once(*self.names)
+
+    def at_once(self, *names: str) -> dict[str, int]:
+        """Counts of one moment, by one system call; Unavailable as for one."""
+        found = dict(zip(self.names, self._read() if self._final is None else self._final, strict=True))
+        for name in names:
+            if found[name] == 0 and not _proven.get(_family(name)):
+                raise Unavailable(
+                    f"{name} counted nothing, and was never seen counting on this kernel",
+                    "pass a stimulus that makes it count, or use the library's own ledger",
+                )
+        return {name: found[name] for name in names}
 
     def _prove(self, name: str) -> None:
         family = _family(name)
@@ -145,7 +150,8 @@ def _family(name: str) -> str:
 
 def _open(name: str, leader: int) -> int:
     if name.startswith(SYSCALL):
-        tracepoint, condition = "raw_syscalls/sys_enter", f"id == {number_of(name.removeprefix(SYSCALL))}"
+        calls = name.removeprefix(SYSCALL).split("|")
+        tracepoint, condition = "raw_syscalls/sys_enter", " || ".join(f"id == {number_of(call)}" for call in calls)
     else:
         tracepoint, condition = NAMED.get(name, (name.replace(":", "/", 1), ""))
     attr = perf.perf_event_attr(

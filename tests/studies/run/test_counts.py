@@ -1,12 +1,18 @@
 """What the model predicts is what the machine does: the same counts, to the last one, for each design and CPU."""
 
+from collections.abc import Callable
+
 import pytest
 
+from deep import at_every_depth, called
 from live import require
 from pagewarden.designs import DESIGNS
+from pagewarden.guest.hypercalls import GuestReport
+from pagewarden.kernel.door import syscall
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.disk import open_disk
-from pagewarden.studies.run.measure import Check, CountCheck, check_counts, predict, workload
+from pagewarden.studies.run.host_half import Done, Request
+from pagewarden.studies.run.measure import OWN, Check, CountCheck, KernelMeter, check_counts, predict, workload
 from pagewarden.studies.run.plan import default_mix
 from pagewarden.workload import Workload
 
@@ -64,3 +70,34 @@ def test_a_difference_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [line for line in result.lines if not line.equal]
     assert {line.key for line in wrong} == {"hyp_pte_set", "hyp_pte_clear", "tlbi"} and not found.good
     assert not CountCheck("exits", 3, 4, "kernel").equal
+
+
+def counted(path: Callable[[], object]) -> tuple[int, int, int]:
+    """System calls of ten requests that take this path, those of the interpreter's own, and flushes."""
+    meter = KernelMeter()
+
+    def done(request: Request) -> Done:
+        path()
+        return Done(0)
+
+    def go() -> GuestReport:
+        for _ in range(10):
+            meter.path(done)(Request(0, 0, 0, True))
+        return GuestReport(0, 0, 0)
+
+    meter.run(go)
+    return meter.found["path", "syscalls"], meter.found["path", OWN], meter.flushes
+
+
+def test_counts_do_not_depend_on_how_deep_the_caller_is() -> None:
+    """Each request once mapped and unmapped a chunk of the interpreter's stack, where one ended there."""
+    with measure._counters():  # else each closing of the last one waits
+        assert set(at_every_depth(lambda: counted(lambda: called(4)))) == {(0, 0, 0)}
+
+
+def test_calls_of_the_interpreters_own_are_told_apart() -> None:
+    def path() -> None:
+        syscall("sched_yield")
+        syscall("getppid")
+
+    assert set(at_every_depth(lambda: counted(path), words=(8,))) == {(20, 10, 0)}

@@ -4,7 +4,6 @@ Counted by the kernel where it lets us (perf events on tracepoints), else by the
 says by whom. What the kernel adds to the model's listing is told apart by name and never taken for a match.
 """
 
-import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.kernel.counters import Counters
 from pagewarden.kernel.door import memfd
 from pagewarden.kernel.region import Region
+from pagewarden.kernel.still import still
 from pagewarden.law import policy_named
 from pagewarden.port import Memory
 from pagewarden.sim import Counts
@@ -33,7 +33,10 @@ from pagewarden.workload import Workload
 
 KEYS = ("exits", *(event.key for event in COUNTED))
 KERNEL_FAULT = "exceptions:page_fault_kernel"
-WATCHED = ("syscalls", "tlb_flush", "page_faults", KERNEL_FAULT)
+OWN = "syscalls:futex|rt_sigreturn|clock_gettime|sched_yield|brk"
+"""Calls that reach no byte of a guest or a file: of the interpreter's locks, signals, clock and heap, and a matter of
+what else this machine does. Counted, told, and no part of a design's access."""
+WATCHED = ("syscalls", "tlb_flush", "page_faults", KERNEL_FAULT, OWN)
 ANY_PROFILE = "vmx-skylake"
 """Counts do not depend on prices."""
 
@@ -115,13 +118,9 @@ class KernelMeter:
         return watched if self._rings else notify
 
     def run(self, go: Callable[[], GuestReport]) -> GuestReport:
-        """Without the garbage collector, which gives memory back to the kernel and flushes TLBs."""
-        gc.disable()
-        try:
-            with _counters("kvm_exits") as self._counted:
-                outcome = go()
-        finally:
-            gc.enable()
+        """Without what the interpreter's memory does to the kernel's counts (kernel/still.py)."""
+        with _counters("kvm_exits") as self._counted:
+            outcome = still(go)
         with suppress(Unavailable):  # without KVM it has no exits, and nothing shows that they would be counted
             self.exits = self._counted["kvm_exits"]
         return outcome
@@ -129,14 +128,12 @@ class KernelMeter:
     @contextmanager
     def counting(self, what: str) -> Iterator[None]:
         """Only differences are read: opening and closing counters takes the kernel milliseconds."""
-        others = WATCHED[1:]
-        before = [self._counted[name] for name in others]
-        calls = self._counted["syscalls"]
+        before = self._counted.at_once(*WATCHED)
         yield
-        self.found[what, "syscalls"] += self._counted["syscalls"] - calls - 1  # this look was one
-        for name, count in zip(others, before, strict=True):
-            self.found[what, name] += self._counted[name] - count
-        self._flushes.setdefault(what, []).append(self._counted["tlb_flush"] - before[0])
+        after = self._counted.at_once(*WATCHED)
+        after["syscalls"] -= 1  # this look
+        self.found.update({(what, name): after[name] - count for name, count in before.items()})
+        self._flushes.setdefault(what, []).append(after["tlb_flush"] - before["tlb_flush"])
 
     @property
     def flushes(self) -> int:
@@ -260,7 +257,8 @@ def _lines(found: Run, predicted: Counts, meter: KernelMeter | None) -> list[Cou
     source = dict.fromkeys(KEYS, "ledger" if found.labels.cpu != "interpreted" else "law")
     if meter is not None:
         io = found.requests  # one system call each that does the I/O: see host_half.Done
-        kernel = {Event.ACCESS_SYSCALLS.key: meter.found["path", "syscalls"] - io, Event.TLBI.key: meter.flushes}
+        access = meter.found["path", "syscalls"] - meter.found["path", OWN] - io
+        kernel = {Event.ACCESS_SYSCALLS.key: access, Event.TLBI.key: meter.flushes}
         if meter.exits is not None:
             kernel["exits"] = meter.exits - found.overhead["exits"]
         measured |= kernel
@@ -274,6 +272,7 @@ def _added(meter: KernelMeter, rings: KernelMeter) -> dict[str, int]:
     added = {
         "system calls for rings and headers": rings.found["device", "syscalls"] - access,
         "system calls that convert": meter.found["share", "syscalls"] + meter.found["unshare", "syscalls"],
+        "system calls of the interpreter's locks, signals, clock and heap": meter.found["path", OWN],
         "faults of the kernel on first touch": meter.found["path", KERNEL_FAULT],
         "faults of the host on first touch": meter.found["path", "page_faults"],
         "TLB flushes in some calls only": meter.odd_flushes,

@@ -1,0 +1,31 @@
+"""A caller's stack of any depth: what a loop costs must not depend on where the interpreter's chunk of it ends."""
+
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType
+from typing import TypeVar
+
+from live import require
+from pagewarden.vocab import Unavailable
+
+CHUNK = 16384 // 8
+"""Words of a chunk of the interpreter's stack (Python/pystate.c, DATA_STACK_CHUNK_SIZE)."""
+Found = TypeVar("Found")
+
+
+def at_every_depth(go: Callable[[], Found], words: Iterable[int] = range(8, CHUNK, 40)) -> Iterator[Found]:
+    """go()'s results, each from a frame of another size, in words; skips where the kernel does not count."""
+
+    def frame() -> Found:
+        return go()
+
+    for size in words:
+        code = frame.__code__.replace(co_stacksize=size)
+        try:
+            yield FunctionType(code, {}, "frame", None, frame.__closure__)()
+        except Unavailable as lacking:
+            require(False, str(lacking))
+
+
+def called(depth: int) -> int:
+    """Calls inside calls."""
+    return called(depth - 1) if depth else 0
