@@ -4,6 +4,7 @@
 standard output.
 """
 
+import gc
 import json
 import os
 import selectors
@@ -15,7 +16,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -91,18 +94,29 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def load() -> None:
-    """What every verb imports; less of what takes long."""
-    import pagewarden.check.minimal
+    """What every verb imports, compiles and tabulates: a verb in a cell has its own work left. Less of what takes long;
+    the archive of kernels is not asked."""
     import pagewarden.cli.run_modes
-    import pagewarden.report.check
     import pagewarden.studies.probe.isolation
     import pagewarden.studies.probe.room  # noqa: F401
+    from commands import VERBS, WARM
+    from pagewarden.cli import app
+    from pagewarden.lab import fetch
     from pagewarden.studies.calibrate import prediction_runs
+    from pagewarden.vocab import Unavailable
 
+    def no_archive(say: object) -> list[str]:
+        raise Unavailable("no archive is asked here", "look at what lies in the cache")
+
+    fetch.available = no_archive
     prediction_runs.ROUNDS = 1
     prediction_runs.SIZES = prediction_runs.SIZES[:2]  # type: ignore[attr-defined, assignment]
     whole: Any = prediction_runs.predict_runs
     whole.__defaults__ = ("auto", None, 0.1, *whole.__defaults__[3:])
+    for name in WARM:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            app(VERBS[name].arguments, standalone_mode=False)
+    gc.freeze()  # what is here already is no child's to collect
 
 
 def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: int, number: int) -> Ended:

@@ -22,7 +22,8 @@ RUN = ("run", "--requests", "2", "--cpu")
 UNICORN = (*RUN, "unicorn")
 TRACE = str(Path(__file__).parents[2] / "examples" / "randrw.iolog")
 LIVE = some(KERNEL, TMP)
-SOME_PATHS = ("probe", *(word for path in ("load", "*splice*", "tee*", "p*", "io_uring*") for word in ("--path", path)))
+SOME = ("load", "*splice*", "tee*", "process_vm*", "io_uring_read*")
+SOME_PATHS = ("probe", "--backing", "uffd-window", *(word for path in SOME for word in ("--path", path)))
 VERBS = {
     "compare": Verb(("compare",)),
     "compare a file": Verb(("compare", TRACE)),
@@ -57,7 +58,8 @@ VERBS = {
     ),
 }
 
-
+WARM = ("compare a file", "compare --explain", "pool", "law", "check fails", "check holds", "run interpreted", "run")
+"""After these there is nothing more to load or to compile."""
 NO_READER = 141
 
 

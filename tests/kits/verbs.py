@@ -5,8 +5,12 @@ import sys
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+import typer
 
-from pagewarden.cli import main
+from pagewarden import cli
+
+COMMAND = typer.main.get_command(cli.app)
+"""What `main` makes anew for each process."""
 
 
 class Ended(NamedTuple):
@@ -26,11 +30,13 @@ class Verb(Protocol):
 def verb_of(capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Verb:
     """As `main` runs it, whose words are captured."""
 
+    patch.setattr(cli, "app", COMMAND)
+
     def call(*arguments: str, code: int | None = 0) -> Ended:
         capture.readouterr()
         patch.setattr(sys, "argv", ["pagewarden", *arguments])
         with pytest.raises(SystemExit) as ended:
-            main()
+            cli.main()
         said = Ended(int(ended.value.code or 0), *capture.readouterr())
         assert code in (None, said.status) and "Traceback" not in said.stderr, said
         return said

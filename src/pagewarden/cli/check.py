@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Json, Repeated
+from pagewarden.cli.given import Json, Plugin, Repeated, With, Without, changed, only
 
 
 def check(
+    context: typer.Context,
     policy: Annotated[str, typer.Option(help="The kind of backing store: see `pagewarden law`.")] = "hybrid",
     design: Annotated[str, typer.Option(help="How the guest's I/O goes: see `pagewarden compare`.")] = "window",
     pages: Annotated[int, typer.Option(help="Pages of the guest, 1 to 8.")] = 2,
@@ -17,8 +18,8 @@ def check(
     stranger: Annotated[
         str, typer.Option(metavar="all|none|LIST", help="What the host may try: strace,dma,punch,...")
     ] = "all",
-    with_: Annotated[Repeated, typer.Option("--with", metavar="MECHANISM", help="Add one; may be repeated.")] = None,
-    without: Annotated[Repeated, typer.Option(metavar="MECHANISM", help="Take one away; may be repeated.")] = None,
+    with_: With = None,
+    without: Without = None,
     property_: Annotated[Repeated, typer.Option("--property", metavar="NAME", help="Ask only this.")] = None,
     search: Annotated[
         str, typer.Option(metavar="auto|together|apart", help="All pages at once, or one with all who act on it.")
@@ -40,9 +41,7 @@ def check(
         str | None, typer.Option(metavar="murphi|promela|tla", help="Write the system to FILE for rumur, SPIN or TLC.")
     ] = None,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
-    plugin: Annotated[
-        str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
-    ] = None,
+    plugin: Plugin = None,
     json: Json = False,
 ) -> None:
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
@@ -64,8 +63,10 @@ def check(
     from pagewarden.check.page.system import Setting
     from pagewarden.cli import platforms
 
+    mode = "export" if export is not None else "matrix" if matrix else "minimal" if minimal else "one"
+    only(context, *EFFECTIVE[mode])
     own = platforms.plugin(plugin)
-    chosen = platforms.policy_of(policy, own).with_(*(with_ or ())).without(*(without or ()))
+    chosen = changed(platforms.policy_of(policy, own), with_, without)
     (wanted,) = platforms.designs_of([design], own)
     setting = Setting(chosen, wanted, pages, vcpus, stranger_named(stranger), symmetry)
     names = tuple(property_ or ())
@@ -80,12 +81,22 @@ def check(
         _check(setting, names, limits, search, trace, json)
 
 
+_SYSTEM = ("design", "pages", "vcpus", "stranger", "property_", "symmetry", "plugin")
+_SOME_POLICY = ("policy", "with_", "without")
+_LIMITED = ("max_memory", "max_seconds", "json")
+EFFECTIVE = {
+    "one": ("where one system is checked", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "search", "trace")),
+    "matrix": ("with --matrix", (*_SYSTEM, *_LIMITED, "executor", "matrix")),
+    "minimal": ("with --minimal", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "executor", "minimal")),
+    "export": ("with --export", (*_SYSTEM, *_SOME_POLICY, "export", "file")),
+}
+"""What is asked for, in words, and the parameters that matter there."""
+
+
 def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool) -> None:
     from msgspec.json import encode, format
 
-    if trace is not None:
-        with trace.open("a"):  # that it can be written is known before the search, not after
-            pass
+    _try(trace)
     from pagewarden.check.verdict import check as explore
     from pagewarden.report.check import announcement, checked, print_report, progress_line
     from pagewarden.report.console import console, print_document, write
@@ -170,11 +181,22 @@ def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) 
     from pagewarden.check.export.languages import export
     from pagewarden.report.console import write
 
+    _try(file)
     text = export(setting, kind, names)
     if file is None:
         print(text, end="")
     else:
         write(file, text)
+
+
+def _try(file: Path | None) -> None:
+    """That it can be written is known before the search, not after."""
+    if file is None:
+        return
+    new = not file.exists()
+    with file.open("a"):
+        if new:
+            file.unlink()
 
 
 class _Line:

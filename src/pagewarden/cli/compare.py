@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Json, Repeated
+from pagewarden.cli.given import Json, Plugin, Repeated, only
 
 
 def compare(
+    context: typer.Context,
     workload: Annotated[
         Repeated,
         typer.Argument(
@@ -24,9 +25,7 @@ def compare(
     profile: Annotated[
         str | None, typer.Option(help="Prices: a shipped profile, this-host, or a file: vmx-skylake.")
     ] = None,
-    plugin: Annotated[
-        str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
-    ] = None,
+    plugin: Plugin = None,
     set_: Annotated[
         Repeated,
         typer.Option("--set", metavar="KEY=VALUE", help="A price (tlbi_ns=500, =300..900) or an option (batch=false)."),
@@ -35,8 +34,8 @@ def compare(
         Repeated, typer.Option(metavar="NAME", help="Only this job of a fio job file; repeatable.")
     ] = None,
     requests: Annotated[
-        int, typer.Option(min=1, help="Requests of a fio job whose size only its device would tell.")
-    ] = 10_000,
+        int | None, typer.Option(min=1, help="Requests of a fio job whose size only its device would tell: 10,000.")
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Of a CSV trace: time, op, offset, size, sector, sectors, -.")
     ] = None,
@@ -47,7 +46,7 @@ def compare(
         str | None, typer.Option(metavar="NAME", help="One request of a design, or another procedure, step by step.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Bytes of the request when no workload is given: 4096.")
+        str | None, typer.Option(metavar="SIZE", help="Bytes of the request when no workload is given: 4096, 64k.")
     ] = None,
     sizes: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="One request of each size: 4k..1m, or 4k,64k.")
@@ -69,6 +68,7 @@ def compare(
     from pagewarden.cli import compare_modes, platforms
     from pagewarden.cli.options import setup
     from pagewarden.cli.progress import ProgressBars
+    from pagewarden.cli.sizes import size as bytes_of
     from pagewarden.cli.sizes import sizes as parsed
     from pagewarden.cost import load_profile
     from pagewarden.designs import DESIGNS
@@ -80,26 +80,31 @@ def compare(
     from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.load import Reading
 
-    if csv and json:
-        raise UserMistake("--csv and --json are two forms of one answer: give one")
+    if csv + json + wide > 1:
+        raise UserMistake("--csv, --json and --wide are forms of one answer: give one of them")
+    if workload and (size is not None or sizes is not None):
+        raise UserMistake("--size and --sizes are for single requests and have no effect on a workload; leave them out")
+    mode = (
+        "explain" if explain is not None else "sizes" if sizes is not None else "driver" if driver != "listing" else ""
+    )
+    only(context, *compare_modes.EFFECTIVE[mode or ("workload" if workload else "single")])
+    if platform is not None and policy is not None and profile is not None:
+        raise UserMistake("--platform has no effect beside --policy and --profile, which it sets; leave it out")
     own = platforms.plugin(plugin)
     kind, prices = platforms.chosen(platform, policy, profile)
     made = setup(platforms.policy_of(kind, own), load_profile(prices), set_ or [])
     designs = platforms.designs_of(design or [*DESIGNS, *own.designs], own)
-    if workload and (size is not None or sizes is not None):
-        raise UserMistake("--size and --sizes are for single requests: with a workload they would have no effect")
     if explain is not None:
-        if workload:
-            raise UserMistake("--explain shows one request, of --size bytes: it takes no workload")
-        compare_modes.explain_one(made, explain, size or 4096, json)
+        compare_modes.explain_one(made, explain, bytes_of("4k" if size is None else size), json)
         return
     with ProgressBars() as progress:
         if sizes is not None:
             compare_modes.by_size(made, parsed(sizes), designs, json, csv)
             return
-        reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns else ())
-        wanted = _wanted(workload or [], size or 4096, reading, progress)
+        reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns is not None else ())
+        wanted = _wanted(workload or [], size, reading, progress)
         if driver != "listing" or isinstance(wanted, DmaMappings):
+            only(context, *compare_modes.EFFECTIVE["mappings"])
             compare_modes.mappings(wanted, driver, json)
             return
         found = study(made, wanted, designs, progress)
@@ -111,16 +116,17 @@ def compare(
         print_comparison(found, console(), wide)
 
 
-def _wanted(words: list[str], size: int, reading: Any, progress: Any) -> Any:
+def _wanted(words: list[str], size: str | None, reading: Any, progress: Any) -> Any:
     """The workload that the words name."""
+    from pagewarden.cli.sizes import size as bytes_of
     from pagewarden.vocab import UserMistake
     from pagewarden.workload import single
     from pagewarden.workload.load import load_any, of_fio
 
     if not words:
-        return single(size)
+        return single(bytes_of("4k" if size is None else size))
     if words[0] == "fio" or words[0].startswith("--"):
         return of_fio(words, reading)
     if len(words) > 1:
-        raise UserMistake(f"one workload at a time: {words[0]}, or fio's command line behind `-- fio`")
+        raise UserMistake(f"one workload at a time: give {words[0]} alone, or fio's command line behind `-- fio`")
     return load_any(words[0], progress.of(f"reading {words[0]}"), reading)

@@ -4,6 +4,18 @@ from typing import Any
 
 import typer
 
+_SETUP = ("platform", "policy", "profile", "plugin", "set_", "json")
+_READING = ("workload", "section", "requests", "columns")
+EFFECTIVE = {
+    "explain": ("with --explain, which shows one request of --size bytes", (*_SETUP, "explain", "size")),
+    "sizes": ("with --sizes", (*_SETUP, "design", "sizes", "csv")),
+    "single": ("without a workload", (*_SETUP, "design", "size", "csv", "wide", "driver")),
+    "workload": ("here", (*_SETUP, *_READING, "design", "csv", "wide", "driver")),
+    "driver": ("with --driver", (*_READING, "size", "driver", "json")),
+    "mappings": ("on DMA mappings", (*_READING, "size", "driver", "json")),
+}
+"""What is asked for, in words, and the parameters that matter there."""
+
 
 def mappings(wanted: Any, driver: str, json: bool) -> None:
     """A trace's mappings, or those that a driver makes of requests."""
@@ -16,7 +28,7 @@ def mappings(wanted: Any, driver: str, json: bool) -> None:
 
     traced = isinstance(wanted, DmaMappings)
     if traced and driver != "listing":
-        raise UserMistake("--driver makes mappings of requests: a trace of mappings has its driver's own")
+        raise UserMistake("--driver makes mappings of requests: a trace of mappings has its driver's own; leave it out")
     if not traced:
         one_of("driver", driver, ("listing", *DRIVERS))
         wanted = mappings_of(wanted, VirtioBlk())

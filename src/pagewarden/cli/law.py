@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json, Repeated
+from pagewarden.cli.given import Json, Repeated, With, Without, changed
 
 
 def law(
     policy: Annotated[str, typer.Option(help="What kind of backing store.")] = "hybrid",
     op: Annotated[Repeated, typer.Option(help="Only this operation; may be given several times.")] = None,
-    with_: Annotated[Repeated, typer.Option("--with", metavar="MECHANISM", help="Add a mechanism.")] = None,
-    without: Annotated[Repeated, typer.Option(metavar="MECHANISM", help="Take one away.")] = None,
+    with_: With = None,
+    without: Without = None,
     json: Json = False,
 ) -> None:
     """A policy's rules: what each operation does to a page, case by case, with the source of the rule.
@@ -26,7 +26,7 @@ def law(
     from pagewarden.vocab import one_of
 
     known = {operation.key: operation for operation in Op}
-    chosen = policy_named(policy).with_(*(with_ or [])).without(*(without or []))
+    chosen = changed(policy_named(policy), with_, without)
     ops = [known[one_of("operation", name, known)] for name in op] if op else list(Op)
     if json:
         print_document(law_document(chosen, ops))

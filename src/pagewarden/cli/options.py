@@ -39,12 +39,16 @@ def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
     options: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     prices: dict[str, float | str] = {}
+    seen = set[str]()
     known = (*ABOUT, *map(setting_of, PRICES))
     for setting in settings:
         name, found, value = setting.partition("=")
         if not found:
             raise UserMistake(f"--set {setting}: expected key=value, such as --set batch=false or --set tlbi_ns=500")
         name = one_of("setting", name.strip(), known)
+        if name in seen:
+            raise UserMistake(f"--set {setting}: {name} is set twice; leave one out")
+        seen.add(name)
         key = name.replace("-", "_")
         if name not in ABOUT:
             prices[name] = value

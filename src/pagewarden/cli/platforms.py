@@ -34,8 +34,8 @@ PROPOSAL = "proposal"
 
 def chosen(platform: str | None, policy: str | None, profile: str | None) -> tuple[str, str]:
     """Names of policy and profile: those given, else the platform's; UserMistake."""
-    made = PLATFORMS[one_of("platform", platform or PROPOSAL, PLATFORMS)]
-    return policy or made.policy, profile or made.profile
+    made = PLATFORMS[one_of("platform", PROPOSAL if platform is None else platform, PLATFORMS)]
+    return made.policy if policy is None else policy, made.profile if profile is None else profile
 
 
 class Plugin(NamedTuple):

@@ -4,24 +4,34 @@ from typing import Annotated
 
 import typer
 
+from pagewarden.cli.given import Json, given
+
 
 def pool(
+    context: typer.Context,
     load: Annotated[
         str, typer.Argument(metavar="TRACE|WORKLOAD", help="Trace of dma:* events, or requests (docs/workloads.md); -.")
     ],
     slots: Annotated[
-        int | None, typer.Option(min=1, help="Slots of 2 KiB to try, as in swiotlb=SLOTS: 32768, the kernel's default.")
+        int | None,
+        typer.Option(
+            min=1, max=1 << 31, help="Slots of 2 KiB to try, as in swiotlb=SLOTS: 32768, the kernel's default."
+        ),
     ] = None,
-    areas: Annotated[int | None, typer.Option(min=1, help="Areas, as in swiotlb=,AREAS: one for each CPU.")] = None,
-    align: Annotated[int, typer.Option(min=1, help="The device's alignment in bytes: 4096 for NVMe.")] = 1,
+    areas: Annotated[
+        int | None, typer.Option(min=1, max=8192, help="Areas, as in swiotlb=,AREAS: one for each CPU.")
+    ] = None,
+    align: Annotated[int, typer.Option(min=1, max=1 << 18, help="The device's alignment in bytes: 4096 for NVMe.")] = 1,
     base: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Where the pool of the trace begins: replay it exactly.")
     ] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Requests of a workload in flight: its own, or 1.")] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Requests of a workload in flight: its own, or 1.")
+    ] = None,
     contiguous: Annotated[
-        int, typer.Option(min=1, help="Bytes of a workload's buffers that lie together in memory.")
+        int, typer.Option(min=512, max=1 << 32, help="Bytes of a workload's buffers that lie together in memory.")
     ] = 4096,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """How big swiotlb, the bounce pool, must be for what a guest maps; status 1 where it is too small.
 
@@ -34,23 +44,27 @@ def pool(
     from pagewarden.report.console import console, print_document
     from pagewarden.report.pool import pool_document, print_pool
     from pagewarden.studies.pool import pool_fit
-    from pagewarden.vocab import UserMistake
+    from pagewarden.vocab import PAGE_SIZE, UserMistake
     from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.driver import VirtioBlk, mappings_of
     from pagewarden.workload.load import load_any
 
     try:
         start = None if base is None else int(base, 0)
+        if start is not None and (not 0 <= start < 1 << 64 or start % PAGE_SIZE):
+            raise ValueError
     except ValueError:
-        raise UserMistake(f"--base {base}: expected an address such as 0x7d000000") from None
+        raise UserMistake(f"--base {base}: expected the address of a page, such as 0x7d000000") from None
     with ProgressBars() as progress:
         found = load_any(load, progress.of(f"reading {load}"))
     if isinstance(found, DmaMappings):
         if depth is not None:
-            raise UserMistake("--depth is for a workload: a trace of mappings has its own")
+            raise UserMistake("--depth is for a workload: a trace of mappings has its own; leave it out")
+        if given(context, "contiguous"):
+            raise UserMistake("--contiguous is for a workload: a trace says where buffers lie; leave it out")
     else:
         if start is not None:
-            raise UserMistake("--base is for a trace of mappings: a workload has no addresses")
+            raise UserMistake("--base is for a trace of mappings: a workload has no addresses; leave it out")
         found = mappings_of(found, VirtioBlk(contiguous=contiguous), depth)
     answer = pool_fit(found, slots, areas, align, start)
     if json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pagewarden.cli.given import Json, Repeated
+from pagewarden.cli.given import Json, Repeated, only
 
 if TYPE_CHECKING:
     from pagewarden.report.documents.probe import Probed
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def probe(
+    context: typer.Context,
     backing: Annotated[
         Repeated,
         typer.Option(
@@ -27,7 +28,7 @@ def probe(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="For one trial, then it has no answer; none: 30, in QEMU 120."),
+        typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For one trial, then it has no answer; none: 30, in QEMU 120."),
     ] = None,
     kernel: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Of another kernel, under QEMU: debian:6.12, or an image.")
@@ -62,6 +63,14 @@ def probe(
     pagewarden probe --baseline before.json
     pagewarden probe --explain vmsplice-before
     """
+    from pagewarden.vocab import UserMistake
+
+    mode = "isolated" if isolated else "kernels" if kernels else "explain" if explain is not None else "here"
+    only(context, *_EFFECTIVE[mode])
+    if json and tap:
+        raise UserMistake("--json and --tap are forms of one answer: give one of them")
+    if modules is not None and kernel is None:
+        raise UserMistake("--modules is about --kernel FILE; leave it out")
     if isolated:
         return _isolated(json)
     if kernels:
@@ -76,6 +85,15 @@ def probe(
     good = found.baseline.good if found.baseline else not (found.disagreements or found.timeouts)
     if not good:
         raise typer.Exit(1)
+
+
+_EFFECTIVE = {
+    "isolated": ("with --isolated", ("isolated", "json")),
+    "kernels": ("with --kernels", ("kernels", "json")),
+    "explain": ("with --explain", ("explain",)),
+    "here": ("here", ("backing", "path", "timeout", "kernel", "modules", "baseline", "tap", "json")),
+}
+"""What is asked for, in words, and the parameters that matter there."""
 
 
 def _found(
@@ -95,9 +113,12 @@ def _found(
             return probed(here, capabilities()), False
         from pagewarden.lab import fetch
         from pagewarden.studies.probe import elsewhere, pkvm
+        from pagewarden.vocab import UserMistake
 
         asked = fetch.kernel(kernel, _say, modules)
         if asked.architecture == "arm64":
+            if seconds is not None:
+                raise UserMistake("--timeout has no effect on a protected VM; leave it out")
             from pagewarden.report import pkvm as pages
 
             cells = pkvm.ask(asked, backings or (), paths or (), say=_say, progress=progress.of("cells"))

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json
+from pagewarden.cli.given import Json, only
 
 
 def run(
+    context: typer.Context,
     workload: Annotated[
         Path | None, typer.Argument(help="fio job file, fio iolog (v2, v3) or blkparse text; none: a small mix.")
     ] = None,
@@ -20,7 +21,9 @@ def run(
     cpu: Annotated[str, typer.Option(help="auto, unicorn (emulated), kvm, interpreted (on the model).")] = "auto",
     disk: Annotated[Path | None, typer.Option(metavar="FILE", help="The guest's disk; none: a temporary file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="What is on FILE may be lost.")] = False,
-    requests: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N requests.")] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, max=1 << 24, metavar="N", help="Only the first N requests.")
+    ] = None,
     isolated: Annotated[
         bool, typer.Option("--isolated", help="The device in a process of its own that is not trusted.")
     ] = False,
@@ -59,6 +62,12 @@ def run(
 
     if all_designs + check_counts + predict > 1:
         raise UserMistake("--all-designs, --check-counts and --predict are different things: ask for one of them")
+    asked = "all" if all_designs else "check" if check_counts else "predict" if predict else "one"
+    only(context, *modes.EFFECTIVE[asked])
+    if overwrite and disk is None:
+        raise UserMistake("--overwrite is about --disk FILE: a temporary disk has nothing to lose; leave it out")
+    if isolated and cpu == "interpreted":
+        raise UserMistake("--isolated has no effect with --cpu interpreted, which runs on the model; leave it out")
     plan = RunPlan(design, backing, cpu, isolated, verify)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
     mode = modes.predict if predict else mode

@@ -17,6 +17,15 @@ from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, RunPlan, defaul
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load
 
+_LOAD = ("workload", "requests", "disk", "overwrite", "cpu", "backing", "json")
+EFFECTIVE = {
+    "one": ("here", (*_LOAD, "design", "isolated", "verify")),
+    "all": ("with --all-designs", (*_LOAD, "isolated", "verify", "all_designs")),
+    "check": ("with --check-counts", (*_LOAD, "check_counts", "isolated")),
+    "predict": ("with --predict", ("cpu", "backing", "json", "predict", "isolated")),
+}
+"""What is asked for, in words, and the parameters that matter there."""
+
 
 @dataclass(frozen=True)
 class ModeReport:
@@ -50,7 +59,9 @@ def all_designs(plan: RunPlan, workload: Workload, disk: DiskFile, progress: Pro
 def check_counts(plan: RunPlan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> ModeReport:
     """On every CPU of this host, or the one that was named."""
     if plan.isolated:
-        raise UserMistake("--check-counts is for a device in this process: the kernel counts one thread's work")
+        raise UserMistake(
+            "--check-counts is for a device in this process: the kernel counts one thread's work; leave --isolated out"
+        )
     cpus = CPUS[1:] if plan.cpu == "auto" else (plan.cpu,)
     found = measure.check_counts(cpus, plan.backing, disk, workload, progress=progress)
     if not found.results:
@@ -67,6 +78,8 @@ def predict(plan: RunPlan, workload: Workload, disk: DiskFile, progress: Progres
     from pagewarden.studies.calibrate.prediction_runs import predict_runs
 
     if plan.isolated or plan.backing not in ("auto", "uffd-window"):
-        raise UserMistake("--predict is for a device in this process on uffd-window memory: that is what is priced")
+        raise UserMistake(
+            "--predict is for a device in this process on uffd-window memory, which is priced; leave the rest out"
+        )
     found = predict_runs(plan.cpu, progress=progress.of("requests and primitives by turns"))
     return ModeReport(0, lambda out: print_prediction(found, out), lambda: predicted(found))

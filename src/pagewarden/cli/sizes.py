@@ -21,10 +21,13 @@ def size(text: str) -> int:
 def sizes(text: str) -> list[int]:
     """`4k..1m`, or sizes with commas between; UserMistake."""
     if ".." not in text:
-        return [size(part) for part in text.split(",")]
+        found = [size(part) for part in text.split(",")]
+        if len(set(found)) < len(found):
+            raise UserMistake(f"{text}: a size is there twice; leave one out")
+        return found
     low, high = map(size, text.split("..", 1))
     if low > high:
-        raise UserMistake(f"{text}: the first of LOW..HIGH is the smaller one")
+        raise UserMistake(f"{text}: expected LOW..HIGH, the smaller one first")
     found = [low]
     while found[-1] * 2 <= high:
         found.append(found[-1] * 2)

@@ -101,7 +101,7 @@ def parse(text: str, origin: str) -> Profile:
     try:
         file = msgspec.convert(tomllib.loads(text), _File, strict=True)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise UserMistake(f"{origin}: {error}") from error
+        raise UserMistake(f"{origin}: {error}; see docs/profiles.md") from error
     for name in file.prices:
         if name not in PRICES:
             raise UserMistake(f"{origin}: prices.{name}: no such price{did_you_mean(name, PRICES)}")
@@ -116,7 +116,7 @@ def _price(name: str, table: dict[str, object], origin: str) -> Price:
     try:
         entry = msgspec.convert(table, _Entry, strict=True)
     except msgspec.ValidationError as error:  # its path would not name the price
-        raise UserMistake(f"{origin}: prices.{name}: {error}") from error
+        raise UserMistake(f"{origin}: prices.{name}: {error}; see docs/profiles.md") from error
     given = {key for key in entry.__struct_fields__ if getattr(entry, key) is not None and key != "parameter"}
     given |= {"parameter"} if entry.parameter else set()
     u = unit(name)

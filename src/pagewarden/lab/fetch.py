@@ -73,7 +73,7 @@ def of_the_user(image: Path, modules: Path | None = None) -> Kernel:
     """An image with its modules: those named, or where packages put them: beside it, or in lib/modules under the same
     root."""
     if not image.is_file():
-        raise UserMistake(f"{image}: no such kernel image")
+        raise UserMistake(f"{image}: no such kernel image; name one, or one that `pagewarden probe --kernels` lists")
     image = image.resolve()
     if modules is not None and not any(modules.rglob("*.ko*")):
         raise UserMistake(f"{modules}: no modules in this directory")

@@ -59,7 +59,7 @@ def pool_fit(
     bounces.
     """
     if align & (align - 1) or not 1 <= align <= SLOT * SEGMENT:
-        raise UserMistake(f"an alignment is a power of two up to {SLOT * SEGMENT:,}, not {align:,}")
+        raise UserMistake(f"--align {align}: expected a power of two up to {SLOT * SEGMENT}")
     load, notes = _bouncing(load)
     cpus = int(load.cpu.max(initial=0)) + 1
     pool = granted(slots or DEFAULT_SLOTS, areas or cpus)

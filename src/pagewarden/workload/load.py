@@ -13,7 +13,6 @@ from types import ModuleType
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.blkparse import load_blkparse
 from pagewarden.workload.dma_mappings import DmaMappings
-from pagewarden.workload.fio.job import NOMINAL
 from pagewarden.workload.fio.sections import read_sections, sections_of_arguments, sections_of_json
 from pagewarden.workload.fio.workload import jobs_workload
 from pagewarden.workload.iolog import load_iolog
@@ -40,7 +39,7 @@ _IOLOG_V1 = re.compile(rb"[01], *\d+, *\d+")
 class Reading:
     """How to read what leaves a choice."""
 
-    nominal: int = NOMINAL  # requests of a fio job whose size only its device would tell
+    nominal: int | None = None  # requests of a fio job whose size only its device would tell
     only: Sequence[str] = ()  # the sections of a job file to take
     columns: Sequence[str] = ()  # of a CSV trace that is none of the known
 
@@ -53,7 +52,7 @@ def load(path: str | Path, progress: Advance | None = None, reading: Reading | N
     """
     found = load_any(path, progress, reading)
     if isinstance(found, DmaMappings):
-        raise UserMistake(f"{path} holds DMA mappings, not requests: `pagewarden pool` and `compare` take them")
+        raise UserMistake(f"{path} holds DMA mappings, not requests: use `pagewarden pool` or `pagewarden compare`")
     return found
 
 
@@ -73,6 +72,8 @@ def load_any(
 def of_fio(arguments: Sequence[str], reading: Reading | None = None) -> Workload:
     """The workload of fio's command line, with or without the word fio in front; UserMistake."""
     reading = reading or Reading()
+    if reading.columns:
+        raise UserMistake("--columns is for a CSV trace: fio's command line is none; leave it out")
     given = arguments[1:] if arguments and Path(arguments[0]).name == "fio" else arguments
     return jobs_workload("fio's command line", "fio job", sections_of_arguments(given), reading.nominal, reading.only)
 
@@ -91,18 +92,20 @@ def _piped(path: Path, read: Callable[[Path], Workload | DmaMappings]) -> Worklo
 
 def _load(path: Path, progress: Advance | None, reading: Reading) -> Workload | DmaMappings:
     head = _head(path)
+    first = next((line for line in head.split(b"\n") if line.strip() and line.lstrip()[:1] not in (b"#", b";")), b"")
+    if first.lstrip().startswith(b"[") and not reading.columns:
+        return jobs_workload(path.name, "fio job", read_sections(path), reading.nominal, reading.only)
+    if b'"fio version"' in head and not reading.columns:
+        sections = sections_of_json(path, path.read_text("utf-8", "replace"))
+        return jobs_workload(path.name, "fio's JSON", sections, reading.nominal, reading.only)
+    if reading.only or reading.nominal is not None:
+        raise UserMistake(f"--section and --requests are for fio's jobs, and {path} holds none; leave them out")
     if reading.columns:
         return csv.read(path, progress, reading.columns)
     if _IOLOG.match(head.lstrip()):
         return load_iolog(path, progress)
-    first = next((line for line in head.split(b"\n") if line.strip() and line.lstrip()[:1] not in (b"#", b";")), b"")
-    if first.lstrip().startswith(b"["):
-        return jobs_workload(path.name, "fio job", read_sections(path), reading.nominal, reading.only)
     if _BLKPARSE.match(first):
         return load_blkparse(path, progress)
-    if b'"fio version"' in head:
-        sections = sections_of_json(path, path.read_text("utf-8", "replace"))
-        return jobs_workload(path.name, "fio's JSON", sections, reading.nominal, reading.only)
     if dma.sniff(head):
         return dma.read(path, progress)
     for reader in TRACES:

@@ -116,7 +116,7 @@ def test_columns_of_ones_own(tmp_path: Path) -> None:
     assert found.time_ns is not None and found.time_ns.tolist() == [0, 100_000_000]
     with pytest.raises(UserMistake, match="no column is called 'wher'"):
         load(path, reading=Reading(columns=["time", "op", "wher", "sectors"]))
-    with pytest.raises(UserMistake, match="needs size or sectors once"):
+    with pytest.raises(UserMistake, match="expected size or sectors once"):
         load(path, reading=Reading(columns=["time", "op", "sector"]))
     with pytest.raises(UserMistake, match="name its columns with --columns"):
         load(path)

@@ -52,5 +52,5 @@ def stranger_named(text: str) -> tuple[str, ...]:
         return tuple(STRANGERS) if text == "all" else ()
     names = {one_of("stranger", name.strip(), ("all", "none", *STRANGERS)) for name in text.split(",")}
     if unknown := names - STRANGERS.keys():
-        raise UserMistake(f"--stranger {text}: {sorted(unknown)[0]} stands alone")
+        raise UserMistake(f"--stranger {text}: {sorted(unknown)[0]} stands alone; leave the others out")
     return tuple(name for name in STRANGERS if name in names)

@@ -47,9 +47,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         if not 1 <= self.pages <= 8:
-            raise UserMistake(f"1 to 8 pages can be checked, not {self.pages}")
+            raise UserMistake(f"--pages {self.pages}: expected 1 to 8")
         if not 1 <= self.vcpus < MOST:
-            raise UserMistake(f"1 to {MOST - 1} vCPUs can be checked, not {self.vcpus}")
+            raise UserMistake(f"--vcpus {self.vcpus}: expected 1 to {MOST - 1}")
 
 
 @dataclass(frozen=True)

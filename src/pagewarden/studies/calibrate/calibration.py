@@ -186,7 +186,7 @@ def _processor() -> str:
 def check_name(name: str) -> None:
     """UserMistake unless it can be a profile's name and a file's."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name.endswith(".toml"):
-        raise UserMistake(f"--name {name!r}: letters, digits, '.', '_' and '-', at most 64, without .toml")
+        raise UserMistake(f"--name {name!r}: expected letters, digits, '.', '_' and '-', at most 64, without .toml")
 
 
 def place_of(name: str, out: Path | None) -> Path:

@@ -192,7 +192,7 @@ def _open(path: Path, read_only: bool) -> int:
         if stat.S_ISBLK(path.stat().st_mode):
             flags |= os.O_EXCL  # refused (EBUSY) while it is mounted or otherwise in use
         elif not path.is_file():
-            raise UserMistake(f"{path} is neither a file nor a block device")
+            raise UserMistake(f"{path} is neither a file nor a block device; name one of them")
         return os.open(path, flags)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -25,6 +25,8 @@ MODES = {  # rw -> (random, percentage of reads; None: rwmixread decides)
 }
 NOMINAL = 10_000
 """Requests of a job whose size only its file or device would tell."""
+BY_REQUESTS = "(--requests)"
+"""How a note ends that says so."""
 NOMINAL_REGION = 1 << 30
 """Bytes over which such requests are spread."""
 MAX_DRAWN = 1 << 25
@@ -133,7 +135,7 @@ def sampled(jobs: list[FioJob], notes: dict[str, None], nominal: int) -> list[Fi
             break
         notes[
             f"[{job.name}]: of its some {job.expected:,.0f} requests the first {nominal:,} of each copy are taken, "
-            "for its costs by request (--requests)"
+            f"for its costs by request {BY_REQUESTS}"
         ] = None
         found[jobs.index(job)] = replace(job, number=nominal, loops=1, verified=False)
         left -= job.expected
@@ -244,7 +246,7 @@ def _amount(
         number = max(1, nominal // options.number("loops", 1, 1))
         options.note(
             f"[{options.section.name}]: the size is its device's, which is not looked at: "
-            f"{nominal:,} requests are taken for its costs by request (--requests)"
+            f"{nominal:,} requests are taken for its costs by request {BY_REQUESTS}"
         )
     return max(NOMINAL_REGION, moved, (number or 0) * largest), moved or MAX // 2, number
 

@@ -6,24 +6,26 @@ import numpy as np
 
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.fio.draw import Columns, draw, turns
-from pagewarden.workload.fio.job import NOMINAL, FioJob, read_job, sampled
+from pagewarden.workload.fio.job import BY_REQUESTS, NOMINAL, FioJob, read_job, sampled
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.model import MAX_END, Workload
 
 
 def jobs_workload(
-    name: str, format: str, sections: Sequence[Section], nominal: int = NOMINAL, only: Sequence[str] = ()
+    name: str, format: str, sections: Sequence[Section], nominal: int | None = None, only: Sequence[str] = ()
 ) -> Workload:
     """Draw the requests of the sections, those that run side by side taking turns; UserMistake.
 
-    nominal: requests of a job whose size only its device would tell. only: names of the sections to take.
+    nominal: requests of a job whose size only its device would tell (10,000). only: names of the sections to take.
     """
     notes: dict[str, None] = {}
     taken = _chosen(sections, only)
-    jobs = [job for section in taken if (job := read_job(section, notes, nominal)) is not None]
+    jobs = [job for section in taken if (job := read_job(section, notes, nominal or NOMINAL)) is not None]
     if not jobs:
         raise UserMistake(f"{name}: no job in it moves data of a file or device")
-    jobs = sampled(jobs, notes, nominal)
+    jobs = sampled(jobs, notes, nominal or NOMINAL)
+    if nominal and not any(note.endswith(BY_REQUESTS) for note in notes):
+        raise UserMistake(f"{name}: every job says how much it does: --requests has no effect; leave it out")
     for job in jobs:
         if job.offset + job.step * job.copies + job.region > MAX_END:
             raise UserMistake(f"{name}: job [{job.name}] reaches beyond byte {MAX_END}; make offset or size smaller")

@@ -72,7 +72,7 @@ def _check(names: Sequence[str]) -> None:
             )
     for one in (("op",), ("offset", "sector"), ("size", "sectors")):
         if sum(names.count(name) for name in one) != 1:
-            raise UserMistake(f"--columns {','.join(names)}: needs {' or '.join(one)} once")
+            raise UserMistake(f"--columns {','.join(names)}: expected {' or '.join(one)} once")
 
 
 def _add(found: TraceColumns, column: dict[str, Texts], clock: tuple[int, int]) -> None:
