@@ -185,7 +185,8 @@ def test_the_answer_comes_first_and_every_job_has_its_own(verb: Verb, tmp_path: 
 def test_fio_s_command_line_and_what_has_no_effect(verb: Verb) -> None:
     command = ["compare", "--json", "--", "fio", "--name=a", "--rw=randread", "--size=1m", "--bs=4k"]
     assert json.loads(verb(*command).stdout)["workload"]["requests"] == 256
-    assert "have no effect on a workload" in verb("compare", "--size", "8192", str(EXAMPLES / "mixed.fio"), code=2).stderr
+    said = verb("compare", "--size", "8192", str(EXAMPLES / "mixed.fio"), code=2).stderr
+    assert "have no effect on a workload" in said
     assert "one workload at a time" in verb("compare", "a.fio", "b.fio", code=2).stderr
     assert "no column is called 'x'" in verb("compare", "--columns", "x", str(EXAMPLES / "mixed.fio"), code=2).stderr
 

@@ -63,7 +63,7 @@ def test_what_cannot_be_served_is_said_in_a_line(verb: Verb, disk: Path, tmp_pat
     assert "listens" in said("--disk", str(disk), "--fd", "0")
     assert "No such file" in said("--disk", str(disk), "--socket", str(tmp_path / "no" / "socket"))
     assert "--mode what" in said("--disk", str(disk), *at, "--mode", "what")
-    assert "from 1 to 16" in said("--disk", str(disk), *at, "--queues", "17")
+    assert "expected 1 to 16" in said("--disk", str(disk), *at, "--queues", "17")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(place))
         other.listen()

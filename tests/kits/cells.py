@@ -105,10 +105,10 @@ def load() -> None:
     from pagewarden.studies.calibrate import prediction_runs
     from pagewarden.vocab import Unavailable
 
-    def no_archive(say: object) -> list[str]:
+    def no_archive(*asked: object) -> list[str]:
         raise Unavailable("no archive is asked here", "look at what lies in the cache")
 
-    fetch.available = no_archive
+    fetch.available = no_archive  # type: ignore[assignment]
     prediction_runs.ROUNDS = 1
     prediction_runs.SIZES = prediction_runs.SIZES[:2]  # type: ignore[attr-defined, assignment]
     whole: Any = prediction_runs.predict_runs

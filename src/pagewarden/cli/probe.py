@@ -28,7 +28,9 @@ def probe(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For one trial, then it has no answer; none: 30, in QEMU 120."),
+        typer.Option(
+            min=0.1, max=86400, metavar="SECONDS", help="For one trial, then it has no answer; none: 30, in QEMU 120."
+        ),
     ] = None,
     kernel: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Of another kernel, under QEMU: debian:6.12, or an image.")
@@ -156,7 +158,7 @@ def _read(file: Path) -> "SaidMatrix":
         with naming(str(file)):
             return read(file.read_bytes())
     except MsgspecError as wrong:
-        raise UserMistake(f"{file} is no document of `probe --json`: {wrong}") from wrong
+        raise UserMistake(f"{file} is no document of `probe --json`: {wrong}; give one that it printed") from wrong
 
 
 def _print(found: "Probed", is_vm: bool, json: bool, tap: bool) -> None:

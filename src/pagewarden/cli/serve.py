@@ -42,7 +42,7 @@ def blk(
     from pagewarden.vocab import UserMistake
 
     if mode not in MODES:
-        raise UserMistake(f"--mode {mode}: there is {', '.join(MODES)}")
+        raise UserMistake(f"--mode {mode}: expected {' or '.join(MODES)}")
     counts = serve_block(
         socket, fd, disk, mode=mode, queues=queues, read_only=readonly,
         say=lambda what: print(f"pagewarden: {what}", file=sys.stderr, flush=True),

@@ -31,7 +31,7 @@ def opened_disk(path: Path, read_only: bool) -> Iterator[int]:
     try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-            raise UserMistake(f"--disk {path} is neither a file nor a block device")
+            raise UserMistake(f"--disk {path} is neither a file nor a block device; name one of them")
         if os.pread(fd, len(QCOW2), 0) == QCOW2:
             raw = path.with_suffix(".raw")
             raise UserMistake(f"--disk {path} is qcow2, not raw: qemu-img convert -O raw {path} {raw}")
@@ -56,7 +56,7 @@ def serve_block(
     """Serve the disk at a new socket, or at one that was inherited, until the front end's process or a signal ends it;
     what was done. say: hears what went wrong. UserMistake, Unavailable."""
     if not 1 <= queues <= QUEUES_MAX:
-        raise UserMistake(f"--queues {queues}: from 1 to {QUEUES_MAX}")
+        raise UserMistake(f"--queues {queues}: expected 1 to {QUEUES_MAX}")
     counts = ServeCounts()
     with until_signal(), ExitStack() as opened:
         file = opened.enter_context(opened_disk(disk, read_only))

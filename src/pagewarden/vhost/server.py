@@ -54,7 +54,7 @@ def until_signal() -> Iterator[None]:
 def listening(path: Path | None, fd: int | None) -> Iterator[socket.socket]:
     """A Unix socket to listen at: a new one at the path, which goes with it, or one that was inherited. UserMistake."""
     if (path is None) == (fd is None):
-        raise UserMistake("where does QEMU come to: --socket PATH, or --fd N for a socket that was inherited")
+        raise UserMistake("where does QEMU come to: give --socket PATH, or --fd N for a socket that was inherited")
     if fd is not None:
         try:
             listener = socket.socket(fileno=fd)
