@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Json, Plugin, Repeated, With, Without, changed, only
+from pagewarden.cli.given import Json, PluginFile, Repeated, With, Without, changed, only
 
 
 def check(
@@ -41,7 +41,7 @@ def check(
         str | None, typer.Option(metavar="murphi|promela|tla", help="Write the system to FILE for rumur, SPIN or TLC.")
     ] = None,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
-    plugin: Plugin = None,
+    plugin: PluginFile = None,
     json: Json = False,
 ) -> None:
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Json, Plugin, Repeated, only
+from pagewarden.cli.given import Json, PluginFile, Repeated, only
 
 
 def compare(
@@ -25,7 +25,7 @@ def compare(
     profile: Annotated[
         str | None, typer.Option(help="Prices: a shipped profile, this-host, or a file: vmx-skylake.")
     ] = None,
-    plugin: Plugin = None,
+    plugin: PluginFile = None,
     set_: Annotated[
         Repeated,
         typer.Option("--set", metavar="KEY=VALUE", help="A price (tlbi_ns=500, =300..900) or an option (batch=false)."),

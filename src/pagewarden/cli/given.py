@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Repeated: TypeAlias = list[str] | None
 """An option that may be repeated."""
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Plugin: TypeAlias = Annotated[
+PluginFile: TypeAlias = Annotated[
     str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
 ]
 With: TypeAlias = Annotated[
