@@ -128,7 +128,7 @@ def test_a_silent_device_leaves_the_guest_waiting_and_the_watchdog_ends_it() -> 
     disk = random_disk(1)
     described = random_program("window", disk)
     guest = one_guest(described, PlainMemory(described.layout.size), SilentDevice, disk)
-    with pytest.raises(GuestStopped, match=r"no progress.*during wait"):
+    with pytest.raises(GuestStopped, match=r"no progress.*during wait"), SilentDevice.clock():
         serve(guest, patience=1.0)
 
 

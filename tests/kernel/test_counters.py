@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from deep import alone
 from live import require
 from pagewarden.abi import perf
 from pagewarden.kernel import counters, door
@@ -29,6 +30,7 @@ def test_layout() -> None:
 
 
 @pytest.mark.parametrize("times", [0, 1, 7])
+@alone
 def test_syscalls_are_counted_by_number(times: int) -> None:
     with Counters("syscalls:getppid", "syscalls:getpid", "syscalls", "syscalls:ioctl") as counted:
         for _ in range(times):
@@ -53,6 +55,7 @@ def test_page_faults_are_counted() -> None:
     assert pages <= counted["page_faults"] < pages + 200  # the interpreter's own faults are this thread's too
 
 
+@alone
 def test_flushes_are_counted() -> None:
     file = door.memfd("test", PAGE_SIZE)
     fd = file.fd
@@ -80,6 +83,7 @@ def under_one_table(mem: PrivateMemory, count: int) -> int:
 
 
 @pytest.mark.parametrize("pages", [1, 16])
+@alone
 def test_a_conversion_is_one_call_and_one_flush_however_many_pages(pages: int) -> None:
     with PrivateMemory(32 * PAGE_SIZE, "uffd-window") as mem:
         mem.populate(0, bytes(mem.size))
@@ -93,6 +97,7 @@ def test_a_conversion_is_one_call_and_one_flush_however_many_pages(pages: int) -
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@alone
 def test_the_ledger_agrees_with_the_kernel_on_flushes(compiled: bool) -> None:
     with PrivateMemory(32 * PAGE_SIZE, "uffd-window") as mem:
         mem.populate(0, bytes(mem.size))

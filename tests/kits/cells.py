@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 PATIENCE = 120.0
 """Seconds that a verb may take; and those that what it started may take to end after it."""
-AFTER = 10.0
+AFTER = 60.0
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
 """A caller's stack of any depth: what a loop costs must not depend on where the interpreter's chunk of it ends."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from types import FunctionType
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from live import require
+from pagewarden.kernel.still import still
 from pagewarden.vocab import Unavailable
 
 CHUNK = 16384 // 8
 """Words of a chunk of the interpreter's stack (Python/pystate.c, DATA_STACK_CHUNK_SIZE)."""
 Found = TypeVar("Found")
+Given = ParamSpec("Given")
 
 
 def at_every_depth(go: Callable[[], Found], words: Iterable[int] = range(8, CHUNK, 40)) -> Iterator[Found]:
@@ -29,3 +32,16 @@ def at_every_depth(go: Callable[[], Found], words: Iterable[int] = range(8, CHUN
 def called(depth: int) -> int:
     """Calls inside calls."""
     return called(depth - 1) if depth else 0
+
+
+def alone(test: Callable[Given, None]) -> Callable[Given, None]:
+    """A test that counts what the kernel does: without what the interpreter's own memory makes it do."""
+
+    @wraps(test)
+    def counting(*given: Given.args, **named: Given.kwargs) -> None:
+        try:
+            still(lambda: test(*given, **named))
+        except Unavailable as lacking:
+            require(False, str(lacking))
+
+    return counting

@@ -4,15 +4,17 @@ import ctypes
 import mmap
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from pagewarden.abi.virtio_blk import SECTOR
-from pagewarden.guest import pattern
+from pagewarden.guest import pattern, watchdog
 from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.interpret import interpret
 from pagewarden.guest.layout import Layout
@@ -241,7 +243,19 @@ class FlippingDevice(SmallDevice):
 class SilentDevice(SmallDevice):
     """Never answers."""
 
-    def process(self, _queue: int = 0) -> None: ...
+    rung = False
+
+    def process(self, _queue: int = 0) -> None:
+        SilentDevice.rung = True
+
+    @staticmethod
+    @contextmanager
+    def clock() -> Iterator[None]:
+        """The watchdog's time stands still until the device has been rung, however long the guest takes till then."""
+        SilentDevice.rung = False
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(watchdog, "monotonic", lambda: time.monotonic() if SilentDevice.rung else 0.0)
+            yield
 
 
 @dataclass(frozen=True)

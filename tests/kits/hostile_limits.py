@@ -71,13 +71,13 @@ def most_space(host: HostSide) -> None:
     host.report(length)
 
 
-def hold(host: HostSide, seconds: float) -> None:
+def hold(host: HostSide) -> None:
     """Threads that keep this address space busy: the largest mappings that are to be had, changed and dropped, for
     which the warden's conversions have to wait."""
-    size, over = 1 << 32, threading.Event()
+    size = 1 << 32
 
     def work() -> None:
-        while not over.is_set():
+        while True:
             at = call("mmap", 0, size, 3, MAP_PRIVATE_ANONYMOUS | MAP_NORESERVE, -1, 0)
             if at < 0:
                 continue
@@ -92,9 +92,7 @@ def hold(host: HostSide, seconds: float) -> None:
     for thread in threads:
         thread.start()
     host.report(0)
-    time.sleep(seconds)
-    over.set()
-    host.report(0)
+    host.listen()
 
 
 def stop_yourself(host: HostSide, when: int) -> None:

@@ -1,9 +1,9 @@
 """Stops a guest that makes no progress: a thread that kicks a CPU when the guest runs too long without an exit."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 _AGAIN = 0.05
 """Seconds between kicks: an emulated CPU may miss the first."""
@@ -16,16 +16,16 @@ def watchdog(kick: Callable[[], None], patience: float) -> Iterator[Callable[[bo
     Yields a function to be told who runs: False, the host has it (a slow disk is not the guest's fault); True, the
     guest goes on. It runs at first. Never kicks after the block has been left.
     """
-    since: float | None = time.monotonic()
+    since: float | None = monotonic()
     lock, over = threading.Lock(), threading.Event()
 
     def runs(guest: bool) -> None:
         nonlocal since
-        since = time.monotonic() if guest else None
+        since = monotonic() if guest else None
 
     def left() -> float:
         started = since
-        return patience if started is None else started + patience - time.monotonic()
+        return patience if started is None else started + patience - monotonic()
 
     def watch() -> None:
         while not over.wait(max(left(), _AGAIN)):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deep import alone
 from live import require
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.kernel.counters import Counters
@@ -72,6 +73,7 @@ def modelled(design: str, pages: int, to_file: bool) -> Counts:
 @pytest.mark.parametrize("pages", [1, 16])
 @pytest.mark.parametrize("to_file", [True, False])
 @pytest.mark.parametrize("design", DESIGNS)
+@alone
 def test_the_kernel_counts_what_the_model_says(half: HostHalf, design: str, to_file: bool, pages: int) -> None:
     memory, request, expected = half.memory, Request(0, pages * PAGE_SIZE, 0, to_file), modelled(design, pages, to_file)
     if design not in CONVERTING:

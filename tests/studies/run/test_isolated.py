@@ -157,10 +157,9 @@ def test_a_device_that_misbehaves_ends_the_run_with_a_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(isolated, "serve_block", device)
-    with ready(replace(PLAN, patience=1)) as (machine, _, _):
+    with ready(replace(PLAN, patience=1 if device is liar else SOON)) as (machine, _, _):
         assert isinstance(machine.device, IsolatedDevice)
-        if device is not silent:
-            machine.device._patience = SOON  # who does answer may take his time
+        machine.device._patience = 1 if device is silent else SOON  # who does answer may take his time
         with pytest.raises(GuestStopped, match=f"(?s){why}"):
             machine.run()
 
