@@ -138,7 +138,9 @@ def _capabilities() -> range:
     for last in range(64):
         try:
             prctl(uapi.PR_CAPBSET_READ, last)
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # security/commoncap.c, cap_task_prctl: there is none of this number
+                raise
             return range(last)
     return range(64)
 

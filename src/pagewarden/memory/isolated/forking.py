@@ -71,8 +71,10 @@ class _Life:
             return True
         finally:
             os.close(channel)
-        with suppress(OSError):
+        try:
             socket.send_fds(fate, [ANSWER.pack(STARTED, 0)], [child.pidfd])
+        except OSError:  # it must not wait for what cannot be said
+            fate.close()
         return True
 
     def _fork(self, channel: int, request: bytes, failed: Exception | None) -> int:
