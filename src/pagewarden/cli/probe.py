@@ -29,7 +29,10 @@ def probe(
     timeout: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=86400, metavar="SECONDS", help="For one trial, then it has no answer; none: 30, in QEMU 120."
+            min=0.1,
+            max=86400,
+            metavar="SECONDS",
+            help="For one trial, then it has no answer; none: 30, in QEMU 120, in pKVM 10.",
         ),
     ] = None,
     kernel: Annotated[
@@ -119,11 +122,11 @@ def _found(
 
         asked = fetch.kernel(kernel, _say, modules)
         if asked.architecture == "arm64":
-            if seconds is not None:
-                raise UserMistake("--timeout has no effect on a protected VM; leave it out")
+            from pagewarden.probe.pkvm import asker
             from pagewarden.report import pkvm as pages
 
-            cells = pkvm.ask(asked, backings or (), paths or (), say=_say, progress=progress.of("cells"))
+            bar, each = progress.of("cells"), seconds or asker.SECONDS
+            cells = pkvm.ask(asked, backings or (), paths or (), say=_say, progress=bar, each=each)
             return pages.probed(cells), True
         limit = seconds or elsewhere.SECONDS
         there = elsewhere.isolation_in(asked, backings or (), paths or (), limit, _say, progress.of("trials"))
@@ -137,6 +140,7 @@ def _beside(found: "Probed", before: "SaidMatrix") -> "Probed":
     from pagewarden.probe.trial import TrialResult
     from pagewarden.report.probe import baseline
     from pagewarden.studies.probe.changes import Ending, TrialKey, compare
+    from pagewarden.vocab import UserMistake
 
     now = {
         TrialKey(row.backing, row.isolated, row.path, row.direction, row.state, row.since): Ending(
@@ -144,6 +148,8 @@ def _beside(found: "Probed", before: "SaidMatrix") -> "Probed":
         )
         for row in found.matrix
     }
+    if not now.keys() & before.endings.keys():
+        raise UserMistake(f"the baseline, of Linux {before.kernel}, has none of these trials: was it asked the same?")
     return replace(found, baseline=baseline(before.kernel, compare(before.endings, now)))
 
 

@@ -16,6 +16,7 @@ from pagewarden.lab import initramfs, packages
 from pagewarden.lab.fetch import Kernel
 from pagewarden.lab.machine import CONSOLE, last_lines, watch
 from pagewarden.lab.packages import Tell
+from pagewarden.probe.pkvm.asker import SECONDS
 from pagewarden.vocab import Advance, Unavailable
 
 QEMU = "qemu-system-aarch64"
@@ -57,8 +58,10 @@ def ask(
     seconds: float,
     say: Tell = lambda what: None,
     progress: Advance | None = None,
+    each: float = SECONDS,
 ) -> list[bytes]:
-    """Boot the kernel and ask the cells of those backings and ways (shell patterns): the lines of inside.ANSWER.
+    """Boot the kernel and ask the cells of those backings and ways (shell patterns): the lines of inside.ANSWER. each:
+    seconds for a cell.
 
     Unavailable where it cannot be booted, where it dies on the way (with the console's last lines) or takes longer than
     that. Nothing is left running or lying about, however it ends.
@@ -66,7 +69,7 @@ def ask(
     qemu = emulator(say)
     with tempfile.TemporaryDirectory(prefix="pagewarden-lab-") as made:
         place = Path(made)
-        asked = json.dumps({"backings": list(backings), "ways": list(ways)}).encode()
+        asked = json.dumps({"backings": list(backings), "ways": list(ways), "each": each}).encode()
         (place / "initramfs").write_bytes(build(kernel.modules, userland(say), asked))
         for name, size in (("disk", DISK), ("answer", ANSWER)):
             with (place / name).open("wb") as file:

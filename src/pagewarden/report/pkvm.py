@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from pagewarden.probe.pkvm.asker import SECONDS
 from pagewarden.probe.pkvm.stage import BEFORE, PageState
 from pagewarden.probe.trial import TrialResult
 from pagewarden.report.console import table
@@ -27,7 +26,7 @@ def probed(found: Asked) -> Probed:
 
 def _trial(row: PageRow) -> MatrixTrial:
     cell, law, result = row.cell, row.law, row.cell.result
-    silent = f"no answer in {SECONDS:g} s" if result is TrialResult.TIMEOUT else None
+    silent = "no answer in time" if result is TrialResult.TIMEOUT else None
     return MatrixTrial(
         backing=cell.backing, isolated=False, path=cell.way, state=cell.state, direction=cell.direction,
         result=result.value, errno=None if cell.host in ("ok", None) else cell.host,

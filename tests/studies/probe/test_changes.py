@@ -112,6 +112,8 @@ def test_a_baseline_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x").write_text('{"kernel": "6.1", "matrix": [{"backing": 7}]}')
     failed = cli(*WORDS, "--baseline", str(tmp_path / "x")).exception
     assert isinstance(failed, UserMistake) and "no document of `probe --json`" in str(failed)
+    other = cli("--backing", "memfd", "--path", "store", "--baseline", earlier(tmp_path, "refused")).exception
+    assert isinstance(other, UserMistake) and "none of these trials" in str(other)
     missing = cli(*WORDS, "--baseline", str(tmp_path / "none")).exception
     assert isinstance(missing, FileNotFoundError) and missing.filename == str(tmp_path / "none")
 
@@ -131,6 +133,20 @@ def test_the_first_line_counts_what_was_not_judged_apart(trials: list[int], said
     rows = isolation_of_each_kind().rows
     found = probed(Isolation("9.9", tuple(rows[each] for each in trials)), [])
     assert verdict(found) == said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--tap --json",
+        "--modules /tmp",
+        "--kernels --explain load",
+        "--isolated --backing memfd",
+        "--explain load --tap",
+    ],
+)
+def test_an_option_without_effect_is_a_mistake(words: str) -> None:
+    assert isinstance(cli(*words.split()).exception, UserMistake)
 
 
 # -- KTAP --------------------------------------------------------------------------------------------------------------

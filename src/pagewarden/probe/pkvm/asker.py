@@ -40,7 +40,7 @@ from pagewarden.vocab import Unavailable
 assert own  # its ways are in WAYS
 PageAnswer: TypeAlias = dict[str, str | int | None]
 SECONDS = 10.0
-"""For one cell."""
+"""For one cell, where nothing else is asked for."""
 READY = b"\n"
 """A child's first word: its VM is made, what follows are answers."""
 LOOKS = 3000
@@ -185,11 +185,11 @@ def _line(said: PageAnswer) -> bytes:
     return json.dumps(said).encode() + b"\n"
 
 
-def answers_of(group: Sequence[PageTrial]) -> Iterator[PageAnswer]:
-    """The group's cells, asked in a child, and in another when that one is no good any more."""
+def answers_of(group: Sequence[PageTrial], seconds: float) -> Iterator[PageAnswer]:
+    """The group's cells, asked in a child, and in another when that one is no good any more, or silent for so long."""
     while group:
         done = 0
-        child = _Child(group)
+        child = _Child(group, seconds)
         for cell in child.cells():
             done += 1
             yield cell
@@ -202,8 +202,8 @@ def answers_of(group: Sequence[PageTrial]) -> Iterator[PageAnswer]:
 class _Child:
     """A process at work on a group; end: what became of it, "" when it went by itself."""
 
-    def __init__(self, group: Sequence[PageTrial]) -> None:
-        self.end = ""
+    def __init__(self, group: Sequence[PageTrial], seconds: float) -> None:
+        self.end, self._seconds = "", seconds
         self._may_hang = group[0].way.name in HANGS
         self._answers, answers = os.pipe()
         self._pid = os.fork()
@@ -215,7 +215,9 @@ class _Child:
         """What it finds, until it ends or has been silent for too long."""
         rest, silent, ready = b"", False, False
         while not silent:
-            if not (_worked(self._answers) if ready and self._may_hang else door.readable([self._answers], SECONDS)):
+            if not (
+                _worked(self._answers) if ready and self._may_hang else door.readable([self._answers], self._seconds)
+            ):
                 silent = True
             elif part := os.read(self._answers, 1 << 16):
                 *lines, rest = (rest + part).split(b"\n")

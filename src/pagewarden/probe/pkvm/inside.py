@@ -51,15 +51,15 @@ def prepare() -> None:
         door.ioctl_inplace(any_socket.fileno(), SIOCSIFFLAGS, bytearray(struct.pack("16sh22x", b"lo", IFF_UP)))
 
 
-def ask_all(backings: list[str], ways: list[str]) -> None:
-    """The cells of those backings and ways (shell patterns), onto the disk as they come."""
+def ask_all(backings: list[str], ways: list[str], each: float) -> None:
+    """The cells of those backings and ways (shell patterns), so many seconds each, onto the disk as they come."""
     groups = list(asker.groups(backings, ways))
     total, done = sum(map(len, groups)), 0
     with open(ANSWER, "r+b", buffering=0) as disk:
         disk.write(_line({"kernel": os.uname().release, "cells": total}))
         end = ""
         for group in groups:
-            for cell in asker.answers_of(group):
+            for cell in asker.answers_of(group, each):
                 end = str(cell.get("lack") or cell.get("failed") or "")
                 if end:
                     break

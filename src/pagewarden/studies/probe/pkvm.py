@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from pagewarden.lab import pkvm
 from pagewarden.lab.fetch import Kernel
 from pagewarden.lab.packages import Tell
+from pagewarden.probe.pkvm.asker import SECONDS
 from pagewarden.probe.pkvm.stage import BACKINGS
 from pagewarden.probe.pkvm.ways import WAYS
 from pagewarden.probe.trial import OPEN, TrialResult
@@ -94,13 +95,15 @@ def ask(
     seconds: float = LIMIT,
     say: Tell = lambda what: None,
     progress: Advance | None = None,
+    each: float = SECONDS,
 ) -> Asked:
-    """Boot an arm64 kernel and ask it those backings and ways (shell patterns), or all; UserMistake, Unavailable."""
+    """Boot an arm64 kernel and ask it those backings and ways (shell patterns), or all, each for so many seconds;
+    UserMistake, Unavailable."""
     chosen = [one_of("backing", name, BACKINGS) for name in backings] or list(BACKINGS)
     for pattern in ways:
         if not any(fnmatchcase(way.name, pattern) for way in WAYS):
             one_of("path", pattern, dict.fromkeys(way.name for way in WAYS))
-    return read(pkvm.ask(kernel, chosen, ways or ["*"], seconds, say, progress), kernel.name)
+    return read(pkvm.ask(kernel, chosen, ways or ["*"], seconds, say, progress, each), kernel.name)
 
 
 def read(lines: Sequence[bytes], name: str) -> Asked:
