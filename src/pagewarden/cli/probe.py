@@ -118,7 +118,6 @@ def _found(
             return probed(here, capabilities()), False
         from pagewarden.lab import fetch
         from pagewarden.studies.probe import elsewhere, pkvm
-        from pagewarden.vocab import UserMistake
 
         asked = fetch.kernel(kernel, _say, modules)
         if asked.architecture == "arm64":
