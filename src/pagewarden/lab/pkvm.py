@@ -16,7 +16,6 @@ from pagewarden.lab import initramfs, packages
 from pagewarden.lab.fetch import Kernel
 from pagewarden.lab.machine import CONSOLE, last_lines, watch
 from pagewarden.lab.packages import Tell
-from pagewarden.probe.pkvm.asker import SECONDS
 from pagewarden.vocab import Advance, Unavailable
 
 QEMU = "qemu-system-aarch64"
@@ -58,7 +57,7 @@ def ask(
     seconds: float,
     say: Tell = lambda what: None,
     progress: Advance | None = None,
-    each: float = SECONDS,
+    each: float = 10.0,
 ) -> list[bytes]:
     """Boot the kernel and ask the cells of those backings and ways (shell patterns): the lines of inside.ANSWER. each:
     seconds for a cell.
