@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
@@ -52,13 +52,16 @@ class Cells:
         self._server.communicate()
 
     def run(
-        self, environment: str, arguments: Sequence[str], fresh: bool = False, at: int = -1, number: int = signal.SIGINT
-    ) -> Ended:
+        self, environment: str, arguments: Sequence[str], fresh: bool = False, at: int = -1,
+        number: int = signal.SIGINT, after: str = "",
+    ) -> Ended:  # fmt: skip
         """fresh: in a new interpreter, which compiles nothing; at: after so many calls of Python functions (0: they are
-        only counted) this signal for all of its session, as a terminal sends Ctrl-C."""
+        only counted), counted from the first of that name, this signal for all of its session, as a terminal sends
+        Ctrl-C."""
         server = self._server
         assert server.stdin is not None and server.stdout is not None
-        job = {"environment": environment, "arguments": list(arguments), "fresh": fresh, "at": at, "number": number}
+        point = {"at": at, "number": number, "after": after}
+        job = {"environment": environment, "arguments": list(arguments), "fresh": fresh, "point": point}
         print(json.dumps(job), file=server.stdin, flush=True)
         return Ended(**json.loads(server.stdout.readline()))
 
@@ -84,7 +87,9 @@ def serve() -> None:
     for line in sys.stdin:
         place = Path(tempfile.mkdtemp(prefix="pagewarden-cell-"))  # no TemporaryDirectory: children would remove it
         try:
-            ended = one(place, **json.loads(line))
+            job = json.loads(line)
+            with setting(job["environment"]):
+                ended = one(place, **job)
         finally:
             shutil.rmtree(place)
         print(json.dumps(asdict(ended)), file=answers, flush=True)
@@ -119,7 +124,24 @@ def load() -> None:
     gc.freeze()  # what is here already is no child's to collect
 
 
-def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: int, number: int) -> Ended:
+@contextmanager
+def setting(environment: str) -> Iterator[None]:
+    """The host is as the environment has it until the block ends."""
+    from environments import ENVIRONMENTS
+
+    if (wanted := ENVIRONMENTS[environment].sysctl) is None:
+        yield
+        return
+    file = Path("/proc/sys") / wanted[0]
+    before = file.read_text()
+    file.write_text(wanted[1])
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+def one(place: Path, environment: str, arguments: list[str], fresh: bool, point: dict[str, Any]) -> Ended:
     for name in ("home", "tmp", "work"):
         (place / name).mkdir()
     (place / "work" / "disk").touch()
@@ -130,7 +152,7 @@ def one(place: Path, environment: str, arguments: list[str], fresh: bool, at: in
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        child(place, environment, arguments, fresh, (at, number), (out[1], err[1], count[1]))
+        child(place, environment, arguments, fresh, point, (out[1], err[1], count[1]))
     for pipe in (out, err, count):
         os.close(pipe[1])
     texts = read_all([out[0], err[0], count[0]], pid, began + PATIENCE)
@@ -192,7 +214,7 @@ def child(
     environment: str,
     arguments: list[str],
     fresh: bool,
-    point: tuple[int, int],
+    point: dict[str, Any],
     pipes: tuple[int, int, int],
 ) -> NoReturn:
     from environments import ENVIRONMENTS
@@ -209,13 +231,13 @@ def child(
         os.dup2(nowhere, 0)
         os.dup2(pipes[0], 1)
         os.dup2(pipes[1], 2)
-        counted = os.dup2(pipes[2], 100, inheritable=False) if point[0] == 0 else -1
+        counted = os.dup2(pipes[2], 100, inheritable=False) if point["at"] == 0 else -1
         os.closerange(3, 100)
         ENVIRONMENTS[environment].enter(place)
         if fresh:
             os.environ["NUMBA_DISABLE_JIT"] = "1"
             os.execv(sys.executable, [sys.executable, "-m", "pagewarden", *arguments])
-        run(arguments, *point, counted)
+        run(arguments, counted=counted, **point)
     except SystemExit as ended:
         finish(ended.code)
     except BaseException:
@@ -238,14 +260,15 @@ def finish(code: Any) -> NoReturn:
     os._exit(code or 0)
 
 
-def run(arguments: list[str], at: int, number: int, counted: int) -> None:
+def run(arguments: list[str], at: int, number: int, after: str, counted: int) -> None:
     from pagewarden.cli import main
 
-    calls = 0
+    calls, begun = 0, not after
 
     def count(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal calls
-        if event == "call":
+        nonlocal calls, begun
+        begun = begun or frame.f_code.co_name == after
+        if event == "call" and begun:
             calls += 1
             if calls == at:
                 os.killpg(0, number)

@@ -38,6 +38,8 @@ class Environment:
     lacks: frozenset[str] = frozenset({KERNEL})
     verbs: tuple[str, ...] = ("check fails",)
     """Those that are tried here whenever the tests run; the others by `make environments`."""
+    sysctl: tuple[str, str] | None = None
+    """A setting of the whole host, while a verb runs here: its file under /proc/sys, and what is written there."""
 
 
 def some(*names: str) -> frozenset[str]:
@@ -253,6 +255,7 @@ ENVIRONMENTS: dict[str, Environment] = {
     ),
     "no home": Environment(no_home, some(KERNEL, HOME), ("check fails", "calibrate", "probe")),
     "ordinary user": Environment(ordinary_user, verbs=("check fails", "probe", "calibrate")),
+    "ordinary user with userfaultfd": Environment(ordinary_user, verbs=(), sysctl=("vm/unprivileged_userfaultfd", "1")),
     "no /proc": Environment(
         empty("/proc"), some(KERNEL, HOME), ("check fails", "probe --isolated", "run interpreted", "calibrate")
     ),

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from pagewarden.kernel.threads import beside
+
 _AGAIN = 0.05
 """Seconds between kicks: an emulated CPU may miss the first."""
 
@@ -33,11 +35,10 @@ def watchdog(kick: Callable[[], None], patience: float) -> Iterator[Callable[[bo
                 if not over.is_set() and left() <= 0:
                     kick()
 
-    thread = threading.Thread(target=watch, name="guest watchdog", daemon=True)
-    thread.start()
+    wait = beside(watch)
     try:
         yield runs
     finally:
         with lock:
             over.set()
-        thread.join()
+        wait()

@@ -185,7 +185,7 @@ def _serve(job: ChildJob[Any], answers: int) -> NoReturn:
         for case in job.cases:
             _send(answers, ChildAnswer(_run(stage, case, answers)))
             done += 1
-    except (OSError, MemoryError) as error:
+    except Exception as error:
         short = is_short(error)
         answer = (
             ChildAnswer(TrialVerdict(TrialResult.UNTRIED, reason=short))

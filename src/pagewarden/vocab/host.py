@@ -4,10 +4,12 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pagewarden.vocab.errors import InternalError, PagewardenError
+from pagewarden.vocab.errors import InternalError, PagewardenError, Refused
 
 OUTPUT = "standard output"
 LIMITS = "see ulimit -v, -d and -l, the cgroup's memory.max, and vm.max_map_count"
+NO_THREAD = ("no thread can be started", f"a limit on processes or memory: see ulimit -u and pids.max; {LIMITS}")
+"""What is missing, and what helps."""
 REMEDIES = {
     errno.ENOSPC: "make room there, or let TMPDIR name a place that has some",
     errno.EDQUOT: "the quota is used up: make room, or let TMPDIR name another place",
@@ -40,15 +42,30 @@ def is_hosts(error: OSError) -> bool:
     return error.errno is None or error.errno in REMEDIES
 
 
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
+_SHORT = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EAGAIN,
+    errno.EPERM,
+    errno.ENOSYS,
+)
 
 
-def is_short(error: OSError | MemoryError) -> str:
-    """What the host is short of, whatever was being done, in words; empty when the error says more than that."""
-    if isinstance(error, MemoryError):
-        return f"not enough memory: {LIMITS}"
-    missing = error.errno == errno.ENOENT and str(error.filename).startswith("/proc/")
-    return in_words(error) if missing or error.errno in _SHORT else ""
+def is_short(error: BaseException) -> str:
+    """What the host is short of or forbids, whatever was being done, in words; empty when the error says more."""
+    match error:
+        case OSError():
+            missing = error.errno == errno.ENOENT and str(error.filename).startswith("/proc/")
+            return in_words(error) if missing or error.errno in _SHORT else ""
+        case Refused():
+            return mendable(error) if error.errno in _SHORT else ""
+        case MemoryError() | RuntimeError():
+            return mendable(error)
+    return ""
 
 
 @contextmanager
@@ -71,12 +88,16 @@ def in_words(error: OSError) -> str:
 def mendable(error: BaseException) -> str:
     """What the host or its user can mend, in one line; empty for a bug of ours."""
     match error:
+        case Refused() if "; " not in str(error) and error.errno in REMEDIES:
+            return f"{' '.join(str(error).split())}; {REMEDIES[error.errno]}"
         case PagewardenError() if not isinstance(error, InternalError):
             return " ".join(str(error).split())
         case MemoryError():
             return f"not enough memory{f' ({error})' if str(error) else ''}; ask for less, or {LIMITS}"
         case RecursionError():
             return f"something is nested too deeply for Python ({error}); ask for less of it, or simplify the input"
+        case RuntimeError() if "can't start new thread" in str(error):
+            return "; ".join(NO_THREAD)
         case OSError() if is_hosts(error):
             return in_words(error)
         case ImportError() if not (error.name or "").startswith("pagewarden"):

@@ -178,7 +178,7 @@ class Fate:
         except ConnectionResetError:
             raw, fds, flags = b"", [], 0
         if not raw:
-            raise Refused(errno.ESRCH, "the process that starts host sides has died")
+            raise Refused(errno.ESRCH, "the process that starts host sides has died; memory may be short: see dmesg")
         told, value = ANSWER.unpack(raw) if len(raw) == ANSWER.size and not flags & CUT else (kind, -1 << 63)
         if told != kind or value not in VALUES[kind] or len(fds) != (told == STARTED and value == 0):
             for fd in fds:

@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Self
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, shipped_profiles, to_toml
 from pagewarden.cost.names import HOPS, PRICES
 from pagewarden.kernel import machine
+from pagewarden.kernel.threads import beside
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.cpu import MEMORY, cpu_named, guest_prices, guest_scripts
 from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
@@ -116,23 +116,23 @@ class BusySibling:
         if len(self._cpus) < 2:
             raise Unavailable("a busy sibling needs a second CPU", "give this process one, or calibrate with --no-busy")
         self._loop = Sibling()
-        self._thread = threading.Thread(target=self._run, args=(10 * seconds + 60,), daemon=True)
+        self._limit = 10 * seconds + 60
         self.share = 0.0
 
-    def _run(self, limit: float) -> None:
+    def _run(self) -> None:
         os.sched_setaffinity(0, self._cpus[1:])
         used, start = time.thread_time(), time.monotonic()
-        self._loop.run(limit)
+        self._loop.run(self._limit)
         self.share = (time.thread_time() - used) / (time.monotonic() - start)
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(0, self._cpus[:1])
-        self._thread.start()
+        self._wait = beside(self._run)
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._loop.stop()
-        self._thread.join()
+        self._wait()
         os.sched_setaffinity(0, self._cpus)
 
 
