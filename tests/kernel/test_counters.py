@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from deep import alone
+from leftovers import descriptors
 from live import require
 from pagewarden.abi import perf
 from pagewarden.kernel import counters, door
@@ -141,9 +142,9 @@ def test_a_missing_tracepoint_is_unavailable_with_the_reason() -> None:
 
 
 def test_no_descriptor_is_left() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors(sweep=True)
     with Counters("syscalls", "tlb_flush"):
         pass
     with pytest.raises(Unavailable), Counters("syscalls", "tlb:no_such"):
         pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before

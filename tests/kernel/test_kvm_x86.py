@@ -27,6 +27,7 @@ from guest_kit import (
     trace,
 )
 from kvm_kit import kvm_cpu, machine
+from leftovers import descriptors
 from pagewarden.abi import kvm as uapi
 from pagewarden.guest.hypercalls import DOORBELL
 from pagewarden.guest.listing import assemble
@@ -161,7 +162,7 @@ def test_two_vcpus_run_at_once(vm: Vm) -> None:
 
 
 def handles() -> tuple[int, int]:
-    return len(os.listdir("/proc/self/fd")), len(Path("/proc/self/maps").read_text().splitlines())
+    return descriptors(), len(Path("/proc/self/maps").read_text().splitlines())
 
 
 @pytest.mark.usefixtures("vm")
@@ -237,10 +238,10 @@ def test_a_vcpu_that_cannot_be_made_is_unavailable_and_leaves_nothing(
 
     memory = PlainMemory(PAGE_SIZE)
     monkeypatch.setattr(Vcpu, call, refuse)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors(sweep=True)
     with pytest.raises(Unavailable, match="makes no vCPU 0 in 64-bit user mode"), kvm_cpu(memory):
         pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_after_a_reset_by_kvm_the_last_known_place_is_told(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,7 @@ def test_punched_pages_are_private_and_empty(name: str) -> None:
     answer = said(lambda: mem.punch(PageRange(2, 6)))
     if name in NO_PUNCH:
         assert isinstance(answer, tuple) and answer[:2] == (Refused, errno.EOPNOTSUPP) and shared(mem) == [0, 1, 2, 3]
+        mem.close()
         return
     assert answer is None and shared(mem) == [0, 1]
     mem.share(PageRange(0, PAGES))

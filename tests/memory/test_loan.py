@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from leftovers import descriptors
 from live import require
 from pagewarden.kernel import files
 from pagewarden.kernel.door import opened_path
@@ -67,22 +68,22 @@ def test_what_is_lent_is_the_memory_itself(memory: PrivateMemory) -> None:
 
 
 def test_its_descriptors_go_with_it(memory: PrivateMemory) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors(sweep=True)
     loan = lent(memory)
     assert os.pread(loan.zeroes, 5, 1 << 40) == bytes(5) and loan.zeroes != loan.scratch[0]
     loan.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_what_is_no_zero_device_is_not_taken_for_one(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may have put an ordinary file there."""
-    real, before = opened_path, os.listdir("/proc/self/fd")
+    real, before = opened_path, descriptors(sweep=True)
     with monkeypatch.context() as patch:
         patch.setattr(files, "opened_path", lambda path, flags: real("/dev/null", flags))
         loan = lent(memory)
     assert loan.zeroes == loan.scratch[0]
     loan.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("places", [[(9 * PAGE_SIZE, 1)], [(0, 16), (8 * PAGE_SIZE - 1, 2)]])

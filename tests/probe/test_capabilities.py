@@ -1,9 +1,8 @@
 """The list of capabilities: complete, asked for real, and without anything left behind."""
 
-import os
-
 import pytest
 
+from leftovers import descriptors
 from pagewarden.abi import uffd
 from pagewarden.memory import PAGE_SIZE, PrivateMemory, Unavailable
 from pagewarden.probe import capabilities as module
@@ -27,9 +26,9 @@ def test_each_is_there_once_with_a_reason() -> None:
 
 def test_nothing_stays_open() -> None:
     capabilities()
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = descriptors(sweep=True)
     capabilities()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from deep import alone
+from leftovers import descriptors
 from live import require
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.kernel.counters import Counters
@@ -169,7 +170,7 @@ def _halved(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 def held_and_open(half: HostHalf) -> tuple[int, int]:
     """Mappings of the memory's file, and this process's descriptors."""
     inode = f" {os.fstat(half.memory.file).st_ino} "
-    return Path("/proc/self/maps").read_text().count(inode), len(os.listdir("/proc/self/fd"))
+    return Path("/proc/self/maps").read_text().count(inode), descriptors()
 
 
 @pytest.mark.parametrize("how", ["before", "after", "half"])
@@ -178,6 +179,7 @@ def held_and_open(half: HostHalf) -> tuple[int, int]:
 def test_what_failed_leaves_nothing_to_the_next(half: HostHalf, design: str, to_file: bool, how: str) -> None:
     """Every system call of a request goes wrong once; the requests after it carry their own bytes and nothing else."""
     memory, pages, length = half.memory, PageRange(0, 12), 4 * PAGE_SIZE
+    descriptors(sweep=True)
     before, number, met = held_and_open(half), 0, list[str]()
     while True:
         number += 1
@@ -240,7 +242,7 @@ def test_a_pipe_smaller_than_asked_for_takes_more_turns(
 
 
 def test_the_pipe_is_given_back(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors(sweep=True)
     with PrivateMemory(PAGE_SIZE, "memfd") as memory, HostHalf(memory, 0, PAGE_SIZE):
         pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
