@@ -8,10 +8,10 @@ import pytest
 from pagewarden.check.many import Workers, matrix
 from pagewarden.check.minimal import minimal_sets
 from pagewarden.check.page.system import Setting
-from pagewarden.check.search import memory
 from pagewarden.check.search.explorer import FILL, MOST_SLOTS, Limits, SoFar, larger
 from pagewarden.check.verdict import ALONE, check
 from pagewarden.designs import DESIGNS
+from pagewarden.kernel import free_memory
 from pagewarden.law import POLICIES
 from pagewarden.vocab import UserMistake
 
@@ -86,18 +86,18 @@ def test_memory_is_what_the_group_leaves(tmp_path: Path, monkeypatch: pytest.Mon
     inner.mkdir(parents=True)
     own = tmp_path / "own"
     own.write_text("1:name=systemd:/other\n0::/outer/inner\n")
-    monkeypatch.setattr(memory, "GROUPS", tmp_path)
-    monkeypatch.setattr(memory, "OWN", own)
-    free = memory.available()
+    monkeypatch.setattr(free_memory, "GROUPS", tmp_path)
+    monkeypatch.setattr(free_memory, "OWN", own)
+    free = free_memory.available()
     assert free > 64 << 20
     for group, limit in ((inner, "max"), (inner.parent, str(48 << 20))):
         (group / "memory.max").write_text(f"{limit}\n")
         (group / "memory.current").write_text(f"{40 << 20}\n")
-    assert memory.available() == 8 << 20
+    assert free_memory.available() == 8 << 20
     (inner / "memory.max").write_text(f"{32 << 20}\n")
-    assert memory.available() == 0, "more is in use than the group may have"
+    assert free_memory.available() == 0, "more is in use than the group may have"
     (inner / "memory.stat").write_text(f"anon 1\ninactive_file {9 << 20}\n")
-    assert memory.available() == 1 << 20, "what only lies in the page cache is no use of memory"
+    assert free_memory.available() == 1 << 20, "what only lies in the page cache is no use of memory"
 
 
 def test_memory_is_what_a_group_of_version_1_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,19 +105,19 @@ def test_memory_is_what_a_group_of_version_1_leaves(tmp_path: Path, monkeypatch:
     inner.mkdir(parents=True)
     own = tmp_path / "own"
     own.write_text("4:cpu,memory:/outer/inner\n1:name=systemd:/other\n0::/\n")
-    monkeypatch.setattr(memory, "GROUPS", tmp_path)
-    monkeypatch.setattr(memory, "OWN", own)
+    monkeypatch.setattr(free_memory, "GROUPS", tmp_path)
+    monkeypatch.setattr(free_memory, "OWN", own)
     for group, limit in ((inner, 1 << 62), (inner.parent, 48 << 20)):
         (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
         (group / "memory.usage_in_bytes").write_text(f"{40 << 20}\n")
     (inner.parent / "memory.stat").write_text(f"inactive_file 0\ntotal_inactive_file {4 << 20}\n")
-    assert memory.available() == 12 << 20
+    assert free_memory.available() == 12 << 20
     own.write_text("4:cpu,memory:/of/the/host\n")
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{7 << 20}\n")
     (tmp_path / "memory" / "memory.usage_in_bytes").write_text("0\n")
-    assert memory.available() == 7 << 20, "in a container there is no such path, and its root is its group"
+    assert free_memory.available() == 7 << 20, "in a container there is no such path, and its root is its group"
     own.unlink()
-    assert memory.available() == 7 << 20
+    assert free_memory.available() == 7 << 20
 
 
 def test_slots_have_numbers_of_32_bits() -> None:

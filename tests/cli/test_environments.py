@@ -17,6 +17,7 @@ import pytest
 from cells import Cells, Ended, lacking
 from commands import FAILS, VERBS, faults
 from environments import ENVIRONMENTS
+from groups import lacking_groups
 from live import require
 
 QUICK = [name for name, found in ENVIRONMENTS.items() if found.verbs]
@@ -36,6 +37,8 @@ def judged(name: str, environment: str, ended: Ended) -> list[str]:
 
 
 def tried(cells: Cells, environment: str, verbs: tuple[str, ...], fresh: bool = False) -> list[str]:
+    if ENVIRONMENTS[environment].group is not None:
+        require(not (why := lacking_groups()), why)
     return [
         fault
         for name in verbs

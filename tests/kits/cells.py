@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
@@ -88,8 +88,8 @@ def serve() -> None:
         place = Path(tempfile.mkdtemp(prefix="pagewarden-cell-"))  # no TemporaryDirectory: children would remove it
         try:
             job = json.loads(line)
-            with setting(job["environment"]):
-                ended = one(place, **job)
+            with setting(job["environment"]) as group:
+                ended = one(place, group, **job)
         finally:
             shutil.rmtree(place)
         print(json.dumps(asdict(ended)), file=answers, flush=True)
@@ -125,23 +125,23 @@ def load() -> None:
 
 
 @contextmanager
-def setting(environment: str) -> Iterator[None]:
-    """The host is as the environment has it until the block ends."""
+def setting(environment: str) -> Iterator[Path | None]:
+    """The host is as the environment has it until the block ends; the group that the verb belongs into."""
     from environments import ENVIRONMENTS
+    from groups import group
 
-    if (wanted := ENVIRONMENTS[environment].sysctl) is None:
-        yield
-        return
-    file = Path("/proc/sys") / wanted[0]
-    before = file.read_text()
-    file.write_text(wanted[1])
-    try:
-        yield
-    finally:
-        file.write_text(before)
+    wanted = ENVIRONMENTS[environment]
+    with ExitStack() as undone:
+        if wanted.sysctl is not None:
+            file = Path("/proc/sys") / wanted.sysctl[0]
+            undone.callback(file.write_text, file.read_text())
+            file.write_text(wanted.sysctl[1])
+        yield undone.enter_context(group(*wanted.group)) if wanted.group else None
 
 
-def one(place: Path, environment: str, arguments: list[str], fresh: bool, point: dict[str, Any]) -> Ended:
+def one(
+    place: Path, group: Path | None, environment: str, arguments: list[str], fresh: bool, point: dict[str, Any]
+) -> Ended:
     for name in ("home", "tmp", "work"):
         (place / name).mkdir()
     (place / "work" / "disk").touch()
@@ -152,6 +152,8 @@ def one(place: Path, environment: str, arguments: list[str], fresh: bool, point:
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
+        if group is not None:
+            (group / "cgroup.procs").write_text("0")
         child(place, environment, arguments, fresh, point, (out[1], err[1], count[1]))
     for pipe in (out, err, count):
         os.close(pipe[1])

@@ -40,6 +40,8 @@ class Environment:
     """Those that are tried here whenever the tests run; the others by `make environments`."""
     sysctl: tuple[str, str] | None = None
     """A setting of the whole host, while a verb runs here: its file under /proc/sys, and what is written there."""
+    group: tuple[str, int] | None = None
+    """A control group's controller and limit."""
 
 
 def some(*names: str) -> frozenset[str]:
@@ -285,6 +287,14 @@ ENVIRONMENTS: dict[str, Environment] = {
         )
         for unit, (limit, values) in LIMITS.items()
         for value in values
+    },
+    **{
+        f"group of {limit} processes": Environment(nothing, SHORT, ("run interpreted", "probe"), group=("pids", limit))
+        for limit in (1, 2, 4, 12)
+    },
+    **{
+        f"group of {limit // MIB} MiB": Environment(nothing, SHORT, ("check fails",), group=("memory", limit))
+        for limit in (12 * MIB, 40 * MIB, 120 * MIB, 400 * MIB)
     },
     **{
         f"{call} {errno.errorcode[code]}": Environment(denied(code, call), verbs=verbs)

@@ -86,6 +86,13 @@ def test_judgement(path: Path, state: State, stage: Paper, expected: TrialVerdic
     assert Trial(stage, path, state).run() == expected
 
 
+@pytest.mark.parametrize("error", ["ENOSPC", "EMFILE", "ENOSYS"])
+def test_a_host_that_is_short_has_no_answer_and_a_leak_is_one_all_the_same(error: str) -> None:
+    found = Trial(Paper(seen=b"", error=error), LOAD, State.SHARED).run()
+    assert found.result is TrialResult.UNTRIED and str(found.reason).startswith(f"{error}: ")
+    assert Trial(Paper(error=error), LOAD, State.PRIVATE).run().result is TrialResult.LEAK
+
+
 def test_the_canary_is_recognised_whole_or_by_its_first_word() -> None:
     assert shows(b"..." + CANARY, CANARY) and shows(CANARY[:4], CANARY)
     assert not shows(CANARY[:3], CANARY) and not shows(b"", CANARY) and not shows(CANARY[1:], CANARY)

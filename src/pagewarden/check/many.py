@@ -96,8 +96,7 @@ class _Processes:
     def _start(self) -> Connection:
         ours, theirs = Pipe()
         process = get_context("spawn").Process(target=_work, args=(theirs, os.getpid()), daemon=True)
-        self._opened.callback(process.join)
-        self._opened.callback(process.kill)
+        self._opened.callback(_end, process)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it, and none prints a traceback
         try:
             process.start()
@@ -105,6 +104,12 @@ class _Processes:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         return ours
+
+
+def _end(process: Any) -> None:
+    if process.pid is not None:  # else it could not be started
+        process.kill()
+        process.join()
 
 
 def _work(pipe: Connection, parent: int) -> None:

@@ -4,12 +4,13 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from errno import errorcode
+from errno import EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC, ENOSYS, errorcode
 from signal import Signals
 from typing import Protocol
 
 from pagewarden.probe.registry import SAMPLE, Attempt, Died, Direction, Path, Target
 from pagewarden.vocab import PAGE_SIZE, Refused
+from pagewarden.vocab.host import REMEDIES
 
 CANARY_BYTES = 32
 BEFORE = b"\x5a" * PAGE_SIZE
@@ -133,7 +134,7 @@ class Trial:
             except (Refused, OSError) as refusal:  # the page stays shared: the guest is told, nothing leaks
                 refused = Evidence(error=errorcode.get(refusal.errno or 0))
         if refused is not None:
-            return TrialVerdict(TrialResult.REFUSED, refused.error)
+            return _refusal(refused.error, False)
         self.canary = os.urandom(CANARY_BYTES)
         self.stage.put(self.canary * (PAGE_SIZE // CANARY_BYTES))
         return self.judge(self.stage.use(self.canary[:4]))
@@ -147,8 +148,19 @@ class Trial:
             return TrialVerdict(TrialResult.TORN, evidence.error, True)
         if seen and private:
             return TrialVerdict(TrialResult.LEAK, evidence.error, True)
-        result = TrialResult.ALLOWED if evidence.error is None else TrialResult.REFUSED
-        return TrialVerdict(result, evidence.error, seen or not intact)
+        if evidence.error is None:
+            return TrialVerdict(TrialResult.ALLOWED, None, seen or not intact)
+        return _refusal(evidence.error, seen or not intact)
+
+
+def _refusal(error: str | None, touched: bool) -> TrialVerdict:
+    """What an error amounts to that is no leak: of the page, or of the host, which is short of something else."""
+    if error in _SHORT and not touched:
+        return TrialVerdict(TrialResult.UNTRIED, reason=f"{error}: {REMEDIES[_SHORT[error]]}")
+    return TrialVerdict(TrialResult.REFUSED, error, touched)
+
+
+_SHORT = {errorcode[each]: each for each in (ENOSPC, EDQUOT, EFBIG, EMFILE, ENFILE, ENOSYS)}
 
 
 def shows(seen: bytes, canary: bytes) -> bool:

@@ -22,7 +22,7 @@ REMEDIES = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "the host has no open files left: close some, or raise the sysctl fs.file-max",
     errno.ENOMEM: f"memory is short, or limited: {LIMITS}",
-    errno.EAGAIN: f"a limit on processes, threads or locked memory: see ulimit -u and -l; {LIMITS}",
+    errno.EAGAIN: f"a limit on processes, threads or locked memory: see ulimit -u and -l, and pids.max; {LIMITS}",
     errno.ENOENT: "it is missing: check the path; /proc and /sys must be mounted",
     errno.ENOTDIR: "a part of the path is no directory: check it",
     errno.EISDIR: "it is a directory: name a file",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pagewarden.check.search.automaton import Automaton, System
 from pagewarden.check.search.loops import BLOCK, EMPTY, Block, Space, Visited, expand, insert, rehash
-from pagewarden.check.search.memory import available
+from pagewarden.kernel.free_memory import available
 from pagewarden.vocab import UserMistake
 
 SLOT, ORDER, PARENT = 8, 4, 4

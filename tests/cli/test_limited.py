@@ -1,0 +1,63 @@
+"""A verb that is ended by others for want of memory says so; what is sent to it arrives."""
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pagewarden.cli import limited
+from pagewarden.vocab import Unavailable
+
+SCORE = Path("/proc/self/oom_score_adj")
+
+
+@pytest.fixture(autouse=True)
+def tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited, "available", lambda: 64 << 20)
+
+
+def kill_oneself() -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+@pytest.mark.parametrize(("end", "how"), [(lambda: os._exit(1), "status 1"), (kill_oneself, "signal 9")])
+def test_an_end_without_a_word_is_no_answer(end: Callable[[], int], how: str) -> None:
+    with pytest.raises(Unavailable, match=f"{how}.: it got no memory; see ulimit"):
+        limited.watched(end)
+
+
+def test_a_status_is_handed_on_by_a_child_that_the_kernel_takes_first() -> None:
+    parent, score = os.getpid(), SCORE.read_text()
+    assert limited.watched(lambda: 7 if os.getpid() != parent else 0) == 7
+    assert limited.watched(lambda: int(SCORE.read_text()) // 100) == 10
+    assert SCORE.read_text() == score
+
+
+def test_what_ends_the_parent_ends_the_verb_in_its_own_way() -> None:
+    def ends_well() -> int:
+        got = list[int]()
+        signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+        os.kill(os.getppid(), signal.SIGTERM)
+        while not got:
+            signal.pause()
+        return got[0]
+
+    assert limited.watched(ends_well) == signal.SIGTERM
+
+
+def test_with_much_memory_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited, "available", lambda: 1 << 40)
+    assert limited.watched(os.getpid) == os.getpid()
+
+
+def test_without_another_process_it_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", none)
+    assert limited.watched(os.getpid) == os.getpid()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
