@@ -61,7 +61,10 @@ class Counted:
         self.struck += f" {name}"
         if (self.after and name not in GIVES) or (name == "close" and isinstance(fault, OSError)):
             call(*arguments, **named)
-        raise fault
+        try:
+            raise fault
+        finally:
+            del fault  # it refers to this frame
 
     def wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments, **named: self.around(name, call, *arguments, **named)

@@ -2,10 +2,11 @@
 lost, no lock, hold or descriptor left behind, and the memory goes on in this thread and another."""
 
 import contextlib
+import errno
 import gc
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import pytest
 import pagewarden
 from injector import Allocations, Instructions, Signals, Somewhere, Struck, elsewhere, judge
 from live import require
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
+from spawn_faults import Counted, descriptors, every_call
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 """What an exception has cut off is closed when it is collected, and says so."""
@@ -116,10 +118,6 @@ def contents(act: str) -> list[set[bytes]]:
     return found
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def everywhere(where: type[Somewhere], act: Callable[[Somewhere], None]) -> int:
     """Do the act again and again, struck at each of the places once; at how many. Nothing is left of it afterwards, but
     for what CPython itself does not give back when it has no memory."""
@@ -169,8 +167,9 @@ def test_where_memory_is_needed(backing: str, act: str) -> None:
 
 
 @pytest.mark.parametrize("act", ["told", "a page"])
-def test_at_any_instruction(act: str) -> None:
-    assert strike_everywhere(Instructions, "uffd-window", act) > 20
+@pytest.mark.parametrize("backing", ["uffd-window", "uffd-window compiled"])
+def test_at_any_instruction(backing: str, act: str) -> None:
+    assert strike_everywhere(Instructions, backing, act) > 20
 
 
 @pytest.mark.parametrize("backing", ["uffd-window", "memfd-secret", "guest-memfd", "isolated"])
@@ -208,3 +207,68 @@ def test_a_close_leaves_nothing_and_can_be_repeated(backing: str, where: type[So
 
     assert everywhere(where, close) > 10
     os.close(file)
+
+
+CODES = errno.ENOMEM, errno.EFAULT, errno.EAGAIN, errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EPERM
+"""What the manual pages of read(2), write(2), open(2), ftruncate(2), mmap(2) and ioctl(2) list, as far as a call of
+ours can meet it."""
+MOVES = ("pread", "preadv", "pwrite", "pwritev")
+
+
+@contextmanager
+def counting(counted: Counted) -> Iterator[None]:
+    with every_call(counted), pytest.MonkeyPatch.context() as patch:
+        for name in MOVES:
+            patch.setattr(os, name, counted.wrapped(name, getattr(os, name)))
+        yield
+
+
+def at(fatal: int, code: int) -> Counted:
+    return Counted(lambda made, name: OSError(code, "on purpose") if made == fatal else None)
+
+
+@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("backing", ["uffd-window", "memfd-secret", "memfd", "guest-memfd"])
+def test_errnos_when_it_is_made_and_closed(backing: str, code: int) -> None:
+    def made() -> PrivateMemory:
+        return PrivateMemory(2 * PAGE_SIZE, backing)
+
+    try:
+        made().close()
+    except Unavailable as lacking:
+        require(False, str(lacking))
+        raise
+    before, fatal, going = descriptors(), 0, True
+    while going:
+        fatal += 1
+        counted = at(fatal, code)
+        kept: list[PrivateMemory] = []
+        with suppress(Refused, Unavailable, OSError), counting(counted):
+            kept.append(made())
+            kept[0].close()
+        for mem in kept:
+            mem.close()
+        going = counted.made >= fatal
+        gc.collect() if descriptors() != before else None
+        assert descriptors() == before, f"call {fatal}:{counted.struck}"
+    assert fatal > 3
+
+
+@pytest.mark.parametrize("code", CODES[:2], ids=errno.errorcode.get)
+@pytest.mark.parametrize("act", ACCESS)
+@pytest.mark.parametrize("backing", ["uffd-window", "memfd-secret"])
+def test_errnos_in_the_window(backing: str, act: str, code: int) -> None:
+    with ready(backing) as mem, suppress(Refused):
+        ACCESS[act](mem)  # all is loaded and warm
+    before, fatal, going = descriptors(), 0, True
+    while going:
+        fatal += 1
+        counted = at(fatal, code)
+        with ready(backing) as mem:
+            with suppress(Refused, OSError), counting(counted):
+                ACCESS[act](mem)
+            assert judge(mem, contents(act), f"{act}, call {fatal}:{counted.struck}") == "usable"
+            mem.unshare(PageRange(0, len(LETTERS)))  # no hold is left
+        going = counted.made >= fatal
+        gc.collect() if descriptors() != before else None
+        assert descriptors() == before, f"call {fatal}:{counted.struck}"
