@@ -119,6 +119,15 @@ def test_an_exhausted_pool_stops_the_request_and_gives_back() -> None:
     assert (again.completed, again.failed) == (2, 0)
 
 
+def test_a_request_that_is_refused_gives_back_what_it_had_taken() -> None:
+    """The first one's pages are nobody's yet: its guest's load fails when it has the whole pool."""
+    machine = Machine(HYBRID, 64, pool_pages=8)
+    design = DESIGNS["bounce"](Options(), HYBRID, True)
+    machine.prepare(design, PageRange(0, 8))
+    found = machine.run([design], [0, 0], [8, 0], [8, 8], [32768, 32768])
+    assert (found.completed, found.failed) == (1, 1) and found.refusal is not None
+
+
 def test_a_full_ring_falls_back_to_the_fault() -> None:
     machine = Machine(HYBRID, 64, ring_entries=4)
     design = DESIGNS["iommu"](Options(), HYBRID, True)

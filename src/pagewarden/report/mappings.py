@@ -1,11 +1,9 @@
 """What DMA mappings cost at the border, for people and for programs."""
 
-from dataclasses import asdict
-
 from rich.console import Console
 
 from pagewarden.report.console import in_bytes, table
-from pagewarden.report.documents.mappings import ComparedMappings, MappingCost
+from pagewarden.report.documents.mappings import ComparedMappings
 from pagewarden.studies.compare.mappings import MappingCounts
 from pagewarden.workload.dma_mappings import DmaMappings
 
@@ -36,5 +34,5 @@ def mappings_document(load: DmaMappings, found: list[MappingCounts]) -> Compared
     """The same for programs."""
     return ComparedMappings(
         load=load.name, format=load.format, lost_events=load.lost, notes=list(load.notes),
-        devices=[MappingCost(**asdict(one)) for one in found],
+        devices=found,
     )  # fmt: skip

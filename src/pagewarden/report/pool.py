@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 
 from pagewarden.report.console import in_bytes
-from pagewarden.report.documents.pool import FullPool, PoolSize
+from pagewarden.report.documents.pool import PoolSize
 from pagewarden.studies.pool import PoolFit
 from pagewarden.workload.dma_mappings import SLOT
 
@@ -53,6 +53,6 @@ def pool_document(found: PoolFit) -> PoolSize:
     return PoolSize(
         load=found.load.name, format=found.load.format, mappings=int(found.load.made.sum()), slots=found.pool.slots,
         areas=found.pool.areas, peak_slots=found.peak, fits=found.fits, refused=len(found.full),
-        full=[FullPool(one.at, one.seconds, one.bytes, one.used, one.why) for one in found.full[:SHOWN]],
+        full=list(found.full[:SHOWN]),
         smallest_slots=found.smallest, swiotlb=found.parameter, lost_events=found.load.lost, notes=list(found.notes),
     )  # fmt: skip

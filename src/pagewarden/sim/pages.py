@@ -199,8 +199,7 @@ def apply_range(
     while position < stop:
         state, end = run_of(memory, position, stop)
         if rules.outcome[state, op]:
-            hits[state] += 1
-            calls[rules.ranged[state, op]] += 1
+            hits[state] += 1  # and no ranged event: an operation that is refused has none
             return rules.outcome[state, op], position
         position = end
     position, seen = first, 0

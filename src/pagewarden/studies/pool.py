@@ -14,7 +14,7 @@ LARGEST = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
-class Full:
+class FullPool:
     """A mapping that found no room. at: which mapping of the load, from 0; seconds: since it began; bytes; used:
     slots in use, as the kernel's message says."""
 
@@ -32,7 +32,7 @@ class PoolFit:
     load: DmaMappings
     pool: Pool
     peak: int
-    full: tuple[Full, ...]
+    full: tuple[FullPool, ...]
     smallest: int | None
     taken: NDArray[np.bool_]
     worst: int  # which mapping of the load, from 0
@@ -92,7 +92,7 @@ def _bouncing(load: DmaMappings) -> tuple[DmaMappings, list[str]]:
     return load, notes
 
 
-def _full(load: DmaMappings, pool: Pool, found: Replay, at: int) -> Full:
+def _full(load: DmaMappings, pool: Pool, found: Replay, at: int) -> FullPool:
     """Why there was no room, as far as numbers tell."""
     size, used = int(load.size[at]), int(found.used[at])
     need = -(-size // SLOT)
@@ -105,7 +105,7 @@ def _full(load: DmaMappings, pool: Pool, found: Replay, at: int) -> Full:
     else:
         why = "free slots, but no run of them is long enough"
     seconds = float(load.time_ns[at] - load.time_ns[0]) / 1e9
-    return Full(int(load.opens[:at].sum()), seconds, size, used, why)
+    return FullPool(int(load.opens[:at].sum()), seconds, size, used, why)
 
 
 def _smallest(load: DmaMappings, pool: Pool, peak: int) -> int | None:

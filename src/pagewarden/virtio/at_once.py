@@ -44,7 +44,7 @@ def _take(x: Any) -> int:
     waiting = (load16(x.avail + 2) - x.done) & 0xFFFF
     x.chains = x.runs = 0
     if waiting == 0 or waiting > x.size:
-        return -1 if waiting else 0
+        return 0  # nothing, or an absurd number: `look` says which
     tables = flatten(x, waiting)
     if tables > 0:
         x.words_at = x.scratch_at

@@ -1,6 +1,5 @@
 """What crosses the border of a real guest: not requests but DMA mappings, in the order of their making and ending."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,8 +64,3 @@ class DmaMappings:
             )
         }  # fmt: skip
         return replace(self, maker=np.where(kept, place[np.maximum(maker, 0)], -1), **columns)
-
-    def by_device(self) -> Counter[str]:
-        """DmaMappings made, by device."""
-        found = np.bincount(self.device[self.made], minlength=len(self.devices))
-        return Counter(dict(zip(self.devices, found.tolist(), strict=True)))

@@ -2,19 +2,8 @@
 
 from typing import Literal
 
-from msgspec import Struct
-
 from pagewarden.report.documents.base import Document
-
-
-class FullPool(Struct, frozen=True):
-    """A mapping that found no room: which one, from 0; seconds since the load began; slots in use; why."""
-
-    at: int
-    seconds: float
-    bytes: int
-    used: int
-    why: str
+from pagewarden.studies.pool import FullPool
 
 
 class PoolSize(Document, kw_only=True, frozen=True):

@@ -12,8 +12,9 @@ from pagewarden.workload.dma_mappings import BIDIRECTIONAL, FROM_DEVICE, DmaMapp
 
 @dataclass(frozen=True, slots=True)
 class MappingCounts:
-    """Of a device, or all (device ""). Of bounces: a buffer that the device fills is copied when it is mapped, too
-    (kernel/dma/swiotlb.c, swiotlb_tbl_map_single). Of opened pages: a miss and an entry each, one flush an end."""
+    """Counts of a device's mappings, `device` "" for all: `copies` and `copied_bytes` if all of them bounced (a buffer
+    that the device fills is copied when it is mapped, too: kernel/dma/swiotlb.c, swiotlb_tbl_map_single), `misses` and
+    `invalidations` if each was opened in an IOMMU from its map until its unmap: a miss a page, one flush an end."""
 
     device: str
     maps: int
