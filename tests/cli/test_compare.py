@@ -82,17 +82,19 @@ def test_lazy_unshare_is_one_call_for_many(verb: Verb) -> None:
 
 
 def test_a_design_that_a_policy_refuses_says_why(verb: Verb) -> None:
-    printed = verb("compare", "--policy", "pkvm", "--design", "pread", "--design", "window").stdout
+    printed = verb("compare", "--policy", "pkvm-2022", "--design", "pread", "--design", "window").stdout
     assert "pread: 1 of 1 requests fail" in printed and "EINVAL" in printed
-    assert document(verb, "compare", "--policy", "pkvm", "--design", "pread")["designs"][0]["ns_per_request"] is None
+    assert (
+        document(verb, "compare", "--policy", "pkvm-2022", "--design", "pread")["designs"][0]["ns_per_request"] is None
+    )
 
 
 def test_explain_prints_the_listing(verb: Verb) -> None:
     printed = verb("compare", "--explain", "window").stdout
     transitions = [line for line in printed.splitlines() if "***" in line]
     assert len(transitions) == 8 and "rings the doorbell" in printed
-    lines = document(verb, "compare", "--explain", "strace", "--policy", "pkvm-2022")["lines"]
-    assert lines[-1]["step"] == "no fix-up: the host dies"
+    found = document(verb, "compare", "--explain", "strace", "--policy", "pkvm-2022", code=1)
+    assert found["lines"][-1]["step"] == "no fix-up: the host dies" and "PANIC" in found["refused"]
 
 
 REFUSING = ("--policy", "guest-memfd")

@@ -3,8 +3,8 @@
 import pytest
 
 from pagewarden.designs import Do, Options, Steps, follow
-from pagewarden.designs.convert import refault, share, unshare
-from pagewarden.law import POLICIES, Op, Outcome, Page, Policy, apply, start
+from pagewarden.designs.convert import donate, refault, share, unshare
+from pagewarden.law import POLICIES, Op, Outcome, Page, Policy, Reach, apply, start
 
 
 def run(policy: Policy, page: Page, steps: Steps) -> Page:
@@ -24,10 +24,7 @@ def run(policy: Policy, page: Page, steps: Steps) -> Page:
 @pytest.fixture
 def inplace() -> tuple[Policy, Page]:
     policy = POLICIES["guest-memfd-inplace"]
-    page = start(policy)
-    for op in (Op.ALLOCATE, Op.KVM_GET, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT, Op.GUEST_MAP):
-        page = apply(policy, page, op).page
-    return policy, run(policy, page, share(Options(), policy))
+    return policy, run(policy, start(policy), (*donate(policy), *share(Options(), policy)))
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -35,7 +32,8 @@ def test_refused_unshare_ends_its_invalidation(inplace: tuple[Policy, Page], ret
     policy, shared = inplace
     pinned = apply(policy, apply(policy, shared, Op.HOST_LOAD).page, Op.GUP_PIN).page
     after = run(policy, pinned, unshare(Options(retries=retries), policy))
-    assert after == pinned and not after.notify
+    assert after == pinned._replace(host=Reach.NONE) and not after.notify
+    assert apply(policy, after, Op.HOST_LOAD).page == pinned, "the host's next touch maps it again"
 
 
 def test_refused_share_ends_its_invalidation(inplace: tuple[Policy, Page]) -> None:
@@ -43,12 +41,11 @@ def test_refused_share_ends_its_invalidation(inplace: tuple[Policy, Page]) -> No
     assert run(policy, shared, share(Options(), policy)) == shared
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_refault_maps_the_page_with_or_without_a_reference(kept: bool) -> None:
-    policy = POLICIES["hybrid"]
+@pytest.mark.parametrize(("name", "kept"), [("hybrid", False), ("pkvm", True)])
+def test_refault_maps_the_page_whether_kvm_holds_it_or_not(name: str, kept: bool) -> None:
+    policy = POLICIES[name]
     page = start(policy)
     for op in (Op.ALLOCATE, Op.KVM_GET, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT):
         page = apply(policy, page, op).page
-    lost = page if kept else apply(policy, page, Op.SLOT_DELETE).page
-    assert lost.kvm == kept
-    assert apply(policy, run(policy, lost, refault(policy)), Op.GUEST_LOAD).reached
+    assert page.kvm == kept
+    assert apply(policy, run(policy, page, refault(policy)), Op.GUEST_LOAD).reached

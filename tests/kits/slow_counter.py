@@ -16,10 +16,21 @@ from pagewarden.vocab.events import RANGED
 
 WARDENS = {Op.HOST_ZAP, Op.DONATE_HYP}
 """Who clears an entry of the host: the warden here; anywhere else the host kernel."""
-TOUCHES = {Op.HOST_LOAD, Op.HOST_STORE, Op.UACCESS_READ, Op.UACCESS_WRITE, Op.ALIAS_LOAD, Op.ALIAS_STORE, Op.GUP_PIN}
+TOUCHES = {
+    Op.HOST_LOAD,
+    Op.HOST_STORE,
+    Op.UACCESS_READ,
+    Op.UACCESS_WRITE,
+    Op.ALIAS_LOAD,
+    Op.ALIAS_STORE,
+    Op.GUP_PIN,
+    Op.CORE_DUMP,
+}
 """Host accesses by address: a page fault sets the host's own entry."""
-FAULTING = {*TOUCHES, Op.KMAP_READ, Op.KMAP_WRITE}
-REFERENCES = {Op.KVM_GET, Op.GUP_PIN, Op.FD_GET}
+KERNELS = {Op.KMAP_READ, Op.KMAP_WRITE, Op.FORK, Op.CORE_DUMP, Op.KCORE_READ}
+"""Accesses of the kernel by its own mapping, for which it may take a page from the guest."""
+FAULTING = {*TOUCHES, *KERNELS}
+REFERENCES = {Op.KVM_GET, Op.GUP_PIN, Op.FD_GET, Op.CORE_DUMP}
 LIVE = {View.PRIVATE, View.SHARED}
 OPENS = {Op.SWAP_IN_TAMPERED, Op.SWAP_IN_STALE}
 """A copy is opened before it is refused."""
@@ -35,7 +46,7 @@ def owed(policy: Policy, before: Page, op: Op, outcome: Outcome, after: Page) ->
     _invalidations(found, policy, before, op, after)
     _frames(found, policy, before, op, after)
     _host_faults(found, policy, before, op, after)
-    found[Event.PINS] += op in REFERENCES
+    found[Event.PINS] += op in REFERENCES or (op is Op.HOST_MMAP and policy.has("exclusive"))
     found[Event.NOTIFICATIONS] += op is Op.NOTIFY_BEGIN and policy.has("notifies")
     return +found
 
@@ -57,16 +68,21 @@ def _attempt(policy: Policy, before: Page, op: Op, outcome: Outcome) -> Counter[
         return Counter({Event.FAULTS: 1} if outcome is Outcome.GUEST_FAULT else {})
     if op not in FAULTING or outcome in (Outcome.EBUSY, Outcome.EINVAL, Outcome.EAGAIN):
         return Counter()
-    if op is Op.GUP_PIN and (policy.has("gup-blocked") or before.owner is Owner.HYP):
+    if op in (Op.GUP_PIN, Op.CORE_DUMP) and (policy.has("gup-blocked") or before.owner is Owner.HYP):
         return Counter()  # the kernel does not get as far as a fault
-    injected = policy.guard is Guard.STAGE2 and outcome in (Outcome.SIGSEGV, Outcome.SIGBUS, Outcome.EFAULT)
+    if (op is Op.FORK and outcome in (Outcome.SIGSEGV, Outcome.EPERM)) or outcome is Outcome.EBADF:
+        return Counter()  # it is the child that meets nothing; nothing was opened
+    unmapped = policy.has("exclusive") and not before.mapped  # a fault of stage 1
+    stopped = outcome in (Outcome.SIGSEGV, Outcome.SIGBUS, Outcome.EFAULT)
+    injected = policy.guard is Guard.STAGE2 and stopped and not unmapped
     return Counter({Event.FAULTS: 1, Event.INJECTIONS: 1} if injected else {Event.FAULTS: 1})
 
 
 def _entries(found: Counter[Event], before: Page, op: Op, after: Page) -> None:
     """Of the host at the level that guards, of the guest, of devices, of mappings that the law keeps no state of."""
     if after.host is Reach.LIVE and before.host is not Reach.LIVE:
-        found[Event.HOST_PTE_SET if op in TOUCHES else Event.HYP_PTE_SET] += 1
+        own = op in TOUCHES and after.owner is not Owner.POISON  # a reclaim's is the hypervisor's
+        found[Event.HOST_PTE_SET if own else Event.HYP_PTE_SET] += 1
     if before.host is Reach.LIVE and after.host is not Reach.LIVE:
         found[Event.HYP_PTE_CLEAR if op in WARDENS else Event.HOST_PTE_CLEAR] += 1
     if after.guest in LIVE and before.guest is not after.guest:
@@ -85,12 +101,14 @@ def _invalidations(found: Counter[Event], policy: Policy, before: Page, op: Op, 
     host = before.host is not Reach.NONE and after.host is Reach.NONE
     device = op is Op.IOTLB_INV and before.dma is Reach.STALE
     mapping = op is Op.HOST_TLBI and before.owner is not Owner.LEAVING and policy.has("tlb-flushed")
+    mapping = mapping and not (policy.has("idempotent") and before.owner in PRIVATE)  # nothing is converted
     found[Event.TLBI] += guest or host or device or mapping
 
 
 def _frames(found: Counter[Event], policy: Policy, before: Page, op: Op, after: Page) -> None:
     gets = before.home in NO_FRAME and after.home is Home.RESIDENT
-    anew = op is Op.UNSHARE_COMMIT and (policy.has("replaces") or not policy.has("in-place"))
+    converts = op is Op.UNSHARE_COMMIT and before.owner is Owner.LEAVING
+    anew = converts and (policy.has("replaces") or not (policy.has("in-place") or policy.has("keeps-both")))
     found[Event.ALLOCATIONS] += gets or anew or op is Op.MIGRATE_COPY
     opened = before.home is Home.SWAPPED and gets and op not in OPENS
     copied = op in (Op.MIGRATE_COPY, Op.SWAP_OUT) or (anew and policy.has("in-place"))
@@ -106,11 +124,17 @@ def _frames(found: Counter[Event], policy: Policy, before: Page, op: Op, after: 
 
 def _host_faults(found: Counter[Event], policy: Policy, before: Page, op: Op, after: Page) -> None:
     """An access of the host that was resolved, or that took the page from the guest."""
-    if op in (Op.KMAP_READ, Op.KMAP_WRITE):
+    if op is Op.KCORE_READ:
+        stopped = policy.guard is Guard.STAGE2 and before.host is Reach.NONE and before.home not in NO_FRAME
+        found[Event.FAULTS] += stopped
+        found[Event.INJECTIONS] += stopped
+    elif op in KERNELS - TOUCHES:
         taken = after.owner is Owner.POISON and before.owner is not Owner.POISON
         found[Event.FAULTS] += taken
         found[Event.INJECTIONS] += taken
-    elif op in TOUCHES:
+    if op in TOUCHES:
+        taken = op in KERNELS and after.owner is Owner.POISON and before.owner is not Owner.POISON
+        found[Event.INJECTIONS] += taken
         opened = after.host is Reach.LIVE and before.host is not Reach.LIVE
         filled = before.home in NO_FRAME and after.home is Home.RESIDENT
-        found[Event.FAULTS] += opened or filled
+        found[Event.FAULTS] += taken or opened or filled

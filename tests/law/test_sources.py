@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pagewarden.law import SOURCES
+from pagewarden.law import Op, sources_of
 from pagewarden.report.lawdoc import anchor
 
 ROOT = Path(__file__).parent.parent.parent
@@ -13,7 +13,7 @@ OURS = {"by definition", "own design"}
 
 
 def cited() -> set[str]:
-    return {source.partition(":")[0] for sources in SOURCES.values() for source in sources}
+    return {source.partition(":")[0] for op in Op for source in sources_of(op)}
 
 
 def test_every_source_of_a_rule_has_a_row_with_a_public_page() -> None:

@@ -21,7 +21,7 @@ def tell(report: Report, verdict: Verdict) -> list[Told]:
 def in_words(report: Report, verdict: Verdict) -> list[tuple[str, str, str, str]]:
     """The steps of a verdict's path: who does what, what comes of it, the rule that says so."""
     return [
-        (_actor(step), f"page {step.page}: {_action(step)}", _effect(step), _rule(step))
+        (_actor(step), f"page {step.page}: {_action(step)}", _effect(step), _rule(report, step))
         for step in tell(report, verdict)
     ]
 
@@ -36,7 +36,7 @@ def listing(report: Report, verdict: Verdict) -> list[str]:
         lines += [_aside(told, said(step)) for step in told.after]
     if verdict.verdict == "fails" and lines:
         lines.append(f"  {'':<24} here it goes wrong: {verdict.name}")
-        lines.append(f"  {'':<24} rule: {_rule(told)}")
+        lines.append(f"  {'':<24} rule: {_rule(report, told)}")
     return lines
 
 
@@ -75,8 +75,8 @@ def _value(value: object) -> str:
     return str(name or value).lower() if isinstance(value, bool) or name is None else str(name)
 
 
-def _rule(told: Told) -> str:
-    return "" if told.move.op is None else reason(told.move.op)
+def _rule(report: Report, told: Told) -> str:
+    return "" if told.move.op is None else reason(told.move.op, report.checked.setting.policy)
 
 
 def _aside(told: Told, text: str) -> str:

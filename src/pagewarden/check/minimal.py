@@ -51,7 +51,8 @@ def condition(asks: Asks, like: Policy, universe: Collection[str] = NAMES) -> Cu
     found, todo = [], [dict[str, bool]()]
     while todo:
         known = todo.pop()
-        policy = Watched(like.name, like.level, frozenset(name for name, there in known.items() if there), like.fault)
+        there = frozenset(name for name, asked in known.items() if asked)
+        policy = Watched(like.name, like.level, there, like.fault, starts=like.starts)
         true = asks(policy)
         for name in [name for name in policy.consulted if name in universe and name not in known]:
             todo.append({**known, name: True})

@@ -8,13 +8,14 @@ from pagewarden.cli.given import Json, Repeated, With, Without, changed
 
 
 def law(
-    policy: Annotated[str, typer.Option(help="What kind of backing store.")] = "hybrid",
+    policy: Annotated[str, typer.Option(help="A kernel object, or one as it is used: OBJECT+USAGE.")] = "hybrid",
     op: Annotated[Repeated, typer.Option(help="Only this operation; may be given several times.")] = None,
     with_: With = None,
     without: Without = None,
     json: Json = False,
 ) -> None:
-    """A policy's rules: what each operation does to a page, case by case, with the source of the rule.
+    """A policy's rules: what each operation does to a page, case by case, with the sources of the rule and the rows of
+    `pagewarden probe` that showed it, where a kernel was asked.
 
     \b
     pagewarden law --policy hybrid --op gup_pin

@@ -1,12 +1,13 @@
-"""Share, unshare and donate: the parts of a listing that convert pages."""
+"""Share, unshare and donate: the parts of a listing that convert pages, by the hypervisor alone or by the VMM."""
 
 from dataclasses import replace
 
 from pagewarden.designs.steps import Do, Each, Hop, Line, Options, Say, Steps, Stop, Syscall
-from pagewarden.law import Op, Policy
+from pagewarden.law import Op, Owner, Policy
 
 RING = Say("writes a descriptor to the shared virtio ring")
 READ_RING = Say("reads the ring: mmapped shared memory")
+ALLOCATED: Steps = (Syscall("fallocate", "the fd gets a page", access=False), Do(Op.ALLOCATE, "allocated"))
 
 
 def doorbell(*between: Line) -> Steps:
@@ -20,33 +21,32 @@ def resume() -> Steps:
 
 
 def let_go(policy: Policy) -> Steps:
-    """The store tells KVM, which drops the guest's translation and its reference, before a page changes."""
+    """The store tells KVM, which drops the guest's translation, before a page changes."""
     if not policy.has("notifies"):
         return ()
     return (
         Do(Op.NOTIFY_BEGIN, "the store tells its consumers"),
         Do(Op.GUEST_ZAP, "KVM zaps the guest's entry"),
         Do(Op.GUEST_TLBI, "TLBI"),
-        Do(Op.KVM_PUT, "and drops its reference", otherwise=()),
     )
 
 
+def _get(policy: Policy, text: str, otherwise: Steps | None = None) -> Steps:
+    return () if policy.has("emulated") else (Do(Op.KVM_GET, text, otherwise),)
+
+
 def map_again(policy: Policy) -> Steps:
-    """KVM takes a reference and maps the page for the guest."""
-    get = () if policy.has("emulated") else (Do(Op.KVM_GET, "KVM takes a reference"),)
-    return (*get, Do(Op.GUEST_MAP, "the guest's stage-2 entry is set"))
+    """KVM looks the page up and maps it for the guest."""
+    return (*_get(policy, "KVM looks the page up", ()), Do(Op.GUEST_MAP, "the guest's stage-2 entry is set"))
 
 
 def refault(policy: Policy) -> Steps:
     """The guest touches a page of its own that it has no entry for, and KVM maps it again."""
-    hole = () if policy.has("discard-guarded") else (Do(Op.ALLOCATE, "the fd has a page, or gets one"),)
-    get = () if policy.has("emulated") else (Do(Op.KVM_GET, "takes a reference, unless it has one", otherwise=()),)
     return (
         Do(Op.GUEST_LOAD, "touches the page", otherwise=()),
         Hop("guest>hyp", "faults"),
         Hop("hyp>host", "hands the fault to the host"),
-        *hole,
-        *get,
+        *_get(policy, "looks it up, or gets it a frame", ()),
         Hop("host>hyp", "asks to map the page"),
         Do(Op.GUEST_MAP, "maps it for the guest"),
         Hop("hyp>guest", "resumes the guest"),
@@ -68,8 +68,29 @@ def _with_views(policy: Policy, first: Do, *steps: Line) -> Steps:
     return (*let_go(policy), replace(first, otherwise=(*over, Stop("refused"))), *steps, *over)
 
 
-def _call(options: Options, steps: Steps) -> Steps:
+def _each(options: Options, steps: Steps) -> Steps:
     return steps if options.batch else (Each(steps),)
+
+
+def _by_vmm(policy: Policy, private: bool) -> Syscall:
+    """The call with which a VMM converts."""
+    if policy.has("punch-shares"):
+        return Syscall("fallocate", "the fd gets a page: private" if private else "PUNCH_HOLE: shared")
+    if policy.has("exclusive"):
+        if policy.has("keeps-mapping"):
+            return Syscall("mprotect", "PROT_NONE: no reference" if private else "permits the page, which takes one")
+        return Syscall("munmap" if private else "mmap")
+    what = "KVM_SET_MEMORY_ATTRIBUTES" + ("2 of the fd" if policy.has("in-place") else "")
+    return Syscall("ioctl", f"{what}: {'private' if private else 'shared'}")
+
+
+def _to_vmm(policy: Policy) -> Steps:
+    """Out to the VMM, where it converts."""
+    return (Hop("hyp>host", "leaves to the VMM"),) if policy.has("vmm-converts") else ()
+
+
+def _from_vmm(policy: Policy) -> Steps:
+    return (Hop("host>hyp", "the VMM resumes the guest"),) if policy.has("vmm-converts") else ()
 
 
 def take_up(policy: Policy) -> Steps:
@@ -77,20 +98,77 @@ def take_up(policy: Policy) -> Steps:
     return _with_views(policy, Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host"))
 
 
+def taken_up(policy: Policy) -> tuple[Steps, Steps]:
+    """What the hypervisor does by itself to make pages shared, and what the VMM then does."""
+    if not policy.has("vmm-converts"):
+        return take_up(policy), ()
+    call = _by_vmm(policy, False)
+    if not policy.has("exclusive"):
+        return (), (call, *take_up(policy))
+    own = (Do(Op.KVM_PUT, "KVM drops its reference"), call, Do(Op.HOST_MMAP, "user space takes one"))
+    return take_up(policy), own
+
+
 def share(options: Options, policy: Policy) -> Steps:
-    """By hypercall; the host is not told, unless sync-notify."""
-    told = (Hop("hyp>host", "tells the host"), Hop("host>hyp")) if options.sync_notify else ()
-    call = (Hop("guest>hyp", "shares the page", hypercall=True), *take_up(policy), *told, Hop("hyp>guest"))
-    return _call(options, call)
+    """By hypercall; the host is not told until it next runs, unless sync-notify, or unless the VMM has to convert."""
+    told = options.sync_notify and not policy.has("vmm-converts")
+    notice = (Hop("hyp>host", "tells the host"), Hop("host>hyp")) if told else ()
+    inside, vmm = taken_up(policy)
+    left = (*_to_vmm(policy), *vmm, *_from_vmm(policy))
+    return _each(
+        options, (Hop("guest>hyp", "shares the page", hypercall=True), *inside, *notice, *left, Hop("hyp>guest"))
+    )
 
 
-def _begin(policy: Policy, tries: int) -> Steps:
-    before = let_go(policy) if policy.has("two-flavours") else ()
-    refused = (*_invalidation_over(policy), Hop("hyp>guest", "EAGAIN: the host holds a reference"))
+def _refused(policy: Policy, options: Options, tries: int) -> Steps:
+    """The guest learns that the page stays shared, and may ask again."""
     again: Steps = (Stop("keeps the page shared", ok=True),)
     if tries:
-        again = (Hop("guest>hyp", "asks again", hypercall=True), *_begin(policy, tries - 1))
-    return (*before, Do(Op.UNSHARE_BEGIN, "checks references", otherwise=(*refused, *again)))
+        again = (Hop("guest>hyp", "asks again", hypercall=True), *_taken_back(policy, options, tries - 1))
+    return (*_from_vmm(policy), Hop("hyp>guest", "EAGAIN: the host holds a reference"), *again)
+
+
+def _taken_back(policy: Policy, options: Options, tries: int) -> Steps:
+    """Everything between the guest's call and its answer."""
+    refused = _refused(policy, options, tries)
+    if policy.has("exclusive"):
+        return _by_reference(policy, refused)
+    vmm = (*_to_vmm(policy), _by_vmm(policy, True)) if policy.has("vmm-converts") else ()
+    if policy.has("unmaps-first"):
+        return (*vmm, *_unmapped_first(policy, refused), *_from_vmm(policy))
+    before = let_go(policy) if policy.has("two-flavours") else ()
+    begin = Do(Op.UNSHARE_BEGIN, "checks references", otherwise=(*_invalidation_over(policy), *refused))
+    return (*vmm, *before, begin, *take_back(policy), *_invalidation_over(policy), *_from_vmm(policy))
+
+
+def _unmapped_first(policy: Policy, refused: Steps) -> Steps:
+    """The conversion series: the host's entries go, then references are looked for, then the guest's entries go."""
+    check = Do(
+        Op.UNSHARE_CHECK, "looks for references",
+        otherwise=(Do(Op.UNSHARE_ABORT, "gives the lock back: the page stays shared"), *refused),
+    )  # fmt: skip
+    return (
+        Do(Op.UNSHARE_BEGIN, "takes the file's lock"),
+        Do(Op.HOST_ZAP, "unmaps it from the host"),
+        Do(Op.HOST_TLBI, "TLBI"),
+        check,
+        *let_go(policy),
+        Do(Op.UNSHARE_COMMIT, "records: private"),
+        *_invalidation_over(policy),
+    )
+
+
+def _by_reference(policy: Policy, refused: Steps) -> Steps:
+    """Exclusive references: the VMM gives its own up, KVM tries to take it, the hypervisor converts."""
+    return (
+        *_to_vmm(policy),
+        _by_vmm(policy, True),
+        Do(Op.HOST_MUNMAP, "user space gives its reference up"),
+        Do(Op.KVM_GET, "KVM tries to take the reference", otherwise=refused),
+        *_from_vmm(policy),
+        Do(Op.UNSHARE_BEGIN, "checks that it is shared"),
+        *take_back(policy),
+    )
 
 
 def take_back(policy: Policy) -> Steps:
@@ -106,25 +184,40 @@ def take_back(policy: Policy) -> Steps:
 
 def unshare(options: Options, policy: Policy) -> Steps:
     """By hypercall; it may be refused."""
-    body = (*_begin(policy, options.retries), *take_back(policy), *_invalidation_over(policy))
-    call = (Hop("guest>hyp", "unshares the page", hypercall=True), *body, Hop("hyp>guest", "done"))
-    return _call(options, call)
+    body = _taken_back(policy, options, options.retries)
+    return _each(options, (Hop("guest>hyp", "unshares the page", hypercall=True), *body, Hop("hyp>guest", "done")))
 
 
 def donate(policy: Policy) -> Steps:
-    """From a hole to a private page that the guest maps: a fault, the memslot, the fd, a reference, the donation."""
-    get = () if policy.has("emulated") else (Do(Op.KVM_GET, "takes a reference"),)
-    return (
+    """From a hole to a page that the guest maps: a fault, the memslot, the fd, the donation. What starts shared is made
+    private by the VMM; what starts private needs nothing but the fault."""
+    begin = (
         Do(Op.GUEST_LOAD, "touches the page", otherwise=()),
         Hop("guest>hyp", "faults on its empty stage 2"),
         Hop("hyp>host", "hands the fault to the host"),
         Say("finds the memslot: gfn -> fd and offset"),
-        Syscall("fallocate", "the fd gets a page", access=False),
-        Do(Op.ALLOCATE, "allocated"),
-        *get,
-        Hop("host>hyp", "asks to donate the page"),
-        Do(Op.DONATE_BEGIN, "checks that the host owns it"),
-        *take_back(policy),
-        Do(Op.GUEST_MAP, "maps it for the guest"),
-        Hop("hyp>guest", "resumes the guest"),
     )
+    return (*begin, *given(policy), Do(Op.GUEST_MAP, "maps it for the guest"), Hop("hyp>guest", "resumes the guest"))
+
+
+def given(policy: Policy) -> Steps:
+    """How the host gives the guest a page of its own."""
+    map_it = Hop("host>hyp", "asks to map the page")
+    if policy.starts is Owner.GUEST or (policy.starts is Owner.SHARED and policy.has("fixed")):
+        return (*ALLOCATED, *_get(policy, "looks it up"), map_it)
+    if policy.has("punch-shares"):  # that allocates it, too
+        return (*_made_private(policy), *_get(policy, "looks it up"), map_it)
+    if policy.starts is Owner.SHARED:
+        return (*ALLOCATED, *_made_private(policy), *_get(policy, "looks it up"), map_it)
+    donation = (Do(Op.DONATE_BEGIN, "checks that the host owns it"), *take_back(policy))
+    return (*ALLOCATED, *_get(policy, "takes a reference"), Hop("host>hyp", "asks to donate the page"), *donation)
+
+
+def _made_private(policy: Policy) -> Steps:
+    call = replace(_by_vmm(policy, True), access=False)
+    if policy.has("punch-shares"):
+        return (Say("leaves to the VMM: there is no such page"), call, Do(Op.ALLOCATE, "allocated: private"))
+    return (
+        Say("leaves to the VMM: KVM_EXIT_MEMORY_FAULT"), call, Do(Op.UNSHARE_BEGIN, "the attribute changes"),
+        Do(Op.UNSHARE_COMMIT, "private"),
+    )  # fmt: skip

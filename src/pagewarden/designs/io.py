@@ -1,6 +1,6 @@
 """The seven I/O designs: one request each, in the order and words of the mail of 5 April 2022."""
 
-from pagewarden.designs.convert import RING, donate, doorbell, resume, share, take_up, unshare
+from pagewarden.designs.convert import RING, donate, doorbell, resume, share, taken_up, unshare
 from pagewarden.designs.steps import Copy, Design, Do, Give, Hop, Options, Procedure, Say, Steps, Stop, Syscall, Take
 from pagewarden.law import Op, Policy
 from pagewarden.vocab import one_of
@@ -104,9 +104,9 @@ def window(options: Options, policy: Policy, write: bool) -> Procedure:
 
 def iommu(options: Options, policy: Policy, write: bool) -> Procedure:
     """Share by an I/O page-table entry; the hypervisor takes up the ring of new entries while it handles the exit."""
-    up = take_up(policy)
-    fault = (Hop("host>hyp", "faults"), *up, Hop("hyp>host", "tries again"), *_touch(options, write))
-    known = (*doorbell(*up, Give("ring")), *_by_mapping(options, write))
+    up, vmm = taken_up(policy)
+    fault = (Hop("host>hyp", "faults"), *up, Hop("hyp>host", "tries again"), *vmm, *_touch(options, write))
+    known = (*doorbell(*up, Give("ring")), *vmm, *_by_mapping(options, write))
     unknown = (*doorbell(), *_by_mapping(options, write, otherwise=fault))
     steps = (
         Do(Op.OFFER, "shares by writing an I/O PTE: no hypercall"),

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pagewarden.designs.convert import donate, let_go, map_again, take_back
-from pagewarden.designs.steps import Copy, Do, Hop, Procedure, Say, Steps, Stop, Syscall
-from pagewarden.law import Op, Policy
+from pagewarden.designs.convert import ALLOCATED, donate, given, let_go, map_again, share
+from pagewarden.designs.steps import Copy, Do, Hop, Options, Procedure, Say, Steps, Stop, Syscall
+from pagewarden.law import Op, Owner, Policy
 
 _END = Do(Op.NOTIFY_END, "the invalidation is over")
 
@@ -15,21 +15,16 @@ def boot(policy: Policy) -> Procedure:
 
 
 def populate(policy: Policy) -> Procedure:
-    """mail of 5 April 2022: map, copy, unmap, hand the fd to KVM."""
-    steps: Steps = (
-        Syscall("fallocate", "the fd gets pages", access=False),
-        Do(Op.ALLOCATE, "allocated"),
-        Do(Op.POPULATE, "the payload goes in before binding"),
-        Copy("host", "copies the payload"),
-        Say("binds <fd, offset, size> to a memslot"),
-        *(() if policy.has("emulated") else (Do(Op.KVM_GET, "KVM takes a reference"),)),
-        Hop("host>hyp", "asks to donate the pages"),
-        Do(Op.DONATE_BEGIN, "checks that the host owns them"),
-        *take_back(policy),
-        Do(Op.GUEST_MAP, "maps them for the guest"),
-        Hop("hyp>guest", "the guest starts"),
-    )
-    return Procedure("populate", steps, title="a payload before binding", world="host")
+    """mail of 5 April 2022: map, copy, unmap, hand the fd to KVM. What starts shared, or private, is private first:
+    guest_memfd.c __kvm_gmem_populate."""
+    payload: Steps = (Do(Op.POPULATE, "the payload goes in"), Copy("host", "copies the payload"))
+    bound = Say("binds <fd, offset, size> to a memslot")
+    if policy.starts is Owner.HOST:
+        steps: Steps = (*ALLOCATED, *payload, bound, *given(policy)[len(ALLOCATED) :])
+    else:
+        steps = (bound, *given(policy), *payload)
+    ends = (Do(Op.GUEST_MAP, "maps them for the guest"), Hop("hyp>guest", "the guest starts"))
+    return Procedure("populate", (*steps, *ends), title="a payload before the guest starts", world="host")
 
 
 def teardown(policy: Policy) -> Procedure:
@@ -122,7 +117,8 @@ def punch(policy: Policy) -> Procedure:
         Do(Op.PUNCH, "the page goes", otherwise=(*ends, Stop("the page stays"))),
         *ends,
     )
-    return Procedure("punch", steps, setup=_used(policy), title="a hole is punched", world="host")
+    given_up = share(Options(), policy) if policy.has("punch-guarded") else ()
+    return Procedure("punch", steps, setup=(*_used(policy), *given_up), title="a hole is punched", world="host")
 
 
 PROCEDURES: dict[str, Callable[[Policy], Procedure]] = {

@@ -8,24 +8,26 @@ What stands below may be imported, and `law.properties` and `law.cases`. The rul
     print(apply(policy, start(policy), Op.GUEST_LOAD).outcome.name, reason(Op.GUEST_LOAD))
 """
 
+from pagewarden.law import calls, sources
 from pagewarden.law.objects import POLICIES
-from pagewarden.law.ops import FREES, HOST_READS, HOST_WRITES, KEEPS, Op
+from pagewarden.law.ops import DESTROYS, FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
 from pagewarden.law.policy import MEASURES, MECHANISMS, NAMES, Guard, Policy
-from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, start, store
+from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, reclaim, start, store
 from pagewarden.law.step import Outcome, Step
 from pagewarden.law.table import Table, enumerated, tabulate
 from pagewarden.law.usages import APART, BACKED, EVERY, USAGES, USED, Usage, policy_named, policy_of
 
 __all__ = [
-    "APART", "BACKED", "EVERY", "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MEASURES", "MECHANISMS", "NAMES",
-    "POLICIES", "SOURCES", "USAGES", "USED", "Data", "Guard", "Home", "Op", "Outcome", "Owner", "Page", "Policy",
-    "Reach", "Step", "Table", "Usage", "View", "apply", "component_states", "enumerated", "policy_named", "policy_of",
-    "reason", "start", "tabulate",
+    "APART", "BACKED", "DESTROYS", "EVERY", "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MEASURES", "MECHANISMS",
+    "NAMES", "POLICIES", "SOURCES", "USAGES", "USED", "Data", "Guard", "Home", "Op", "Outcome", "Owner", "Page",
+    "Policy", "Reach", "Step", "Table", "Usage", "View", "apply", "calls", "component_states", "enumerated",
+    "policy_named", "policy_of", "reason", "says", "sources", "sources_of", "start", "tabulate",
 ]  # fmt: skip
 
 # Importing the files of rules is what fills RULES.
-assert all(module.__doc__ for module in (borders, convert, frames, guest, host, move, store)) and len(RULES) == len(Op)
+_FILES = (borders, convert, frames, guest, host, move, reclaim, store)
+assert all(module.__doc__ for module in _FILES) and len(RULES) == len(Op)
 
 
 def apply(policy: Policy, page: Page, op: Op) -> Step:
@@ -33,6 +35,19 @@ def apply(policy: Policy, page: Page, op: Op) -> Step:
     return RULES[op](policy, page)
 
 
-def reason(op: Op) -> str:
-    """What the rule of an operation says, and its source, in a line."""
-    return f"{(RULES[op].__doc__ or '').strip().splitlines()[0]} [{'; '.join(SOURCES[op])}]"
+def says(op: Op) -> str:
+    """What the rule of an operation says, in whole sentences."""
+    return " ".join((RULES[op].__doc__ or "").split())
+
+
+def sources_of(op: Op, policy: Policy | None = None) -> tuple[str, ...]:
+    """What the rule of an operation rests on: for one policy, that which speaks of its family of objects first."""
+    known = SOURCES[op]
+    if policy is None:
+        return tuple(dict.fromkeys(source for those in known.values() for source in those))
+    return (*known.get(policy.family, ()), *known[""])
+
+
+def reason(op: Op, policy: Policy | None = None) -> str:
+    """What the rule of an operation says first, and its sources, in a line."""
+    return f"{says(op).partition('. ')[0].rstrip('.')}. [{'; '.join(sources_of(op, policy))}]"

@@ -32,7 +32,7 @@ def _rules() -> bytes:
 
 
 def _key(policy: Policy) -> bytes:
-    text = repr((policy.level, sorted(policy.mechanisms), policy.fault)).encode()
+    text = repr((policy.level, sorted(policy.mechanisms), policy.fault, policy.starts)).encode()
     return hashlib.sha256(_rules() + text).digest()
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pagewarden.law.ops import Op
 from pagewarden.law.page import Page
@@ -14,7 +14,6 @@ from pagewarden.vocab import Event
 
 Effect: TypeAlias = tuple[Outcome, tuple[Event, ...], bool]
 """Outcome, events, reached."""
-PageStep: TypeAlias = tuple[Page, Step]
 When: TypeAlias = dict[str, tuple[Any, ...]]
 """Field -> the values it may have; fields left out do not matter."""
 Meaning = TypeVar("Meaning")
@@ -32,12 +31,35 @@ class Case:
     states: int
 
 
+class Ruled(NamedTuple):
+    """What a rule says of a page: its step, the effect, which fields change, and to what."""
+
+    step: Step
+    effect: Effect
+    changed: tuple[int, ...]
+    values: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, page: Page, step: Step) -> "Ruled":
+        changed = tuple(index for index, (old, new) in enumerate(zip(page, step.page, strict=True)) if old != new)
+        values = tuple(step.page[index] for index in changed)
+        return cls(step, (step.outcome, step.events, step.reached), changed, values)
+
+
+PageRuled: TypeAlias = tuple[Page, Ruled]
+_TELLS: tuple[Callable[[PageRuled], Hashable], ...] = (
+    lambda row: row[1].effect,
+    lambda row: (row[1].effect, row[1].changed),
+)
+"""What the fields that are asked first should tell: tried in turn, and the shortest answer taken."""
+
+
 def cases(table: Table, op: Op) -> list[Case]:
     """Every reachable state falls into exactly one case."""
-    rows = [(page, table.step(state, op)) for state, page in enumerate(table.pages)]
+    rows = [(page, Ruled.of(page, table.step(state, op))) for state, page in enumerate(table.pages)]
     found = []
-    for when, chosen in decide(rows, _alike, _kind, _effect):
-        outcome, events, reached = _effect(chosen[0])
+    for when, chosen in min((list(decide(rows, _alike, _kind, tells)) for tells in _TELLS), key=len):
+        outcome, events, reached = chosen[0][1].effect
         named = {field: tuple(word(value) for value in values) for field, values in when.items()}
         found.append(Case(named, outcome, _changes(chosen) or {}, events, reached, len(chosen)))
     return found
@@ -81,30 +103,23 @@ def _disorder(
     return sum(count.total() - max(count.values()) for count in by_value.values()), sum(map(len, by_value.values()))
 
 
-def _effect(row: PageStep) -> Effect:
-    return row[1].outcome, row[1].events, row[1].reached
+def _alike(rows: list[PageRuled]) -> bool:
+    return len({told.effect for _, told in rows}) == 1 and _changes(rows) is not None
 
 
-def _alike(rows: list[PageStep]) -> bool:
-    return _changes(rows) is not None and len({_effect(row) for row in rows}) == 1
-
-
-def _changes(rows: list[PageStep]) -> dict[str, str] | None:
+def _changes(rows: list[PageRuled]) -> dict[str, str] | None:
     """The fields that become something, if these pages all agree on what; a field may have that value already."""
     found = {}
-    for index, name in enumerate(Page._fields):
-        if any(page[index] != step.page[index] for page, step in rows):
-            values = {step.page[index] for _, step in rows}
-            if len(values) > 1:
-                return None
-            found[name] = word(values.pop())
-    return found
+    for index in {index for _, told in rows for index in told.changed}:
+        values = {told.step.page[index] for _, told in rows}
+        if len(values) > 1:
+            return None
+        found[Page._fields[index]] = word(values.pop())
+    return {name: found[name] for name in Page._fields if name in found}
 
 
-def _kind(row: PageStep) -> tuple[Any, ...]:
-    page, step = row
-    changes = [(index, new) for index, (old, new) in enumerate(zip(page, step.page, strict=True)) if old != new]
-    return (*_effect(row), *changes)
+def _kind(row: PageRuled) -> Hashable:
+    return row[1].effect, row[1].changed, row[1].values
 
 
 def word(value: Any) -> str:

@@ -82,21 +82,37 @@ class Op(IntEnum):
     # what the host may do to its own window
     HOST_DROP = 64  # madvise(MADV_DONTNEED) on the window, or reclaim: the host's entry goes, the bytes stay
     MPROTECT = 65  # mprotect(READ | WRITE) of the window
+    # what came later
+    UNSHARE_CHECK = 66  # are there references, now that the host's entry is gone?
+    UNSHARE_ABORT = 67  # there are: the page stays shared
+    SLOT_ADD = 68  # the VMM binds memory to a memslot
+    FD_CLOSE = 69  # the last descriptor of the file is closed
+    CORE_DUMP = 70  # the kernel writes the window into a core file
+    KCORE_READ = 71  # root reads the frame through /proc/kcore
+    HYP_PIN = 72  # the hypervisor pins a page that the host lends it
+    HYP_UNPIN = 73
 
     @property
     def key(self) -> str:
         return self.name.lower()
 
 
-HOST_READS = frozenset({Op.HOST_LOAD, Op.UACCESS_READ, Op.ALIAS_LOAD, Op.KMAP_READ, Op.DMA_READ, Op.SWAP_READ})
-HOST_WRITES = frozenset({Op.HOST_STORE, Op.UACCESS_WRITE, Op.ALIAS_STORE, Op.KMAP_WRITE, Op.DMA_WRITE, Op.HOST_DISCARD})
+HOST_READS = frozenset(
+    {Op.HOST_LOAD, Op.UACCESS_READ, Op.ALIAS_LOAD, Op.KMAP_READ, Op.DMA_READ, Op.SWAP_READ, Op.CORE_DUMP, Op.KCORE_READ}
+)  # fmt: skip
+HOST_WRITES = frozenset({Op.HOST_STORE, Op.UACCESS_WRITE, Op.ALIAS_STORE, Op.KMAP_WRITE, Op.DMA_WRITE})
+DESTROYS = frozenset(
+    {Op.PUNCH, Op.HOST_DISCARD, Op.HOST_DROP, Op.FORCE_RECLAIM, Op.KMAP_READ, Op.KMAP_WRITE, Op.FORK, Op.CORE_DUMP,
+     Op.KCORE_READ}
+)  # fmt: skip
+"""Operations of the host that may take a private page from the guest: holes, and what ends in a reclaim by force."""
 FREES = frozenset(
     {Op.PUNCH, Op.HOST_DISCARD, Op.RECLAIM, Op.FORCE_RECLAIM, Op.KMAP_READ, Op.KMAP_WRITE, Op.SHARE, Op.UNSHARE_COMMIT,
-     Op.MIGRATE_COMMIT, Op.SWAP_OUT}
+     Op.MIGRATE_COMMIT, Op.SWAP_OUT, Op.FORK, Op.CORE_DUMP, Op.HOST_DROP}
 )  # fmt: skip
 """Operations after which a frame that held the page's bytes may be somebody else's."""
 KEEPS = frozenset(
     {Op.SHARE, Op.HOST_MAP, Op.UNSHARE_BEGIN, Op.UNSHARE_COMMIT, Op.MIGRATE_COPY, Op.MIGRATE_COMMIT, Op.MIGRATE_ABORT,
-     Op.SWAP_OUT, Op.SWAP_IN, Op.SWAP_IN_TAMPERED, Op.SWAP_IN_STALE, Op.KMAP_READ, Op.KMAP_WRITE, Op.FORCE_RECLAIM}
+     Op.SWAP_OUT, Op.SWAP_IN, Op.SWAP_IN_TAMPERED, Op.SWAP_IN_STALE}
 )  # fmt: skip
-"""Operations that must keep the guest's bytes: conversion, migration, swap, and what the host does on its own."""
+"""Operations that must keep the guest's bytes: conversion, migration, swap."""

@@ -77,6 +77,11 @@ class Page(NamedTuple):
     old_pin: bool = False  # somebody pins a frame that this page has left: it lives on as a separate object
     dma: Reach = Reach.NONE  # the physical IOMMU's entry, and its IOTLB
     swap_old: bool = False  # the host has kept an earlier swap copy
+    beside: Data = Data.ZERO  # where shared pages are other memory: what the frame holds that the guest does not see
+    apart: bool = False  # the host's mapping and the file have another frame by now than the guest
+    slot: bool = True  # KVM finds memory for the guest's touch: there is a memslot, and something mapped or open behind
+    mapped: bool = False  # user space maps the page, which counts as a reference (exclusive references)
+    hyp_pins: int = 0  # pins of the hypervisor on a page that the host lends it; 2 stands for more
 
 
 PRIVATE = frozenset({Owner.GUEST, Owner.OFFERED})

@@ -4,6 +4,7 @@ rules ask for both. The objects are in `objects`, the usages in `usages`."""
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from pagewarden.law.page import Owner
 from pagewarden.vocab import one_of
 
 
@@ -18,37 +19,53 @@ class Guard(StrEnum):
 
 MECHANISMS = {
     "gup-blocked": "get_user_pages refuses the mapping (mm/gup.c, vma_is_secretmem)",
+    "no-direct-map": "the kernel's own mapping of all memory has no entry for the page",
     "injects": "a host access that the hypervisor stops comes back as a fault, not as a crash",
     "force-reclaim": "a host access without a fix-up takes the page from the guest: zeroed, poisoned",
+    "long-term-pin": "KVM pins what the guest has until the VM ends, and no notifier tells it of changes",
+    "exclusive": "KVM or user space holds a reference on a page, never both",
+    "keeps-mapping": "user space maps the whole fd once, and permission takes the reference",
     "in-place": "conversion keeps the bytes on the same frame",
+    "keeps-both": "private and shared memory are two frames, and each keeps its bytes while the other is in use",
+    "fixed": "the file is private or shared as a whole: no page converts",
+    "idempotent": "asking for the state that a page has is done, and changes nothing; a page need not be there",
+    "vmm-converts": "a conversion leaves to the VMM, which calls the kernel for it",
     "refs-checked": "unshare fails while the host holds a reference",
+    "unmaps-first": "unshare takes the host's entry away before it looks for references, and then the guest's",
     "state-checked": "every transition checks the state it starts from",
     "tlb-flushed": "a translation that was removed is invalidated before the page changes hands",
     "iommu-guarded": "DMA is mapped for shared pages only, and invalidated before the page changes hands",
     "notifies": "the store tells its consumers before a page goes, and waits until they have let go",
-    "gets-pfn": "KVM takes pages without the host's window: from the store, or by another mapping of the file",
+    "gets-pfn": "KVM takes pages from the store, without a host mapping",
     "two-flavours": "the guest's private and shared views are separate entries",
-    "protnone": "a private page of the window keeps its entry, without permission: a dropped one is filled anew",
     "demand": "the host's touch of a shared page maps it",
-    "file-io": "pread, pwrite and splice work on shared pages",
-    "scrubs": "a frame is zeroed before somebody else has it",
+    "protnone": "a private page of the window keeps its entry, without permission: a dropped one is filled anew",
+    "file-io": "pread, pwrite and splice work on the file",
+    "file-checks": "the file's own reads and writes refuse what is private",
     "file-guards": "the file decides what any mapping of it answers, so that a further one gets past nothing",
-    "discard-guarded": "the host cannot punch through its mapping",
-    "punches": "holes may be punched while the guest has the page",
+    "populates": "KVM copies a payload into a private page before the guest runs",
+    "scrubs": "a frame is zeroed when it goes, before somebody else has it",
+    "zeroes-new": "a frame is zeroed when somebody gets it, not when it goes",
+    "punches": "holes may be punched into the file",
+    "punch-shares": "allocated is private, punched is shared",
+    "punch-guarded": "a hole is punched only where the page is not private, and gives it back to the host",
     "migrates": "a page can be moved to another frame",
     "swaps": "a page can be written out and read back",
     "moves-checked": "migration and swap refuse a page that somebody holds",
     "swap-sealed": "the host cannot read the swap copy, nor change it unnoticed",
     "swap-fresh": "an earlier swap copy is refused",
+    "anonymous": "there is no file: fork copies what is pinned, MADV_DONTNEED drops the page",
+    "locked-mapping": "the mapping is locked: MADV_DONTNEED and MADV_REMOVE are EINVAL (memfd_secret up to Linux 6.18)",
 }
-"""Every mechanism of a kernel object, and what it does."""
+"""Every mechanism of a kernel object, and what it does. One that only some versions have names them."""
 
 MEASURES = {
     "emulated": "the guest runs on an emulated CPU, which needs no reference of KVM's",
+    "second-mapping": "the warden and KVM have a mapping of their own, which the guard does not cover",
     "mprotect": "a private page of the window is shut by mprotect(PROT_NONE), which whoever holds it can undo",
     "dontfork": "the window is kept from forked children (MADV_DONTFORK)",
     "minor-too": "the window is registered for MISSING and MINOR faults as well: a dropped entry stays closed",
-    "no-file": "the host side has no descriptor of the file, and no way to another mapping of it",
+    "no-file": "the host side can open nothing: no descriptor of the file, no /proc",
     "filtered": "the host side's system calls are filtered: no fork, no moved mapping, no hole through the window",
     "replaces": "unshare moves the bytes to a fresh frame; a pin keeps the old one",
 }
@@ -60,13 +77,17 @@ NAMES = MECHANISMS | MEASURES
 @dataclass(frozen=True)
 class Policy:
     """An object, and perhaps a usage of it. level: where it guards by itself; fault: the signal that a host load of a
-    private page gets."""
+    private page gets; starts: whose a page is that nobody has touched; family: which sources speak of it; asked: the
+    kernels that were asked, empty where the rules are argued from their sources."""
 
     name: str
     level: Guard
     mechanisms: frozenset[str]
     fault: str = "SIGBUS"
     stands_for: str = ""
+    starts: Owner = Owner.HOST
+    family: str = ""
+    asked: tuple[str, ...] = ()
 
     def has(self, name: str) -> bool:
         return name in self.mechanisms

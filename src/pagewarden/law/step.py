@@ -22,6 +22,10 @@ class Outcome(IntEnum):
     EOPNOTSUPP = 8
     EBADMSG = 9
     EBADF = 16
+    EEXIST = 17
+    EHWPOISON = 18
+    EINTR = 19
+    ENOSYS = 20
     GUEST_FAULT = 10  # trap: the guest's stage-2 fault, for KVM to resolve
     GUEST_KILLED = 11  # trap: the guest touched poison
     HOST_RETRY = 12  # trap: the host's access waits (for the hypervisor, for a migration) and is tried again

@@ -60,7 +60,9 @@ class Table:
         for op in Op:
             rule = RULES[op]
             for name, predicate in predicates.items():
-                cells = np.flatnonzero(self.outcome[:, op] == predicate.outcome) if op in predicate.ops else ()
+                cells = (
+                    np.flatnonzero(np.isin(self.outcome[:, op], [*predicate.outcomes])) if op in predicate.ops else ()
+                )
                 for state in cells:
                     page = self.pages[state]
                     hits[name][state, op] = predicate.holds(self.policy, page, op, rule(self.policy, page))

@@ -27,7 +27,7 @@ USAGES = {
             "the host's view in the warden's own process, as this package has it",
         ),
         Usage(
-            "mprotect", frozenset({"mprotect", "dontfork", "emulated"}),
+            "mprotect", frozenset({"mprotect", "dontfork", "second-mapping", "emulated"}),
             "private pages shut by mprotect, for a guest on an emulated CPU",
         ),
         Usage(
@@ -43,19 +43,22 @@ BACKED = {
     "uffd-window": "uffd-window+cooperating",
     "uffd-rwp": "uffd-rwp+cooperating",
     "memfd-secret": "memfd-secret+mprotect",
-    "guest-memfd": "guest-memfd+cooperating",
+    "guest-memfd": "guest-memfd-private+cooperating",
 }
 """What each backing of `pagewarden.memory` is: an object, and how it is used."""
-
-
+SHARED_FILE = {"guest-memfd": "guest-memfd-shared+cooperating"}
+"""The same of a file that is shared from its creation on, where that is another object."""
 ISOLATED = ("uffd-window", "uffd-rwp")
 """Those that have an untrusted host side."""
 
 
-def policy_of(backing: str, isolated: bool = False) -> Policy:
-    """What a live memory of that backing promises, its host side in a process of its own or not; UserMistake."""
+def policy_of(backing: str, isolated: bool = False, shared: bool = False) -> Policy:
+    """What a live memory of that backing promises. isolated: its host side is in a process of its own; shared: it was
+    made so. UserMistake."""
     name = BACKED[one_of("backing", backing, BACKED)]
-    return policy_named(f"{backing}+isolated" if isolated else name)
+    if isolated:
+        return policy_named(f"{backing}+isolated")
+    return policy_named(SHARED_FILE.get(backing, name) if shared else name)
 
 
 def policy_named(name: str) -> Policy:
@@ -73,7 +76,11 @@ def policy_named(name: str) -> Policy:
 
 USED = {
     policy.name: policy
-    for policy in (*(policy_of(name) for name in BACKED), *(policy_of(name, True) for name in ISOLATED))
+    for policy in (
+        *(policy_of(name) for name in BACKED),
+        *(policy_of(name, shared=True) for name in SHARED_FILE),
+        *(policy_of(name, isolated=True) for name in ISOLATED),
+    )
     if policy.name not in POLICIES
 }
 """By name, what this package makes of the objects."""

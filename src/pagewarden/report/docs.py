@@ -23,6 +23,7 @@ from pagewarden.vocab import InternalError
 
 WHOLE: dict[str, Callable[[], str]] = {
     "docs/law.md": lawdoc.document,
+    "docs/sources.md": lawdoc.sources_page,
     "docs/api.md": apidoc.document,
     "docs/json.md": schemas.page,
     **{f"docs/schema/{name}.json": partial(schemas.schema_text, name) for name in schemas.DOCUMENTS},
@@ -64,11 +65,12 @@ def _block(block: re.Match[str], root: Path, slow: bool) -> str:
 
 @cache
 def output(command: str, root: Path) -> str:
-    """What a `pagewarden` command prints, run in the clone. InternalError where it is not a yes or a no."""
+    """What a `pagewarden` command prints, run in the clone, with no profiles of this user's. InternalError where it is
+    not a yes or a no."""
     found = subprocess.run(
         [sys.executable, "-m", *command.split()],
         cwd=root,
-        env={**os.environ, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"},
+        env={**os.environ, "COLUMNS": str(COLUMNS), "NO_COLOR": "1", "XDG_CONFIG_HOME": str(root)},
         capture_output=True,
         text=True,
     )

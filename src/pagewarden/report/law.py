@@ -1,26 +1,45 @@
-"""The law for people: a policy, its mechanisms, the cases of each operation."""
+"""The law for people: a policy, its mechanisms, and of each operation what its rule says, on what, and its cases."""
 
 from rich.console import Console
 from rich.text import Text
 
-from pagewarden.law import NAMES, SOURCES, Op, Policy, reason, tabulate
+from pagewarden.law import MEASURES, NAMES, Op, Policy, says, sources, sources_of, tabulate
 from pagewarden.law.cases import Case, cases
 from pagewarden.report.console import table
-from pagewarden.report.documents.law import LawCase, LawOp, PolicyLaw
+from pagewarden.report.documents.law import LawCase, LawOp, LawSource, PolicyLaw
+from pagewarden.studies.probe.shown import shown
+
+MOST_ROWS = 8
+"""Ways that are named in a line."""
 
 
 def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
     """The cases of each operation, under what its rule says."""
     states = len(tabulate(policy).pages)
-    out.print(f"{policy.name}: {policy.stands_for}\nguard: {policy.guard}; {states:,} states of a page\n")
-    for name in sorted(policy.mechanisms):
-        out.print(f"  {name:17} {NAMES[name]}")
+    out.print(f"{policy.name}: {policy.stands_for}\nguard: {policy.guard}; {states:,} states of a page")
+    out.print(asked(policy), "\n")
+    for name in sorted(policy.mechanisms, key=lambda name: (name in MEASURES, name)):
+        out.print(f"  {name:17} {NAMES[name]}" + (" (a measure)" if name in MEASURES else ""))
     for op in ops:
-        out.print(Text.assemble("\n", (op.key, "bold"), "  ", reason(op)))
+        out.print(Text.assemble("\n", (op.key, "bold"), "  ", says(op)), soft_wrap=True)
+        for source in sources_of(op, policy):
+            name, _, what = source.partition(": ")
+            link = sources.link(name)
+            out.print(f"  {name}" + (f": {what}" if what else "") + (f"\n    {link}" if link else ""), soft_wrap=True)
+        if ways := shown(policy).get(op):
+            more = f" and {len(ways) - MOST_ROWS} more" if len(ways) > MOST_ROWS else ""
+            out.print(f"  asked by the rows {', '.join(ways[:MOST_ROWS])}{more}", soft_wrap=True)
         made = table("when", "outcome", "page", "events", left=4)
         for case in cases(tabulate(policy), op):
             made.add_row(*cells(case))
         out.print(made)
+
+
+def asked(policy: Policy) -> str:
+    """Whether a kernel was asked what the policy says, in a line."""
+    if policy.asked:
+        return f"asked: Linux {', '.join(policy.asked)}"
+    return f"argued from its sources (Linux {sources.VERSION} where they are the kernel's): no kernel was asked"
 
 
 def cells(case: Case, between: str = "|") -> tuple[str, str, str, str]:
@@ -33,11 +52,18 @@ def cells(case: Case, between: str = "|") -> tuple[str, str, str, str]:
 
 def law_document(policy: Policy, ops: list[Op]) -> PolicyLaw:
     """The same for programs."""
-    table_ = tabulate(policy)
     return PolicyLaw(
         policy=policy.name, guard=policy.guard, fault=policy.fault, stands_for=policy.stands_for,
-        mechanisms=sorted(policy.mechanisms), states=len(table_.pages),
-        ops=[LawOp(op.key, reason(op), "; ".join(SOURCES[op]), list(map(_case, cases(table_, op)))) for op in ops],
+        mechanisms=sorted(policy.mechanisms), states=len(tabulate(policy).pages), asked=list(policy.asked),
+        ops=[_op(policy, op) for op in ops],
+    )  # fmt: skip
+
+
+def _op(policy: Policy, op: Op) -> LawOp:
+    named = [source.partition(": ") for source in sources_of(op, policy)]
+    return LawOp(
+        op.key, says(op), "; ".join(sources_of(op, policy)), list(map(_case, cases(tabulate(policy), op))),
+        [LawSource(name, what, sources.link(name)) for name, _, what in named], list(shown(policy).get(op, ())),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from errno import EFAULT, EOPNOTSUPP
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pagewarden.designs import RESOURCES, Line, Procedure, RowKind, Steps, programs
+from pagewarden.designs import RESOURCES, Do, Line, Procedure, RowKind, Steps, Stop, programs
 from pagewarden.law import Op, Outcome, Page, Policy, reason, tabulate
 from pagewarden.sim import pages as states
 from pagewarden.sim.counts import Counts
@@ -82,7 +82,7 @@ class Machine:
         ranges = (np.asarray(column, np.int64) for column in (firsts, counts, sizes))
         tally = self._tally(Procedures(rows, starts), Requests(np.asarray(which, np.int32), *ranges))
         failed, completed = tally.ended.tolist()
-        found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows))
+        found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows, steps))
         events = tally.events(self.table, rows)
         found.events += events.sum(0)
         once = tally.once
@@ -109,17 +109,29 @@ class Machine:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
             if rows[row, 0] not in (RowKind.JUMP, RowKind.NEXT):
                 lines.append((steps[row], int(tally.ran[row]), found))
-        return lines, self._refusal(tally, rows)
+        return lines, self._refusal(tally, rows, steps)
 
     def _tally(self, program: Procedures, requests: Requests) -> Tally:
         tally = Tally.empty(len(program.rows), len(self.table.pages))
         run(program, requests, self.memory, self._rules, self.free, self.count, tally)
         return tally
 
-    def _refusal(self, tally: Tally, rows: NDArray[np.int32]) -> Refused | None:
+    def _refusal(self, tally: Tally, rows: NDArray[np.int32], steps: Sequence[Line]) -> Refused | None:
         row, outcome, page = (int(value) for value in tally.refusal)
+        if row < 0 and tally.ended[0]:
+            row, outcome = self._stopped(tally, rows, steps)
         if row < 0:
             return None
         op, what = Op(rows[row, 1]), Outcome(outcome)
-        why = f"{op.key} under {self.policy.name}: {what.name}; {reason(op)}"
-        return Refused(what.errno or EFAULT, why, page * self.page_size)
+        why = f"{op.key} under {self.policy.name}: {what.name}; {reason(op, self.policy)}"
+        return Refused(what.errno or EFAULT, why, page * self.page_size if page >= 0 else None)
+
+    def _stopped(self, tally: Tally, rows: NDArray[np.int32], steps: Sequence[Line]) -> tuple[int, int]:
+        """The row, and the outcome, of an operation whose refusal a procedure stops for; (-1, 0) for none."""
+        for row in np.flatnonzero((rows[:, 0] == RowKind.DO) & (tally.ran > 0)).tolist():
+            step = steps[row]
+            ends = isinstance(step, Do) and any(isinstance(end, Stop) and not end.ok for end in step.otherwise or ())
+            outcomes = self.table.outcome[np.flatnonzero(tally.hits[row]), rows[row, 1]]
+            if ends and outcomes.any():
+                return row, int(outcomes.max())
+        return -1, 0

@@ -142,7 +142,9 @@ class ModelMemory:
 
     def _do(self, op: Op, pages: PageRange) -> Refused | None:
         outcome, stopped = self.contents.apply(op, pages)
-        return None if outcome is Outcome.DONE else Refused(outcome.errno or EFAULT, reason(op), stopped * PAGE_SIZE)
+        if outcome is Outcome.DONE:
+            return None
+        return Refused(outcome.errno or EFAULT, reason(op, self.policy), stopped * PAGE_SIZE)
 
 
 class ModelView:

@@ -60,8 +60,8 @@ def test_by_shape_is_one_by_one(
 
 
 def test_first_touches_are_told_apart_and_do_not_grow_with_the_requests() -> None:
-    """guest_memfd's shared pages fault once when the host first touches them; nothing else of a bounce is paid once."""
-    setup = Setup(POLICIES["guest-memfd"], PROFILE)
+    """Shared pages in place fault once when the host first touches them; nothing else of a bounce is paid once."""
+    setup = Setup(POLICIES["guest-memfd-inplace"], PROFILE)
     for count in (1, 33, 2000):
         load = workload([(8192, True)] * count)
         (bounce,) = compare(setup, load, [DESIGNS["bounce"]]).results

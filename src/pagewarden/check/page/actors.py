@@ -12,7 +12,7 @@ from pagewarden.check.page.places import Onward, Place, behaviour, places_of
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.designs import PROCEDURES, Design, Options, Procedure
 from pagewarden.designs.convert import refault, unshare
-from pagewarden.law import Home, Op, Outcome, Owner, Policy, Table
+from pagewarden.law import Home, Op, Outcome, Owner, Page, Policy, Table
 
 Mask = NDArray[np.bool_]
 
@@ -68,18 +68,23 @@ def _guest(design: Design, table: Table, pool: bool) -> tuple[Start, ...]:
     known = guest_procedures(design, table.policy)
     faults = table.outcome[:, Op.GUEST_LOAD] == Outcome.GUEST_FAULT
     swapped = np.array([page.home is Home.SWAPPED for page in table.pages])
-    host = np.array([page.owner is Owner.HOST for page in table.pages])
+    new = np.array([_untouched(table.policy, page) for page in table.pages])
     always = np.ones(len(table.pages), bool)
     chosen: list[tuple[str, tuple[str, ...], Mask]] = [
         ("request", ("write", "read"), always),
         ("guest", ("unshare",) if design.converts(table.policy) else (), always),
-        ("setup", ("pool-setup" if pool else "setup",), faults & host & ~swapped),
-        ("guest", ("refault",), faults & ~host & ~swapped & _mappable(table)),
+        ("setup", ("pool-setup" if pool else "setup",), faults & new & ~swapped),
+        ("guest", ("refault",), faults & ~swapped & _mappable(table)),
         ("guest", ("swap-in",), faults & swapped),
     ]
     starts = (_start(role, [flow(name, known[name](), pool and role == "request") for name in names], when)
               for role, names, when in chosen)  # fmt: skip
     return tuple(start for start in starts if start.first.places)
+
+
+def _untouched(policy: Policy, page: Page) -> bool:
+    """Nobody has given it to the guest yet, or it is as if nobody had."""
+    return page.owner is policy.starts and (page.owner is Owner.HOST or page.home is Home.HOLE)
 
 
 def _mappable(table: Table) -> Mask:

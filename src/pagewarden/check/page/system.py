@@ -88,7 +88,10 @@ def offered(setting: Setting) -> dict[str, str]:
     for name, ability in abilities.items():
         if ability not in setting.strangers:
             without.setdefault(name, f"no stranger that can `{ability}`")
-    if not setting.design.converts(setting.policy):
+    if setting.policy.has("fixed"):
+        for name in ("share-succeeds", "unshare-succeeds", "unshare-refused-while-pinned"):
+            without[name] = f"{setting.policy.name} converts no page"
+    elif not setting.design.converts(setting.policy):
         for name in ("unshare-succeeds", "unshare-refused-while-pinned"):
             without[name] = f"{setting.design} never takes a page back"
     return without

@@ -9,10 +9,11 @@ from pagewarden.vocab import Event
 
 
 def _may_go(policy: Policy, page: Page, mechanism: str) -> Outcome:
-    """Whether the frame may be left: nobody translates to it, nobody holds it."""
+    """Whether the frame may be left: nobody translates to it, nobody holds it. A shared page, or one that is the
+    host's own, is ordinary memory."""
     if not policy.has(mechanism):
-        return Outcome.EBUSY  # secretmem_migrate_folio; guest_memfd: EINVAL; pKVM: pinned
-    if page.owner is not Owner.GUEST or page.home is not Home.RESIDENT:
+        return Outcome.EINVAL if policy.has("gets-pfn") else Outcome.EBUSY
+    if page.owner not in (Owner.GUEST, Owner.SHARED, Owner.HOST) or page.home is not Home.RESIDENT:
         return Outcome.EAGAIN
     held = page.guest is not View.NONE or page.kvm or page.pins or page.dma is not Reach.NONE
     return Outcome.EAGAIN if held and policy.has("moves-checked") else Outcome.DONE
@@ -20,8 +21,12 @@ def _may_go(policy: Policy, page: Page, mechanism: str) -> Outcome:
 
 @rule(
     Op.MIGRATE_BEGIN,
-    "mail of 6 April 2022: hypervisor-assisted migration",
     "migrate.c folio_migrate_mapping: EAGAIN while referenced",
+    secret="secretmem.c secretmem_migrate_folio: EBUSY",
+    gmem="guest_memfd.c kvm_gmem_migrate_folio: EINVAL",
+    inplace="guest_memfd.c kvm_gmem_migrate_folio: EINVAL",
+    pkvm="arm64/kvm/mmu.c pkvm_mem_abort: a long-term pin",
+    hybrid="mail of 6 April 2022: hypervisor-assisted page migration, no more is said",
 )
 def migrate_begin(policy: Policy, page: Page) -> Step:
     """The page is to move to another frame."""
@@ -29,7 +34,7 @@ def migrate_begin(policy: Policy, page: Page) -> Step:
     return done(page, home=Home.MOVING) if verdict is Outcome.DONE else refused(page, verdict)
 
 
-@rule(Op.MIGRATE_COPY, "migrate.c __migrate_folio: the copy, here by the hypervisor")
+@rule(Op.MIGRATE_COPY, "migrate.c __migrate_folio: the copy", hybrid="own design: by the hypervisor")
 def migrate_copy(policy: Policy, page: Page) -> Step:
     """The hypervisor copies the bytes."""
     if page.home is not Home.MOVING:
@@ -37,7 +42,7 @@ def migrate_copy(policy: Policy, page: Page) -> Step:
     return done(page, Event.HYP_COPIES, Event.ALLOCATIONS, home=Home.COPIED)
 
 
-@rule(Op.MIGRATE_COMMIT, "migrate.c __migrate_folio", "own design: the old frame is scrubbed before it goes")
+@rule(Op.MIGRATE_COMMIT, "migrate.c __migrate_folio", hybrid="own design: the old frame is scrubbed before it goes")
 def migrate_commit(policy: Policy, page: Page) -> Step:
     """The new frame is the page. Whoever holds the old one holds something else now."""
     if page.home not in (Home.COPIED, Home.DIRTIED):
@@ -55,18 +60,19 @@ def migrate_abort(policy: Policy, page: Page) -> Step:
 
 @rule(
     Op.SWAP_OUT,
-    "mail of 6 April 2022: swap with the hypervisor's help",
-    "own design: sealed, with a counter that it keeps",
+    "vmscan.c shrink_folio_list: what nobody maps or holds is written out",
+    hybrid="own design: the hypervisor seals the copy, with a counter that it keeps",
+    pkvm="arm64/kvm/mmu.c pkvm_mem_abort: a long-term pin",
 )
 def swap_out(policy: Policy, page: Page) -> Step:
     """The bytes go to the host's swap, the frame back to the host."""
     verdict = _may_go(policy, page, "swaps")
     if verdict is not Outcome.DONE:
-        return refused(page, Outcome.EOPNOTSUPP if verdict is Outcome.EBUSY else verdict)
+        return refused(page, verdict if policy.has("swaps") else Outcome.EOPNOTSUPP)
     return done(leave_frame(policy, page), *scrubbed(policy, page), Event.HYP_COPIES, home=Home.SWAPPED)
 
 
-@rule(Op.SWAP_IN, "mail of 6 April 2022: swap with the hypervisor's help")
+@rule(Op.SWAP_IN, "memory.c do_swap_page", hybrid="own design: the hypervisor opens the copy and checks its counter")
 def swap_in(policy: Policy, page: Page) -> Step:
     """The bytes come back. A host that is not trusted keeps the copy; a kernel that is frees its slot."""
     if page.home is not Home.SWAPPED:

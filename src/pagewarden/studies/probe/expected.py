@@ -161,12 +161,14 @@ def _attack(policy: Policy, page: Page, ops: Script, direction: Direction) -> tu
     return page, Expected(worst)
 
 
+CHANGES = HOST_WRITES | {Op.HOST_DISCARD}
+"""After which the canary is another: what was written, or the zeroes of a hole."""
 SEVERITY = [TrialResult.ALLOWED, TrialResult.LEAK, TrialResult.TORN]
 
 
 def _harm(page: Page, op: Op, reached: bool, direction: Direction) -> TrialResult:
     private = page.owner is not Owner.SHARED
-    if reached and op in HOST_WRITES and (private or direction is READ):
+    if reached and op in CHANGES and (private or direction is READ):
         return TrialResult.TORN
     if reached and op in HOST_READS and private:
         return TrialResult.LEAK

@@ -127,7 +127,8 @@ def law_of(memory: MatrixColumn, path: Path, state: State) -> Expected:
     if memory.isolated and (refusal := forbidden(path)):
         return Expected(TrialResult.REFUSED, refusal)
     script = SCRIPTS[path.name, path.direction]
-    return expected(policy_of(memory.backing, memory.isolated), script, path.direction, state)
+    policy = policy_of(memory.backing, memory.isolated, shared=state is not State.PRIVATE)
+    return expected(policy, script, path.direction, state)
 
 
 def chosen_memories(backings: Iterable[str]) -> list[MatrixColumn]:
