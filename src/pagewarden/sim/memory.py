@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Callable
-from errno import EFAULT, EINVAL
+from errno import EFAULT, EINVAL, EOPNOTSUPP
 
 from pagewarden.designs import Do, Hop, Line, Options, Steps, follow
-from pagewarden.designs.convert import donate, let_go, share, unshare
+from pagewarden.designs.convert import donate, let_go, refault, share, unshare
 from pagewarden.law import Op, Outcome, Policy, reason
 from pagewarden.law.page import Owner
 from pagewarden.port import Buffer, HostView, Listener, Segments
 from pagewarden.sim.contents import Contents
 from pagewarden.sim.machine import Machine
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Refused
+
+Conversion = Callable[[Options, Policy], Steps]
 
 
 class ModelMemory:
@@ -48,33 +50,41 @@ class ModelMemory:
         self.contents.write(Op.GUEST_STORE, offset, bytes(data))
 
     def share(self, pages: PageRange) -> None:
-        self._convert(pages, share(Options(), self.policy), unshare(Options(), self.policy), False)
+        if runs := self._in_state(pages, shared=False):
+            self._around(pages, lambda: self._convert(runs, share, unshare))
 
     def unshare(self, pages: PageRange) -> None:
-        self._convert(pages, unshare(Options(), self.policy), share(Options(), self.policy), True)
+        if runs := self._in_state(pages, shared=True):
+            self._around(pages, lambda: self._convert(runs, unshare, share))
 
-    def _convert(self, pages: PageRange, there: Steps, back: Steps, shared: bool) -> None:
-        """Convert those of the pages that are in the state, run by run; a refusal undoes the runs before."""
+    def _in_state(self, pages: PageRange, shared: bool) -> list[PageRange]:
         asked = self._range(pages)
-        runs = PageRange.runs(page for page in range(asked.start, asked.stop) if self.is_shared(page) == shared)
+        return PageRange.runs(page for page in range(asked.start, asked.stop) if self.is_shared(page) == shared)
 
-        def change() -> None:
-            for done, run in enumerate(runs):
-                try:
-                    self.perform(there, run)
-                except Refused:
-                    for earlier in runs[:done]:
-                        self.perform(back, earlier)
-                    raise
-
-        if runs:
-            self._around(pages, change)
+    def _convert(self, runs: list[PageRange], there: Conversion, back: Conversion) -> None:
+        """Run by run; a refusal undoes the runs before."""
+        for done, run in enumerate(runs):
+            try:
+                self.perform(there(Options(), self.policy), run)
+            except Refused:
+                for earlier in runs[:done]:
+                    self.perform(back(Options(), self.policy), earlier)
+                raise
 
     def punch(self, pages: PageRange) -> None:
         """The pages are given up and come back empty at the guest's next touch."""
-        steps = (*let_go(self.policy), Do(Op.PUNCH), Do(Op.NOTIFY_END), *donate(self.policy))
         if self._range(pages).count:
-            self._around(pages, lambda: self.perform(steps, pages))
+            self._around(pages, lambda: self._punched(pages))
+
+    def _punched(self, pages: PageRange) -> None:
+        """A hole is of private pages, or, where the policy guards those, of pages that the guest has shared."""
+        policy, guarded = self.policy, self.policy.has("punch-guarded")
+        if not policy.has("punches"):
+            raise Refused(EOPNOTSUPP, reason(Op.PUNCH, policy), pages.start * PAGE_SIZE)
+        there, back = (share, unshare) if guarded else (unshare, share)
+        self._convert(self._in_state(pages, shared=not guarded), there, back)
+        again = donate if guarded or policy.has("punch-shares") else refault
+        self.perform((*let_go(policy), Do(Op.PUNCH), Do(Op.NOTIFY_END), *again(policy)), pages)
 
     def _around(self, pages: PageRange, change: Callable[[], None]) -> None:
         """Tell the listeners, change, tell those that it is over."""
