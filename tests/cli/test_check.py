@@ -94,7 +94,7 @@ def test_export(verb: Verb, kind: str, word: str, tmp_path: Path) -> None:
 
 def test_minimal(verb: Verb) -> None:
     """What keeps a host alive that straces: today's pKVM takes the page, and could refuse the pin."""
-    gone = ("scrubs", "in-place", "state-checked", "moves-checked", "file-guards", "discard-guarded")
+    gone = ("scrubs", "in-place", "state-checked", "moves-checked", "file-io", "punches")
     without = [argument for name in gone for argument in ("--without", name)]
     arguments = ("--policy", "pkvm", "--with", "gup-blocked", "--with", "gets-pfn", *without, *SMALL[:4])
     asked = ("--stranger", "strace", "--property", "host-never-panics", "--property", "host-never-reads-private")
