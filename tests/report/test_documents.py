@@ -50,6 +50,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
         ("run", "--requests", "8", "--verify", "--cpu", "unicorn"),
         ("run", "--requests", "8", "--cpu", "interpreted"),
         ("run", "--requests", "8", "--isolated", "--cpu", "unicorn"),
+        ("run", "--requests", "8", "--cpu", "unicorn", "--backing", "memfd"),  # leaks
     ],
     "run-all-designs": [("run", "--all-designs", "--requests", "4", "--cpu", "unicorn")],
     "run-check-counts": [("run", "--check-counts", "--requests", "2", "--cpu", cpu) for cpu in ("unicorn", "auto")],

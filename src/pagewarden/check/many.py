@@ -19,6 +19,7 @@ from pagewarden.check.verdict import Said, check
 from pagewarden.kernel.door import prctl
 from pagewarden.law import APART
 from pagewarden.vocab import Unavailable, UserMistake
+from pagewarden.vocab.host import naming
 
 PATIENCE = "10s"
 """How long a scheduler may take to answer."""
@@ -94,6 +95,8 @@ class _Processes:
             raise CutShort(answers) from None
 
     def _start(self) -> Connection:
+        with naming("the current directory"):
+            os.getcwd()  # multiprocessing asks for it and says less
         ours, theirs = Pipe()
         process = get_context("spawn").Process(target=_work, args=(theirs, os.getpid()), daemon=True)
         self._opened.callback(_end, process)

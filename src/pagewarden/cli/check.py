@@ -102,7 +102,8 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
     from pagewarden.report.console import console, print_document, write
 
     def announce(*known: Any) -> None:
-        print(announcement(*known), file=sys.stderr)
+        if line.shown:
+            print(announcement(*known), file=sys.stderr)
 
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
