@@ -3,18 +3,21 @@
 import json
 import os
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import convert, to_builtins
+from rich.console import Console
 
 from kernels import arm64, bootable
 from pagewarden.lab import fetch
 from pagewarden.probe.pkvm.asker import groups
 from pagewarden.probe.pkvm.stage import BACKINGS
 from pagewarden.probe.trial import TrialResult
-from pagewarden.studies.probe.pkvm import PageCell, ask, read
+from pagewarden.report.pkvm import print_pkvm, probed
+from pagewarden.studies.probe.pkvm import Asked, PageCell, PageRow, ask, read
 from pagewarden.vocab import Unavailable, UserMistake
 
 NAME = os.environ.get("PAGEWARDEN_LAB_PKVM", "debian:7.3/arm64")
@@ -88,6 +91,11 @@ CELL = {
 }  # fmt: skip
 
 
+def shown(*rows: PageRow) -> str:
+    print_pkvm(probed(Asked("9.9", rows)), Console(file=(said := StringIO()), width=200))
+    return said.getvalue()
+
+
 def lines(*cells: Mapping[str, object], end: str = "") -> list[bytes]:
     said = [{"kernel": "7.3", "cells": len(cells)}, *cells, {"end": end}]
     return [json.dumps(line).encode() for line in said]
@@ -95,7 +103,12 @@ def lines(*cells: Mapping[str, object], end: str = "") -> list[bytes]:
 
 def test_what_a_guest_says_is_believed_where_it_can_be() -> None:
     (row,) = read(lines(CELL), "it").rows
-    assert row.cell.result is TrialResult.REFUSED and row.agrees is None
+    assert row.cell.result is TrialResult.REFUSED and row.agrees is True
+    (row,) = read(lines({**CELL, "guest": "zero"}), "it").rows
+    assert row.agrees is False and row.law is not None and row.law.guest == "secret"
+    assert "TORN (SIGSEGV), the law says refused (SIGSEGV) (guest zero, by the law secret)" in shown(row)
+    (row,) = read(lines({**CELL, "way": "registers"}), "it").rows
+    assert row.law is None and row.agrees is None
 
 
 @pytest.mark.parametrize(

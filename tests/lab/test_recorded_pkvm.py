@@ -9,9 +9,18 @@ import pytest
 from pagewarden.law import POLICIES
 from pagewarden.studies.probe.protected import ASKED, WAYS, Foreseen, foreseen
 
-RECORDED = sorted((Path(__file__).parent / "recorded" / "pkvm-by-hand").glob("*.json"))
-UNTRIED: dict[str, str] = {}
-"""Ways of which the law says nothing, and why: they count as no agreement."""
+RECORDED = sorted((Path(__file__).parent / "recorded" / "pkvm").glob("*.json"))
+SILENT = {
+    "another frame comes to lie at the address, or the frame outlives it":
+    ["mremap-dontunmap", "mremap-dontunmap-before", "pin-then-unmap", "close-vm-pinned"],
+    "a register, not a page": ["registers", "guest-granule"],
+    "another gpa than the page's": ["guest-share-unaligned", "guest-share-nowhere"],
+    "limits of the process": ["memlock"],
+    "another memslot, VM or file beside the page's": ["slot-move", "slot-add", "slot-readonly", "slot-dirty-log",
+     "slot-second", "vm-second", "vm-plain", "slot-over-memfd_secret", "slot-over-block-device", "slot-over-tmpfs",
+     "slot-guest_memfd-private", "slot-guest_memfd-shared"],
+}  # fmt: skip
+"""Ways of which the law of one page says nothing, by the reason: they count as no agreement."""
 
 
 def cells(path: Path) -> list[dict[str, Any]]:
@@ -29,20 +38,21 @@ def answered(cell: dict[str, Any]) -> Foreseen:
 def test_the_law_says_what_the_kernel_did(path: Path) -> None:
     judged = [(cell, said) for cell in cells(path) if (said := foreseen(cell)) is not None]
     assert [(cell, said) for cell, said in judged if said != answered(cell)] == []
-    assert len(judged) >= 385
+    assert len(judged) >= 1329
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_what_the_law_is_silent_of_has_a_reason(path: Path) -> None:
-    assert {cell["way"] for cell in cells(path) if foreseen(cell) is None} == UNTRIED.keys()
+    silent = {cell["way"] for cell in cells(path) if foreseen(cell) is None}
+    assert silent == {way for ways in SILENT.values() for way in ways}
 
 
 def test_what_is_said_to_be_asked_was_asked() -> None:
     """In every state of a page, over both kinds of memory where the way is not of a file."""
     asked = {(cell["way"], cell["state"], cell["backing"]) for path in RECORDED for cell in cells(path)}
     ways = {way for way, _, _ in asked}
-    assert ways == ASKED <= {name for name, _ in WAYS}
-    for way in ways:
+    assert ways >= ASKED <= {name for name, _ in WAYS}
+    for way in ASKED:
         assert len({state for name, state, _ in asked if name == way}) == 5, way
 
 

@@ -9,8 +9,10 @@ from pagewarden.probe.trial import TrialResult
 from pagewarden.report.console import table
 from pagewarden.report.documents.probe import MatrixTrial, Probed
 from pagewarden.report.probe import counted, letter, print_lines, verdict
-from pagewarden.studies.probe.pkvm import Asked, PageRow
+from pagewarden.studies.probe.pkvm import Asked, PageCell, PageRow
 
+PARTS = "host", "saw", "then", "guest"
+"""Of a cell, what the law foresees."""
 LEGEND = (
     "A cell has a letter for each state of the page: host (the guest has not touched it), private, shared, unshared,\n"
     "poison (the host took it back); behind a bar what took hold one step before private, shared, unshared, poison.\n"
@@ -26,13 +28,20 @@ def probed(found: Asked) -> Probed:
 
 def _trial(row: PageRow) -> MatrixTrial:
     cell, law, result = row.cell, row.law, row.cell.result
-    silent = "no answer in time" if result is TrialResult.TIMEOUT else None
+    reason = "no answer in time" if result is TrialResult.TIMEOUT else None
+    if law and row.agrees is False:
+        pairs = [(part, getattr(cell, part), getattr(law, part)) for part in PARTS]
+        reason = "; ".join(f"{part} {found}, by the law {said}" for part, found, said in pairs if found != said)
     return MatrixTrial(
         backing=cell.backing, isolated=False, path=cell.way, state=cell.state, direction=cell.direction,
-        result=result.value, errno=None if cell.host in ("ok", None) else cell.host,
-        law=law.result.value if law else None, law_errno=law.error if law else None, agrees=row.agrees,
-        reason=silent, since=cell.since if cell.since != cell.state else None, guest=cell.guest, then=cell.then,
+        result=result.value, errno=_error(cell),
+        law=law.result.value if law else None, law_errno=_error(law) if law else None, agrees=row.agrees,
+        reason=reason, since=cell.since if cell.since != cell.state else None, guest=cell.guest, then=cell.then,
     )  # fmt: skip
+
+
+def _error(cell: PageCell) -> str | None:
+    return None if cell.host in ("ok", None) else cell.host
 
 
 def print_pkvm(found: Probed, out: Console) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pagewarden.lab.fetch import Offer
 from pagewarden.probe.capabilities import Capability
-from pagewarden.probe.trial import State, TrialResult
+from pagewarden.probe.trial import OPEN, State, TrialResult
 from pagewarden.report.console import table
 from pagewarden.report.documents.probe import (
     Baseline,
@@ -60,7 +60,7 @@ def print_lines(found: Probed, memories: Iterable[TrialMemory], out: Console) ->
     """What leaks, what had no answer, what disagrees: a line each."""
     for memory in memories:
         _print_harm(memory, [trial for trial in found.matrix if _memory(trial) == memory], out)
-    for reason in dict.fromkeys(trial.reason for trial in found.matrix if trial.reason):
+    for reason in dict.fromkeys(trial.reason for trial in found.matrix if trial.reason and trial.result in OPEN):
         lacking = [trial for trial in found.matrix if trial.reason == reason]
         word = "no answer" if lacking[0].result == TrialResult.TIMEOUT else "not tried"
         whose = _names(memory_name(_memory(trial)) for trial in lacking)
@@ -162,7 +162,8 @@ def _names(names: Iterable[str]) -> str:
 
 def _disagreement(trial: MatrixTrial) -> str:
     found, law = _said(trial.result, trial.errno), _said(trial.law or "", trial.law_errno)
-    return f"DISAGREES {where(trial)}: {found}, the law says {law}. Its calls: probe --explain {trial.path}"
+    reason = f" ({trial.reason})" if trial.reason else ""
+    return f"DISAGREES {where(trial)}: {found}, the law says {law}{reason}. Its calls: probe --explain {trial.path}"
 
 
 def _said(result: str, error: str | None) -> str:

@@ -31,7 +31,7 @@ from typing import NoReturn, TypeAlias
 
 from pagewarden.kernel import door
 from pagewarden.probe.paths.streams import FUTEX_SETS
-from pagewarden.probe.pkvm import guest, own
+from pagewarden.probe.pkvm import HANGS, guest, own
 from pagewarden.probe.pkvm.stage import AGAIN, BEFORE, HOST, SECRET, Answered, PageState, VmStage, locked
 from pagewarden.probe.pkvm.ways import WAYS, Way
 from pagewarden.probe.registry import MARK, Attempt, Died, Direction
@@ -46,9 +46,6 @@ READY = b"\n"
 LOOKS = 3000
 """At a process until a cell of a way in HANGS should have been answered, or until it should have died of SIGKILL: work,
 not time, which also goes by while the whole machine stands still."""
-HANGS = ("futex-wake-op",)
-"""Ways that keep a process in the kernel for good (seen on Linux 7.3.4: `fault_in_user_writeable` finds nothing amiss,
-and kernel/futex/waitwake.c tries again for ever). They come last."""
 TOGETHER = 40
 """Cells of one VM: to make one costs as much as some ten of them."""
 WORD = 8

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import asdict, replace
 
 from pagewarden.lab import pkvm
 from pagewarden.lab.fetch import Kernel
@@ -15,7 +16,7 @@ from pagewarden.probe.pkvm.asker import SECONDS
 from pagewarden.probe.pkvm.stage import BACKINGS
 from pagewarden.probe.pkvm.ways import WAYS
 from pagewarden.probe.trial import OPEN, TrialResult
-from pagewarden.studies.probe.expected import Expected
+from pagewarden.studies.probe.protected import foreseen
 from pagewarden.studies.probe.said import Word
 from pagewarden.vocab import Advance, Unavailable, one_of
 
@@ -67,17 +68,21 @@ class _End(Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """A cell, and what the law expects of it; None: it says nothing of that way."""
+    """A cell, and the same as the law foresees it; None: it says nothing of that way."""
 
     cell: PageCell
-    law: Expected | None
+    law: PageCell | None
 
     @property
     def agrees(self) -> bool | None:
         """None: there was nothing to compare."""
-        if self.law is None or self.cell.result in OPEN:
-            return None
-        return self.cell.result is self.law.result
+        return None if self.law is None or self.cell.result in OPEN else self.cell == self.law
+
+
+def judged(cell: PageCell) -> PageRow:
+    """By the law as it is here and now."""
+    said = foreseen(asdict(cell))
+    return PageRow(cell, replace(cell, **vars(said)) if said else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +120,4 @@ def read(lines: Sequence[bytes], name: str) -> Asked:
         raise Unavailable(f"{name} said what is no answer ({wrong})", "see what its console says") from wrong
     if end.end or len(cells) != head.cells:
         raise Unavailable(f"{name}: {end.end or 'cells are missing'}", "see docs/lab.md for what it needs")
-    return Asked(head.kernel, tuple(PageRow(cell, None) for cell in cells))
+    return Asked(head.kernel, tuple(map(judged, cells)))

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import TypeAlias
 
 from pagewarden.designs import Do, follow
 from pagewarden.designs.convert import donate, refault, share, unshare
 from pagewarden.designs.steps import Options, Steps
 from pagewarden.law import POLICIES, Data, Op, Outcome, Owner, Page, Policy, Step, apply, calls, start
 from pagewarden.law.ops import HOST_READS, HOST_WRITES
+from pagewarden.probe.pkvm import HANGS
 from pagewarden.probe.registry import Direction
 from pagewarden.studies.probe.expected import (
     LOOK,
@@ -18,13 +21,23 @@ from pagewarden.studies.probe.expected import (
     TOUCHED,
     TURN,
     WRITE,
-    Script,
+    Turn,
 )
 from pagewarden.vocab import PAGE_SIZE
 
+
+class Child(Enum):
+    """COPY: what a child has of a page that is private to its process."""
+
+    COPY = auto()
+
+
+COPY = Child.COPY
+WayScript: TypeAlias = tuple[Op | Turn | Child, ...]
 BY_DMA = (Op.DMA_MAP, Op.DMA_READ, Op.DMA_UNMAP, Op.IOTLB_INV, Op.UNPIN)
 CHANGED_BY_DMA = (Op.DMA_MAP, Op.DMA_WRITE, Op.DMA_UNMAP, Op.IOTLB_INV, Op.UNPIN)
-WAYS: dict[tuple[str, Direction], Script] = SCRIPTS | {
+WAYS: dict[tuple[str, Direction], WayScript] = {
+    **SCRIPTS,
     ("nothing", READ): (),
     ("mlock-only", READ): TOUCHED,
     ("execute", READ): (Op.HOST_LOAD,),
@@ -62,6 +75,9 @@ WAYS: dict[tuple[str, Direction], Script] = SCRIPTS | {
     ("aio-pread-virtio", WRITE): (Op.GUP_PIN, *CHANGED_BY_DMA),
     ("madvise-dontneed", WRITE): (Op.HOST_DROP,),
     ("madvise-dontneed", READ): (Op.HOST_DROP, *LOOK),
+    ("tee-before", READ): (*PINNED_LOOK, TURN, Op.KMAP_READ),
+    ("madvise-dofork", READ): (Op.FORK, Op.ALIAS_LOAD),
+    ("madvise-dofork-before", READ): (Op.FORK, Op.ALIAS_LOAD, TURN, Op.ALIAS_LOAD),
 }
 """The operations of each way, those of the probe's own paths among them."""
 
@@ -72,16 +88,44 @@ _ASKED = """
     proc-pid-mem process_vm_readv-peer process_vm_writev-peer ptrace-peek ptrace-poke punch pwrite-memfd read-pipe
     second-mapping sendfile-memfd slot-delete store vmsplice write-pipe
 """
+for _direction, _use in ((READ, Op.ALIAS_LOAD), (WRITE, Op.ALIAS_STORE)):
+    WAYS["fork-before", _direction] = (Op.FORK, _use, TURN, _use)  # the child looks before, too
+    for _name in ("mremap-dontunmap", "mremap-dup", "remap_file_pages"):  # of a file the page stays where it was
+        WAYS[_name, _direction] = (Op.HOST_MMAP, _use)
+        WAYS[f"{_name}-before", _direction] = (Op.HOST_MMAP, TURN, _use)
+
+OF_ANONYMOUS: dict[tuple[str, Direction], WayScript] = {
+    ("fork", READ): (Op.FORK, COPY),
+    ("fork", WRITE): (Op.FORK,),
+    ("fork-before", READ): (Op.FORK, COPY, TURN),
+    ("fork-before", WRITE): (Op.FORK, TURN),
+    ("madvise-dofork", READ): (Op.FORK, COPY),
+    ("madvise-dofork-before", READ): (Op.FORK, COPY, TURN),
+}
+"""Where a private mapping is another thing than a file's: a child has copies."""
+REFUSED = {
+    "mremap-dup": "EINVAL", "mremap-dup-before": "EINVAL", "remap_file_pages": "EINVAL", "map_files": "ENOENT",
+    "proc-fd": "ENOENT", "pidfd_getfd": "ENOENT", "sendfile": "ENOENT", "splice-fd": "ENOENT",
+}  # fmt: skip
+"""Ways that need a file, and what they come to without one."""
+NOT_SAID = frozenset({("mremap-dontunmap", "anonymous"), ("mremap-dontunmap-before", "anonymous")})
+"""Where the law is silent: the page stays where it was, as another frame."""
+BY_CALL = frozenset(
+    ("mremap", "mremap-dontunmap", "mremap-dontunmap-before", "mremap-dup", "mremap-dup-before", "remap_file_pages",
+     "map_files", "proc-fd", "pidfd_getfd", "mprotect", "madvise-dofork", "madvise-dofork-before")
+)  # fmt: skip
+"""Ways whose look at the page is a system call's: EFAULT where the CPU's own gets a signal."""
+
 ASKED = frozenset(_ASKED.split())
 """The ways that a kernel with pKVM was asked, each in five states of a page, over a memfd and over anonymous memory."""
-BLIND = frozenset({"execute", "futex-wait"})
+BLIND = frozenset({"execute"})
 """Ways that read the page and do not tell what they saw."""
 _CALLS: dict[str, Callable[[Policy], Outcome]] = {
     "madvise-free-only": lambda policy: calls.madvise_free(policy.has("anonymous")),
     "pre-fault": lambda policy: calls.pre_fault(0, PAGE_SIZE, (0, PAGE_SIZE), offered=False)[0],
 }
 """Calls that are answered, or leave the page as it is, before they come to it."""
-_ANSWERS = {"EHWPOISON": "INVALID_PARAMETER", "EPERM": "INVALID_PARAMETER"}
+_ANSWERS = dict.fromkeys(("EHWPOISON", "EPERM", "ENOENT"), "INVALID_PARAMETER")
 """What pKVM tells its guest of a call that it refuses (arch/arm64/kvm/hyp/nvhe/pkvm.c, SMCCC_RET_INVALID_PARAMETER)."""
 
 
@@ -99,39 +143,53 @@ class Standing:
 class Foreseen:
     """What the law says of a cell; words as in a cell. None: it says nothing."""
 
-    host: str
+    host: str | None
     saw: str | None
-    then: str
-    guest: str
+    then: str | None
+    guest: str | None
 
 
 def foreseen(cell: Mapping[str, object]) -> Foreseen | None:
     """None for a way that the law has no operations for."""
     way, direction = str(cell["way"]), Direction(str(cell["direction"]))
-    script = WAYS.get((way, direction))
-    if script is None:
+    policy, script, refused = POLICIES["pkvm"], WAYS.get((way, direction)), None
+    if cell["backing"] == "anonymous":
+        policy, script = policy.with_("anonymous"), OF_ANONYMOUS.get((way, direction), script)
+        refused = REFUSED.get(way)
+    if script is None or (way, cell["backing"]) in NOT_SAID:
         return None
-    policy = POLICIES["pkvm"].with_("anonymous") if cell["backing"] == "anonymous" else POLICIES["pkvm"]
-    here, error = _used(policy, script, str(cell.get("since") or cell["state"]), str(cell["state"]), way)
-    host = "ok" if error is None else error.name
-    if way == "execute" and error is None:
+    since, state = str(cell.get("since") or cell["state"]), str(cell["state"])
+    here, error = _used(policy, () if refused else script, since, state, way)
+    host: str | None = refused or ("ok" if error is None else error.name)
+    saw = here.saw if direction is READ and host == "ok" and way not in BLIND else None
+    if since != state == "shared" and here.page.owner is Owner.POISON:
+        host, saw = None, None  # the guest's own step is refused: the page was taken from it
+    elif way in HANGS and host == "EFAULT":
+        return Foreseen("UNKILLABLE", None, None, None)
+    elif way == "execute" and error is None:
         host = "SIGILL"  # it was fetched, and is no instruction
-    if way in ("guest-share", "guest-unshare"):
-        host = _ANSWERS.get(host, host)
+    elif way in ("guest-share", "guest-unshare"):
+        host = _ANSWERS.get(str(host), host)
+    elif way in BY_CALL and host == "SIGSEGV":
+        host = "EFAULT"
+    elif way == "core-dump" and saw == "zero":
+        host, saw = "EFAULT", None  # a page of zeroes is a hole in a core
     load = apply(policy, here.page, Op.HOST_LOAD)
     then = _seen(here, load) if load.outcome is Outcome.DONE else load.outcome.name
-    saw = here.saw if direction is READ and error is None and way not in BLIND else None
     return Foreseen(host, saw, "unmapped" if Op.MREMAP in script else then, _found(policy, here, way))
 
 
 def _used(
-    policy: Policy, script: Script, since: str, state: str, way: str
+    policy: Policy, script: WayScript, since: str, state: str, way: str
 ) -> tuple[Standing, Outcome | None]:  # fmt: skip
     """A way tried on a page that was in one state, and is in another at its turn."""
     turn = script.index(TURN) if TURN in script else 0
     here, error = _tried(policy, _into(policy, since), script[:turn])
+    if way == "guest-share" and here.page.owner is Owner.HOST:
+        here = _procedure(policy, here, donate(policy))  # ENOENT makes KVM map it, and the guest tries again
     if since != state:
-        here = replace(_last_step(policy, here, state), saw=None)
+        saw = "stale" if state == "unshared" and here.saw == "secret" else here.saw
+        here = replace(_last_step(policy, here, state), saw=saw)
     answer = _CALLS[way](policy) if way in _CALLS else Outcome.DONE
     if answer is not Outcome.DONE:
         return here, answer
@@ -151,9 +209,12 @@ def _found(policy: Policy, here: Standing, way: str) -> str:
     return _by_guest(policy, here)
 
 
-def _tried(policy: Policy, here: Standing, ops: Script) -> tuple[Standing, Outcome | None]:
+def _tried(policy: Policy, here: Standing, ops: WayScript) -> tuple[Standing, Outcome | None]:
     """The host's operations, up to the first that is refused."""
     for op in ops:
+        if op is COPY:
+            here = replace(here, saw=here.holds)
+            continue
         assert isinstance(op, Op)
         if op is Op.RECLAIM and here.page.owner is Owner.HOST:
             continue  # the VM goes, and it has nothing of it
