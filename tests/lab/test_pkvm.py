@@ -109,6 +109,9 @@ def test_what_a_guest_says_is_believed_where_it_can_be() -> None:
     assert "TORN (SIGSEGV), the law says refused (SIGSEGV) (guest zero, by the law secret)" in shown(row)
     (row,) = read(lines({**CELL, "way": "registers"}), "it").rows
     assert row.law is None and row.agrees is None
+    good, leak = read(lines(CELL, {**CELL, "way": "registers", "host": "ok", "saw": "secret"}), "it").rows
+    first = "PASS: all of 1 trials are what the law says; 1 the law says nothing of. Of 1 leaks it says nothing."
+    assert shown(good, leak).splitlines()[0] == first
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,15 @@ def verdict(found: Probed) -> str:
                             (silent, "the law says nothing of"))
         if count
     )  # fmt: skip
-    surprises = sum(trial.result == TrialResult.LEAK for trial in found.matrix if trial.agrees is False)
+    leaks = Counter(trial.agrees for trial in found.matrix if trial.result == TrialResult.LEAK)
     if differ:
-        return f"FAIL: {differ:,} of {trials} are not what the law says, {surprises:,} of them leaks{apart}."
+        return f"FAIL: {differ:,} of {trials} are not what the law says, {leaks[False]:,} of them leaks{apart}."
     if late:
         return f"FAIL: all of {trials} are what the law says{apart}."
     if not judged:
         return f"SKIP: nothing could be judged{apart}."
-    known = f" {found.leaks:,} leaks are known weaknesses: the law expects them of that memory." if found.leaks else ""
+    known = f" {leaks[True]:,} leaks are known weaknesses: the law expects them of that memory." if leaks[True] else ""
+    known += f" Of {leaks[None]:,} leaks it says nothing." if leaks[None] else ""
     return f"PASS: all of {trials} are what the law says{apart}.{known}"
 
 
