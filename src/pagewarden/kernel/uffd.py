@@ -75,6 +75,8 @@ class Userfault:
         if missing:
             raise Unavailable(f"userfaultfd lacks {', '.join(missing)}", "needs a newer kernel, or its configuration")
         self._own = _open(uffd.UFFD_USER_MODE_ONLY if user_mode_only else 0)
+        self.fd = self._own.fd
+        """Its number; -1 once it is closed."""
         api = uffd.uffdio_api(uffd.UFFD_API, features, 0)
         ioctl(self.fd, uffd.UFFDIO_API, ctypes.byref(api), "UFFDIO_API")
 
@@ -82,17 +84,13 @@ class Userfault:
     def adopt(cls, fd: int) -> "Userfault":
         """A userfaultfd that another process made and passed on: its ioctls act on that process's mappings."""
         self = cls.__new__(cls)
-        self._own = Descriptor(fd)
+        self._own, self.fd = Descriptor(fd), fd
         return self
-
-    @property
-    def fd(self) -> int:
-        """Its number; -1 once it is closed."""
-        return self._own.fd
 
     def lift(self, lowest: int = 3) -> None:
         """See Descriptor."""
         self._own = self._own.lift(lowest)
+        self.fd = self._own.fd
 
     def register(self, address: int, length: int, mode: int) -> None:
         """UFFDIO_REGISTER; OSError."""
@@ -162,5 +160,6 @@ class Userfault:
 
     def close(self) -> None:
         """Give the fd back: ranges still registered lose their guard. Twice is once."""
+        self.fd = -1
         with suppress(OSError):  # it is closed, whatever close(2) says
             self._own.close()
