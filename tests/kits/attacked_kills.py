@@ -114,7 +114,8 @@ def _strike_self(order: str, turn: int) -> None:
 def survived(first: str, step: str) -> Verdict:
     """Strikes that the warden lives through, at every `step`-th of the points from the `first` on, the orders by turns:
     the memory goes on, and is as it was."""
-    warden, rounds = Warden(), 0
+    warden, rounds, mark = Warden(), 0, os.urandom(PAGE_SIZE)  # on the page that is converted all the time
+    warden.memory.private_write(0, mark)
     _life(warden)
     calls = _whole(warden)
     for number in range(int(first), POINTS * len(SURVIVED), int(step)):
@@ -129,6 +130,7 @@ def survived(first: str, step: str) -> Verdict:
         warden.memory.unshare(PAGE)
         warden.memory.share(PAGE)
         assert warden.intact(), (order, point)
+        assert warden.memory.private_read(0, PAGE_SIZE) == mark, (order, point)
     _life(warden)
     return warden.verdict(went=0, rounds=rounds, calls=calls)
 
