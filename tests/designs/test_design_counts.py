@@ -2,8 +2,9 @@
 
 import pytest
 
-from pagewarden.designs import DESIGNS, PROCEDURES, Options, Procedure, design_named
+from pagewarden.designs import DESIGNS, PROCEDURES, Copy, Options, Procedure, Syscall, design_named
 from pagewarden.designs.convert import unshare
+from pagewarden.designs.steps import Each, Take
 from pagewarden.law import EVERY, POLICIES, Op, Outcome, Owner, Policy
 from pagewarden.sim import Counts, Machine
 from pagewarden.vocab import EDGES, HUGE_PAGE, Event, PageRange, Refused, UserMistake
@@ -176,3 +177,33 @@ def test_strace_under_every_policy(policy: Policy) -> None:
 def test_a_typo_lists_the_designs() -> None:
     with pytest.raises(UserMistake, match="window"):
         design_named("windoww")
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("pages", [4, 16])
+def test_a_procedure_does_the_same_wherever_it_stands_among_others(name: str, pages: int) -> None:
+    """Branches, too: the pool is full at 16 pages, and so is the ring."""
+    design = DESIGNS[name](Options(), HYBRID, True)
+    found = []
+    for procedures in ([design], [DESIGNS["remap"](Options(), HYBRID, True), design]):
+        machine = Machine(HYBRID, 64, pool_pages=8, ring_entries=8)
+        machine.prepare(design, PageRange(0, pages))
+        made = machine.run(procedures, [len(procedures) - 1], [0], [pages], [pages * 4096])
+        found.append((made.events.tolist(), +made.hops, +made.syscalls, +made.ranges, made.completed, made.failed))
+    assert found[0] == found[1]
+
+
+def test_each_page_is_gone_through_from_the_first_step_to_the_last() -> None:
+    inside = Syscall("first", ""), Syscall("last", "")
+    found = Machine(HYBRID, 8).perform(Procedure("each", (Each(inside), Syscall("after", ""))), PageRange(0, 3))
+    assert found.syscalls == {"first": 3, "last": 3, "after": 1} and found[Event.ACCESS_SYSCALLS] == 7
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_the_host_copies_before_it_writes_to_the_disk_and_after_it_reads(name: str) -> None:
+    for write in (True, False):
+        steps = DESIGNS[name](Options(), HYBRID, write).steps
+        flat = [inner for step in steps for inner in (step.then if isinstance(step, Take) else (step,))]
+        kinds = ["disk" if isinstance(step, Syscall) and not step.access else step for step in flat]
+        copies = [at for at, step in enumerate(flat) if isinstance(step, Copy) and step.side == "host"]
+        assert all((at < kinds.index("disk")) == write for at in copies), (name, write)

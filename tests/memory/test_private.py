@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -17,53 +16,7 @@ from pagewarden.memory.backings.protocol import KINDS
 from pagewarden.memory.choose import BACKINGS
 from pagewarden.port import HostView, Memory
 from pagewarden.vocab import UserMistake
-
-PAGES = 16
-CONVERTING = ["uffd-window", "memfd-secret", "memfd"]
-GUARDED = ["uffd-window", "uffd-rwp", "memfd-secret"]
-
-
-def made(backing: str, size: int = PAGES * PAGE_SIZE, **options: bool) -> PrivateMemory:
-    try:
-        return PrivateMemory(size, backing, **options)  # type: ignore[arg-type]  # options are the keyword-only flags
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
-
-
-@pytest.fixture(params=CONVERTING)
-def memory(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
-    with made(request.param) as mem:
-        yield mem
-
-
-@pytest.fixture(params=GUARDED)
-def guarded(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
-    with made(request.param) as mem:
-        yield mem
-
-
-def state(mem: PrivateMemory) -> list[bool]:
-    return [mem.is_shared(page) for page in range(PAGES)]
-
-
-def answers(mem: PrivateMemory) -> list[bool]:
-    """Which pages the window answers for: the kernel's word, not the library's."""
-    found = []
-    for page in range(PAGES):
-        try:
-            mem.window.read(page * PAGE_SIZE, 1)
-            found.append(True)
-        except PrivateAccess as refusal:
-            assert refusal.errno == errno.EFAULT and refusal.offset == page * PAGE_SIZE
-            found.append(False)
-    return found
-
-
-def marked(mem: PrivateMemory) -> bytes:
-    data = b"".join(bytes([page + 1]) * PAGE_SIZE for page in range(PAGES))
-    mem.populate(0, data)
-    return data
+from private_kit import CONVERTING, GUARDED, PAGES, answers, made, marked, state
 
 
 def test_it_is_what_the_port_asks_for(memory: PrivateMemory) -> None:
@@ -140,80 +93,6 @@ def test_populate_is_for_private_pages(memory: PrivateMemory) -> None:
     for offset, data in ((-1, b"x"), (memory.size, b"x"), (memory.size - 1, b"xx")):
         with pytest.raises(ValueError, match="do not lie"):
             memory.populate(offset, data)
-
-
-def test_a_held_page_is_not_converted(memory: PrivateMemory) -> None:
-    data = marked(memory)
-    memory.share(PageRange(0, 8))
-    with memory.hold(PageRange(6, 7), PageRange(3, 4)):
-        for call, pages in (
-            (memory.unshare, PageRange(0, 8)),
-            (memory.punch, PageRange(2, 5)),
-            (memory.share, PageRange(3, 9)),
-        ):
-            with pytest.raises(Refused) as caught:
-                call(pages)
-            assert (caught.value.errno, caught.value.offset) == (errno.EAGAIN, 3 * PAGE_SIZE)
-            assert state(memory) == [page < 8 for page in range(PAGES)]
-            assert memory.window.read(0, 8 * PAGE_SIZE) == data[: 8 * PAGE_SIZE]
-        memory.unshare(PageRange(4, 6))  # the neighbours convert
-    memory.unshare(PageRange(0, 8))
-    assert state(memory) == [False] * PAGES
-
-
-class Consumer:
-    """Keeps a reference on what it uses; drops it when told, unless it is stubborn."""
-
-    def __init__(self, mem: PrivateMemory, pages: PageRange, stubborn: bool = False) -> None:
-        self.seen: list[tuple[str, PageRange]] = []
-        self.hold = mem.hold(pages)
-        self.stubborn = stubborn
-
-    def invalidate_begin(self, pages: PageRange) -> None:
-        self.seen.append(("begin", pages))
-        if not self.stubborn:
-            self.hold.release()
-
-    def invalidate_end(self, pages: PageRange) -> None:
-        self.seen.append(("end", pages))
-
-
-def test_consumers_are_told_around_each_change_and_drop_their_references(memory: PrivateMemory) -> None:
-    consumer = Consumer(memory, PageRange(0, 4))
-    memory.subscribe(consumer)
-    memory.share(PageRange(0, 4))
-    memory.unshare(PageRange(1, 2))
-    assert consumer.seen == [(when, pages) for pages in (PageRange(0, 4), PageRange(1, 2)) for when in ("begin", "end")]
-    assert memory.statistics()["notifications"] == 2 and memory.statistics()["pins"] == 4
-    memory.unsubscribe(consumer)
-    memory.share(PageRange(1, 2))
-    assert len(consumer.seen) == 4
-
-
-def test_a_consumer_that_keeps_a_page_makes_the_change_fail_for_all(memory: PrivateMemory) -> None:
-    memory.share(PageRange(0, 4))
-    willing, stubborn = Consumer(memory, PageRange(0, 2)), Consumer(memory, PageRange(2, 3), stubborn=True)
-    memory.subscribe(willing)
-    memory.subscribe(stubborn)
-    with pytest.raises(Refused) as caught:
-        memory.unshare(PageRange(0, 4))
-    assert (caught.value.errno, caught.value.offset) == (errno.EAGAIN, 2 * PAGE_SIZE)
-    assert [when for when, _ in willing.seen] == [when for when, _ in stubborn.seen] == ["begin", "end"]
-    assert state(memory) == [page < 4 for page in range(PAGES)]
-
-
-def test_a_consumer_may_refuse_and_those_told_before_hear_the_end(memory: PrivateMemory) -> None:
-    class Refuser(Consumer):
-        def invalidate_begin(self, pages: PageRange) -> None:
-            raise Refused(errno.EBUSY, "not now", 0)
-
-    first, refuser, last = (kind(memory, PageRange(0, 0)) for kind in (Consumer, Refuser, Consumer))
-    for consumer in (first, refuser, last):
-        memory.subscribe(consumer)
-    with pytest.raises(Refused, match="not now"):
-        memory.share(PageRange(0, 1))
-    assert [when for when, _ in first.seen] == ["begin", "end"] and refuser.seen == last.seen == []
-    assert not memory.is_shared(0)
 
 
 @pytest.mark.parametrize("backing", ["uffd-window", "memfd"])
@@ -337,36 +216,6 @@ def test_any_sequence_keeps_state_window_and_contents_in_step(steps: list[tuple[
             len(run) for run in "".join("x" if s else " " for s in shared).split()
         ]
         assert mem.private_read(0, mem.size) == expected
-
-
-def test_all_consumers_hear_the_end_whatever_one_makes_of_it(memory: PrivateMemory) -> None:
-    class Loud(Consumer):
-        def invalidate_end(self, pages: PageRange) -> None:
-            super().invalidate_end(pages)
-            raise RuntimeError(f"consumer {self.number}")
-
-        number = 0
-
-    consumers = [Loud(memory, PageRange(0, 0)) for _ in range(3)]
-    for number, consumer in enumerate(consumers):
-        consumer.number = number
-        memory.subscribe(consumer)
-    with pytest.raises(RuntimeError, match="consumer 0"):
-        memory.share(PageRange(0, 1))
-    assert [[when for when, _ in consumer.seen] for consumer in consumers] == [["begin", "end"]] * 3
-    assert memory.is_shared(0) and memory.statistics()["notifications"] == 3
-
-
-def test_a_hold_that_an_exception_left_behind_refuses_nothing(memory: PrivateMemory) -> None:
-    def struck() -> None:
-        memory.hold(PageRange(0, 4))
-        raise KeyboardInterrupt
-
-    memory.share(PageRange(0, 4))
-    with pytest.raises(KeyboardInterrupt):
-        struck()
-    memory.unshare(PageRange(0, 4))
-    assert not memory.is_shared(0)
 
 
 def test_arguments_that_are_none_are_said_to_be(memory: PrivateMemory) -> None:

@@ -1,0 +1,122 @@
+"""Where fio is installed: its options are known, and its own log and report have the same totals."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fio_jobs import FIO, job, same
+from live import require
+from pagewarden.workload import Workload, load
+from pagewarden.workload.fio.options import known
+
+COMPARED = [  # exact: requests, bytes and reach are the same; else within the share given
+    (0.0, "rw=write bs=3000 size=10000"),
+    (0.0, "rw=randwrite bs=3000 size=10000"),
+    (0.0, "rw=write bs=4k size=10000 io_size=20000"),
+    (0.0, "rw=write bs=4k size=64k io_size=30000"),
+    (0.0, "rw=read bs=4k size=32k loops=2"),
+    (0.0, "rw=read bs=4k size=32k number_ios=20"),
+    (0.0, "rw=randwrite bs=4k size=64k io_size=100k"),
+    (0.0, "rw=randread bs=0x1000 size=1m number_ios=300 io_size=10m"),
+    (0.0, "rw=write bs=4kib size=1mib offset=16k"),
+    (0.0, "rw=randrw bs=4k size=1m norandommap=0"),
+    (0.0, "rw=write bs=4kB kb_base=1000 size=1mib"),
+    (0.06, "rw=randrw bsrange=4k-64k size=64m"),
+    (0.06, "rw=randrw bsrange=4k-64k norandommap size=64m"),
+    (0.06, "rw=write bsrange=4k-22k size=64m"),
+    (0.06, "rw=write bsrange=4k-22k bs_unaligned size=64m"),
+    (0.06, "rw=randwrite bssplit=4k/10:64k/:32k/ norandommap size=64m"),
+    (0.06, "rw=randrw bs=8k,32k rwmixread=70 size=64m norandommap"),
+    (0.06, "rw=rw bs=8k,32k rwmixread=70 size=64m"),
+    (0.01, "rw=randread bssplit=512/50:64k/50 size=2049m"),
+    (0.06, "rw=randread bssplit=4k/60:64k/40 size=512m random_generator=lfsr"),
+    (0.06, "rw=randread bssplit=4k/60:64k/40 size=256m nrfiles=4"),
+]
+
+
+COUNTED = [  # jobs of which fio's own totals say everything: the reads, the writes, the bytes
+    "rw=read bs=4k size=1m number_ios=10 loops=2",
+    "rw=randread bs=4k size=10k loops=1000",
+    "rw=read bs=64k size=1m filename=f1 filename=f2 filename=f3",
+    "rw=read bs=4k size=1m filename=a:b",
+    "rw=read bs=4k size=1m nrfiles=3",
+    "rw=read bs=4k filesize=1m nrfiles=3",
+    "rw=read bs=4k filesize=1m size=2m nrfiles=4",
+    "rw=read bs=4k size=1m io_size=3m loops=2",
+    "rw=read bs=4k size=1m io_size=100k nrfiles=4",
+    "rw=randread bs=4k size=1m number_ios=10 nrfiles=4",
+    "rw=read bs=64k size=100k io_size=1m",
+    "rw=read bs=64k size=1m io_size=3m number_ios=100 loops=3",
+    "rw=write:4k bs=4k size=1m",
+    "rw=read:12k bs=4k filesize=1m",
+    "rw=read bs=4ki size=1Mi",
+    "rw=read bs=4ki size=1Mi kb_base=1000",
+    "rw=randread bs=4k ba=64k size=1m",
+    "rw=read bs=4k,64k bs_is_seq_rand=1 size=1m",
+    "rw=read bs=4k size=256k offset=400k filesize=512k",
+    "rw=randread bs=4k size=50% filesize=1m",
+    "rw=randread bs=4k size=1m random_generator=lfsr loops=3",
+    "rw=trimwrite bs=4k size=1m",
+    "rw=read bs=4k fileoffset=4k size=1m",
+    "rw=read bs=64k-512k size=4m",
+    "rw=read bs=4k size=100%% filesize=1m",
+    "rw=read:-8k bs=4k size=1m",
+    "rw=read bs=4k size=1m numjobs=3 filename=a:b",
+    "rw=write bs=4k size=1m verify=md5 do_verify=0",
+    "rw=write bs=4k size=1m verify=md5 ioengine=psync",
+    "rw=randwrite bs=4k size=1m verify=md5 loops=3 ioengine=psync",
+    "rw=write bs=4k size=1m verify=crc32c verify_backlog=16 loops=2 ioengine=psync",
+]
+
+
+def test_every_option_of_the_installed_fio_is_known() -> None:
+    require(FIO is not None, "fio is not installed")
+    listed = subprocess.run([str(FIO), "--cmdhelp"], check=True, capture_output=True, text=True).stdout
+    names = {line.partition(":")[0].strip() for line in listed.splitlines() if ":" in line}
+    assert len(names) > 150 and not names - known().names
+    engines = subprocess.run([str(FIO), "--enghelp"], check=True, capture_output=True, text=True).stdout.split()
+    assert not set(engines) & {"libaio", "psync"} - known().engines
+    assert {name for name in engines if name not in ("Available", "IO", "engines:")} <= known().engines | known().idle
+
+
+def test_fio_s_report_repeats_its_options(tmp_path: Path) -> None:
+    require(FIO is not None, "fio is not installed")
+    (tmp_path / "job.fio").write_text("[global]\nioengine=null\nsize=1m\n[a]\nbs=8k\n[b]\nrw=write\nbs=16k\n")
+    command = [str(FIO), "--output-format=json", "--output=report", "job.fio"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert same(load(tmp_path / "report"), load(tmp_path / "job.fio"))
+
+
+@pytest.mark.parametrize("options", COUNTED)
+def test_fio_itself_counts_as_many(tmp_path: Path, options: str) -> None:
+    require(FIO is not None, "fio is not installed")
+    text = "\n".join(["[j]", *([] if "ioengine" in options else ["ioengine=null"]), *options.split()]) + "\n"
+    (tmp_path / "job.fio").write_text(text)
+    ran = subprocess.run([str(FIO), "--output-format=json", "job.fio"], cwd=tmp_path, check=True, capture_output=True)
+    jobs = json.loads(ran.stdout[ran.stdout.index(b"{") :])["jobs"]
+    theirs = [sum(entry[way][key] for entry in jobs) for way in ("read", "write") for key in ("total_ios", "io_bytes")]
+    ours = load(tmp_path / "job.fio")
+    read, write = ours.length[~ours.write], ours.length[ours.write]
+    assert [len(read), int(read.sum()), len(write), int(write.sum())] == theirs
+
+
+@pytest.mark.parametrize(("tolerance", "options"), COMPARED, ids=lambda v: str(v))
+def test_fio_itself_asks_for_as_much(tmp_path: Path, tolerance: float, options: str) -> None:
+    require(FIO is not None, "fio is not installed")
+    ours = job(tmp_path, *options.split())
+    run = "[j] filename=x ioengine=null write_iolog=log " + options
+    (tmp_path / "run.fio").write_text(run.replace(" ", "\n") + "\n")
+    subprocess.run([str(FIO), "run.fio"], cwd=tmp_path, check=True, capture_output=True)
+    theirs = load(tmp_path / "log")
+
+    def measures(w: Workload) -> list[float]:
+        return [w.requests, w.bytes, float(w.length.mean()), float(w.length.max()), len(set(w.offset.tolist()))]
+
+    assert measures(ours) == pytest.approx(measures(theirs), rel=tolerance)
+    if tolerance == 0:
+        assert np.array_equal(np.sort(ours.length), np.sort(theirs.length))
+        ends = [int((workload.offset + workload.length).max()) for workload in (ours, theirs)]
+        assert ends[0] == ends[1] or "number" in options
