@@ -4,11 +4,15 @@ A 2 is one line on standard error: what, why, what to do. Ctrl-C is 130 and a re
 it of any program that a signal ends; neither says anything.
 """
 
+import _thread
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
@@ -16,7 +20,6 @@ import typer
 
 from pagewarden import __version__
 from pagewarden.cli.limited import watched
-from pagewarden.vocab import PagewardenError
 from pagewarden.vocab.host import OUTPUT, mendable, naming
 
 MISTAKE, BUG, INTERRUPTED, NO_READER = 2, 3, 130, 141
@@ -47,10 +50,35 @@ def main_of(app: typer.Typer) -> NoReturn:
     """Run the command line and end the process."""
     _open_standard_files()
     try:
-        status = watched(lambda: _parsed(app))
-    except PagewardenError as error:
+        with _interrupts_kept():
+            status = watched(lambda: _parsed(app))
+    except BaseException as error:
         status = status_of(error)
     raise SystemExit(status)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Ctrl-C while a finalizer or a hook runs, which Python would tell of and forget, comes again in a moment."""
+    usual = sys.unraisablehook
+
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            usual(lost)
+            return
+        with suppress(RuntimeError):
+            _thread.start_new_thread(_interrupt, ())  # this very function is such a place
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
+
+
+def _interrupt() -> None:
+    time.sleep(0.001)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _parsed(app: typer.Typer) -> int:

@@ -18,6 +18,7 @@ from pagewarden.kernel.machine import need_x86_64
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, Exit, ExitKind, Unavailable
 from pagewarden.vocab.closing import Closing
+from pagewarden.vocab.host import REMEDIES
 
 KICK = signal.SIGURG
 """Sent to a vCPU's thread: blocked there except inside KVM_RUN, ignored by default, so a late one harms nobody."""
@@ -148,6 +149,8 @@ class KvmCpu:
 
     def _denied(self, error: OSError) -> Exit:
         run = self._vcpu.kvm_run
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):  # a first run makes threads and tables: the host is short
+            raise Unavailable(f"KVM_RUN: {error.strerror}", REMEDIES[error.errno])
         if run.exit_reason != uapi.KVM_EXIT_MEMORY_FAULT:
             why = f"KVM_RUN failed, {errno.errorcode.get(error.errno or 0)}"
             if error.errno in (errno.EFAULT, uapi.EHWPOISON):
