@@ -1,6 +1,13 @@
-"""What a host side of a small memory says."""
+"""What a host side of a small memory says, and what is kept from one test of it to the next."""
 
-from pagewarden.memory import PAGE_SIZE
+import os
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+import pytest
+
+from live import require
+from pagewarden.memory import PAGE_SIZE, Unavailable
 from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from waits import SOON
@@ -20,3 +27,25 @@ def seen(host: HostProcess, page: int) -> bytes | None:
     value, data = heard(host)
     assert value == 0 or int(data) == page * PAGE_SIZE
     return data if value == 0 else None
+
+
+class Keeps(Protocol):
+    """What tests of one room share, made anew where one of them has broken it."""
+
+    def ready(self) -> object: ...
+    def close(self) -> None: ...
+
+
+Kept = TypeVar("Kept", bound=Keeps)
+
+
+def kept(made: Kept) -> Iterator[Kept]:
+    """A fixture's, for what looks into the host side's page table."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may ask for another process's page table")
+    try:
+        made.ready()
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    yield made
+    made.close()

@@ -13,9 +13,9 @@ import pytest
 
 import host_programs
 from injector import ROOMS, Calls, Instructions, Struck, struck_calls
-from live import require
+from isolated_kit import kept
 from pagewarden.kernel.uffd import Userfault
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused
 from pagewarden.memory.isolated import bare, replace, window
 from pagewarden.memory.isolated.process import HostProcess
 
@@ -106,16 +106,7 @@ class Pair:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may ask for another process's page table")
-    made = Pair()
-    try:
-        made.ready()
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
-    yield made
-    made.close()
+    yield from kept(Pair())
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 import host_programs
-from live import require
 from pagewarden.kernel.door import Descriptor
 from pagewarden.kernel.uffd import GUARD_FEATURES, Userfault
 from pagewarden.memory import PAGE_SIZE, PrivateMemory, Refused, Unavailable
@@ -21,6 +20,7 @@ from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.request import ANSWER, ENDED, STARTED
 from pagewarden.memory.isolated.room import PARTS, Outcomes
 from pagewarden.memory.isolated.zygote import Fate
+from private_kit import made
 from spawn_faults import descendants, descriptors, settled
 
 LIAR = """
@@ -71,13 +71,8 @@ SILENT = ("silence", "an answer at the wrong place")
 
 @pytest.fixture
 def mem() -> Iterator[PrivateMemory]:
-    try:
-        made = PrivateMemory(2 * PAGE_SIZE, isolated=True)
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
-    with made:
-        yield made
+    with made("auto", 2 * PAGE_SIZE, isolated=True) as memory:
+        yield memory
 
 
 def end_zygote() -> None:

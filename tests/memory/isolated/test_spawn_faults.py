@@ -10,7 +10,7 @@ import pytest
 
 import host_programs
 from injector import Struck
-from live import require
+from isolated_kit import kept
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable
 from pagewarden.memory.isolated import process
 from pagewarden.memory.isolated.process import HostProcess
@@ -161,16 +161,7 @@ class Keeper:
 
 @pytest.fixture(scope="module")
 def keeper() -> Iterator[Keeper]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may ask for another process's page table")
-    made = Keeper()
-    try:
-        made.ready()
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
-    yield made
-    made.close()
+    yield from kept(Keeper())
 
 
 def every(act: str, keeper: Keeper | None, choose: Callable[[int], Choose], after: bool = False) -> int:
