@@ -8,6 +8,9 @@ import pytest
 from pagewarden.lab import fetch, initramfs, pkvm, qemu
 from pagewarden.vocab import Unavailable
 
+SAME_CPU = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+"""Compiled code that is the same here and inside: what this machine has compiled, the emulated one need not."""
+
 
 def bootable(name: str, check: Callable[[], object]) -> fetch.Kernel:
     """That kernel; where it cannot be booted a skip with the reason, or a failure where PAGEWARDEN_REQUIRE_LAB=1.

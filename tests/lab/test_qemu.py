@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from kernels import SAME_CPU
 from pagewarden.lab import fetch, qemu
 from pagewarden.vocab import Unavailable
 
 ENOUGH = 1800.0
 """Seconds: an emulated machine beside busy neighbours."""
-SAME_CPU = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-"""Compiled code that is the same here and inside: what this machine has compiled, the emulated one need not."""
 
 
 @pytest.fixture(autouse=True)
