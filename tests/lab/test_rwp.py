@@ -15,7 +15,7 @@ status=0
 python="$1"
 shift
 "$python" -m pytest -q -p no:cacheprovider "$@" -k "(rwp or auto) and not instruction" >&2 || status=1
-"$python" -m pagewarden probe --json --timeout 120 --backing uffd-rwp --path load --path mprotect || status=1
+"$python" -m pagewarden probe --json --timeout 120 --backing uffd-rwp --path load --path "userfaultfd-un*" || status=1
 exit $status
 """
 TESTS = ["private", "contract"]
