@@ -57,8 +57,13 @@ _TELLS: tuple[Callable[[PageRuled], Hashable], ...] = (
 def cases(table: Table, op: Op) -> list[Case]:
     """Every reachable state falls into exactly one case."""
     rows = [(page, Ruled.of(page, table.step(state, op))) for state, page in enumerate(table.pages)]
+    touched = {index for _, told in rows for index in told.changed}
+
+    def becomes(row: PageRuled) -> Hashable:
+        return row[1].effect, tuple(row[1].step.page[index] for index in touched)
+
     found = []
-    for when, chosen in min((list(decide(rows, _alike, _kind, tells)) for tells in _TELLS), key=len):
+    for when, chosen in min((list(decide(rows, _alike, _kind, tells)) for tells in (*_TELLS, becomes)), key=len):
         outcome, events, reached = chosen[0][1].effect
         named = {field: tuple(word(value) for value in values) for field, values in when.items()}
         found.append(Case(named, outcome, _changes(chosen) or {}, events, reached, len(chosen)))
