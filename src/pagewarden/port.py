@@ -76,6 +76,15 @@ class VectoredView(HostView, Protocol):
 
 
 @runtime_checkable
+class ForeseeingView(VectoredView, Protocol):
+    """A VectoredView that must ask for pages, and rather for many at once."""
+
+    def ahead(self, descriptors: "NDArray[np.int64]", count: int) -> None:
+        """What will be touched next: rows gpa, bytes and flags (virtio.virtq_desc) of so many columns. Raises
+        PrivateAccess where one of them is not to be had."""
+
+
+@runtime_checkable
 class QueueingView(VectoredView, Protocol):
     """A VectoredView that has many transfers under way at once, for a file without a page cache."""
 

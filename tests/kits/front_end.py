@@ -30,9 +30,9 @@ class BackEndError(Exception):
 class FrontEnd:
     """One block device behind a socket. The memory is one region: guest physical and user addresses are offsets."""
 
-    def __init__(self, where: str | Path | socket.socket, file: int, size: int, features: int) -> None:
+    def __init__(self, where: str | Path | socket.socket, file: int, size: int, features: int, more: int = 0) -> None:
         """file: of the memory, of so many bytes; the other process maps all of it. features: those wanted; `features`
-        are what both have."""
+        are what both have; more: bits of the protocol's features beside the two that it always takes."""
         if not isinstance(where, socket.socket):
             path, where = where, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             where.connect(str(path))
@@ -43,7 +43,7 @@ class FrontEnd:
         self.features = offered & features
         self.protocol = 0
         if offered & F_PROTOCOL:
-            self.protocol = self.ask(Ask.GET_PROTOCOL_FEATURES) & (REPLY_ACK | CONFIG)
+            self.protocol = self.ask(Ask.GET_PROTOCOL_FEATURES) & (REPLY_ACK | CONFIG | more)
             self.tell(Ask.SET_PROTOCOL_FEATURES, struct.pack("<Q", self.protocol))
             self._acknowledges = bool(self.protocol & REPLY_ACK)
         self.tell(Ask.SET_OWNER)

@@ -8,6 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 INSIDE = Path(__file__).parent.parent / "lab" / "guest" / "served_disk.py"
+BEHIND_IOMMU = [
+    *("-device", "intel-iommu,intremap=off,device-iotlb=on"),
+    *("-device", "pcie-root-port,id=rp,slot=1,addr=0x1b"),
+    *("-device", "vhost-user-blk-pci,chardev=iommu,bus=rp,iommu_platform=on,ats=on,disable-legacy=on"),
+]
+"""QEMU's words for a device behind an IOMMU of its own."""
 LIMIT = 900.0
 """Seconds for a boot and its requests, beside busy neighbours."""
 

@@ -11,6 +11,7 @@ from front_end import FrontEnd
 from pagewarden.kernel.door import punch_hole
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
+from pagewarden.vhost.iommu import IommuHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server
 from pagewarden.virtio.block import Processed
@@ -26,15 +27,19 @@ PATIENCE = 60.0
 class ServerThread:
     """A server of one disk, for connections one after the other; said: what it complained of."""
 
-    def __init__(self, disk: Path, queues: int = 1, read_only: bool = False) -> None:
+    def __init__(self, disk: Path, queues: int = 1, read_only: bool = False, **guarded: bool) -> None:
+        """guarded: options of an IommuHost; without one the host is an OpenHost."""
         self.said: list[str] = []
         self.ended: BaseException | None = None
         self.counts = ServeCounts()
         self._fd = os.open(disk, os.O_RDONLY if read_only else os.O_RDWR)
         self.regions = GuestRegions()
         self._view = view_of(self.regions)
-        self.device = BlockDevice(self._view, Disk(self._fd, read_only, punch=punch_hole), queues)
-        self.host = OpenHost(self.device, self.regions, queues, self.counts)
+        image = Disk(self._fd, read_only, punch=punch_hole)
+        self.device = BlockDevice(self._view, image, queues)
+        self.host: OpenHost | IommuHost = OpenHost(self.device, self.regions, queues, self.counts)
+        if guarded:
+            self.host = IommuHost(self._view, image, self.regions, queues, self.counts, self.said.append, **guarded)
         listener = socket.socket()
         self.server = Server(listener, self.host, self.regions, self.said.append)
         listener.close()
@@ -61,7 +66,14 @@ class ServerThread:
         except BaseException as error:  # a bug: the test says so
             self.ended = error
 
+    @property
+    def guard(self) -> IommuHost:
+        assert isinstance(self.host, IommuHost)
+        return self.host
+
     def close(self) -> None:
+        if isinstance(self.host, IommuHost):
+            self.host.close()
         self.device.close()
         self._view.close()
         self.regions.close()
@@ -72,8 +84,7 @@ class ServedRig(Rig):
     """The rig's driver, with the device behind a connection."""
 
     def __init__(self, memory: PrivateMemory, connection: socket.socket, disk: Disk, features: int = DEFAULT) -> None:
-        super().__init__(memory.window, disk, features)
-        self.device.close()  # nobody but the server serves the rings
+        super().__init__(memory.window, disk, features, here=False)
         self.front = FrontEnd(connection, memory.file, memory.size, features)
         self.queue = self.front.start(0, self.rings[0])
 

@@ -145,7 +145,16 @@ class Arena:
 class Rig:
     """A driver and a device with one queue or more, on one view; every chain has buffers of its own."""
 
-    def __init__(self, view: HostView, disk: Disk, features: int = DEFAULT, size: int = 16, queues: int = 1) -> None:
+    def __init__(
+        self,
+        view: HostView,
+        disk: Disk,
+        features: int = DEFAULT,
+        size: int = 16,
+        queues: int = 1,
+        here: bool = True,
+    ) -> None:
+        """here: the device serves in this process."""
         self.view, self.disk, self.features = view, disk, features
         rings = PAGE_SIZE
         self.rings: dict[int, Ring] = {}
@@ -158,7 +167,8 @@ class Rig:
         self.start = rings
         self.arena = Arena(rings)
         self.device = BlockDevice(view, disk, queues, max(size, 16))
-        self.device.resume(features, self.rings)
+        if here:
+            self.device.resume(features, self.rings)
 
     def post(
         self,

@@ -1,4 +1,5 @@
-"""A stock guest under stock QEMU on served disks: what it wrote is in the file, what it read was."""
+"""A stock guest under stock QEMU on served disks, one without a guard, one behind the guest's own IOMMU: what it wrote
+is in the files, what it read was, and the device's process saw nothing that was not mapped."""
 
 import hashlib
 import json
@@ -7,24 +8,41 @@ from pathlib import Path
 
 import numpy as np
 
+from live import require
 from pagewarden.lab import fetch, qemu
-from served_guest import INSIDE, LIMIT, block, served
+from served_guest import BEHIND_IOMMU, INSIDE, LIMIT, block, served
+
+STRICT = "intel_iommu=on iommu.strict=1 iommu.passthrough=0"
 
 
 def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) -> None:
     content = np.random.default_rng(1).bytes(64 << 20)
-    (tmp_path / "open").write_bytes(content)
-    with served(tmp_path / "open", tmp_path, "open") as (process, words):
-        shape = qemu.GuestShape(words=(*words, "-device", "vhost-user-blk-pci,chardev=open,addr=0x1a"))
-        answer = qemu.run(kernel, [sys.executable, str(INSIDE), "/dev/vdd"], LIMIT, shape=shape)
+    for mode in ("open", "iommu"):
+        (tmp_path / mode).write_bytes(content)
+    with (
+        served(tmp_path / "open", tmp_path, "open") as (plain, words),
+        served(tmp_path / "iommu", tmp_path, "iommu", "--probe") as (guarded, more),
+    ):
+        devices = ["-device", "vhost-user-blk-pci,chardev=open,addr=0x1a", *BEHIND_IOMMU]
+        shape = qemu.GuestShape(STRICT, words=(*words, *more, *devices))
+        answer = qemu.run(kernel, [sys.executable, str(INSIDE), "/dev/vdd", "/dev/vde"], LIMIT, shape=shape)
         assert answer.status == 0, answer.stderr
-        document = json.loads(process.communicate(timeout=LIMIT)[0])
-        assert process.returncode == 0, "QEMU's end is no error"
-    (found,) = json.loads(answer.stdout).values()
-    assert found == {"first": hashlib.sha256(content[: 1 << 20]).hexdigest(), "wrong": 0}
-    written, place = (tmp_path / "open").read_bytes(), 8 << 20
-    for size, count in ((4096, 16), (1 << 20, 4)):
-        for seed in range(count):
-            assert written[place : place + size] == block(seed + size, size)
-            place += size
-    assert document["requests"] >= 40 and not document["refused"]
+        documents = []
+        for process in (plain, guarded):
+            out, err = process.communicate(timeout=LIMIT)
+            require("cannot be kept apart" not in err, err)
+            assert process.returncode == 0, "QEMU's end is no error"
+            documents.append(json.loads(out))
+    for found in json.loads(answer.stdout).values():
+        assert found == {"first": hashlib.sha256(content[: 1 << 20]).hexdigest(), "wrong": 0}
+    for mode in ("open", "iommu"):
+        written, place = (tmp_path / mode).read_bytes(), 8 << 20
+        for size, count in ((4096, 16), (1 << 20, 4)):
+            for seed in range(count):
+                assert written[place : place + size] == block(seed + size, size)
+                place += size
+    everything, lent = documents
+    assert everything["requests"] >= 40 and not everything["refused"] and not lent["refused"]
+    assert lent["requests"] >= 40 and lent["pages_opened"] > 1000
+    assert lent["max_open"] < 600 < everything["max_open"]
+    assert lent["probed"] > 10_000 and lent["violations"] == 0 and lent["device_restarts"] == 0

@@ -21,9 +21,15 @@ def blk(
     disk: Annotated[Path, typer.Option(metavar="FILE", help="A raw file, or a block device.")],
     socket: Annotated[Path | None, typer.Option(metavar="PATH", help="Where QEMU connects to: made anew.")] = None,
     fd: Annotated[int | None, typer.Option(min=0, help="Or a socket that listens, inherited by this number.")] = None,
-    mode: Annotated[str, typer.Option(help="open: the device sees all of the guest's memory.")] = "open",
+    mode: Annotated[str, typer.Option(help="iommu: what the guest maps for DMA, while it does; open: all.")] = "iommu",
     queues: Annotated[int, typer.Option(min=1, help="Queues, as in num-queues= of QEMU.")] = 1,
     readonly: Annotated[bool, typer.Option("--readonly", help="The guest cannot write.")] = False,
+    allow_lazy: Annotated[
+        bool, typer.Option("--allow-lazy", help="Serve a guest that unmaps late, all at once.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="The device's process tries closed pages at random, all the while.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on standard output.")] = False,
 ) -> None:
     """A block device, until QEMU ends, or Ctrl-C or SIGTERM comes; a summary at the end.
@@ -44,7 +50,7 @@ def blk(
     if mode not in MODES:
         raise UserMistake(f"--mode {mode}: expected {' or '.join(MODES)}")
     counts = serve_block(
-        socket, fd, disk, mode=mode, queues=queues, read_only=readonly,
+        socket, fd, disk, mode=mode, queues=queues, read_only=readonly, allow_lazy=allow_lazy, probe=probe,
         say=lambda what: print(f"pagewarden: {what}", file=sys.stderr, flush=True),
     )  # fmt: skip
     if json:

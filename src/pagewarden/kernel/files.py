@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import socket
+from array import array
 from contextlib import suppress
 from itertools import chain, islice
 
@@ -24,6 +26,18 @@ class Pipe:
         """Both ends; what is in it is gone. Twice is once."""
         for end in self._ends:
             end.close()
+
+
+def receive_fds(connection: socket.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int], int]:
+    """recvmsg(2): bytes, at most `most` descriptors, close-on-exec, and what the kernel says of the message (MSG_*).
+    socket.recv_fds does not pass its flags on (CPython 3.11, Lib/socket.py). OSError."""
+    fds = array("i")
+    room = socket.CMSG_LEN(most * fds.itemsize)
+    data, ancillary, said, _ = connection.recvmsg(size, room, flags | socket.MSG_CMSG_CLOEXEC)
+    for level, kind, part in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(part[: len(part) - len(part) % fds.itemsize])
+    return data, fds.tolist(), said
 
 
 def zeroes() -> Descriptor | None:

@@ -33,9 +33,9 @@ GUARD_FEATURES = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MINOR_SHMEM | uffd
 RWP_FEATURES = GUARD_FEATURES | uffd.UFFD_FEATURE_RWP
 
 
-def continue_request(address: int, length: int) -> bytearray:
+def continue_request(address: int, length: int, mode: int = 0) -> bytearray:
     """The argument of a UFFDIO_CONTINUE, for whoever makes that call without this module."""
-    return bytearray(_CONTINUE.pack(address, length, uffd.UFFDIO_CONTINUE_MODE_DONTWAKE, 0))
+    return bytearray(_CONTINUE.pack(address, length, uffd.UFFDIO_CONTINUE_MODE_DONTWAKE | mode, 0))
 
 
 def fill_continue(words: Any, address: int, length: int) -> None:
@@ -101,9 +101,10 @@ class Userfault:
         """UFFDIO_UNREGISTER; whoever waits on the range is woken. OSError."""
         ioctl(self.fd, uffd.UFFDIO_UNREGISTER, ctypes.byref(uffd.uffdio_range(address, length)))
 
-    def write_protect(self, address: int, length: int) -> None:
-        """UFFDIO_WRITEPROTECT: from now on a writer waits. OSError."""
-        argument = uffd.uffdio_writeprotect(uffd.uffdio_range(address, length), uffd.UFFDIO_WRITEPROTECT_MODE_WP)
+    def write_protect(self, address: int, length: int, on: bool = True) -> None:
+        """UFFDIO_WRITEPROTECT: from now on a writer waits, or does not any more. OSError."""
+        mode = uffd.UFFDIO_WRITEPROTECT_MODE_WP if on else 0
+        argument = uffd.uffdio_writeprotect(uffd.uffdio_range(address, length), mode)
         ioctl(self.fd, uffd.UFFDIO_WRITEPROTECT, ctypes.byref(argument))
 
     def copy(self, target: int, source: int, length: int) -> int:
@@ -116,9 +117,10 @@ class Userfault:
                 raise
         return int(argument.copy)
 
-    def map_present(self, address: int, length: int) -> tuple[int, int]:
-        """UFFDIO_CONTINUE: map pages that the file holds; the bytes done and the errno that stopped it, or 0."""
-        argument = continue_request(address, length)
+    def map_present(self, address: int, length: int, mode: int = 0) -> tuple[int, int]:
+        """UFFDIO_CONTINUE: map pages that the file holds; the bytes done and the errno that stopped it, or 0. mode:
+        UFFDIO_CONTINUE_MODE_WP maps them for reading alone, where the range is registered for write protection."""
+        argument = continue_request(address, length, mode)
         try:
             ioctl_inplace(self.fd, uffd.UFFDIO_CONTINUE, argument)
         except OSError as error:

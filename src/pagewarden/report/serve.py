@@ -29,5 +29,5 @@ def served_document(mode: ServeMode, counts: ServeCounts) -> ServedBlocks:
     return ServedBlocks(
         mode=mode, requests=counts.requests, bytes=counts.carried, pages_opened=counts.pages_opened,
         max_open=counts.max_open, longest_open_ms=counts.longest_open_ms, refused=counts.refused,
-        violations=counts.violations, device_restarts=counts.device_restarts,
+        violations=counts.violations, device_restarts=counts.device_restarts, probed=counts.probed,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from pagewarden.kernel.door import punch_hole
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
+from pagewarden.vhost.iommu import IommuHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server, listening, until_signal
 from pagewarden.virtio.device import BlockDevice
@@ -16,7 +17,7 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.vocab import UserMistake
 
 ServeMode: TypeAlias = Literal["iommu", "pool", "open"]
-MODES: tuple[ServeMode, ...] = ("open",)
+MODES: tuple[ServeMode, ...] = ("iommu", "open")
 QCOW2 = b"QFI\xfb"
 QUEUES_MAX = 16
 
@@ -47,14 +48,18 @@ def serve_block(
     fd: int | None,
     disk: Path,
     *,
-    mode: ServeMode = "open",
+    mode: ServeMode = "iommu",
     queues: int = 1,
     read_only: bool = False,
     stay: bool = False,
+    allow_lazy: bool = False,
+    probe: bool = False,
     say: Callable[[str], None] = lambda what: None,
 ) -> ServeCounts:
     """Serve the disk at a new socket, or at one that was inherited, until the front end's process or a signal ends it;
-    what was done. say: hears what went wrong. UserMistake, Unavailable."""
+    what was done. allow_lazy: serve a guest that takes pages back late; probe: the device's process tries pages that
+    are not lent all the while, and what answers is a violation; say: hears what went wrong. UserMistake,
+    Unavailable."""
     if not 1 <= queues <= QUEUES_MAX:
         raise UserMistake(f"--queues {queues}: expected 1 to {QUEUES_MAX}")
     counts = ServeCounts()
@@ -62,11 +67,21 @@ def serve_block(
         file = opened.enter_context(opened_disk(disk, read_only))
         memory = opened.enter_context(closing(GuestRegions()))
         view = opened.enter_context(closing(view_of(memory)))
-        device = BlockDevice(view, Disk(file, read_only, punch=punch_hole), queues)
+        image = Disk(file, read_only, punch=punch_hole)
+        device = BlockDevice(view, image, queues)
         opened.callback(device.close)
-        host = OpenHost(device, memory, queues, counts)
+        host: OpenHost | IommuHost = OpenHost(device, memory, queues, counts)
+        if mode == "iommu":
+            host = opened.enter_context(
+                closing(
+                    IommuHost(
+                        view, image, memory, queues, counts, say,
+                        sealed=read_only, allow_lazy=allow_lazy, probe=probe,
+                    )
+                )
+            )  # fmt: skip
+        opened.callback(host.count)
         listener = opened.enter_context(listening(path, fd))
         say(f"serving {disk} at {path if path is not None else f'descriptor {fd}'}")
         Server(listener, host, memory, say).run(stay)
-        counts.carried = device.carried
     return counts

@@ -2,6 +2,8 @@
 
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from pagewarden.abi import virtio as abi
@@ -46,6 +48,7 @@ class ServeCounts:
         self.requests = self.carried = self.refused = self.violations = 0
         self.pages_opened = self.open_now = self.max_open = self.device_restarts = 0
         self.longest_open_ms = 0.0
+        self.probed = 0
         self.trouble: list[str] = []
 
     def opened(self, pages: int) -> None:
@@ -76,7 +79,7 @@ class OpenHost:
         # A front end takes the feature for a promise to translate I/O addresses.
         self.offered, self.queue_size = device.offered & ~(1 << abi.VIRTIO_F_ACCESS_PLATFORM), device.queue_size
         self._running: dict[int, Vring] = {}
-        self._broken: set[int] = set()
+        self.polled: dict[int, Callable[[], bool]] = {}
         self._since: dict[MemoryRegion, float] = {}
 
     def read_config(self, offset: int, length: int) -> bytes:
@@ -84,7 +87,6 @@ class OpenHost:
 
     def accept(self, features: int) -> None:
         take_features(self._device, features)
-        self._broken.clear()
 
     def place(self, part: MemoryRegion, fd: int) -> None:
         self._since[part] = time.monotonic()
@@ -98,32 +100,27 @@ class OpenHost:
             self._device.start(vring.index, ring)
         except DeviceNeedsReset as broken:
             self._give_up(vring, broken)
-        self._running[vring.index] = vring
-        self.kicked(vring)
+        else:
+            self._run(vring, True)
 
     def stop(self, index: int) -> int:
-        vring = self._running.pop(index)
-        if index in self._broken:
-            self._broken.discard(index)
+        if vring := self._running.get(index):
+            self._run(vring, False)
         try:
             return self._device.stop(index)
         except Refused:  # it never came to run
-            return vring.base
+            return 0 if vring is None else vring.base
 
     def back_channel(self, channel: socket.socket) -> None:
         channel.close()
 
     def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
+    def call_changed(self, vring: Vring) -> None: ...
+    def forget(self) -> None: ...
 
-    @property
-    def kicks(self) -> dict[int, Vring]:
-        """Rings that run, by the descriptor that says when to look at them."""
-        return {vring.kick: vring for vring in self._running.values() if vring.index not in self._broken}
-
-    def kicked(self, vring: Vring) -> bool:
+    def _kicked(self, vring: Vring) -> bool:
         """Serve what waits in a ring; True where the driver keeps adding, so that no kick will come."""
-        if vring.index in self._broken:
-            return False
+        vring.drain()
         try:
             done = self._device.process(vring.index)
         except DeviceNeedsReset as broken:
@@ -134,9 +131,20 @@ class OpenHost:
             tell(vring.call)
         return done.more
 
+    def count(self) -> None:
+        """Bring the counts up to date."""
+        self.counts.carried = getattr(self._device, "carried", 0)
+
+    def _run(self, vring: Vring, on: bool) -> None:
+        if on:
+            self._running[vring.index] = vring
+        else:
+            self._running.pop(vring.index, None)
+        self.polled = {each.kick: partial(self._kicked, each) for each in self._running.values()}
+
     def _give_up(self, vring: Vring, broken: DeviceNeedsReset) -> None:
         """The ring is not served before the driver resets the device."""
-        self._broken.add(vring.index)
+        self._run(vring, False)
         self.counts.blame(str(broken))
         tell(vring.error)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import BackRequest, FrontRequest
+from pagewarden.kernel.files import receive_fds
 from pagewarden.vocab import PagewardenError
 
 
@@ -92,9 +93,7 @@ class FrontMessage(NamedTuple):
 def receive(connection: socket.socket) -> FrontMessage | None:
     """The next message, None at the end of the connection. FrontEndFault; no descriptor is left open then."""
     try:
-        head, fds, flags, _ = socket.recv_fds(
-            connection, abi.HEADER.size, abi.MEMORY_REGIONS, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC
-        )
+        head, fds, flags = receive_fds(connection, abi.HEADER.size, abi.MEMORY_REGIONS, socket.MSG_WAITALL)
     except ConnectionError:
         return None
     try:

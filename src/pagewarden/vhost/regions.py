@@ -103,6 +103,11 @@ class GuestRegions:
                 return user - part.user + part.gpa
         raise FrontEndFault(f"named {length} bytes at its address {user:#x}, which lie in no region")
 
+    def file_offset(self, user: int, length: int) -> int:
+        """The same in the file of the region."""
+        gpa = self.gpa_of(user, length)
+        return next(gpa - part.gpa + part.offset for part in self.parts if part.gpa <= gpa < part.gpa + part.size)
+
     def clear(self) -> None:
         """No region is left."""
         for part in list(self.parts):

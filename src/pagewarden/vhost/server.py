@@ -14,7 +14,6 @@ from typing import Protocol
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.session import DeviceHost, FrontSession
-from pagewarden.vhost.vrings import Vring
 from pagewarden.vocab import Refused, UserMistake
 
 COMPLAINTS = 16
@@ -23,11 +22,10 @@ _UCRED = struct.Struct("3i")
 
 
 class PolledHost(DeviceHost, Protocol):
-    """A device host whose rings are polled here."""
+    """A device host with descriptors of its own that are polled here."""
 
-    @property
-    def kicks(self) -> dict[int, Vring]: ...
-    def kicked(self, vring: Vring) -> bool: ...
+    polled: dict[int, Callable[[], bool]]
+    """What to call when one can be read; True: again without that. Another object whenever it changes."""
 
 
 class SignalEnd(Exception):
@@ -146,22 +144,22 @@ class Server:
 
     def _talk(self, session: FrontSession) -> None:
         """Messages and kicks, until the connection ends."""
-        busy: dict[int, Vring] = {}
-        kicks: dict[int, Vring] = {}
+        acts: dict[int, Callable[[], bool]] = {}
+        busy: dict[int, Callable[[], bool]] = {}
+        talk = session.connection.fileno()
         with select.epoll() as poll:
-            poll.register(session.connection, select.EPOLLIN)
+            poll.register(talk, select.EPOLLIN)
             while True:
                 for fd, _ in poll.poll(0 if busy else None):
-                    if fd != session.connection.fileno():
-                        if vring := kicks.get(fd):
-                            vring.drain()
-                            busy[fd] = vring
-                        continue
-                    if not self._heard(session):
+                    if fd in acts:
+                        busy[fd] = acts[fd]
+                    elif fd == talk and not self._heard(session):
                         return
-                    kicks = _watch(poll, kicks, self._host.kicks)
-                    busy = dict(kicks)
-                busy = {fd: vring for fd, vring in busy.items() if self._host.kicked(vring)}
+                if acts is self._host.polled:
+                    busy = {fd: act for fd, act in busy.items() if act()}
+                if acts is not self._host.polled:
+                    acts = _watch(poll, acts, self._host.polled)
+                    busy = dict(acts)  # each has its turn, whatever was heard before
 
     def _heard(self, session: FrontSession) -> bool:
         try:
@@ -175,7 +173,9 @@ class Server:
             return False
 
 
-def _watch(poll: select.epoll, before: dict[int, Vring], now: dict[int, Vring]) -> dict[int, Vring]:
+def _watch(
+    poll: select.epoll, before: dict[int, Callable[[], bool]], now: dict[int, Callable[[], bool]]
+) -> dict[int, Callable[[], bool]]:
     """Poll these from now on. A number may have become another descriptor's meanwhile."""
     for fd in before:
         with suppress(OSError):

@@ -59,6 +59,12 @@ class DeviceHost(Protocol):
     def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None:
         """An IOTLB message was read."""
 
+    def call_changed(self, vring: Vring) -> None:
+        """A ring that runs has another call, or none."""
+
+    def forget(self) -> None:
+        """The front end is gone."""
+
 
 class FrontSession:
     """A connection and all that came over it. Whoever owns it calls `serve` when the connection can be read."""
@@ -113,6 +119,7 @@ class FrontSession:
         for part in list(self.memory.parts):
             self.host.displace(part)
             self.memory.remove(part)
+        self.host.forget()
         self.connection.close()
 
     # -- features and configuration ------------------------------------------------------------------------------------
@@ -278,6 +285,8 @@ class FrontSession:
         if restart:
             self._stop(vring)
         vring.set_event(which, message.take_fd())
+        if vring.started and which == "call":
+            self.host.call_changed(vring)
         return vring
 
     def _set_vring_kick(self, message: FrontMessage) -> None:

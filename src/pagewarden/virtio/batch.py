@@ -36,6 +36,10 @@ class Batch:
             memory.gather(self._tables, tables, self._words)
             self._judged(chains.expand_of(work.record))
         pieces = self._judged(requests.frame_of(work.record))
+        if memory.ahead is not None:
+            memory.ahead(self._flat[work["wide"]], int(self._bounds[work["wide"], work["chains"]]))
+        if memory.ahead is not None:
+            memory.ahead(self._flat[work["wide"]], int(self._bounds[work["wide"], work["chains"]]))
         memory.gather(self._pieces, pieces, self._headers[: requests.HEADER * work["chains"]])
         requests.classify_of(work.record)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.kernel.door import Descriptor, memfd
-from pagewarden.port import HostView, VectoredView
+from pagewarden.port import ForeseeingView, HostView, VectoredView
 
 PARTS_MAX = 1024
 """Parts of one preadv or pwritev (include/uapi/linux/uio.h, UIO_MAXIOV)."""
@@ -29,6 +29,7 @@ class Vectored:
 
     def __init__(self, view: HostView) -> None:
         self._own: Descriptor | None = None
+        self.ahead = view.ahead if isinstance(view, ForeseeingView) else None
         if isinstance(view, VectoredView):
             self.gather, self.scatter, self.transfer, self.add16 = view.gather, view.scatter, view.transfer, view.add16
             return

@@ -26,15 +26,16 @@ PATIENCE = 1000
 """Tries in a row at one page before an EAGAIN without progress (the address space is changing) is passed on."""
 
 
-def share_window(guard: Userfault, address: int, guest: Region, offset: int, length: int) -> None:
-    """Map [offset, offset + length) into the window that starts at `address`; OSError, some perhaps done.
+def share_window(guard: Userfault, address: int, guest: Region, offset: int, length: int, mode: int = 0) -> None:
+    """Map [offset, offset + length) into the window that starts at `address`; OSError, some perhaps done. mode: as of
+    Userfault.map_present.
 
     Pages that are mapped already stay; holes are filled first, through the guest's view (a window page cannot be
     continued from a hole: EFAULT). Source: mm/userfaultfd.c, mfill_atomic_pte_continue.
     """
     end, filled, tries = offset + length, -1, 0
     while offset < end:
-        done, code = guard.map_present(address + offset, end - offset)
+        done, code = guard.map_present(address + offset, end - offset, mode)
         offset += done
         tries = 0 if done else tries + 1
         if code == errno.EEXIST:

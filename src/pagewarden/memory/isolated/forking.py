@@ -15,6 +15,7 @@ from pagewarden.abi import memory as uapi
 from pagewarden.abi.confinement import CLONE_NEWPID
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl, readable
+from pagewarden.kernel.files import receive_fds
 from pagewarden.memory.isolated import room
 from pagewarden.memory.isolated.request import ANSWER, ENDED, REQUEST_MAX, STARTED, SpawnRequest
 from pagewarden.memory.isolated.side import Entrance
@@ -47,7 +48,7 @@ class _Life:
                 return
 
     def _serve(self) -> bool:
-        request, fds, _, _ = socket.recv_fds(self.control, REQUEST_MAX, 2, socket.MSG_CMSG_CLOEXEC)
+        request, fds, _ = receive_fds(self.control, REQUEST_MAX, 2)
         if not request:
             return False
         failed = None

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from pagewarden.kernel.door import readable
+from pagewarden.kernel.files import receive_fds
 from pagewarden.vocab import Refused
 
 RECORD = Struct("<IIq240s")
@@ -88,7 +89,7 @@ def receive(
     got: list[int] = []
     try:
         if fds:
-            raw, got, flags, _ = socket.recv_fds(channel, RECORD.size + 1, fds, socket.MSG_CMSG_CLOEXEC)
+            raw, got, flags = receive_fds(channel, RECORD.size + 1, fds)
         else:
             raw, _, flags, _ = channel.recvmsg(RECORD.size + 1)
     except ConnectionResetError:

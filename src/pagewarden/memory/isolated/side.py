@@ -44,6 +44,7 @@ class HostSide(Window):
         super().__init__(region)
         self.fds, self.pid, self.warden = fds, pid, warden
         self._channel = channel
+        self._close_pages = region.adviser(uapi.MADV_DONTNEED)
 
     def report(self, value: int, data: bytes = b"") -> None:
         """Tell the warden's side a number (64 bits) and at most 240 bytes."""
@@ -55,6 +56,10 @@ class HostSide(Window):
         if message is None:
             raise EOFError("the warden is gone")
         return message.value
+
+    def close_pages(self, offset: int, length: int) -> None:
+        """Shut pages of the window, which nobody else can do where the memory stays with another process. OSError."""
+        self._close_pages(offset, length)
 
     def pread_from(self, fd: int, file_offset: int, segments: Sequence[tuple[int, int]]) -> int:
         return super().pread_from(self._handed_over(fd), file_offset, segments)

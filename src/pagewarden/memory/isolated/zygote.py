@@ -14,6 +14,7 @@ import time
 
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import Descriptor, readable
+from pagewarden.kernel.files import receive_fds
 from pagewarden.memory.ending import gone, insist, shut
 from pagewarden.memory.isolated.forking import OWN_NAMESPACE
 from pagewarden.memory.isolated.request import ANSWER, ENDED, STARTED
@@ -174,7 +175,7 @@ class Fate:
         if not readable([self._end.fileno()], timeout):
             raise Refused(errno.ETIMEDOUT, f"nothing was heard for {timeout} s")
         try:
-            raw, fds, flags, _ = socket.recv_fds(self._end, ANSWER.size, 1, socket.MSG_CMSG_CLOEXEC)
+            raw, fds, flags = receive_fds(self._end, ANSWER.size, 1)
         except ConnectionResetError:
             raw, fds, flags = b"", [], 0
         if not raw:

@@ -11,7 +11,8 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     `bytes`: data of the requests that were good. `pages_opened`: how often a page of the guest was opened for the
     device; `max_open`: most of them open at a time; `longest_open_ms`: one page, from its opening to its close.
     `refused`: what the guest or its front end asked in vain, outside of a request's status; `violations`: accesses of
-    the device process to what was not open for it. `device_restarts`: how often that process was started anew.
+    the device process to what was not open for it, or pages that it did not close; `probed`: how many closed pages it
+    tried with --probe. `device_restarts`: how often that process was started anew.
     """
 
     verb: Literal["serve"] = "serve"
@@ -24,3 +25,4 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     refused: int
     violations: int
     device_restarts: int
+    probed: int

@@ -1,0 +1,240 @@
+"""The process of a device that is not trusted: the window, the disk and its rings are all that it has.
+
+Two threads. One hears the warden: what is lent goes into the table, what is taken back is closed here, at once, and
+said to be; for nobody can close a page of another process. The other serves the rings and waits for pages.
+"""
+
+import errno
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagewarden.abi.virtio import DEVICE_NEEDS_RESET
+from pagewarden.kernel.door import punch_hole
+from pagewarden.memory import scatter_gather  # noqa: F401  what is imported later is not found
+from pagewarden.memory.isolated.side import HostSide
+from pagewarden.vhost import wire
+from pagewarden.vhost.hosts import take_features
+from pagewarden.vhost.translated import SHIFT, TranslatedView
+from pagewarden.vhost.vrings import tell
+from pagewarden.vhost.wire import WireKind, WireRecord
+from pagewarden.virtio.device import BlockDevice
+from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.faults import DeviceNeedsReset
+from pagewarden.virtio.ring import Ring
+from pagewarden.vocab import PAGE_SIZE, PrivateAccess, Refused
+
+REQUESTS, CARRIED, PROBES, LEAKS = range(4)
+COUNTERS = 4
+"""Numbers of 64 bits in the file that the warden looks at."""
+SWITCH = 5e-5
+"""Seconds until a thread that waits gets the interpreter: an order to close does not wait for a batch."""
+ON_ITS_WAY = 2.0
+"""Seconds after which a word of the warden's has come."""
+PROBE_EVERY = 10
+"""Milliseconds between probes where there is nothing to do."""
+PROBE = 64
+"""Pages that are probed between two requests."""
+
+
+def block_device(
+    host: HostSide, channel: int, disk: int, counters: int, queues: int, sealed: bool, probe: bool
+) -> None:
+    """The function that the process runs. channel, disk, counters: descriptors that were handed over."""
+    sys.setswitchinterval(SWITCH)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    counted = np.frombuffer(mmap.mmap(counters, 8 * COUNTERS), np.int64)
+    ConfinedDevice(
+        host, socket.socket(fileno=channel), Disk(disk, sealed, punch=punch_hole), counted, queues, probe
+    ).run()
+
+
+class ConfinedDevice:
+    """A block device, its view and the word to the warden."""
+
+    def __init__(
+        self,
+        host: HostSide,
+        channel: socket.socket,
+        disk: Disk,
+        counted: NDArray[np.int64],
+        queues: int,
+        probe: bool,
+    ) -> None:
+        self._host, self._channel, self._counted, self._probe = host, channel, counted, probe
+        self._view = TranslatedView(host, self._ask)
+        self.device = BlockDevice(self._view, disk, queues)
+        self._kicks: dict[int, tuple[int, int]] = {}  # of rings that run: index and call, by kick
+        self._orders: deque[WireRecord] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._answered = threading.Condition()
+        self._awaited: set[int] = set()
+        self._never = -1
+        self._features = 0
+        self._open = set[int]()  # pages of the window that are lent
+        self._random = Random(1)
+        self._lent_at: dict[int, float] = {}
+        self._suspects: deque[tuple[int, float]] = deque()
+
+    def run(self) -> None:
+        """Serve until the warden is gone."""
+        threading.Thread(target=self._hear, daemon=True).start()
+        busy: set[int] = set()
+        while True:
+            poll = select.poll()
+            for fd in (self._wake, *self._kicks):
+                poll.register(fd, select.POLLIN)
+            for fd, _ in poll.poll(0 if busy else PROBE_EVERY if self._probe else None):
+                try:
+                    os.eventfd_read(fd)
+                except BlockingIOError:
+                    continue
+                busy.add(fd)
+            busy.discard(self._wake)
+            while self._orders:
+                self._obey(self._orders.popleft())
+                busy |= set(self._kicks)
+            busy = {fd for fd in busy if fd in self._kicks and self._kicked(fd)}
+            if self._probe:
+                self._look_elsewhere()
+
+    # -- rings ---------------------------------------------------------------------------------------------------------
+
+    def _obey(self, order: WireRecord) -> None:
+        match order.kind:
+            case WireKind.FEATURES:
+                self._features = order.number
+                take_features(self.device, order.number)
+            case WireKind.START:
+                self._start(order)
+            case WireKind.CALL:
+                for kick, (index, call) in self._kicks.items():
+                    if index == order.number:
+                        self._kicks[kick] = index, order.fds.pop()
+                        os.close(call)
+            case WireKind.STOP:
+                self._stop(order.number)
+
+    def _start(self, order: WireRecord) -> None:
+        (size, desc), (avail, used), _ = order.pairs.tolist()
+        kick, call = order.fds
+        if self.device.status & DEVICE_NEEDS_RESET and not self._kicks:
+            take_features(self.device, self._features)
+        self._kicks[kick] = order.number, call
+        try:
+            self.device.start(order.number, Ring(size, desc, avail, used))
+        except (DeviceNeedsReset, Refused):
+            self._break(kick)
+
+    def _stop(self, index: int) -> None:
+        for kick, (ring, call) in list(self._kicks.items()):
+            if ring == index:
+                del self._kicks[kick]
+                os.close(kick)
+                os.close(call)
+        try:
+            done = self.device.stop(index)
+        except Refused:
+            done = -1
+        wire.send(self._channel, wire.pack(WireKind.STOPPED, index, [(done, 0)]))
+
+    def _kicked(self, kick: int) -> bool:
+        index, call = self._kicks[kick]
+        try:
+            done = self.device.process(index)
+        except DeviceNeedsReset:
+            self._break(kick)
+            return False
+        self._counted[REQUESTS] += done.completed
+        self._counted[CARRIED] = self.device.carried
+        if done.want_interrupt:
+            tell(call)
+        return done.more
+
+    def _break(self, kick: int) -> None:
+        """Not served before the driver's reset, which comes with the next START."""
+        index, call = self._kicks.pop(kick)
+        os.close(kick)
+        os.close(call)
+        wire.send(self._channel, wire.pack(WireKind.BROKEN, index))
+
+    # -- pages ---------------------------------------------------------------------------------------------------------
+
+    def _ask(self, missing: NDArray[np.int64]) -> None:
+        """See translated.Ask."""
+        with self._answered:
+            self._awaited = set(missing[:, 0].tolist())
+            self._never = -1
+            for first in range(0, len(missing), wire.PAIRS_MAX):
+                wire.send(self._channel, wire.pack(WireKind.MISS, 0, missing[first : first + wire.PAIRS_MAX]))
+            while self._awaited:
+                self._answered.wait()
+            if self._never >= 0:
+                where = self._never * PAGE_SIZE
+                raise PrivateAccess(errno.EFAULT, "the guest has not mapped the page for DMA", where)
+
+    def _hear(self) -> None:
+        """The other thread: the warden's records, in their order."""
+        while record := wire.receive(self._channel, wire.WARDENS):
+            if record.kind is WireKind.GRANT:
+                self._lent(record.pairs)
+            elif record.kind is WireKind.CLOSE:
+                self._close(record.pairs)
+                wire.send(self._channel, wire.pack(WireKind.CLOSED, record.number))
+            else:
+                self._orders.append(record)
+                tell(self._wake)
+        os._exit(0)
+
+    def _lent(self, pairs: NDArray[np.int64]) -> None:
+        with self._answered:
+            for page, entry in pairs.tolist():
+                if entry > 0:
+                    self._open.add(entry >> SHIFT)
+                    if self._probe:
+                        self._lent_at[entry >> SHIFT] = time.monotonic()
+                    self._view.table[page] = entry
+                elif entry == wire.NEVER:
+                    self._never = page
+                self._awaited.discard(page)
+            if not self._awaited:
+                self._answered.notify()
+
+    def _close(self, pairs: NDArray[np.int64]) -> None:
+        self._view.table[pairs[:, 0]] = 0
+        pages = np.unique(pairs[pairs[:, 1] >= 0, 1])
+        if not len(pages):
+            return
+        cuts = np.flatnonzero(np.diff(pages) > 1) + 1
+        for first, last in zip(pages[[0, *cuts]].tolist(), pages[[*(cuts - 1), -1]].tolist(), strict=True):
+            self._host.close_pages(first * PAGE_SIZE, (last - first + 1) * PAGE_SIZE)
+        self._open.difference_update(pages.tolist())
+        if self._probe:
+            self._lent_at.update(dict.fromkeys(pages.tolist(), time.monotonic()))
+
+    def _look_elsewhere(self) -> None:
+        """Pages that are not lent, at random: what answers is a leak, unless the word of its loan is on its way."""
+        now = time.monotonic()
+        while self._suspects and self._suspects[0][1] < now - ON_ITS_WAY:
+            page, when = self._suspects.popleft()
+            self._counted[LEAKS] += self._lent_at.get(page, 0.0) < when
+        for _ in range(PROBE):
+            page = self._random.randrange(self._host.size // PAGE_SIZE)
+            if page in self._open:
+                continue
+            self._counted[PROBES] += 1
+            try:
+                self._host.read(page * PAGE_SIZE, 1)
+            except PrivateAccess:
+                continue
+            self._suspects.append((page, now))

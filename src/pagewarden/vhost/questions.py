@@ -1,0 +1,70 @@
+"""Asking a front end for translations, many at once, on the channel that it gave for questions."""
+
+import socket
+from collections import deque
+
+from pagewarden.abi import vhost_user as abi
+from pagewarden.abi.vhost_user import BackRequest, IotlbType
+from pagewarden.vhost.messages import FrontEndFault, ask
+from pagewarden.vocab import PAGE_SIZE
+
+UNDER_WAY = 1024
+"""Questions that were sent and not answered: a socket takes so many from one who may be waiting for us."""
+_ANSWER = abi.HEADER.size + abi.U64.size
+
+
+class Questions:
+    """Of I/O pages; the front end answers each in turn, after an UPDATE on its own channel where there is one."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        channel.setblocking(False)
+        self._waiting: deque[tuple[int, bool]] = deque()
+        self.asked: deque[tuple[int, bool]] = deque()
+        """I/O pages, and whether they are to be written, in the order of the answers."""
+        self._heard = b""
+
+    def put(self, misses: list[tuple[int, bool]]) -> None:
+        """Ask for these."""
+        self._waiting += misses
+        self._send()
+
+    def _send(self) -> None:
+        data = b""
+        while self._waiting and len(self.asked) < UNDER_WAY:
+            page, write = self._waiting.popleft()
+            access = abi.VHOST_ACCESS_RW if write else abi.VHOST_ACCESS_RO
+            data += ask(BackRequest.IOTLB_MSG, abi.IOTLB.pack(page * PAGE_SIZE, PAGE_SIZE, 0, access, IotlbType.MISS))
+            self.asked.append((page, write))
+        try:
+            if data and self.channel.send(data) != len(data):
+                raise BlockingIOError
+        except OSError as error:
+            raise FrontEndFault(f"does not listen to questions: {error}") from error
+
+    def answers(self) -> list[tuple[int, bool]] | None:
+        """I/O pages that were answered, and whether each for writing; None at the end of the channel. FrontEndFault."""
+        try:
+            heard = self.channel.recv(_ANSWER * UNDER_WAY)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            return None
+        if not heard:
+            return None
+        self._heard += heard
+        done = []
+        while len(self._heard) >= _ANSWER:
+            request, flags, size = abi.HEADER.unpack_from(self._heard)
+            if (request, size) != (BackRequest.IOTLB_MSG, abi.U64.size) or not flags & abi.REPLY or not self.asked:
+                raise FrontEndFault(f"answered no question: request {request}, flags {flags:#x}, {size} bytes")
+            self._heard = self._heard[_ANSWER:]
+            done.append(self.asked.popleft())
+        self._send()
+        return done
+
+    def forget(self) -> list[int]:
+        """What is not asked yet need not be; the I/O pages of that."""
+        pages = [page for page, _ in self._waiting]
+        self._waiting.clear()
+        return pages

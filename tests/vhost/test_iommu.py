@@ -1,0 +1,184 @@
+"""A device in a process of its own, which sees what the guest maps for DMA while it does, and nothing else."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stubborn_device
+from iommu_front import PAGE, IommuRig
+from live import require
+from pagewarden.abi.vhost_user import VHOST_ACCESS_RO, VHOST_ACCESS_RW
+from pagewarden.memory import PrivateMemory
+from pagewarden.vhost.translated import WRITABLE
+from pagewarden.virtio.disk import Disk
+from pagewarden.vocab import Unavailable
+from served_rig import MEMORY, ServerThread
+from virtio_kit import IN, OK, OUT, SECTOR, Rig
+from waits import in_time
+
+WHOLE = 1 << 41
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk"
+    path.write_bytes(np.random.default_rng(2).bytes(1 << 20))
+    return path
+
+
+@pytest.fixture
+def memory() -> Iterator[PrivateMemory]:
+    with PrivateMemory(MEMORY, "memfd", shared=True) as made:
+        yield made
+
+
+@contextmanager
+def served(
+    image: Path, memory: PrivateMemory, program: object = None, **more: bool
+) -> Iterator[tuple[ServerThread, IommuRig]]:
+    """A rig on a guarded device."""
+    fd = os.open(image, os.O_RDWR)
+    try:
+        with closing(ServerThread(image, allow_lazy=more.pop("allow_lazy", False), **more)) as server:
+            if program is not None:
+                server.guard.program = program  # type: ignore[assignment]
+            with server.connected() as connection:
+                rig = IommuRig(memory, connection, Disk(fd))
+                with closing(rig.front):
+                    yield server, rig
+    except Unavailable as lack:
+        require(False, str(lack))
+    finally:
+        os.close(fd)
+
+
+def read(rig: Rig, image: Path, sector: int, length: int = 4096) -> None:
+    status, data, _ = rig.do(IN, sector, into=length)
+    assert status == OK and data == image.read_bytes()[sector * SECTOR : sector * SECTOR + length]
+
+
+def test_only_what_is_mapped_is_open_and_nothing_afterwards(image: Path, memory: PrivateMemory) -> None:
+    with served(image, memory) as (server, rig):
+        read(rig, image, 5)
+        assert rig.do(OUT, 16, b"\x77" * 8192)[0] == OK
+        assert image.read_bytes()[8192 : 8192 + 8192] == b"\x77" * 8192
+        guard = server.guard
+        window = guard._window
+        assert window is not None
+        lent = set(guard.grants.pages)
+        assert 3 < len(lent) < 20
+        for page in range(MEMORY // PAGE):
+            assert window.answers(page * PAGE) == (page in lent)
+        data = {page for page, access in rig.iommu.asked if access == VHOST_ACCESS_RO}
+        rig.iommu.take_back(0, MEMORY)
+        assert not guard.grants.pages and not window.answers(0, MEMORY // PAGE)
+        read(rig, image, 40, 1 << 16)
+        assert data and server.counts.refused == 0
+        server.guard.count()
+        assert server.counts.requests == 3 and server.counts.violations == 0
+
+
+def test_read_only_is_read_only(image: Path, memory: PrivateMemory) -> None:
+    with served(image, memory) as (server, rig):
+        assert rig.do(OUT, 0, b"\x11" * 4096)[0] == OK
+        guard = server.guard
+        only_read = [page for page, access in rig.iommu.asked if access == VHOST_ACCESS_RO]
+        written = [page for page, access in rig.iommu.asked if access == VHOST_ACCESS_RW]
+        assert only_read and written
+        entries = guard.grants.entries
+        assert {page for page, entry in entries.items() if not entry & WRITABLE} == set(only_read) - set(written)
+        assert any(not lent.writable for lent in guard.grants.pages.values())
+
+
+def test_all_pages_of_a_request_are_asked_for_at_once(image: Path, memory: PrivateMemory) -> None:
+    with served(image, memory) as (_, rig):
+        read(rig, image, 0, 512)
+        before = len(rig.iommu.asked)
+        rig.iommu.hold = before + 64  # nothing is answered before all 64 pages were asked for
+        posted = rig.post(IN, 0, into=64 * PAGE)
+        rig.serve()
+        assert posted.status == OK and posted.data == image.read_bytes()[: 64 * PAGE]
+
+
+def test_a_request_fits_the_shortest_ring(image: Path, memory: PrivateMemory) -> None:
+    with served(image, memory) as (_, rig):
+        assert rig.front.config()["seg_max"] + 2 == rig.rings[0].size == 128
+
+
+@pytest.mark.parametrize("times", [3])
+def test_a_device_that_is_killed_goes_on(image: Path, memory: PrivateMemory, times: int) -> None:
+    with served(image, memory) as (server, rig):
+        for n in range(times):
+            read(rig, image, 8 * n)
+            process = server.guard._process
+            assert process is not None
+            os.kill(process.pid, signal.SIGKILL)
+            assert in_time(lambda n=n: server.counts.device_restarts == n + 1)  # type: ignore[misc]
+            read(rig, image, 8 * n + 1)
+        assert server.counts.device_restarts == times
+
+
+def test_close_or_die(image: Path, memory: PrivateMemory) -> None:
+    with served(image, memory, stubborn_device.block_device) as (server, rig):
+        read(rig, image, 0)
+        first = server.guard._process
+        rig.iommu.take_back(0, MEMORY)
+        assert first is not None and first.dead
+        assert not server.guard.grants.pages
+        assert server.said == ["the device's process did not close a page in time, and was killed"]
+        server.guard.count()
+        assert server.counts.violations == 1 and server.counts.device_restarts == 1
+        read(rig, image, 1)
+
+
+def test_a_guest_that_passes_through_is_refused(image: Path, memory: PrivateMemory) -> None:
+    with served(image, memory) as (server, rig):
+        read(rig, image, 0)
+        rig.iommu.take_back(0, MEMORY)
+        rig.iommu.mapped = lambda io_page: io_page
+        rig.post(IN, 0, into=512)
+        rig.drivers[0].publish()
+        rig.queue.kick()
+        assert in_time(lambda: any("iommu.passthrough=0" in said for said in server.said))
+        assert not server.guard.grants.pages
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_guest_that_unmaps_late_is_refused_unless_allowed(image: Path, memory: PrivateMemory, allowed: bool) -> None:
+    with served(image, memory, allow_lazy=allowed) as (server, rig):
+        read(rig, image, 0)
+        rig.iommu.take_back(0, WHOLE)
+        assert any("iommu.strict=1" in said for said in server.said)
+        if allowed:
+            read(rig, image, 3)
+            return
+        rig.post(IN, 0, into=512)
+        rig.drivers[0].publish()
+        rig.queue.kick()
+        assert in_time(lambda: any("waits for a reset" in trouble for trouble in server.counts.trouble))
+        assert not server.guard.grants.pages
+
+
+@pytest.mark.parametrize("leaking", [False, True])
+def test_closed_pages_do_not_answer_and_open_ones_would_be_seen(
+    image: Path, memory: PrivateMemory, leaking: bool
+) -> None:
+    with served(image, memory, probe=True) as (server, rig):
+        read(rig, image, 0)
+        guard = server.guard
+        if leaking:  # behind the ledger's back
+            assert guard._window is not None
+            for page in range(MEMORY // PAGE // 2):
+                guard._window.open(page * PAGE, False)
+
+        def enough() -> bool:
+            guard.count()
+            return server.counts.violations > 0 if leaking else server.counts.probed > 20_000
+
+        assert in_time(enough)
+        assert bool(server.counts.violations) == leaking
