@@ -1,5 +1,6 @@
 """A front end that sends anything: no crash, nothing left open. A million messages with `make fuzz-serve`."""
 
+import gc
 import os
 import random
 import socket
@@ -135,6 +136,7 @@ def test_nothing_that_a_front_end_sends_is_our_fault(server: ServerThread) -> No
     sent = connections = 0
     seed = int(os.environ.get("PAGEWARDEN_SEED", "1"))
     with closing(Fuzz(seed)) as fuzz:
+        gc.collect()
         open_before = len(os.listdir("/proc/self/fd"))
         while sent < MESSAGES:
             with server.connected() as connection:
