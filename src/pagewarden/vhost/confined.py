@@ -5,7 +5,6 @@ said to be; for nobody can close a page of another process. The other serves the
 """
 
 import errno
-import mmap
 import os
 import select
 import signal
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import DEVICE_NEEDS_RESET
 from pagewarden.kernel.door import punch_hole
+from pagewarden.kernel.region import Region
 from pagewarden.memory import scatter_gather  # noqa: F401  what is imported later is not found
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.vhost import wire
@@ -53,7 +53,9 @@ def block_device(
     """The function that the process runs. channel, disk, counters: descriptors that were handed over."""
     sys.setswitchinterval(SWITCH)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    counted = np.frombuffer(mmap.mmap(counters, 8 * COUNTERS), np.int64)
+    shown = Region(PAGE_SIZE)
+    shown.place(counters)
+    counted = np.frombuffer(shown.memory, np.int64, COUNTERS)
     ConfinedDevice(
         host, socket.socket(fileno=channel), Disk(disk, sealed, punch=punch_hole), counted, queues, probe
     ).run()
