@@ -304,7 +304,7 @@ def test_an_entry_that_only_the_first_request_sets_is_one_ranged_call() -> None:
     assert found.completed == 5 and found[Event.HOST_PTE_SET] == 4 and found.ranges["host_pte_set"] == 1
 
 
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=str)
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=list(POLICIES))
 def test_what_is_refused_has_no_ranged_event(policy: Policy) -> None:
     """So a range that is refused counts no call of its own."""
     rules = Machine(policy, 8)._rules
