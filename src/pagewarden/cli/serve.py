@@ -32,13 +32,16 @@ def blk(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on standard output.")] = False,
 ) -> None:
-    """A block device, until QEMU ends, or Ctrl-C or SIGTERM comes; a summary at the end.
+    """A block device for QEMU, in a process that sees only what the guest maps for DMA; a summary at the end.
+
+    It ends with QEMU, and by Ctrl-C or SIGTERM. What QEMU and the guest must be told: docs/serve.md.
 
     \b
+    pagewarden serve blk --socket /tmp/disk.sock --disk disk.img
+    pagewarden serve blk --socket /tmp/disk.sock --disk disk.img --queues 4 --readonly --json
     pagewarden serve blk --socket /tmp/disk.sock --disk disk.img --mode open
     qemu-system-x86_64 ... -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m \\
         -chardev socket,id=c,path=/tmp/disk.sock -device vhost-user-blk-pci,chardev=c
-    pagewarden serve blk --socket /tmp/disk.sock --disk disk.img --queues 4 --readonly --json
     """
     import sys
 
