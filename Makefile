@@ -12,7 +12,7 @@ run: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-environments: $(VENV)/dev.stamp  # every verb on every host that is short of something: twenty minutes
+environments: $(VENV)/dev.stamp  # every verb on every host that is short of something
 	$(BIN)/python -m pytest tests/cli/test_environments.py -m "environments or not environments"
 
 check: $(VENV)/dev.stamp

@@ -60,8 +60,9 @@ def test_a_new_interpreter_there(cells: Cells, environment: str) -> None:
 @pytest.mark.environments
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_verb_everywhere(cells: Cells, environment: str) -> None:
-    known = ENVIRONMENTS[environment].verbs
-    assert not tried(cells, environment, tuple(name for name in VERBS if name not in known))
+    here = ENVIRONMENTS[environment]
+    todo = tuple(name for name, verb in VERBS.items() if name not in here.verbs and (here.slow or not verb.slow))
+    assert not tried(cells, environment, todo)
 
 
 POINTS = {"compare": 10, "check holds": 10, "run interpreted": 3, "calibrate": 3}

@@ -40,6 +40,8 @@ class Environment:
     """Those that are tried here whenever the tests run; the others by `make environments`."""
     sysctl: tuple[str, str] | None = None
     """A setting of the whole host, while a verb runs here: its file under /proc/sys, and what is written there."""
+    slow: bool = True
+    """Whether the verbs that take long are tried here, too: not for a single call, which the others make as well."""
     group: tuple[str, int] | None = None
     """A control group's controller and limit."""
 
@@ -297,7 +299,7 @@ ENVIRONMENTS: dict[str, Environment] = {
         for limit in (12 * MIB, 40 * MIB, 120 * MIB, 400 * MIB)
     },
     **{
-        f"{call} {errno.errorcode[code]}": Environment(denied(code, call), verbs=verbs)
+        f"{call} {errno.errorcode[code]}": Environment(denied(code, call), verbs=verbs, slow=False)
         for call, verbs in CALLS.items()
         for code in (errno.EPERM, errno.ENOSYS)
     },
