@@ -46,7 +46,7 @@ def served(
     try:
         with closing(ServerThread(image, allow_lazy=more.pop("allow_lazy", False), **more)) as server:
             if program is not None:
-                server.guard.program = program  # type: ignore[assignment]
+                server.guard.process.program = program  # type: ignore[assignment]
             with server.connected() as connection:
                 rig = IommuRig(memory, connection, Disk(fd))
                 with closing(rig.front):
@@ -115,7 +115,7 @@ def test_a_device_that_is_killed_goes_on(image: Path, memory: PrivateMemory, tim
     with served(image, memory) as (server, rig):
         for n in range(times):
             read(rig, image, 8 * n)
-            process = server.guard._process
+            process = server.guard.process.host
             assert process is not None
             os.kill(process.pid, signal.SIGKILL)
             assert in_time(lambda n=n: server.counts.device_restarts == n + 1)  # type: ignore[misc]
@@ -126,7 +126,7 @@ def test_a_device_that_is_killed_goes_on(image: Path, memory: PrivateMemory, tim
 def test_close_or_die(image: Path, memory: PrivateMemory) -> None:
     with served(image, memory, stubborn_device.block_device) as (server, rig):
         read(rig, image, 0)
-        first = server.guard._process
+        first = server.guard.process.host
         rig.iommu.take_back(0, MEMORY)
         assert first is not None and first.dead
         assert not server.guard.grants.pages

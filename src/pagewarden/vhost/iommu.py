@@ -6,26 +6,22 @@ acknowledged once the device's process has closed the page and /proc shows that 
 
 import errno
 import os
-import select
 import socket
-import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 
 from pagewarden.abi.vhost_user import IotlbType
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
-from pagewarden.kernel.door import Descriptor, memfd
-from pagewarden.memory.isolated.process import START_TIMEOUT, HostProcess
+from pagewarden.kernel.door import Descriptor
 from pagewarden.port import HostView
 from pagewarden.vhost import confined, wire
 from pagewarden.vhost.grants import Grants
 from pagewarden.vhost.hosts import ServeCounts, take_features
 from pagewarden.vhost.lent import LentWindow
 from pagewarden.vhost.messages import FrontEndFault
+from pagewarden.vhost.process import ConfinedProcess
 from pagewarden.vhost.questions import Questions
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
 from pagewarden.vhost.translated import OPEN, SHIFT, SPAN, WRITABLE
@@ -36,8 +32,6 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, Refused
 
-PATIENCE = 5.0
-"""Seconds that the device's process has to close a page, or to stop a ring: afterwards it is killed."""
 HOPELESS = 3
 """Deaths in a row, without a request between, after which the device is not started again."""
 WHOLE = 1 << 40
@@ -84,26 +78,20 @@ class IommuHost:
         # A table of its own would be a page more to ask for, in a second round.
         self.offered, self.queue_size = device.offered & ~(1 << VIRTIO_F_INDIRECT_DESC), 2 * RING
         self._say, self._sealed, self._allow_lazy, self._probe = say, sealed, allow_lazy, probe
-        self.program: Callable[..., None] = confined.block_device
-        """What the process runs."""
+        self.process = ConfinedProcess()
         self.polled: dict[int, Callable[[], bool]] = {}
         self.grants = Grants(counts)
         self._features = 0
         self._window: LentWindow | None = None
         self._file: tuple[int, int] | None = None
-        self._process: HostProcess | None = None
-        self._channel: socket.socket | None = None
         self._questions: Questions | None = None
         self._rings: dict[int, tuple[Vring, Ring]] = {}
         self._asked: dict[int, bool] = {}
         self._ready: dict[int, int] = {}
-        self._backlog: deque[WireRecord] = deque()
         self._orders = self._deaths = 0
         self._refusing = False
-        self._nobody = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._requests_then = -1
         self._violations = 0
-        self._file_of_counters = memfd("pagewarden-counters", 8 * confined.COUNTERS)
         self._told: set[str] = set()
 
     # -- session.DeviceHost --------------------------------------------------------------------------------------------
@@ -114,7 +102,7 @@ class IommuHost:
     def accept(self, features: int) -> None:
         take_features(self._device, features)
         self._features = features
-        self._order(WireKind.FEATURES, features)
+        self.process.order(WireKind.FEATURES, features)
 
     def place(self, part: MemoryRegion, fd: int) -> None:
         status = os.fstat(fd)
@@ -152,14 +140,14 @@ class IommuHost:
         self._send_start(vring, ring)
 
     def call_changed(self, vring: Vring) -> None:
-        self._order(WireKind.CALL, vring.index, (), self._nobody if vring.call < 0 else vring.call)
+        self.process.order(WireKind.CALL, vring.index, (), self.process.nobody if vring.call < 0 else vring.call)
 
     def stop(self, index: int) -> int:
         vring, _ = self._rings.pop(index)
         before, self._refusing = self._refusing, True
         self._answer(list(self._asked), NEVER)
-        self._order(WireKind.STOP, index)
-        said = self._wait(WireKind.STOPPED, index)
+        self.process.order(WireKind.STOP, index)
+        said = self.process.wait(WireKind.STOPPED, index)
         done = int(said.pairs[0, 0]) if said is not None and len(said.pairs) else -1
         if not self._rings:
             self._take_back(list(self.grants.entries))
@@ -221,10 +209,10 @@ class IommuHost:
             return
         for first in range(0, len(orders), wire.PAIRS_MAX):
             self._orders += 1
-            self._order(WireKind.CLOSE, self._orders, orders[first : first + wire.PAIRS_MAX])
-        said = self._wait(WireKind.CLOSED, self._orders)
+            self.process.order(WireKind.CLOSE, self._orders, orders[first : first + wire.PAIRS_MAX])
+        said = self.process.wait(WireKind.CLOSED, self._orders)
         if said is None or self._still_open(closed):
-            if self._process is not None and not self._process.dead:
+            if self.process.host is not None and not self.process.host.dead:
                 self._violations += 1
                 self._tell("the device's process did not close a page in time, and was killed")
             self._died()
@@ -292,67 +280,29 @@ class IommuHost:
         if self._ready and not self._asked:
             ready, self._ready = list(self._ready.items()), {}
             for first in range(0, len(ready), wire.PAIRS_MAX):
-                self._order(WireKind.GRANT, 0, ready[first : first + wire.PAIRS_MAX])
+                self.process.order(WireKind.GRANT, 0, ready[first : first + wire.PAIRS_MAX])
 
     # -- the process ---------------------------------------------------------------------------------------------------
 
     def _start_device(self) -> None:
         assert self._window is not None
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = theirs.fileno(), self._disk, self._file_of_counters.fd
-        try:
-            self._process = self._window.spawn(
-                self.program, (*fds, self.queues, self._sealed, self._probe), fds, START_TIMEOUT, []
-            )
-            self._process.go()
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._channel = ours
+        self.process.start(self._window, (self._disk,), (self.queues, self._sealed, self._probe))
         self._watch()
-        self._order(WireKind.FEATURES, self._features)
+        self.process.order(WireKind.FEATURES, self._features)
         for vring, ring in self._rings.values():
             self._send_start(vring, ring)
 
     def _send_start(self, vring: Vring, ring: Ring) -> None:
         places = [(ring.size, ring.desc), (ring.avail, ring.used), (vring.base, 0)]
-        call = self._nobody if vring.call < 0 else vring.call
-        self._order(WireKind.START, vring.index, places, vring.kick, call)
-
-    def _order(self, kind: WireKind, number: int, pairs: "list[tuple[int, int]] | tuple[()]" = (), *fds: int) -> None:
-        """Tell the process something; that it is dead, or does not read, is found out by whoever waits for it."""
-        if self._channel is not None:
-            try:
-                wire.send(self._channel, wire.pack(kind, number, list(pairs)), fds, wait=False)
-            except (OSError, Refused):
-                self._channel.shutdown(socket.SHUT_RDWR)
-
-    def _wait(self, kind: WireKind, number: int) -> WireRecord | None:
-        """This record; others wait their turn. None where it does not come in time, or never."""
-        until = time.monotonic() + PATIENCE
-        while (channel := self._channel) is not None:
-            poll = select.poll()
-            poll.register(channel, select.POLLIN)
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                return None
-            try:
-                record = wire.receive(channel, wire.DEVICES)
-            except Refused:
-                return None
-            if record is None or (record.kind, record.number) == (kind, number):
-                return record
-            if record.kind is not WireKind.CLOSED:  # an order before it, of the same lot
-                self._backlog.append(record)
-        return None
+        call = self.process.nobody if vring.call < 0 else vring.call
+        self.process.order(WireKind.START, vring.index, places, vring.kick, call)
 
     def _work_off(self) -> None:
-        while self._backlog:
-            self._hear(self._backlog.popleft())
+        while self.process.backlog:
+            self._hear(self.process.backlog.popleft())
 
     def _heard(self) -> bool:
-        channel = self._channel
+        channel = self.process.channel
         try:
             record = None if channel is None else wire.receive(channel, wire.DEVICES, wait=False)
         except BlockingIOError:
@@ -381,7 +331,7 @@ class IommuHost:
 
     def _died(self) -> None:
         """Start it again: it goes on where the used rings stand."""
-        requests = self.requests
+        requests = self.process.counters()[confined.REQUESTS]
         self._bury_device()
         if self._window is None:
             return
@@ -394,16 +344,8 @@ class IommuHost:
 
     def _bury_device(self) -> None:
         """Nobody has the window afterwards."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-        if self._window is not None:
-            self._window.bar()
-        if self._process is not None:
-            with suppress(Refused):
-                self._process.receive(1.0)  # its last words
+        self.process.bury(self._window)
         self.grants.lost()
-        self._backlog.clear()
         self._asked.clear()
         self._ready.clear()
         self._watch()
@@ -413,32 +355,26 @@ class IommuHost:
         self._bury_device()
         if window is not None:
             window.close()
-        self._process = None
 
     def _watch(self) -> None:
         polled: dict[int, Callable[[], bool]] = {}
-        if self._channel is not None:
-            polled[self._channel.fileno()] = self._heard
+        if self.process.channel is not None:
+            polled[self.process.channel.fileno()] = self._heard
         if self._questions is not None:
             polled[self._questions.channel.fileno()] = self._answered
         self.polled = polled
 
     # -- what is to be known -------------------------------------------------------------------------------------------
 
-    def counters(self) -> list[int]:
-        """What the device's process says of itself: see confined."""
-        data = os.pread(self._file_of_counters.fd, 8 * confined.COUNTERS, 0)
-        return list(np.frombuffer(data, np.int64).tolist())
-
     def count(self) -> None:
         """Bring the counts up to date with what the process says."""
         counts, violations = self.counts, self._violations
-        counts.requests, counts.carried, counts.probed, leaks = self.counters()
+        counts.requests, counts.carried, counts.probed, leaks = self.process.counters()
         counts.violations = violations + leaks
 
     @property
     def requests(self) -> int:
-        return self.counters()[confined.REQUESTS]
+        return self.process.counters()[confined.REQUESTS]
 
     def _tell(self, what: str) -> None:
         self.counts.blame(what)
@@ -449,7 +385,4 @@ class IommuHost:
     def close(self) -> None:
         """Give everything back. Twice is once."""
         self._end_device()
-        self._file_of_counters.close()
-        nobody, self._nobody = self._nobody, -1
-        if nobody >= 0:
-            os.close(nobody)
+        self.process.close()
