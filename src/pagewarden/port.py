@@ -32,6 +32,10 @@ class HostView(Protocol):
 
     Offsets and lengths are bytes. Every method raises PrivateAccess (offset: the first byte that did not answer) and
     ValueError for a range outside the memory; a refused call may have moved the bytes before that offset.
+
+    A host that drops its own entries (MADV_DONTNEED) finds a shared page refused until it is shared again where only
+    the warden can set the entry, and answered where none is needed: of pages that were shared from the start the guard
+    stands aside, so that nothing is allocated for them.
     """
 
     size: int

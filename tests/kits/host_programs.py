@@ -135,3 +135,25 @@ def replace_window(host: HostSide) -> None:
     private_anonymous_fixed = 0x32
     host.report(int(libc.mmap(host.address, PAGE_SIZE, 3, private_anonymous_fixed, -1, 0) != host.address))
     host.listen()
+
+
+def search_itself(host: HostSide, disguised: bytes) -> None:
+    """Report how often the bytes, each disguised by XOR with 1, are in this process's heap, and how much was searched.
+    fds: a pipe, through which pages are looked at: one that is not there is EFAULT."""
+    wanted, (receive, transmit) = bytes(each ^ 1 for each in disguised), host.fds
+    libc = ctypes.CDLL(None)
+    libc.sbrk.restype = ctypes.c_void_p
+    page, found, searched, holes = libc.sbrk(0) // PAGE_SIZE * PAGE_SIZE, 0, 0, 0
+    while holes < 16:
+        page -= PAGE_SIZE
+        try:
+            syscall("write", transmit, page, PAGE_SIZE)
+        except OSError:
+            holes += 1
+            continue
+        found, searched = found + os.read(receive, PAGE_SIZE).count(wanted), searched + 1
+    host.report(found, str(searched).encode())
+
+
+def hear_a_secret(host: HostSide, secret: bytes) -> None:
+    host.report(len(secret))

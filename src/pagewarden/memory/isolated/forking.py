@@ -48,12 +48,12 @@ class _Life:
                 return
 
     def _serve(self) -> bool:
-        request, fds, _ = receive_fds(self.control, REQUEST_MAX, 2)
-        if not request:
+        module, fds, _ = receive_fds(self.control, REQUEST_MAX, 2)
+        if not module:
             return False
         failed = None
         try:  # once, for all that follow: a restart is quick
-            importlib.import_module(SpawnRequest(*pickle.loads(request)).module)
+            importlib.import_module(module.decode())
             for loaded, lazy in IMPORTED_LATE.items():
                 if loaded in sys.modules:
                     importlib.import_module(lazy)
@@ -62,7 +62,7 @@ class _Life:
         channel, fate = fds[0], socket.socket(fileno=fds[1])
         pid = 0
         try:
-            pid = self._fork(channel, request, failed)
+            pid = self._fork(channel, failed)
             child = self._children[pid] = _Child(fate, os.pidfd_open(pid))
         except OSError as error:
             if pid:
@@ -78,7 +78,7 @@ class _Life:
             fate.close()
         return True
 
-    def _fork(self, channel: int, request: bytes, failed: Exception | None) -> int:
+    def _fork(self, channel: int, failed: Exception | None) -> int:
         """A child in a PID namespace of its own, where one is to be had; threads and the next child need this process's
         again: without a way back all ends."""
         alone = self.found.attempt(room.Part.OWN_PID, lambda: confine.unshare(CLONE_NEWPID))
@@ -86,7 +86,7 @@ class _Life:
         try:
             pid = os.fork()
             if pid == 0:
-                _become_host_side(channel, request, failed, self.empty, self.found, parent)
+                _become_host_side(channel, failed, self.empty, self.found, parent)
             return pid
         finally:
             try:
@@ -115,12 +115,11 @@ def serve(control: socket.socket, found: room.Outcomes) -> None:
     _Life(control, found).run()
 
 
-def _become_host_side(
-    channel: int, request: bytes, failed: Exception | None, empty: int, found: room.Outcomes, parent: int
-) -> None:
+def _become_host_side(channel: int, failed: Exception | None, empty: int, found: room.Outcomes, parent: int) -> None:
     try:
         if os.getppid() not in (0, parent):
             os._exit(1)
+        request = os.read(channel, REQUEST_MAX)
         size, warden, numbers, *_ = pickle.loads(request)
         entrance = Entrance(size, channel, numbers, warden, empty, found)
 

@@ -79,7 +79,7 @@ class HostKeeper(Composed):
         with descriptions_of_its_own(fds, self.file) as own:
             for tries_left in (1, 0):
                 try:
-                    self._host = self._ask(request, patience)
+                    self._host = self._ask(function.__module__, request, patience)
                     self._host.greet(self.file, own, patience)
                     zygote.missing[os.geteuid()] = self._host.missing
                     self._judge(self._host.missing)
@@ -92,7 +92,7 @@ class HostKeeper(Composed):
                         raise
         raise InternalError("not reached")
 
-    def _ask(self, request: bytes, patience: float) -> HostProcess:
+    def _ask(self, module: str, request: bytes, patience: float) -> HostProcess:
         if self._zygote is not None and self._zygote.dead:
             self._give_zygote()
         if self._zygote is None:
@@ -100,7 +100,8 @@ class HostKeeper(Composed):
         ours, theirs = (zygote.lifted(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         try:
             try:
-                pidfd, fate = self._zygote.fork(request, theirs, patience)
+                ours.send(request, socket.MSG_DONTWAIT)
+                pidfd, fate = self._zygote.fork(module.encode(), theirs, patience)
             finally:
                 insist(lambda: shut(theirs))
             return HostProcess(ours, pidfd, fate)

@@ -1,4 +1,5 @@
-"""What the warden asks a zygote for, and how that is answered: over sockets that no host side ever has."""
+"""What the warden asks for, and how a zygote answers: it hears of a module alone, over sockets that no host side has.
+The rest is for the new host side, on its own channel."""
 
 import os
 import pickle

@@ -55,15 +55,16 @@ class Zygote(OwnProcess):
         """Has it come to an end on its own? Its host sides then did too."""
         return self._process.poll() is not None or bool(readable([self._control.fileno()], 0))
 
-    def fork(self, request: bytes, channel: socket.socket, timeout: float) -> tuple[Descriptor, "Fate"]:
-        """Start a host side with its end of a channel; its pidfd, and where its end will be told. Refused(ESRCH) when
-        the zygote is dead, Unavailable when it does not answer in time, or not as it should: it is killed then, and all
-        that it started."""
+    def fork(self, module: bytes, channel: socket.socket, timeout: float) -> tuple[Descriptor, "Fate"]:
+        """Start a host side with its end of a channel, where the request waits for it alone: what the zygote has had
+        its later children inherit. module: of its function, by name. Its pidfd, and where its end will be told.
+        Refused(ESRCH) when the zygote is dead, Unavailable when it does not answer in time, or not as it should: it is
+        killed then, and all that it started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fate = Fate(lifted(ours))
         try:
             try:
-                self._ask(request, (channel.fileno(), theirs.fileno()), timeout)
+                self._ask(module, (channel.fileno(), theirs.fileno()), timeout)
             finally:
                 insist(lambda: shut(theirs))
             code, fds = fate.read(STARTED, timeout)
@@ -85,11 +86,11 @@ class Zygote(OwnProcess):
             insist(fate.close)
             raise
 
-    def _ask(self, request: bytes, fds: tuple[int, ...], timeout: float) -> None:
+    def _ask(self, module: bytes, fds: tuple[int, ...], timeout: float) -> None:
         until = time.monotonic() + timeout
         while True:
             try:
-                socket.send_fds(self._control, [request], fds, socket.MSG_DONTWAIT)
+                socket.send_fds(self._control, [module], fds, socket.MSG_DONTWAIT)
                 return
             except BlockingIOError:
                 if time.monotonic() > until:
