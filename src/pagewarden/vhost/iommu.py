@@ -177,7 +177,9 @@ class IommuHost:
         at = self._regions.file_offset(user, size)
         first, window = iova // PAGE_SIZE, self._window
         wanted = range(first, first + size // PAGE_SIZE)
-        pages = [page for page in self._asked if page in wanted] if len(wanted) > 1 else [*({first} & {*self._asked})]
+        pages = [
+            page for page in (self._asked if len(wanted) > 1 else wanted) if page in wanted and page in self._asked
+        ]
         if not pages or window is None:
             return
         if iova == self._regions.gpa_of(user, size) and self._features >> VIRTIO_F_EVENT_IDX & 1:
