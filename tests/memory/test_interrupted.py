@@ -123,6 +123,7 @@ def everywhere(where: type[Somewhere], act: Callable[[Somewhere], None]) -> int:
     for what CPython itself does not give back when it has no memory."""
     for _ in range(2):  # all is loaded and warm
         act(where(1 << 30, ROOMS))
+    gc.collect()  # what tests before dropped is not closed in the middle
     before, fatal, quiet = descriptors(), 0, 0
     while quiet < (8 if where is Allocations else 1):
         fatal += 1

@@ -20,6 +20,8 @@ HOW_FAR = re.compile(rb"pagewarden: (\d+) of (\d+)\r?\n")
 """What a guest says of its work, on the console."""
 LAST_LINES, ENOUGH = 15, 1 << 16
 """Lines of a log that are told; bytes of its end that are looked at."""
+PATIENCE = 10.0
+"""Seconds that killed processes have to go."""
 LOOK = 0.5
 """Seconds between two looks at the console."""
 
@@ -58,6 +60,16 @@ def process(command: Sequence[str], output: io.BufferedWriter) -> Iterator[subpr
         with suppress(ProcessLookupError):
             killpg(started.pid, signal.SIGKILL)
         started.wait()
+        _gone(started.pid)
+
+
+def _gone(group: int) -> None:
+    """Wait for the others of a killed group, which may still write; not for ever, for who reaps them is not known."""
+    end = time.monotonic() + PATIENCE
+    with suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            killpg(group, 0)
+            time.sleep(0.01)
 
 
 def last_lines(place: Path) -> str:

@@ -78,7 +78,7 @@ def test_it_is_there_while_the_host_side_lives(pair: tuple[PrivateMemory, HostPr
         ENDS[end](mem, host)
     finally:
         sys.setprofile(None)
-    assert looked > 2
+    assert looked >= 2  # before it is killed, at the least
     assert not without
     assert host.dead
     assert guard.fd < 0 or end.startswith("kill")
