@@ -111,8 +111,14 @@ class Server:
                 connection, _ = self._listener.accept()
                 if peer >= 0:
                     os.close(peer)
-                peer = -1 if stay else _pidfd(connection)
+                peer, gone = -1, False
+                try:
+                    peer = -1 if stay else _pidfd(connection)
+                except ProcessLookupError:  # it ended before it was heard
+                    gone = True
                 self.serve(connection)
+                if gone:
+                    return
         finally:
             if peer >= 0:
                 os.close(peer)
@@ -186,9 +192,12 @@ def _watch(
 
 
 def _pidfd(connection: socket.socket) -> int:
-    """Of the process at the other end; -1 where it is not to be had (another PID namespace, or gone)."""
+    """Of the process at the other end; -1 where it is not to be had (another PID namespace).
+    ProcessLookupError: it has ended."""
     pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     try:
         return os.pidfd_open(pid) if pid > 0 else -1
+    except ProcessLookupError:
+        raise
     except OSError:
         return -1
