@@ -32,38 +32,44 @@ class Case:
 
 
 class Ruled(NamedTuple):
-    """What a rule says of a page: its step, the effect, which fields change, and to what."""
+    """What a rule says of a page: its step, the effect, and which fields change; numbers of what is alike."""
 
     step: Step
     effect: Effect
     changed: tuple[int, ...]
-    values: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, page: Page, step: Step) -> "Ruled":
-        changed = tuple(index for index, (old, new) in enumerate(zip(page, step.page, strict=True)) if old != new)
-        values = tuple(step.page[index] for index in changed)
-        return cls(step, (step.outcome, step.events, step.reached), changed, values)
+    kind: int
+    """Of the same number: the same effect, and the same fields become the same."""
+    end: int
+    """The same effect, and the fields that the operation changes anywhere are the same afterwards."""
 
 
 PageRuled: TypeAlias = tuple[Page, Ruled]
-_TELLS: tuple[Callable[[PageRuled], Hashable], ...] = (
-    lambda row: row[1].effect,
-    lambda row: (row[1].effect, row[1].changed),
-)
+_TELLS: tuple[Callable[[PageRuled], Hashable], ...] = (lambda row: row[1].effect, lambda row: row[1].end)
 """What the fields that are asked first should tell: tried in turn, and the shortest answer taken."""
+
+
+def _ruled(table: Table, op: Op) -> list[PageRuled]:
+    steps = [table.step(state, op) for state in range(len(table.pages))]
+    changes = [
+        tuple(index for index, (old, new) in enumerate(zip(page, step.page, strict=True)) if old != new)
+        for page, step in zip(table.pages, steps, strict=True)
+    ]
+    anywhere = sorted(set().union(*changes))
+    numbers: dict[Hashable, int] = {}
+    rows = []
+    for page, step, changed in zip(table.pages, steps, changes, strict=True):
+        effect = step.outcome, step.events, step.reached
+        kind = effect, changed, tuple(step.page[index] for index in changed)
+        end = effect, tuple(step.page[index] for index in anywhere)
+        kind_number, end_number = (numbers.setdefault(each, len(numbers)) for each in (kind, end))
+        rows.append((page, Ruled(step, effect, changed, kind_number, end_number)))
+    return rows
 
 
 def cases(table: Table, op: Op) -> list[Case]:
     """Every reachable state falls into exactly one case."""
-    rows = [(page, Ruled.of(page, table.step(state, op))) for state, page in enumerate(table.pages)]
-    touched = {index for _, told in rows for index in told.changed}
-
-    def becomes(row: PageRuled) -> Hashable:
-        return row[1].effect, tuple(row[1].step.page[index] for index in touched)
-
-    found = []
-    for when, chosen in min((list(decide(rows, _alike, _kind, tells)) for tells in (*_TELLS, becomes)), key=len):
+    rows, found = _ruled(table, op), []
+    for when, chosen in min((list(decide(rows, _alike, lambda row: row[1].kind, tells)) for tells in _TELLS), key=len):
         outcome, events, reached = chosen[0][1].effect
         named = {field: tuple(word(value) for value in values) for field, values in when.items()}
         found.append(Case(named, outcome, _changes(chosen) or {}, events, reached, len(chosen)))
@@ -121,10 +127,6 @@ def _changes(rows: list[PageRuled]) -> dict[str, str] | None:
             return None
         found[Page._fields[index]] = word(values.pop())
     return {name: found[name] for name in Page._fields if name in found}
-
-
-def _kind(row: PageRuled) -> Hashable:
-    return row[1].effect, row[1].changed, row[1].values
 
 
 def word(value: Any) -> str:
