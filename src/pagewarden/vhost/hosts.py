@@ -70,7 +70,7 @@ class ServeCounts:
 
 
 class OpenHost:
-    """A session.DeviceHost around a device whose view is the guest's memory itself."""
+    """A device_host.DeviceHost around a device whose view is the guest's memory itself."""
 
     iotlb = False
 

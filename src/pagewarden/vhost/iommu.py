@@ -55,7 +55,7 @@ ONE_FILE = "has its memory in more than one file, of which --mode iommu serves o
 
 
 class IommuHost:
-    """A session.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
+    """A device_host.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
 
     iotlb = True
 
@@ -94,7 +94,7 @@ class IommuHost:
         self._violations = 0
         self._told: set[str] = set()
 
-    # -- session.DeviceHost --------------------------------------------------------------------------------------------
+    # -- as a DeviceHost -----------------------------------------------------------------------------------------------
 
     def read_config(self, offset: int, length: int) -> bytes:
         return self._device.read_config(offset, length)

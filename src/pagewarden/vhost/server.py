@@ -9,23 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
 
+from pagewarden.vhost.device_host import PolledHost
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.regions import GuestRegions
-from pagewarden.vhost.session import DeviceHost, FrontSession
+from pagewarden.vhost.session import FrontSession
 from pagewarden.vocab import Refused, UserMistake
 
 COMPLAINTS = 16
 """Lines about one connection."""
+UNKNOWN, GONE = -1, -2
+"""In place of the descriptor of a front end's process."""
 _UCRED = struct.Struct("3i")
-
-
-class PolledHost(DeviceHost, Protocol):
-    """A device host with descriptors of its own that are polled here."""
-
-    polled: dict[int, Callable[[], bool]]
-    """What to call when one can be read; True: again without that. Another object whenever it changes."""
 
 
 class SignalEnd(Exception):
@@ -105,20 +100,14 @@ class Server:
 
     def run(self, stay: bool = False) -> None:
         """Until the process that connected has ended; stay: for ever."""
-        peer = -1
+        peer = UNKNOWN
         try:
             while self._waited_for(peer):
                 connection, _ = self._listener.accept()
                 if peer >= 0:
                     os.close(peer)
-                peer, gone = -1, False
-                try:
-                    peer = -1 if stay else _pidfd(connection)
-                except ProcessLookupError:  # it ended before it was heard
-                    gone = True
+                peer = UNKNOWN if stay else _pidfd(connection)
                 self.serve(connection)
-                if gone:
-                    return
         finally:
             if peer >= 0:
                 os.close(peer)
@@ -129,7 +118,7 @@ class Server:
         poll = select.poll()
         for fd in watched:
             poll.register(fd, select.POLLIN)
-        return self._listener.fileno() in dict(poll.poll())
+        return self._listener.fileno() in dict(poll.poll(0 if peer == GONE else None))
 
     def serve(self, connection: socket.socket) -> None:
         """One front end, until it or its connection ends; what it broke is said, and all that it lent is given back."""
@@ -192,12 +181,12 @@ def _watch(
 
 
 def _pidfd(connection: socket.socket) -> int:
-    """Of the process at the other end; -1 where it is not to be had (another PID namespace).
-    ProcessLookupError: it has ended."""
+    """Of the process at the other end; UNKNOWN where it is not to be had (another PID namespace), GONE where it ended
+    before it was heard."""
     pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     try:
-        return os.pidfd_open(pid) if pid > 0 else -1
+        return os.pidfd_open(pid) if pid > 0 else UNKNOWN
     except ProcessLookupError:
-        raise
+        return GONE
     except OSError:
-        return -1
+        return UNKNOWN

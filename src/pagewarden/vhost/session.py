@@ -4,11 +4,11 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Protocol
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest, ProtocolFeature
 from pagewarden.kernel.door import Descriptor
+from pagewarden.vhost.device_host import DeviceHost
 from pagewarden.vhost.inflight import inflight_file
 from pagewarden.vhost.messages import SHAPES, FrontEndFault, FrontMessage, answer, receive
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
@@ -25,45 +25,6 @@ _PROTOCOL = (
     ProtocolFeature.CONFIGURE_MEM_SLOTS,
     ProtocolFeature.STATUS,
 )
-
-
-class DeviceHost(Protocol):
-    """Where the device runs: in this process, or in one of its own."""
-
-    offered: int
-    """Feature bits of the device."""
-    queues: int
-    queue_size: int
-    iotlb: bool
-    """Ring addresses may be I/O addresses, which it asks the front end for."""
-
-    def read_config(self, offset: int, length: int) -> bytes: ...
-    def accept(self, features: int) -> None:
-        """Reset the device, then these features; Refused where it cannot be with them."""
-
-    def place(self, part: MemoryRegion, fd: int) -> None:
-        """A region was added: the file is open as long as it is there."""
-
-    def displace(self, part: MemoryRegion) -> None:
-        """It goes: nothing of it is used any more when this returns."""
-
-    def start(self, vring: Vring, ring: Ring) -> None:
-        """Serve a ring, by addresses as the device has them."""
-
-    def stop(self, index: int) -> int:
-        """Nothing of the ring is in flight afterwards; how many chains are done, modulo 2^16."""
-
-    def back_channel(self, channel: socket.socket) -> None:
-        """Where the front end hears questions of ours."""
-
-    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None:
-        """An IOTLB message was read."""
-
-    def call_changed(self, vring: Vring) -> None:
-        """A ring that runs has another call, or none."""
-
-    def forget(self) -> None:
-        """The front end is gone."""
 
 
 class FrontSession:
