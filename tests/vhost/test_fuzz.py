@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from leftovers import descriptors
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest as Ask
 from pagewarden.kernel.door import memfd
@@ -137,7 +138,7 @@ def test_nothing_that_a_front_end_sends_is_our_fault(server: ServerThread) -> No
     seed = int(os.environ.get("PAGEWARDEN_SEED", "1"))
     with closing(Fuzz(seed)) as fuzz:
         gc.collect()
-        open_before = len(os.listdir("/proc/self/fd"))
+        open_before = descriptors(sweep=True)
         while sent < MESSAGES:
             with server.connected() as connection:
                 sent += connection_of(fuzz, connection)
@@ -145,7 +146,7 @@ def test_nothing_that_a_front_end_sends_is_our_fault(server: ServerThread) -> No
             assert not server.regions.parts
             assert server.ended is None, server.ended
             del server.said[:]
-        assert len(os.listdir("/proc/self/fd")) <= open_before + 8, "descriptors of views"
+        assert descriptors() <= open_before + 8, "descriptors of views"
         assert server.counts.open_now == 0
     assert connections > 1 and server.counts.pages_opened and server.counts.refused, "it came to no region, or no ring"
     with closing(Fuzz(seed)) as fuzz:

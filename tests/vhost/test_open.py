@@ -1,6 +1,5 @@
 """A device behind a socket, without a guard: what a driver finds on the other side, and what stays behind."""
 
-import gc
 import os
 import select
 import socket
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from front_end import BackEndError, FrontEnd
+from leftovers import descriptors
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest as Ask
 from pagewarden.memory import PrivateMemory
@@ -40,11 +40,6 @@ def server(image: Path) -> Iterator[ServerThread]:
 def memory() -> Iterator[PrivateMemory]:
     with PrivateMemory(MEMORY, "memfd", shared=True) as made:
         yield made
-
-
-def descriptors() -> int:
-    gc.collect()  # what tests before this one left to the collector
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_reads_and_writes_reach_the_disk(server: ServerThread, memory: PrivateMemory, image: Path) -> None:
@@ -79,14 +74,14 @@ def test_a_front_end_that_comes_again_goes_on(server: ServerThread, memory: Priv
             rig = ServedRig(memory, connection, disk.disk)
             assert rig.do(IN, 0, into=512)[0] == OK
             rig.front.close()
-        open_before = descriptors()
+        open_before = descriptors(sweep=True)
         for _ in range(3):
             with server.connected() as connection:
                 rig.front = FrontEnd(connection, memory.file, memory.size, DEFAULT)
                 rig.queue = rig.front.start(0, rig.rings[0])
                 assert rig.do(IN, 1, into=512)[:2] == (OK, image.read_bytes()[512:1024])
                 rig.front.close()
-        assert descriptors() == open_before
+        assert descriptors(sweep=True) == open_before
     assert server.counts.requests == 4
 
 
@@ -157,7 +152,7 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_what_cannot_be_ends_the_connection(case: str, server: ServerThread, memory: PrivateMemory) -> None:
     request, payload, fds = HOSTILE[case]
-    open_before = descriptors()
+    open_before = descriptors(sweep=True)
     with server.connected() as connection, closing(FrontEnd(connection, memory.file, memory.size, DEFAULT)) as front:
         if payload is None:
             connection.sendall(abi.HEADER.pack(request, abi.VERSION, 1 << 31))
@@ -171,7 +166,7 @@ def test_what_cannot_be_ends_the_connection(case: str, server: ServerThread, mem
             assert struct.unpack("<IIIQ", answer)[3] != 0, "it was taken"
             assert front.ask(Ask.GET_QUEUE_NUM) == 1
     assert len(server.said) == 1 and server.said[0].startswith("the front end ")
-    assert descriptors() == open_before
+    assert descriptors(sweep=True) == open_before
     assert not server.regions.parts
 
 

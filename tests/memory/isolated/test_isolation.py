@@ -13,6 +13,7 @@ import pytest
 
 import host_programs
 from isolated_kit import PAGES, heard, seen
+from leftovers import descriptors
 from pagewarden.abi.memory import iovec
 from pagewarden.kernel import door
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused
@@ -196,11 +197,11 @@ def test_a_descriptor_is_neither_sent_nor_taken(mem: PrivateMemory) -> None:
     assert done is not None and done.kind is MessageKind.DONE and b"PermissionError" in done.data
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors(sweep=True)
         socket.send_fds(theirs, [RECORD.pack(MessageKind.REPORT, 0, 0, b"")], [2])
         with pytest.raises(Refused) as caught:
             messages.receive(ours, SOON, (MessageKind.REPORT,))
-        assert caught.value.errno == errno.EPROTO and len(os.listdir("/proc/self/fd")) == before
+        assert caught.value.errno == errno.EPROTO and descriptors() == before
 
 
 def test_it_does_not_inherit_the_environment(mem: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
