@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pagewarden.cli.given import Json
 from pagewarden.cli.status import with_status
 
 serve = typer.Typer(
@@ -30,7 +31,7 @@ def blk(
     probe: Annotated[
         bool, typer.Option("--probe", help="The device's process tries closed pages at random, all the while.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="At the end, one JSON document on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """A block device for QEMU, in a process that sees only what the guest maps for DMA; a summary at the end.
 

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pagewarden.kernel.door import punch_hole
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
@@ -16,8 +16,8 @@ from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.vocab import UserMistake
 
-ServeMode: TypeAlias = Literal["iommu", "pool", "open"]
-MODES: tuple[ServeMode, ...] = ("iommu", "open")
+ServeMode: TypeAlias = Literal["iommu", "open"]
+MODES: tuple[ServeMode, ...] = get_args(ServeMode)
 QCOW2 = b"QFI\xfb"
 QUEUES_MAX = 16
 

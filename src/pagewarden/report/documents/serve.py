@@ -16,7 +16,7 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     """
 
     verb: Literal["serve"] = "serve"
-    mode: Literal["iommu", "pool", "open"]
+    mode: Literal["iommu", "open"]
     requests: int
     bytes: int
     pages_opened: int
