@@ -1,6 +1,7 @@
 """userfaultfd: include/uapi/linux/userfaultfd.h, names verbatim."""
 
 from ctypes import Structure, c_int64, c_uint64
+from struct import Struct
 
 UFFD_API = 0xAA
 UFFD_USER_MODE_ONLY = 1
@@ -8,9 +9,12 @@ UFFD_USER_MODE_ONLY = 1
 UFFDIO_API = 0xC018AA3F
 UFFDIO_REGISTER = 0xC020AA00
 UFFDIO_UNREGISTER = 0x8010AA01
+UFFDIO_WAKE = 0x8010AA02
 UFFDIO_COPY = 0xC028AA03
+UFFDIO_ZEROPAGE = 0xC020AA04
 UFFDIO_WRITEPROTECT = 0xC018AA06
 UFFDIO_CONTINUE = 0xC020AA07
+UFFDIO_POISON = 0xC020AA08
 UFFDIO_CONTINUE_MODE_DONTWAKE = 1
 UFFDIO_CONTINUE_MODE_WP = 1 << 1
 UFFDIO_RWPROTECT = 0xC018AA09
@@ -31,10 +35,18 @@ RWP_ASYNC
 FEATURES = {f"UFFD_FEATURE_{name}": 1 << bit for bit, name in enumerate(_FEATURES.split())}
 """Feature bits by name; UFFDIO_API with features = 0 returns those that the kernel has."""
 
+uffd_msg = Struct("<BxHIQQQ")
+"""event, then of a page fault: flags, address, and the thread's id; of REMOVE and UNMAP: start and end."""
+UFFD_EVENT_PAGEFAULT, UFFD_EVENT_FORK, UFFD_EVENT_REMAP = 0x12, 0x13, 0x14
+UFFD_PAGEFAULT_FLAG_WP = 1 << 1
+UFFD_EVENT_REMOVE, UFFD_EVENT_UNMAP = 0x15, 0x16
+
 UFFD_FEATURE_EVENT_REMAP = FEATURES["UFFD_FEATURE_EVENT_REMAP"]
 UFFD_FEATURE_MISSING_SHMEM = FEATURES["UFFD_FEATURE_MISSING_SHMEM"]
 UFFD_FEATURE_SIGBUS = FEATURES["UFFD_FEATURE_SIGBUS"]
 UFFD_FEATURE_MINOR_SHMEM = FEATURES["UFFD_FEATURE_MINOR_SHMEM"]
+UFFD_FEATURE_EVENT_REMOVE = FEATURES["UFFD_FEATURE_EVENT_REMOVE"]
+UFFD_FEATURE_POISON = FEATURES["UFFD_FEATURE_POISON"]
 UFFD_FEATURE_RWP = FEATURES["UFFD_FEATURE_RWP"]
 UFFD_FEATURE_WP_HUGETLBFS_SHMEM = FEATURES["UFFD_FEATURE_WP_HUGETLBFS_SHMEM"]
 
@@ -65,3 +77,11 @@ class uffdio_rwprotect(Structure):
 
 class uffdio_continue(Structure):
     _fields_ = (("range", uffdio_range), ("mode", c_uint64), ("mapped", c_int64))
+
+
+class uffdio_zeropage(Structure):
+    _fields_ = (("range", uffdio_range), ("mode", c_uint64), ("zeropage", c_int64))
+
+
+class uffdio_poison(Structure):
+    _fields_ = (("range", uffdio_range), ("mode", c_uint64), ("updated", c_int64))

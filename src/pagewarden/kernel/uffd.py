@@ -67,6 +67,10 @@ def offered() -> int:
     return int(api.features)
 
 
+def _told(event: int, _a: int, _b: int, first: int, second: int, third: int) -> tuple[int, int, int, int]:
+    return (event, first, second, third) if event == uffd.UFFD_EVENT_PAGEFAULT else (event, 0, first, second)
+
+
 class Userfault:
     """One userfaultfd. With user_mode_only, a touch by the kernel on behalf of a syscall fails instead of waiting."""
 
@@ -116,6 +120,35 @@ class Userfault:
             if argument.copy <= 0:
                 raise
         return int(argument.copy)
+
+    def zero(self, address: int, length: int) -> int:
+        """UFFDIO_ZEROPAGE: new pages of zeroes; the bytes done, which may be fewer. OSError."""
+        argument = uffd.uffdio_zeropage(uffd.uffdio_range(address, length), 0, 0)
+        try:
+            ioctl(self.fd, uffd.UFFDIO_ZEROPAGE, ctypes.byref(argument))
+        except OSError:
+            if argument.zeropage <= 0:
+                raise
+        return int(argument.zeropage)
+
+    def poison(self, address: int, length: int) -> None:
+        """UFFDIO_POISON: whoever touches the range meets a hardware error, a program SIGBUS (Linux 6.6);
+        OSError."""
+        argument = uffd.uffdio_poison(uffd.uffdio_range(address, length), 0, 0)
+        ioctl(self.fd, uffd.UFFDIO_POISON, ctypes.byref(argument))
+
+    def wake(self, address: int, length: int) -> None:
+        """UFFDIO_WAKE: who waits in the range tries again. OSError."""
+        ioctl(self.fd, uffd.UFFDIO_WAKE, ctypes.byref(uffd.uffdio_range(address, length)))
+
+    def messages(self, most: int = 64) -> list[tuple[int, int, int, int]]:
+        """What has happened and nobody has read: event, flags, and two numbers, a fault's first is its address, to the
+        byte where UFFD_FEATURE_EXACT_ADDRESS was asked for; those of REMOVE are start and end. OSError."""
+        try:
+            data = os.read(self.fd, most * uffd.uffd_msg.size)
+        except BlockingIOError:
+            return []
+        return [_told(*message) for message in uffd.uffd_msg.iter_unpack(data)]
 
     def map_present(self, address: int, length: int, mode: int = 0) -> tuple[int, int]:
         """UFFDIO_CONTINUE: map pages that the file holds; the bytes done and the errno that stopped it, or 0. mode:

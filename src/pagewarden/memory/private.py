@@ -176,7 +176,10 @@ class PrivateMemory(KnownPages, Closing):
         with self._lock, self._bolts:
             if not self._range(pages).count:
                 return
-            self._consumers.around([pages], [pages], lambda: self._state.punch(pages))
+            self._consumers.around([pages], [pages], lambda: self._punch(pages))
+
+    def _punch(self, pages: PageRange) -> None:
+        self._state.punch(pages)
 
     # -- who else has the pages ----------------------------------------------------------------------------------------
 

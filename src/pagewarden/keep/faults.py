@@ -1,0 +1,77 @@
+"""Who answers a guest that touches a page that is not there: one thread for a memory, by its residence."""
+
+import errno
+import os
+import threading
+from contextlib import suppress
+
+import numpy as np
+
+from pagewarden.abi import uffd
+from pagewarden.keep.residence import AWAY, SAVED, THERE, Residence
+from pagewarden.kernel.door import readable
+from pagewarden.kernel.files import Pipe
+from pagewarden.kernel.uffd import Userfault
+from pagewarden.vocab import PAGE_SIZE, Refused
+
+AHEAD = 16
+"""Pages that come with the one that was touched, where those after it are away as well."""
+
+
+class FaultServer:
+    """Faults of the view that starts at `address`. What cannot be answered rightly is answered by no page: poison."""
+
+    def __init__(self, fault: Userfault, address: int, residence: Residence, ahead: int = AHEAD) -> None:
+        self.faults = 0
+        self.refused: dict[int, str] = {}
+        """Pages whose copy was refused, and why: the guest met a hardware error there."""
+        self.trouble: Exception | None = None
+        """What ended the thread: from then on who touches a page that is not there waits."""
+        self._fault, self._address, self._residence, self._ahead = fault, address, residence, ahead
+        self._end = Pipe(PAGE_SIZE)
+        self._thread = threading.Thread(target=self._serve, name="pagewarden-keep", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            while self._end.receive not in readable([self._fault.fd, self._end.receive], None):
+                for event, flags, address, _ in self._fault.messages():
+                    if event == uffd.UFFD_EVENT_PAGEFAULT:
+                        self._answer((address - self._address) // PAGE_SIZE, flags)
+        except Exception as error:  # nobody is answered any more, and nobody wrongly
+            self.trouble = error
+
+    def _answer(self, page: int, flags: int) -> None:
+        residence = self._residence
+        self.faults += 1
+        with residence.lock:
+            kind = residence.state[page]
+            if kind == THERE or flags & uffd.UFFD_PAGEFAULT_FLAG_WP:
+                self._fault.wake(self._address + page * PAGE_SIZE, PAGE_SIZE)
+                return
+            if residence.order is not None and kind == SAVED:
+                residence.order.append(page)
+            stop = page + 1
+            if kind in (AWAY, SAVED):
+                others = np.flatnonzero(residence.state[page : page + self._ahead] != kind)
+                stop = page + (int(others[0]) if len(others) else self._ahead)
+            try:
+                residence.bring(page, min(stop, len(residence.state)))
+            except Refused as refusal:
+                if refusal.offset == page * PAGE_SIZE:
+                    self._poison(page, refusal.why)
+
+    def _poison(self, page: int, why: str) -> None:
+        self.refused[page] = why
+        try:
+            self._fault.poison(self._address + page * PAGE_SIZE, PAGE_SIZE)
+        except OSError as error:
+            if error.errno != errno.EEXIST:  # without it the guest waits, which is not wrong either
+                self.trouble = error
+
+    def close(self) -> None:
+        """End the thread. Twice is once."""
+        with suppress(OSError, ValueError):
+            os.write(self._end.transmit, b"\0")
+        self._thread.join()
+        self._end.close()

@@ -1,0 +1,188 @@
+"""Private memory under a limit: what the guest does not use lies sealed in a file, and comes back as it is touched."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from pagewarden.abi import uffd
+from pagewarden.keep.faults import AHEAD, FaultServer
+from pagewarden.keep.residence import AWAY, Residence
+from pagewarden.keep.seal import Slots
+from pagewarden.kernel.causes import lacking
+from pagewarden.kernel.uffd import Userfault
+from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Unavailable, UserMistake
+from pagewarden.memory.backings.uffd_window import UffdWindow
+from pagewarden.memory.bolts import BUSY
+from pagewarden.memory.ending import insist
+from pagewarden.port import Buffer
+
+if TYPE_CHECKING:
+    from pagewarden.memory.private import Ranges
+
+_MODES = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
+_FEATURES = uffd.UFFD_FEATURE_MISSING_SHMEM | uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM | uffd.UFFD_FEATURE_POISON
+"""Poison: Linux 6.6."""
+
+
+class KeptMemory(PrivateMemory):
+    """A PrivateMemory whose private pages may be away; shared pages are always there.
+
+    limit: bytes of private pages that may be resident, None for all; over it the least recently used go, as many as
+    the swap file takes: where it takes none (a full disk), nothing is lost and the limit is passed (`resident` says).
+    swap: the file, made anew, of this memory alone. ahead: pages that come at a touch, an eighth of the limit at most.
+
+    The guest's view waits on a page that is not there until it has come, in a thread of this process: Python code must
+    not touch `guest_address` itself, for it waits with the interpreter's lock (private_read and private_write do not).
+    A page whose copy is refused is poison for the guest (SIGBUS, EFAULT of KVM_RUN), Refused(EBADMSG) for private_read
+    and share, and `refused` says why. Raises as PrivateMemory does, Unavailable without a cooperating userfaultfd
+    window, Refused(EBUSY) where the file is in use, and the OSError of opening it. Not isolated.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        backing: BackingName | str = "uffd-window",
+        *,
+        limit: int | None = None,
+        swap: str | os.PathLike[str] | None = None,
+        ahead: int = AHEAD,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        if limit is not None and (swap is None or limit < PAGE_SIZE):
+            raise UserMistake("a limit needs a swap file, swap=PATH, and room for a page at least")
+        slots = None if swap is None else Slots.swap(swap)
+        super().__init__(size, backing)
+        try:
+            if not isinstance(self._backing, UffdWindow):
+                raise UserMistake(f"{self.backing} memory is not kept: a uffd-window or uffd-rwp is")
+            self._bolts.words[BUSY] += 1  # no conversion goes by without a look at who is there
+            guest = self._backing.guest
+            self._fault = _fault_of_guest()
+            self._fault.register(guest.address, guest.size, _MODES)
+            pages = None if limit is None else limit // PAGE_SIZE
+            ahead = ahead if pages is None else max(1, min(ahead, pages // 8))
+            self._residence = Residence(guest, self._backing.file, self._fault, self._state.shared, pages, slots)
+            self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
+        except OSError as error:
+            super().close()
+            raise Unavailable(*lacking(error)) from error
+        except BaseException:
+            super().close()
+            raise
+
+    # -- what is where -------------------------------------------------------------------------------------------------
+
+    @property
+    def resident(self) -> int:
+        """Bytes of pages that are there and private: those that the limit is for."""
+        return self._residence.private_there * PAGE_SIZE
+
+    @property
+    def swapped(self) -> int:
+        """Bytes of pages whose only copy is in the swap file."""
+        return int((self._residence.state == AWAY).sum()) * PAGE_SIZE
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """Pages that the guest met as poison, and why."""
+        return dict(self._server.refused)
+
+    def traffic(self) -> dict[str, int]:
+        """Faults that were answered, pages that went, pages that came back."""
+        return {"faults": self._server.faults, "gone": self._residence.gone, "came": self._residence.came}
+
+    def swap_out(self, pages: PageRange) -> int:
+        """Send away what of the range is private, there and not in use; how many pages. Refused with the file's errno
+        (ENOSPC, EIO), the pages stay then; ValueError outside."""
+        with self._lock:
+            self._range(pages)
+            return self._residence.send(pages.start, pages.stop)
+
+    def prefetch(self, pages: PageRange) -> None:
+        """Bring the pages back ahead of use, as far as the limit allows; Refused(EBADMSG) by page and reason."""
+        with self._lock:
+            self._range(pages)
+            self._residence.bring(pages.start, pages.stop)
+
+    # -- as PrivateMemory, on pages that are there ---------------------------------------------------------------------
+
+    @contextmanager
+    def _there(self, pages: PageRange) -> Iterator[None]:
+        with self._lock, self._residence.wanted(pages.start, pages.stop):
+            yield
+
+    def private_read(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            self._covering(offset, length)
+            return b"".join([self._read_there(*piece) for piece in self._pieces(offset, length)])
+
+    def _read_there(self, offset: int, length: int) -> bytes:
+        with self._there(PageRange.covering(offset, length)):
+            return super().private_read(offset, length)
+
+    def private_write(self, offset: int, data: Buffer) -> None:
+        source = memoryview(data).cast("B")
+        with self._lock:
+            self._covering(offset, len(source))
+            for at, length in self._pieces(offset, len(source)):
+                with self._there(PageRange.covering(at, length)):
+                    super().private_write(at, source[at - offset : at - offset + length])
+
+    def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Offsets and lengths, bytes, of parts whose pages the limit has room for."""
+        most, end = self._residence.batch * PAGE_SIZE, offset + length
+        while offset < end:
+            stop = min(end, (offset // most + 1) * most)
+            yield offset, stop - offset
+            offset = stop
+
+    def share(self, pages: PageRange) -> None:
+        with self._there(self._range(pages)), self._residence.changing(pages.start, pages.stop):
+            super().share(pages)
+
+    def unshare(self, pages: PageRange) -> None:
+        with self._lock:
+            self._range(pages)
+            with self._residence.changing(pages.start, pages.stop):
+                super().unshare(pages)
+            self._residence.trim()
+
+    def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
+        with self._lock, ExitStack() as stack:
+            for start, stop in self._vector(to_shared).tolist():
+                stack.enter_context(self._residence.wanted(start, stop))
+            with self._residence.changing(0, self._pages):
+                super().convert(to_shared, to_private)
+        self._residence.trim()
+
+    def punch(self, pages: PageRange) -> None:
+        with self._lock:
+            self._range(pages)
+            with self._residence.changing(pages.start, pages.stop):
+                super().punch(pages)
+
+    def _punch(self, pages: PageRange) -> None:
+        with self._residence.lock:
+            super()._punch(pages)
+            self._residence.forget(pages.start, pages.stop)
+
+    # -- lifetime ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if not self._closed:
+            insist(super().close, self._server.close, self._fault.close, self._residence.close)
+
+    def forked(self) -> None:
+        if not self._closed:
+            super().forked()
+            self._fault.close()
+            self._residence.forked()
+
+
+def _fault_of_guest() -> Userfault:
+    """One that also stops the kernel on the guest's behalf (KVM), where this user may have it."""
+    try:
+        return Userfault(_FEATURES, user_mode_only=False)
+    except Unavailable:
+        return Userfault(_FEATURES)

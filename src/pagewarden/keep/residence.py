@@ -1,0 +1,274 @@
+"""Which pages of a memory are there, which are sealed away, and how they go and come: one lock around all of it."""
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pagewarden.keep.seal import SLOT, Sealer, Slots, runs_of_pages
+from pagewarden.kernel.door import opened_path, punch_hole
+from pagewarden.kernel.region import PRESENT, Region
+from pagewarden.vocab import PAGE_SIZE, Refused
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagewarden.kernel.uffd import Userfault
+
+HOLE, THERE, AWAY, SAVED = range(4)
+"""Of a page: nothing but zeroes; resident; in the swap file; in the snapshot that the memory was restored from."""
+BATCH = 64
+"""The most pages that go or come in one step."""
+SCAN = 2048
+"""Pages that are looked at together for one that nobody has touched."""
+
+
+class Saved(Protocol):
+    """Pages of a snapshot."""
+
+    def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
+        """Ascending pages into `out`, one after the other: how many are right, and what is wrong with the next."""
+
+
+class Residence:
+    """The pages of one guest view, which is registered with `fault` for missing pages and write protection.
+
+    Second chance without a table of its own: a page that a round of the hand leaves is taken out of the guest's page
+    table and stays in the file, so whoever uses it again maps it again (a minor fault, no userfaultfd's), which
+    /proc/self/pagemap tells (Documentation/admin-guide/mm/pagemap.rst, bit 63); one that nobody mapped by the next
+    round goes. With write protection registered no neighbour is mapped along (mm/memory.c, should_fault_around).
+    """
+
+    def __init__(
+        self, guest: Region, file: int, fault: "Userfault", shared: bytearray, limit: int | None, swap: Slots | None
+    ) -> None:
+        """shared: the memory's ledger, a byte a page. limit: pages, of those that are private."""
+        self.lock = threading.RLock()
+        pages = len(shared)
+        self.state = np.zeros(pages, np.uint8)
+        self.versions = np.zeros(pages, np.uint64)
+        """Of the copy in the swap file, one more for each that was begun."""
+        self.batch = min(BATCH, limit or BATCH)
+        """The most pages that come in one step: fewer where the limit is smaller."""
+        self.limit, self.there, self.shared_there = limit, 0, 0
+        self.gone = self.came = 0
+        self.saved: Saved | None = None
+        self.order: list[int] | None = None
+        """The pages that were asked for, in order, while they are recorded."""
+        self._guest, self._file, self._fault, self._swap = guest, file, fault, swap
+        self._shared = np.frombuffer(shared, np.uint8)
+        self._sealer = None if swap is None else Sealer()
+        self._wanted: list[tuple[int, int]] = []  # nothing of these goes
+        self._hand = 0
+        self._zap = guest.best_zap()
+        self._pagemap = opened_path("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self._slots, self._pages = memoryview(bytearray(BATCH * SLOT)), memoryview(bytearray(BATCH * PAGE_SIZE))
+
+    # -- coming --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def wanted(self, start: int, stop: int) -> Iterator[None]:
+        """The pages are there meanwhile; Refused by page and reason."""
+        self._wanted.append((start, stop))
+        try:
+            self.bring(start, stop)
+            yield
+        finally:
+            self._wanted.remove((start, stop))
+
+    def bring(self, start: int, stop: int) -> None:
+        """Make the pages resident, zeroes where there was nothing; Refused, those before it are there."""
+        with self.lock:
+            while start < stop:
+                end = min(start + self.batch, stop)
+                for kind in (HOLE, AWAY, SAVED):
+                    missing = start + np.flatnonzero(self.state[start:end] == kind)
+                    if len(missing):
+                        self._make_room(len(missing), (start, end))
+                        self._fill(kind, missing)
+                start = end
+
+    def _fill(self, kind: int, pages: "NDArray[np.int64]") -> None:
+        right, why = len(pages), ""
+        if kind == AWAY:
+            right, why = self._from_swap(pages)
+        elif kind == SAVED:
+            assert self.saved is not None
+            right, why = self.saved.read(pages, self._pages)
+        good = pages[:right]
+        for first, stop in runs_of_pages(good) if right else ():
+            self._install(int(good[first]), stop - first, None if kind == HOLE else self._pages[first * PAGE_SIZE :])
+        if kind != HOLE:
+            self.came += right
+        if why:
+            raise Refused(errno.EBADMSG, why, int(pages[right]) * PAGE_SIZE)
+
+    def _from_swap(self, pages: "NDArray[np.int64]") -> tuple[int, str]:
+        assert self._swap is not None and self._sealer is not None
+        why = "the page's copy in the swap file is not the one written last: the file was changed, or its disk fails"
+        try:
+            whole = self._swap.get(pages, self._slots)
+        except OSError as error:
+            return 0, f"the page's copy in the swap file cannot be read ({error.strerror}): look after its disk"
+        if whole < len(pages):
+            why = "the swap file ends before the page's copy: it was truncated"
+        right = self._sealer.unseal(pages[:whole], self.versions[pages[:whole]], self._slots, self._pages)
+        if right < whole:
+            why = (
+                "the page's copy in the swap file is not the one written last: the file was changed, or its disk fails"
+            )
+        return right, why if right < len(pages) else ""
+
+    def _install(self, first: int, count: int, data: memoryview | None) -> None:
+        """Put whole pages in place at once; who waits for them goes on."""
+        at, end = first, first + count
+        source = 0 if data is None else np.frombuffer(data, np.uint8).ctypes.data
+        while at < end:
+            address, length = self._guest.address + at * PAGE_SIZE, (end - at) * PAGE_SIZE
+            try:
+                if data is None:
+                    done = self._fault.zero(address, length)
+                else:
+                    done = self._fault.copy(address, source + (at - first) * PAGE_SIZE, length)
+            except OSError as error:
+                if error.errno == errno.EAGAIN:  # the address space is changing
+                    continue
+                if error.errno != errno.EEXIST:
+                    raise
+                self._fault.wake(address, PAGE_SIZE)
+                done = PAGE_SIZE
+            pages = done // PAGE_SIZE
+            self.state[at : at + pages] = THERE
+            self.there += pages
+            self.shared_there += int(self._shared[at : at + pages].sum())
+            at += pages
+
+    # -- going ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def private_there(self) -> int:
+        with self.lock:
+            return self.there - self.shared_there
+
+    def _make_room(self, count: int, keep: tuple[int, int] = (0, 0)) -> None:
+        """Let pages go until so many more fit; where the file takes none, there are more for the time."""
+        if self.limit is None or self._swap is None or self.private_there + count <= self.limit:
+            return
+        self._wanted.append(keep)
+        try:
+            while (over := self.private_there + count - self.limit) > 0:
+                pages = self._oldest(min(max(over, self.limit // 8), BATCH))
+                if not len(pages) or not self._send(pages):
+                    return
+        finally:
+            self._wanted.remove(keep)
+
+    def trim(self) -> None:
+        """Back under the limit, as far as pages can go."""
+        with self.lock:
+            self._make_room(0)
+
+    def _may_go(self, start: int, stop: int) -> "NDArray[np.bool_]":
+        may: NDArray[np.bool_] = (self.state[start:stop] == THERE) & (self._shared[start:stop] == 0)
+        for first, end in list(self._wanted):
+            may[max(first - start, 0) : max(end - start, 0)] = False
+        return may
+
+    def _oldest(self, count: int) -> "NDArray[np.int64]":
+        """Ascending, at most `count` pages, none where none may go."""
+        pages = len(self.state)
+        for _ in range(2 * -(-pages // SCAN) + 1):
+            start = self._hand
+            stop = min(start + SCAN, pages)
+            may = self._may_go(start, stop)
+            if may.any():
+                used = self._mapped(start, stop)
+                idle = start + np.flatnonzero(may & ~used)[:count]
+                stop = int(idle[-1]) + 1 if len(idle) else stop
+                self._guest.advise(self._zap, start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
+                if len(idle):
+                    self._hand = stop % pages
+                    return idle
+            self._hand = stop % pages
+        return np.flatnonzero(self._may_go(0, pages))[:count]
+
+    def _mapped(self, start: int, stop: int) -> "NDArray[np.bool_]":
+        place = 8 * (self._guest.address // PAGE_SIZE + start)
+        entries = np.frombuffer(os.pread(self._pagemap.fd, 8 * (stop - start), place), np.uint64)
+        mapped: NDArray[np.bool_] = np.greater_equal(entries, np.uint64(PRESENT))
+        return mapped
+
+    def send(self, start: int, stop: int) -> int:
+        """Seal and write what of the pages is private and there; how many. Refused with the errno of the file."""
+        if self._swap is None:
+            raise Refused(errno.EOPNOTSUPP, "this memory has no swap file: name one, swap=PATH", start * PAGE_SIZE)
+        with self.lock:
+            pages = start + np.flatnonzero(self._may_go(start, stop))
+            for k in range(0, len(pages), BATCH):
+                if error := self._refusal(pages[k : k + BATCH]):
+                    raise Refused(error.errno or errno.EIO, f"the swap file takes no page: {error.strerror}", start)
+            return len(pages)
+
+    def _send(self, pages: "NDArray[np.int64]") -> bool:
+        return self._refusal(pages) is None
+
+    def _refusal(self, pages: "NDArray[np.int64]") -> OSError | None:
+        """Away with them, at most BATCH, ascending: writers wait, readers do not until the page is away. What the
+        file says that does not take them: they stay."""
+        assert self._swap is not None and self._sealer is not None
+        runs = [(int(pages[first]), stop - first) for first, stop in runs_of_pages(pages)]
+        base = self._guest.address
+        try:
+            for first, count in runs:
+                self._fault.write_protect(base + first * PAGE_SIZE, count * PAGE_SIZE)
+            self.versions[pages] += np.uint64(1)  # before it is used: a version that failed is not used again
+            sealed = self._slots[: len(pages) * SLOT]
+            self._sealer.seal(pages, self.versions[pages], self._guest.memory, sealed)
+            try:
+                self._swap.put(pages, sealed)
+            except OSError as error:
+                return error
+            for first, count in runs:
+                self.state[first : first + count] = AWAY
+                self.there -= count
+                self.gone += count
+                punch_hole(self._file, first * PAGE_SIZE, count * PAGE_SIZE)
+        finally:
+            for first, count in runs:
+                self._fault.write_protect(base + first * PAGE_SIZE, count * PAGE_SIZE, on=False)
+        return None
+
+    # -- the ledger ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self, start: int, stop: int) -> Iterator[None]:
+        """Pages that are resident, or stay private, change hands meanwhile, by the ledger."""
+        part = self._shared[start:stop]
+        before = int(np.count_nonzero(part))
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.shared_there += int(np.count_nonzero(part)) - before
+
+    def forget(self, start: int, stop: int) -> None:
+        """They are being punched: zeroes from now on. The caller has the lock."""
+        part = self.state[start:stop]
+        self.there -= int(np.count_nonzero(part == THERE))
+        part[:] = HOLE
+
+    def close(self) -> None:
+        """Give the files back. Twice is once."""
+        self._pagemap.close()
+        if self._swap is not None:
+            self._swap.close()
+
+    def forked(self) -> None:
+        """In a forked child: the descriptors of the parent's files go, the files stay."""
+        self._pagemap.close()
+        if self._swap is not None:
+            self._swap.forked()
