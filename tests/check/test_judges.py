@@ -17,7 +17,7 @@ from pagewarden.check.page.system import Setting, build
 from pagewarden.check.search.explorer import explore
 from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS
-from pagewarden.law import POLICIES, policy_named
+from pagewarden.law import POLICIES, Policy, policy_named
 from pagewarden.law.properties import ALWAYS
 
 SYSTEMS = [
@@ -28,6 +28,14 @@ SYSTEMS = [
         ("memfd-secret+mprotect", "remap", "fork,touch"),
     )
     for pages, vcpus in ((1, 1), (1, 2), (2, 1))
+]
+LOCKS = ("invalidate-lock", "mmu-lock", "gup-fast", "refusal-ends")
+LOCKED = POLICIES["guest-memfd-inplace"].with_(*LOCKS, "sequence-compared")
+WITH_LOCKS = [
+    (LOCKED, "window", 1, 2, "o-direct"),
+    (LOCKED.without("sequence-compared"), "pread", 1, 2, "punch"),
+    (LOCKED.without("unmaps-first"), "window", 2, 1, "o-direct"),
+    (POLICIES["pkvm"].with_("component-locks"), "window", 1, 2, "strace"),
 ]
 LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
 if LONG:
@@ -77,11 +85,12 @@ def counts(output: str, pattern: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-@pytest.mark.parametrize(("policy", "design", "pages", "vcpus", "strangers"), SYSTEMS)
+@pytest.mark.parametrize(("policy", "design", "pages", "vcpus", "strangers"), [*SYSTEMS, *WITH_LOCKS])
 def test_states_and_transitions(
-    policy: str, design: str, pages: int, vcpus: int, strangers: str, tmp_path: Path
+    policy: str | Policy, design: str, pages: int, vcpus: int, strangers: str, tmp_path: Path
 ) -> None:
-    setting = Setting(policy_named(policy), DESIGNS[design], pages, vcpus, stranger_named(strangers), symmetric=False)
+    known = policy_named(policy) if isinstance(policy, str) else policy
+    setting = Setting(known, DESIGNS[design], pages, vcpus, stranger_named(strangers), symmetric=False)
     ours = explore(build(setting).system)
     assert ours.exhausted
     expected = (ours.last.states, ours.last.transitions)
@@ -92,8 +101,12 @@ def test_states_and_transitions(
     assert (states - 1, transitions - 2) == expected  # SPIN's own start: a state and two steps before the first
 
 
-def test_tlc_counts_the_same(tmp_path: Path) -> None:
-    setting = Setting(POLICIES["hybrid"], DESIGNS["pread"], 2, 1, stranger_named("file-io,teardown"), symmetric=False)
+@pytest.mark.parametrize(
+    ("policy", "pages", "vcpus", "strangers"),
+    [(POLICIES["hybrid"], 2, 1, "file-io,teardown"), (LOCKED.without("sequence-compared"), 1, 2, "punch")],
+)
+def test_tlc_counts_the_same(policy: Policy, pages: int, vcpus: int, strangers: str, tmp_path: Path) -> None:
+    setting = Setting(policy, DESIGNS["pread"], pages, vcpus, stranger_named(strangers), symmetric=False)
     ours = explore(build(setting).system)
     generated, distinct = counts(
         tlc(export(setting, "tla"), tmp_path).replace(",", ""), r".*\n(\d+) states generated (\d+) distinct"

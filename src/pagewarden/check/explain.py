@@ -1,5 +1,6 @@
 """A counterexample as a listing in the mail's style: who does what, what the hardware says, where it goes wrong."""
 
+from pagewarden.check.page.system import OF_THE_WHOLE
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.designs.steps import WORLDS, said
@@ -15,7 +16,8 @@ MEANS = {
 
 def tell(report: Report, verdict: Verdict) -> list[Told]:
     """The steps of a verdict's path."""
-    return replay(report.checked, list(verdict.path), verdict.page_kind if not report.together else None)
+    alone = not report.together or verdict.name in OF_THE_WHOLE
+    return replay(report.checked, list(verdict.path), verdict.page_kind if alone else None)
 
 
 def in_words(report: Report, verdict: Verdict) -> list[tuple[str, str, str, str]]:
@@ -51,8 +53,11 @@ def _actor(told: Told) -> str:
 
 def _action(told: Told) -> str:
     op = told.move.op
+    if op is None and told.move.place is not None and told.move.place.op is None:
+        return told.text
     if op is None:
-        return f"{told.text} [a frame that the page has left]"
+        gone = "what it looked up has changed" if told.move.looked else "a frame that the page has left"
+        return f"{told.text} [{gone}]"
     text = told.text or reason(op).rsplit(" [", 1)[0].rstrip(".")
     return f"{text} [{op.key}]"
 

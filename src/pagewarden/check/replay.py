@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from pagewarden.check.page.flow import Flow, Leads
-from pagewarden.check.page.local import Local
+from pagewarden.check.page.local import Local, changes_look_up
 from pagewarden.check.page.moves import LAW, PROCEDURE, VCPU, Move
 from pagewarden.check.page.system import CheckedSystem
 from pagewarden.check.search.explorer import Taken
-from pagewarden.designs.steps import Line
+from pagewarden.designs.steps import Line, Lock, said
 from pagewarden.law import Op, Outcome, Page, Step, apply
 from pagewarden.vocab import InternalError
 
@@ -89,9 +89,11 @@ class _Replay:
             slot = next(i for i, at in enumerate(self.vcpus) if at == here or (move.at == 0 and at[1] == 0))
         seats = rows[1][VCPU:]
         left = self.left(rows, move)
+        late = move.op is not None and changes_look_up(self.checked.setting.policy)[rows[0][LAW], move.op]
         for other, (page, seat) in enumerate(self.vcpus):
             if other != slot and seat and page == taken.component:
                 seat = int(local.moves.vcpu.adrift[seat]) if left else seat
+                seat = int(local.moves.vcpu.late[seat]) if late else seat
                 self.vcpus[other] = (page, seat)
                 seats.remove(seat)
         self.vcpus[slot] = (taken.component, max(seats))
@@ -122,7 +124,8 @@ def _label(run: _Run) -> None:
         if found is not None:
             for told, exit in zip(run.steps, found, strict=False):
                 assert exit.node is not None
-                told.lead, told.text, told.world = exit.lead, exit.node.step.text, exit.node.world
+                told.lead, told.world = exit.lead, exit.node.world
+                told.text = said(exit.node.step) if isinstance(exit.node.step, Lock) else exit.node.step.text
                 told.procedure = flow.name
             if run.ended and run.steps:
                 run.steps[-1].after = found[-1].lead
@@ -139,7 +142,7 @@ def _match(exits: tuple[Leads, ...], steps: list[Told], ended: bool) -> list[Lea
     assert place is not None
     for exit in exits:
         node = exit.node
-        if node is None or (node.step.op, node.holds) != (place.op, place.holds):
+        if node is None or (node.step.op, node.stands._replace(world="")) != (place.op, place.stands):
             continue
         for onward in _onward(steps[0], node.done, node.refused):
             rest = _match(onward, steps[1:], ended)
@@ -149,6 +152,7 @@ def _match(exits: tuple[Leads, ...], steps: list[Told], ended: bool) -> list[Lea
 
 
 def _onward(told: Told, done: tuple[Leads, ...], refused: tuple[Leads, ...]) -> list[tuple[Leads, ...]]:
-    if told.step.outcome is Outcome.DONE or told.move.adrift:
+    tried_again = told.move.adrift and told.move.looked and not told.move.stale
+    if (told.step.outcome is Outcome.DONE or told.move.adrift) and not tried_again:
         return [done]
     return [refused]

@@ -7,7 +7,17 @@ from time import perf_counter, process_time
 from typing import Literal, TypeAlias
 
 from pagewarden.check.page.local import EVERY
-from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting, asked, bits, offered, page_searches
+from pagewarden.check.page.system import (
+    OF_THE_WHOLE,
+    PROGRESS,
+    PROPERTIES,
+    CheckedSystem,
+    Setting,
+    asked,
+    bits,
+    offered,
+    page_searches,
+)  # fmt: skip
 from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, SoFar, Taken, exhaust, explore
 from pagewarden.law import enumerated
 from pagewarden.law.properties import ALWAYS
@@ -111,21 +121,24 @@ def check(
     say = announce or (lambda setting, checked, together: None)
     if search == "apart":
         say(setting, None, False)
-    casts, pages = page_searches(setting, limits, {"together": EVERY, "auto": ALONE}.get(search, 0), began)
+    keep = EVERY if PROGRESS in names else {"together": EVERY, "auto": ALONE}.get(search, 0)
+    casts, pages = page_searches(setting, limits, keep, began)
     searches: list[Exploration] = []
     for page in pages:
         ended = searches[-1].why if searches else ""
         searches.append(exhaust(page, progress, ended if ended == INTERRUPTED else ""))
     checked = CheckedSystem(setting, enumerated(setting.policy), casts, [page.local() for page in pages])
     together = all(page.keep and found.exhausted for page, found in zip(pages, searches, strict=True))
+    together = together and search != "apart"
     together = together and (search == "together" or checked.system.bound() <= AFFORDABLE)
     if search != "apart":
         say(setting, checked, together)
+    whole = {name: _judge(name, searches) for name in names if name in OF_THE_WHOLE}
     if together:
         held = sum(local.nbytes for local in checked.locals)
         del pages, page
         searches = [explore(checked.system, replace(limits, memory=limits.memory - held), progress, began)]
-    verdicts = tuple(_judge(name, searches) for name in names)
+    verdicts = tuple(whole.get(name) or _judge(name, searches) for name in names)
     ends, stops = (tuple(getattr(search, name) for search in searches) for name in ("last", "why"))
     peak = getrusage(RUSAGE_SELF).ru_maxrss * 1024  # in KiB on Linux
     now = perf_counter() - began, process_time() - cpu
@@ -135,7 +148,7 @@ def check(
 def _judge(name: str, searches: Sequence[Exploration]) -> Verdict:
     """A property that was decided early is decided, though the search went no further."""
     mark = PROPERTIES.index(name)
-    always = name in ALWAYS
+    always = name in ALWAYS or name in OF_THE_WHOLE
     kind: Kind = "always" if always else "sometimes"
     seen = [number for number, search in enumerate(searches) if search.marks >> mark & 1]
     if seen:

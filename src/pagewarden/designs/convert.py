@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pagewarden.designs.steps import Do, Each, Hop, Line, Options, Say, Steps, Stop, Syscall
+from pagewarden.designs.steps import Do, Each, Hop, Line, Lock, Options, Say, Steps, Stop, Syscall, Unlock, held
 from pagewarden.law import Op, Owner, Policy
 
 RING = Say("writes a descriptor to the shared virtio ring")
@@ -24,11 +24,45 @@ def let_go(policy: Policy) -> Steps:
     """The store tells KVM, which drops the guest's translation, before a page changes."""
     if not policy.has("notifies"):
         return ()
-    return (
+    told = held(
+        policy, "mmu_lock",
         Do(Op.NOTIFY_BEGIN, "the store tells its consumers"),
         Do(Op.GUEST_ZAP, "KVM zaps the guest's entry"),
         Do(Op.GUEST_TLBI, "TLBI"),
-    )
+    )  # fmt: skip
+    by_itself = policy.has("notifier-locks") and policy.has("invalidate-lock")
+    return (Lock("filemap_invalidate_lock"), *told, Unlock("filemap_invalidate_lock")) if by_itself else told
+
+
+def ended(policy: Policy) -> Steps:
+    """The page has changed, and the consumers are told."""
+    return held(policy, "mmu_lock", Do(Op.NOTIFY_END, "the invalidation is over"))
+
+
+def refused_ends(policy: Policy) -> Steps:
+    """The page has not changed, and the consumers are told as well."""
+    return ended(policy) if policy.has("refusal-ends") or not policy.has("mmu-lock") else ()
+
+
+def mapped(policy: Policy, text: str) -> Steps:
+    """The guest's entry is set."""
+    return held(policy, "mmu_lock", Do(Op.GUEST_MAP, text))
+
+
+def _file_locked(policy: Policy) -> Steps:
+    return (Lock("filemap_invalidate_lock"),) if policy.has("invalidate-lock") else ()
+
+
+def _file_unlocked(policy: Policy) -> Steps:
+    return (Unlock("filemap_invalidate_lock"),) if policy.has("invalidate-lock") else ()
+
+
+def _components(policy: Policy, first: str = "host") -> tuple[Steps, Steps]:
+    """pKVM's component locks, taken with that one first, and given back."""
+    if not policy.has("component-locks"):
+        return (), ()
+    names = [f"{first} component", "guest component" if first == "host" else "host component"]
+    return tuple(map(Lock, names)), tuple(map(Unlock, reversed(names)))
 
 
 def _get(policy: Policy, text: str, otherwise: Steps | None = None) -> Steps:
@@ -37,7 +71,7 @@ def _get(policy: Policy, text: str, otherwise: Steps | None = None) -> Steps:
 
 def map_again(policy: Policy) -> Steps:
     """KVM looks the page up and maps it for the guest."""
-    return (*_get(policy, "KVM looks the page up", ()), Do(Op.GUEST_MAP, "the guest's stage-2 entry is set"))
+    return (*_get(policy, "KVM looks the page up", ()), *mapped(policy, "the guest's stage-2 entry is set"))
 
 
 def refault(policy: Policy) -> Steps:
@@ -48,24 +82,25 @@ def refault(policy: Policy) -> Steps:
         Hop("hyp>host", "hands the fault to the host"),
         *_get(policy, "looks it up, or gets it a frame", ()),
         Hop("host>hyp", "asks to map the page"),
-        Do(Op.GUEST_MAP, "maps it for the guest"),
+        *mapped(policy, "maps it for the guest"),
         Hop("hyp>guest", "resumes the guest"),
     )
 
 
-def _invalidation_over(policy: Policy) -> Steps:
+def _invalidation_over(policy: Policy, refused: bool = False) -> Steps:
     """Also when the conversion was refused: KVM may not map a page while an invalidation is under way."""
     if not policy.has("two-flavours"):
         return ()
-    return (Do(Op.NOTIFY_END, "the invalidation is over"), *map_again(policy))
+    return (*(refused_ends(policy) if refused else ended(policy)), *_file_unlocked(policy), *map_again(policy))
 
 
 def _with_views(policy: Policy, first: Do, *steps: Line) -> Steps:
     """Where the guest's two views are separate entries, the old one goes first and the guest faults on the new one."""
     if not policy.has("two-flavours"):
         return (first, *steps)
-    over = _invalidation_over(policy)
-    return (*let_go(policy), replace(first, otherwise=(*over, Stop("refused"))), *steps, *over)
+    refused = (*_invalidation_over(policy, True), Stop("refused"))
+    changed = (replace(first, otherwise=refused), *steps, *_invalidation_over(policy))
+    return (*_file_locked(policy), *let_go(policy), *changed)
 
 
 def _each(options: Options, steps: Steps) -> Steps:
@@ -95,7 +130,9 @@ def _from_vmm(policy: Policy) -> Steps:
 
 def take_up(policy: Policy) -> Steps:
     """The hypervisor makes pages shared and gives the host its entry."""
-    return _with_views(policy, Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host"))
+    locks, unlocks = _components(policy, "host" if policy.has("locks-ordered") else "guest")
+    recorded, added = Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host")
+    return (*locks, *_with_views(policy, recorded, added), *unlocks)
 
 
 def taken_up(policy: Policy) -> tuple[Steps, Steps]:
@@ -136,18 +173,24 @@ def _taken_back(policy: Policy, options: Options, tries: int) -> Steps:
     vmm = (*_to_vmm(policy), _by_vmm(policy, True)) if policy.has("vmm-converts") else ()
     if policy.has("unmaps-first"):
         return (*vmm, *_unmapped_first(policy, refused), *_from_vmm(policy))
-    before = let_go(policy) if policy.has("two-flavours") else ()
-    begin = Do(Op.UNSHARE_BEGIN, "checks references", otherwise=(*_invalidation_over(policy), *refused))
-    return (*vmm, *before, begin, *take_back(policy), *_invalidation_over(policy), *_from_vmm(policy))
+    before = (*_file_locked(policy), *let_go(policy)) if policy.has("two-flavours") else ()
+    locks, unlocks = _components(policy)
+    otherwise = (*_invalidation_over(policy, True), *unlocks, *refused)
+    begin = Do(Op.UNSHARE_BEGIN, "checks references", otherwise=otherwise)
+    over = (*_invalidation_over(policy), *unlocks)
+    return (*vmm, *locks, *before, begin, *take_back(policy), *over, *_from_vmm(policy))
 
 
 def _unmapped_first(policy: Policy, refused: Steps) -> Steps:
     """The conversion series: the host's entries go, then references are looked for, then the guest's entries go."""
     check = Do(
         Op.UNSHARE_CHECK, "looks for references",
-        otherwise=(Do(Op.UNSHARE_ABORT, "gives the lock back: the page stays shared"), *refused),
+        otherwise=(
+            Do(Op.UNSHARE_ABORT, "gives the lock back: the page stays shared"), *_file_unlocked(policy), *refused
+        ),
     )  # fmt: skip
     return (
+        *_file_locked(policy),
         Do(Op.UNSHARE_BEGIN, "takes the file's lock"),
         Do(Op.HOST_ZAP, "unmaps it from the host"),
         Do(Op.HOST_TLBI, "TLBI"),
@@ -197,7 +240,7 @@ def donate(policy: Policy) -> Steps:
         Hop("hyp>host", "hands the fault to the host"),
         Say("finds the memslot: gfn -> fd and offset"),
     )
-    return (*begin, *given(policy), Do(Op.GUEST_MAP, "maps it for the guest"), Hop("hyp>guest", "resumes the guest"))
+    return (*begin, *given(policy), *mapped(policy, "maps it for the guest"), Hop("hyp>guest", "resumes the guest"))
 
 
 def given(policy: Policy) -> Steps:
@@ -209,7 +252,8 @@ def given(policy: Policy) -> Steps:
         return (*_made_private(policy), *_get(policy, "looks it up"), map_it)
     if policy.starts is Owner.SHARED:
         return (*ALLOCATED, *_made_private(policy), *_get(policy, "looks it up"), map_it)
-    donation = (Do(Op.DONATE_BEGIN, "checks that the host owns it"), *take_back(policy))
+    locks, unlocks = _components(policy)
+    donation = (*locks, Do(Op.DONATE_BEGIN, "checks that the host owns it"), *take_back(policy), *unlocks)
     return (*ALLOCATED, *_get(policy, "takes a reference"), Hop("host>hyp", "asks to donate the page"), *donation)
 
 

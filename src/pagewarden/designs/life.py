@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
-from pagewarden.designs.convert import ALLOCATED, donate, given, let_go, map_again, share
-from pagewarden.designs.steps import Copy, Do, Hop, Options, Procedure, Say, Steps, Stop, Syscall
+from pagewarden.designs.convert import ALLOCATED, donate, ended, given, let_go, map_again, mapped, refused_ends, share
+from pagewarden.designs.steps import Copy, Do, Hop, Options, Procedure, Say, Steps, Stop, Syscall, held
 from pagewarden.law import Op, Owner, Policy
-
-_END = Do(Op.NOTIFY_END, "the invalidation is over")
 
 
 def boot(policy: Policy) -> Procedure:
@@ -23,13 +21,13 @@ def populate(policy: Policy) -> Procedure:
         steps: Steps = (*ALLOCATED, *payload, bound, *given(policy)[len(ALLOCATED) :])
     else:
         steps = (bound, *given(policy), *payload)
-    ends = (Do(Op.GUEST_MAP, "maps them for the guest"), Hop("hyp>guest", "the guest starts"))
+    ends = (*mapped(policy, "maps them for the guest"), Hop("hyp>guest", "the guest starts"))
     return Procedure("populate", (*steps, *ends), title="a payload before the guest starts", world="host")
 
 
 def teardown(policy: Policy) -> Procedure:
     """mem_protect.c __pkvm_host_reclaim_page_guest: page by page, private pages zeroed."""
-    ends = (_END,) if policy.has("notifies") else ()
+    ends = ended(policy) if policy.has("notifies") else ()
     steps: Steps = (
         Say("the VM is dying: no vCPU runs"),
         *let_go(policy),
@@ -60,7 +58,7 @@ def _used(policy: Policy) -> Steps:
 
 
 def _moved(policy: Policy, *inside: Do) -> Steps:
-    refused = (*((_END,) if policy.has("notifies") else ()), Stop("the page stays where it is"))
+    refused = (*(refused_ends(policy) if policy.has("notifies") else ()), Stop("the page stays where it is"))
     first, *rest = inside
     return (*let_go(policy), Hop("host>hyp", "asks the hypervisor"), Do(first.op, first.text, refused), *rest)
 
@@ -75,7 +73,7 @@ def migrate_page(policy: Policy) -> Procedure:
             Do(Op.MIGRATE_COMMIT, "the new frame is the page, the old one is scrubbed"),
         ),
         Hop("hyp>host"),
-        _END,
+        *ended(policy),
         *map_again(policy),
     )
     return Procedure("migrate-page", steps, setup=_used(policy), title="a page moves to another frame", world="host")
@@ -86,7 +84,7 @@ def swap_out(policy: Policy) -> Procedure:
     steps = (
         *_moved(policy, Do(Op.SWAP_OUT, "seals the page and counts its version")),
         Hop("hyp>host"),
-        _END,
+        *ended(policy),
         Syscall("pwrite", "to the swap device", access=False),
     )
     return Procedure("swap-out", steps, setup=_used(policy), title="a page goes to swap", world="host")
@@ -110,13 +108,16 @@ def swap_in(policy: Policy) -> Procedure:
 
 def punch(policy: Policy) -> Procedure:
     """guest_memfd.c kvm_gmem_punch_hole: invalidate, truncate, end."""
-    ends = (_END,) if policy.has("notifies") else ()
+    ends, stays = (ended(policy), refused_ends(policy)) if policy.has("notifies") else ((), ())
     steps: Steps = (
         Syscall("fallocate", "PUNCH_HOLE", access=False),
-        *let_go(policy),
-        Do(Op.PUNCH, "the page goes", otherwise=(*ends, Stop("the page stays"))),
-        *ends,
-    )
+        *held(
+            policy, "filemap_invalidate_lock",
+            *let_go(policy),
+            Do(Op.PUNCH, "the page goes", otherwise=(*stays, Stop("the page stays"))),
+            *ends,
+        ),
+    )  # fmt: skip
     given_up = share(Options(), policy) if policy.has("punch-guarded") else ()
     return Procedure("punch", steps, setup=(*_used(policy), *given_up), title="a hole is punched", world="host")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pagewarden.law import Op, Policy
+from pagewarden.law import LOCKS, Op, Policy
 from pagewarden.vocab import EDGES
 
 WORLDS = {"guest": "guest", "hyp": "hypervisor", "host": "host"}
@@ -93,7 +93,24 @@ class Stop:
     ok: bool = False
 
 
-Line: TypeAlias = Hop | Syscall | Copy | Say | Do | Each | Take | Give | Stop
+@dataclass(frozen=True)
+class Lock:
+    """Wait for a lock of the kernel (`law.locks`) and hold it, until `Unlock` or the end of the procedure."""
+
+    name: str
+    shared: bool = False
+    op: None = None  # it touches no page
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Unlock:
+    """Let go of a lock."""
+
+    name: str
+
+
+Line: TypeAlias = Hop | Syscall | Copy | Say | Do | Each | Take | Give | Stop | Lock | Unlock
 Steps: TypeAlias = tuple[Line, ...]
 RESOURCES = ("pool", "ring")
 
@@ -116,6 +133,10 @@ def said(line: Line) -> str:
             return f"{resource}: given back"
         case Say(text) | Stop(text):
             return text
+        case Lock(name, shared):
+            return f"takes {name}{' (shared)' if shared else ''}"
+        case Unlock(name):
+            return f"lets go of {name}"
         case Each():
             return "for each page:"
 
@@ -167,6 +188,11 @@ class Design:
         """Whether a request takes pages back from the host."""
         request = self.build(Options(), policy, True)
         return any(isinstance(line, Do) and line.op is Op.UNSHARE_BEGIN for line in walk(request.steps))
+
+
+def held(policy: Policy, name: str, *steps: Line) -> Steps:
+    """The steps under a lock, where the policy speaks of it."""
+    return (Lock(name), *steps, Unlock(name)) if policy.has(LOCKS[name].mechanism) else steps
 
 
 def walk(steps: Steps) -> Iterator[Line]:

@@ -9,6 +9,7 @@ What stands below may be imported, and `law.properties` and `law.cases`. The rul
 """
 
 from pagewarden.law import calls, sources
+from pagewarden.law.locks import LOCKING, LOCKS
 from pagewarden.law.objects import POLICIES
 from pagewarden.law.ops import DESTROYS, FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
@@ -19,7 +20,8 @@ from pagewarden.law.table import Table, enumerated, tabulate
 from pagewarden.law.usages import APART, BACKED, EVERY, USAGES, USED, Usage, policy_named, policy_of
 
 __all__ = [
-    "APART", "BACKED", "DESTROYS", "EVERY", "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "MEASURES", "MECHANISMS",
+    "APART", "BACKED", "DESTROYS", "EVERY", "FREES", "HOST_READS", "HOST_WRITES", "KEEPS", "LOCKING", "LOCKS",
+    "MEASURES", "MECHANISMS",
     "NAMES", "POLICIES", "SOURCES", "USAGES", "USED", "Data", "Guard", "Home", "Op", "Outcome", "Owner", "Page",
     "Policy", "Reach", "Step", "Table", "Usage", "View", "apply", "calls", "component_states", "enumerated",
     "policy_named", "policy_of", "reason", "says", "sources", "sources_of", "start", "tabulate",

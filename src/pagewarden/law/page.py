@@ -72,7 +72,7 @@ class Page(NamedTuple):
     alias: bool = False  # a second host mapping that the guard does not know: a fork's, a moved or a reopened one
     guest: View = View.NONE
     kvm: bool = False  # KVM holds a reference (get_pfn), needed to map the page into the guest
-    notify: bool = False  # an invalidation has begun and not ended: KVM may not map the page
+    notify: int = 0  # invalidations that have begun and not ended: KVM may not map the page
     pins: int = 0  # references of the host on the frame, by GUP or through the fd; 2 stands for more
     old_pin: bool = False  # somebody pins a frame that this page has left: it lives on as a separate object
     dma: Reach = Reach.NONE  # the physical IOMMU's entry, and its IOTLB
@@ -88,6 +88,8 @@ PRIVATE = frozenset({Owner.GUEST, Owner.OFFERED})
 """Owners under which the host has no business with the bytes."""
 MAX_PINS = 2
 """Two show every bug that more would."""
+MAX_INVALIDATIONS = 3
+"""One more waits. Counted, they are those of the actors that may be at one page at once: two vCPUs and the host."""
 
 
 def flavour(owner: Owner) -> View:

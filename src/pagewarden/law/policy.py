@@ -4,6 +4,7 @@ rules ask for both. The objects are in `objects`, the usages in `usages`."""
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from pagewarden.law.locks import LOCKING
 from pagewarden.law.page import Owner
 from pagewarden.vocab import one_of
 
@@ -71,7 +72,7 @@ MEASURES = {
 }
 """Every measure that a program may add, and what it does."""
 
-NAMES = MECHANISMS | MEASURES
+NAMES = MECHANISMS | MEASURES | LOCKING
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pagewarden.law import (
     EVERY,
+    LOCKING,
+    LOCKS,
     MEASURES,
     MECHANISMS,
     POLICIES,
@@ -43,6 +45,15 @@ def _policies() -> list[str]:
     lines += ["", "| mechanism | what it does | who has it |", "|---|---|---|"]
     lines += _named(MECHANISMS, POLICIES.values())
     lines += ["", "| measure | what it does | who adds it |", "|---|---|---|", *_named(MEASURES, USAGES.values())]
+    lines += ["", "No policy says anything of locks and order unless it is asked to, by `--with`:", ""]
+    lines += [
+        "| lock, order | what it does |",
+        "|---|---|",
+        *(f"| `{name}` | {what} |" for name, what in LOCKING.items()),
+    ]
+    lines += ["", "| lock | with | taken in |", "|---|---|---|"]
+    for name, lock in LOCKS.items():
+        lines.append(f"| {name} | `{lock.mechanism}` | {'; '.join(map(_linked, lock.sources))} |")
     return [*lines, ""]
 
 

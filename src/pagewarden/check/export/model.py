@@ -58,6 +58,11 @@ class Model:
         return seat_names(self.local.moves.procedure)
 
     @property
+    def locks(self) -> list[str]:
+        """The locks that anybody takes, as words of the languages."""
+        return [lock_name(name) for name in self.local.moves.locks]
+
+    @property
     def holds(self) -> bool:
         """Whether the stranger ever holds a frame with its single operations."""
         return any(rule.actor == "stranger" and rule.to == 1 for rule in self.rules)
@@ -88,7 +93,7 @@ class Model:
 
     def title(self, rule: GuardedRule) -> str:
         """Who does what, for people."""
-        what = "on a frame that the page has left" if rule.op is None else rule.op.key
+        what = "no page" if rule.op is None else rule.op.key
         return f"{'vCPU' if rule.actor == 'vcpu' else 'stranger'}, {rule.name}: {what}"
 
 
@@ -106,7 +111,8 @@ def seat_names(seats: Seats) -> list[str]:
     for seat in seats.list[1:]:
         assert seat is not None
         place, adrift = seat
-        name = f"{place.role}_{place.op.key}" + ("_adrift" if adrift else "")
+        what = "lock" if place.op is None else place.op.key
+        name = f"{place.role}_{what}" + ("_adrift" if adrift else "")
         alike = sum(known == name or known.startswith(f"{name}__") for known in names)
         names.append(f"{name}__{alike + 1}" if alike else name)
     return names
@@ -122,3 +128,13 @@ def constant(field: str, value: Any) -> str:
 def adrift_pairs(seats: Seats) -> list[tuple[int, int]]:
     """Seats with what they become when the page leaves the frame that their actor holds."""
     return [(seat, int(after)) for seat, after in enumerate(seats.adrift) if seat != after]
+
+
+def late_pairs(seats: Seats) -> list[tuple[int, int]]:
+    """Seats with what they become when what was looked up has changed."""
+    return [(seat, int(after)) for seat, after in enumerate(seats.late) if seat != after]
+
+
+def lock_name(name: str) -> str:
+    """A lock as a word of the languages."""
+    return f"lock_{name.replace(' ', '_')}"

@@ -1,11 +1,12 @@
 """The system in Murphi's language, for rumur and CMurphi."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
-from pagewarden.check.export.model import Model, adrift_pairs, constant
+from pagewarden.check.export.model import Model, adrift_pairs, constant, late_pairs, lock_name
 from pagewarden.check.export.rules import GuardedRule
+from pagewarden.check.page.moves import ALL, Seats
 
 
 def murphi(model: Model) -> str:
@@ -51,25 +52,17 @@ def _declarations(model: Model) -> Iterator[str]:
     yield "  end;"
     yield "  vcpu: array[vcpu_t] of record at: vcpu_seat_t; page: page_t; end;"
     yield "  act: record at: act_seat_t; page: page_t; end; -- the stranger's procedure"
+    for lock in model.locks:
+        yield f"  {lock}: 0..{ALL}; -- all of it, or how many share it"
     yield ""
 
 
 def _procedures(model: Model) -> Iterator[str]:
     yield "-- the page is on another frame: whoever held the old one holds another object"
-    yield "procedure leave(p: page_t); begin"
-    if model.holds:
-        yield "  page[p].held := false;"
-    yield "  for v: vcpu_t do if vcpu[v].page = p then"
-    for seat, after in adrift_pairs(model.local.moves.vcpu):
-        names = model.vcpu_seats
-        yield f"    if vcpu[v].at = v_{names[seat]} then vcpu[v].at := v_{names[after]}; end;"
-    yield "  end; end;"
-    yield "  if act.page = p then"
-    for seat, after in adrift_pairs(model.local.moves.procedure):
-        names = model.procedure_seats
-        yield f"    if act.at = a_{names[seat]} then act.at := a_{names[after]}; end;"
-    yield "  end;"
-    yield "end;"
+    yield from _changed_seats(model, "leave", adrift_pairs, model.holds)
+    if any(map(late_pairs, (model.local.moves.vcpu, model.local.moves.procedure))):
+        yield "-- what KVM has looked up of the page is late"
+        yield from _changed_seats(model, "outdate", late_pairs, False)
     yield "function idle_page(p: page_t): boolean; begin"
     yield "  for v: vcpu_t do if vcpu[v].at != v_idle & vcpu[v].page = p then return false; end; end;"
     yield "  return true;"
@@ -79,6 +72,26 @@ def _procedures(model: Model) -> Iterator[str]:
     yield f"  return act.page = p & ({' | '.join(ends) or 'false'});"
     yield "end;"
     yield ""
+
+
+def _changed_seats(
+    model: Model, name: str, pairs: Callable[[Seats], list[tuple[int, int]]], drop: bool
+) -> Iterator[str]:
+    """A procedure that moves whoever is at some seats on a page to others; drop: and the stranger's hold goes."""
+    yield f"procedure {name}(p: page_t); begin"
+    if drop:
+        yield "  page[p].held := false;"
+    yield "  for v: vcpu_t do if vcpu[v].page = p then"
+    for seat, after in pairs(model.local.moves.vcpu):
+        names = model.vcpu_seats
+        yield f"    if vcpu[v].at = v_{names[seat]} then vcpu[v].at := v_{names[after]}; end;"
+    yield "  end; end;"
+    yield "  if act.page = p then"
+    for seat, after in pairs(model.local.moves.procedure):
+        names = model.procedure_seats
+        yield f"    if act.at = a_{names[seat]} then act.at := a_{names[after]}; end;"
+    yield "  end;"
+    yield "end;"
 
 
 def _startstate(model: Model) -> Iterator[str]:
@@ -91,6 +104,8 @@ def _startstate(model: Model) -> Iterator[str]:
     yield "  end;"
     yield "  for v: vcpu_t do vcpu[v].at := v_idle; vcpu[v].page := 0; end;"
     yield "  act.at := a_idle; act.page := 0;"
+    for lock in model.locks:
+        yield f"  {lock} := 0;"
     yield "end;"
     yield ""
 
@@ -107,6 +122,10 @@ def _rule(model: Model, rule: GuardedRule) -> Iterator[str]:
         yield f"    page[p].{_field(name)} := {constant(name, value)};"
     if rule.leaves:
         yield "    leave(p);"
+    if rule.lates and late_pairs(model.local.moves.vcpu):
+        yield "    outdate(p);"
+    for name, units in rule.locks.items():
+        yield f"    {lock_name(name)} := {lock_name(name)} + {units};".replace("+ -", "- ")
     yield from _moved(model, rule, actor)
     yield "  end;"
     yield "end;"
@@ -126,6 +145,9 @@ def _guard(model: Model, rule: GuardedRule, actor: str | None) -> Iterator[str]:
     for name, values in model.asked(rule).items():
         tests = " | ".join(f"page[p].{_field(name)} = {constant(name, value)}" for value in values)
         yield f"({tests})" if len(values) > 1 else tests
+    for name, units in rule.locks.items():
+        if units > 0:
+            yield f"{lock_name(name)} <= {ALL - units}"
     if not actor and rule.at is None and not rule.when:
         yield "true"
 

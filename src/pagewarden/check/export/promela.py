@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from enum import Enum
 
-from pagewarden.check.export.model import Model, constant
+from pagewarden.check.export.model import Model, constant, lock_name
 from pagewarden.check.export.rules import GuardedRule
-from pagewarden.check.page.moves import Seats
+from pagewarden.check.page.moves import ALL, Seats
 
 
 def promela(model: Model) -> str:
@@ -36,14 +36,19 @@ def _declarations(model: Model) -> Iterator[str]:
     yield f"}}\npage_s page[{pages}];"
     yield f"#define NOWHERE {pages}"
     yield f"byte where[{actors}]; /* the page that a vCPU, or (last) the stranger's procedure, is at work on */"
-    yield f"byte grip[{actors}]; /* of an actor on a frame: 0 none, 1 it holds it, 2 the page has left it */"
+    yield f"byte grip[{actors}]; /* 0 none; of a frame: 1 held, 2 that the page has left; of a look-up: 3, 4 late */"
     yield "byte dying = NOWHERE; /* the page of a guest that is torn down */"
     idle = " && ".join(f"where[{number}] != (p)" for number in range(actors - 1))
     yield f"#define idle_page(p) ({idle})"
     lets = "if :: grip[{0}] == 1 && where[{0}] == p -> grip[{0}] = 2 :: else fi;"
     adrift = " ".join(lets.format(number) for number in range(actors))
+    outdated = " ".join(lets.format(number).replace("== 1", "== 3").replace("= 2", "= 4") for number in range(actors))
+    for lock in model.locks:
+        yield f"byte {lock}; /* {ALL}: all of it, or how many share it */"
     held = "page[p].held = 0; " if model.holds else ""
     yield f"inline leave(p) {{ {held}{adrift} }}"
+    if model.locks:
+        yield f"inline outdate(p) {{ {outdated} }}"
     yield f"inline fresh(p) {{ {start} }}"
     begin = " ".join(f"fresh({page});" for page in range(pages))
     nowhere = " ".join(f"where[{number}] = NOWHERE;" for number in range(actors))
@@ -59,7 +64,7 @@ def _process(model: Model, actor: str, seats: Seats, names: list[str], count: in
     for number, seat in enumerate(seats.list):
         if seat is not None and seat[1]:
             continue
-        alike = [number, int(seats.adrift[number])] if seat is not None and seat[0].holds else [number]
+        alike = list(dict.fromkeys((number, int(seats.adrift[number]), int(seats.late[number]))))
         here = [rule for rule in model.rules if rule.actor == actor and rule.at in alike]
         if not here:
             yield f"{names[number]}: false;"
@@ -96,9 +101,10 @@ def _option(model: Model, rule: GuardedRule, page: str, me: str, seats: Seats, n
 
 
 def _grip(seats: Seats, seat: int) -> int:
-    """0: at this seat nobody holds anything; 1: a frame of the page; 2: one that the page has left."""
+    """0: at this seat nobody holds anything; 1: a frame of the page; 2: one that the page has left; 3: what was looked
+    up; 4: that has changed."""
     stands = seats.list[seat]
-    return 0 if stands is None or not stands[0].holds else 1 + stands[1]
+    return 0 if stands is None or not stands[0].twin else 1 + 2 * stands[0].stands.looked + stands[1]
 
 
 def _stranger(model: Model) -> Iterator[str]:
@@ -123,6 +129,9 @@ def _guard(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
     for name, values in model.asked(rule).items():
         tests = " || ".join(f"page[{page}].{name} == {constant(name, value)}" for value in values)
         yield f"({tests})" if len(values) > 1 else tests
+    for name, units in rule.locks.items():
+        if units > 0:
+            yield f"{lock_name(name)} <= {ALL - units}"
 
 
 def _assigns(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
@@ -132,6 +141,10 @@ def _assigns(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
         yield f"page[{page}].{name} = {constant(name, value)}"
     if rule.leaves:
         yield f"leave({page})"
+    if rule.lates and model.locks:
+        yield f"outdate({page})"
+    for name, units in rule.locks.items():
+        yield f"{lock_name(name)} = {lock_name(name)} + {units}".replace("+ -", "- ")
 
 
 def _step(model: Model, rule: GuardedRule, guard: list[str], assigns: list[str], label: str) -> str:

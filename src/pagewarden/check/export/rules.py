@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pagewarden.check.page.flow import TAKES
-from pagewarden.check.page.local import Local
-from pagewarden.check.page.moves import HOLD, LAW, VCPU, Move
+from pagewarden.check.page.local import Local, changes_look_up
+from pagewarden.check.page.moves import ALL, HOLD, LAW, VCPU, Move
 from pagewarden.check.page.system import COMPLETES, PROPERTIES, CheckedSystem, properties
+from pagewarden.check.search.automaton import FIELD
 from pagewarden.law import Op, Outcome, Page
 from pagewarden.law.cases import When, decide
 
@@ -25,7 +26,8 @@ class GuardedRule:
 
     at, to: seats (of the stranger: whether it holds the frame), or None if that does not matter and stays. when: the
     values that a field may have; changes: what fields become. leaves: the page goes to another frame, everybody who
-    held the old one is adrift. shows: properties that the action shows or breaks. alone: no vCPU may be at work here.
+    held the old one is adrift. lates: what KVM has looked up before is late. shows: properties that the action shows or
+    breaks. alone: no vCPU may be at work here. locks: units that it takes, or gives back.
     """
 
     actor: str
@@ -36,19 +38,22 @@ class GuardedRule:
     when: When
     changes: dict[str, Any]
     leaves: bool
+    lates: bool
     shows: tuple[str, ...]
     alone: bool
+    locks: dict[str, int]
 
 
 class MoveEffect(NamedTuple):
     """What a move does in a state of the law. way: done, refused, stays (the actor where it is) or nothing at all.
-    missed: a reference was taken, but not on the page's frame."""
+    missed: a reference was taken, but not on the page's frame; lates: what KVM has looked up before is late."""
 
     way: str
     changes: tuple[tuple[str, Any], ...] = ()
     leaves: bool = False
     missed: bool = False
     marks: int = 0
+    lates: bool = False
 
 
 Row = tuple[Page, MoveEffect]
@@ -79,7 +84,23 @@ def _of(checked: CheckedSystem, local: Local, move: Move) -> Iterator[GuardedRul
             shows = tuple(name for bit, name in enumerate(PROPERTIES) if marks >> bit & 1)
             if kind.changes or to != at or shows:
                 changes = dict(kind.changes)
-                yield GuardedRule(move.actor, move.name, move.op, at, to, when, changes, kind.leaves, shows, move.alone)
+                units = lock_changes(local, move, to)
+                if all(change <= ALL for change in units.values()):  # else it waits for itself
+                    yield GuardedRule(
+                        move.actor, move.name, move.op, at, to, when, changes, kind.leaves, kind.lates, shows,
+                        move.alone, units,
+                    )  # fmt: skip
+
+
+def lock_changes(local: Local, move: Move, to: int | None) -> dict[str, int]:
+    """How many units of each lock a move of an actor to a seat takes, or gives back."""
+    if move.column is None or to is None:
+        return {}
+    before, after = (int(local.moves.units(move.column)[seat]) for seat in (move.at, to))
+    fields = {name: FIELD * number for number, name in enumerate(local.moves.locks)}
+    held = {name: [units >> shift & (1 << FIELD) - 1 for units in (before, after)] for name, shift in fields.items()}
+    changes = {name: ALL + 1 if after > ALL else after - before for name, (before, after) in held.items()}
+    return {name: change for name, change in changes.items() if change}
 
 
 def _targets(move: Move, way: str) -> tuple[tuple[int, bool], ...]:
@@ -98,9 +119,10 @@ def _laws(local: Local, move: Move) -> list[int]:
 def _kind(checked: CheckedSystem, move: Move, law: int) -> MoveEffect:
     if move.when is not None and not move.when[law]:
         return MoveEffect("nothing")
+    policy = checked.setting.policy
+    known = properties(policy)
     if move.op is None:
-        return MoveEffect("done")
-    known = properties(checked.setting.policy)
+        return MoveEffect("done", marks=known.stale if move.stale else 0)
     before, after = checked.table.pages[law], checked.table.pages[checked.table.next[law, move.op]]
     outcome = Outcome(int(checked.table.outcome[law, move.op]))
     marks = int(known.marks[law, move.op]) & ~(known.hidden if move.name == "setup" else 0)
@@ -111,4 +133,6 @@ def _kind(checked: CheckedSystem, move: Move, law: int) -> MoveEffect:
     changes = tuple((name, new) for name, old, new in fields if old != new)
     leaves = after.pins < before.pins and move.op is not Op.UNPIN
     way = "done" if outcome is Outcome.DONE else "refused"
-    return MoveEffect(way, changes, leaves, move.op in TAKES and way == "done" and after.pins <= before.pins, marks)
+    missed = move.op in TAKES and way == "done" and after.pins <= before.pins
+    lates = bool(policy.has("mmu-lock") and changes_look_up(policy)[law, move.op])
+    return MoveEffect(way, changes, leaves, missed, marks, lates)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from pagewarden.check.export.model import Model, adrift_pairs
+from pagewarden.check.export.model import Model, adrift_pairs, late_pairs, lock_name
 from pagewarden.check.export.rules import GuardedRule
+from pagewarden.check.page.moves import ALL
 
 
 def tla(model: Model) -> str:
@@ -17,7 +18,7 @@ def tla(model: Model) -> str:
         *(f"\\* {line}" for line in model.heading),
         f"Pages == 0..{setting.pages - 1}",
         f"VCPUs == 0..{setting.vcpus - 1}",
-        "VARIABLES page, vcpu, procedure",
+        f"VARIABLES {', '.join(['page', 'vcpu', 'procedure', *model.locks])}",
         *_init(model),
     ]
     for number, rule in enumerate(model.rules):
@@ -38,10 +39,12 @@ def _init(model: Model) -> Iterator[str]:
     yield f"Init == /\\ page = [p \\in Pages |-> [{', '.join(fields)}]]"
     yield '        /\\ vcpu = [v \\in VCPUs |-> [at |-> "idle", page |-> 0]]'
     yield '        /\\ procedure = [at |-> "idle", page |-> 0]'
+    yield from (f"        /\\ {lock} = 0" for lock in model.locks)
     for actor, seats, names in (("vcpu", model.local.moves.vcpu, model.vcpu_seats),
                                 ("procedure", model.local.moves.procedure, model.procedure_seats)):  # fmt: skip
-        cases = [f'at = "{names[seat]}" -> "{names[after]}"' for seat, after in adrift_pairs(seats)]
-        yield f"Adrift_{actor}(at) == " + (f"CASE {' [] '.join(cases)} [] OTHER -> at" if cases else "at")
+        for change, pairs in (("Adrift", adrift_pairs(seats)), ("Late", late_pairs(seats))):
+            cases = [f'at = "{names[seat]}" -> "{names[after]}"' for seat, after in pairs]
+            yield f"{change}_{actor}(at) == " + (f"CASE {' [] '.join(cases)} [] OTHER -> at" if cases else "at")
     yield "Left(actor, p, at) == IF actor.page = p THEN [actor EXCEPT !.at = at] ELSE actor"
     ends = ", ".join(f'"{model.procedure_seats[seat]}"' for seat in model.teardown_seats())
     yield f"Dying(p) == procedure.page = p /\\ procedure.at \\in {{{ends}}}"
@@ -58,9 +61,9 @@ def _action(model: Model, number: int, rule: GuardedRule) -> Iterator[str]:
         changed.append(f"![p].held = {_value(bool(rule.to))}")
     terms.append(f"page' = [page EXCEPT {', '.join(changed)}]" if changed else "UNCHANGED page")
     vcpus, procedure = ("vcpu", "procedure")
-    if rule.leaves:
-        vcpus = "[w \\in VCPUs |-> Left(vcpu[w], p, Adrift_vcpu(vcpu[w].at))]"
-        procedure = "Left(procedure, p, Adrift_procedure(procedure.at))"
+    for change in [*(["Adrift"] if rule.leaves else []), *(["Late"] if rule.lates and model.locks else [])]:
+        vcpus = f"[w \\in VCPUs |-> Left({vcpus}[w], p, {change}_vcpu({vcpus}[w].at))]"
+        procedure = f"Left({procedure}, p, {change}_procedure(({procedure}).at))"
     names = model.vcpu_seats if rule.actor == "vcpu" else model.procedure_seats
     if rule.actor != "stranger" and rule.to is not None:
         seat = f'[at |-> "{names[rule.to]}", page |-> {"p" if rule.to else "0"}]'
@@ -68,7 +71,9 @@ def _action(model: Model, number: int, rule: GuardedRule) -> Iterator[str]:
             vcpus = f"[{vcpus} EXCEPT ![v] = {seat}]"
         else:
             procedure = seat
+    units = {lock_name(name): change for name, change in rule.locks.items()}
     terms += [f"vcpu' = {vcpus}", f"procedure' = {procedure}"]
+    terms += [f"{lock}' = {lock} + {units.get(lock, 0)}".replace("+ -", "- ") for lock in model.locks]
     yield f"R{number}(p{', v' if rule.actor == 'vcpu' else ''}) == /\\ " + " /\\ ".join(terms)
 
 
@@ -87,6 +92,9 @@ def _guard(model: Model, rule: GuardedRule) -> Iterator[str]:
         yield "Idle(p)"
     for name, values in model.asked(rule).items():
         yield f"page[p].{name} \\in {{{', '.join(map(_value, values))}}}"
+    for name, units in rule.locks.items():
+        if units > 0:
+            yield f"{lock_name(name)} <= {ALL - units}"
 
 
 def _next(model: Model) -> Iterator[str]:

@@ -65,7 +65,7 @@ def cast(design: Design, table: Table, strangers: tuple[str, ...], pool: bool = 
 
 
 def _guest(design: Design, table: Table, pool: bool) -> tuple[Start, ...]:
-    known = guest_procedures(design, table.policy)
+    known, looks = guest_procedures(design, table.policy), table.policy.has("mmu-lock")
     faults = table.outcome[:, Op.GUEST_LOAD] == Outcome.GUEST_FAULT
     swapped = np.array([page.home is Home.SWAPPED for page in table.pages])
     new = np.array([_untouched(table.policy, page) for page in table.pages])
@@ -77,7 +77,7 @@ def _guest(design: Design, table: Table, pool: bool) -> tuple[Start, ...]:
         ("guest", ("refault",), faults & ~swapped & _mappable(table)),
         ("guest", ("swap-in",), faults & swapped),
     ]
-    starts = (_start(role, [flow(name, known[name](), pool and role == "request") for name in names], when)
+    starts = (_start(role, [flow(name, known[name](), pool and role == "request", looks) for name in names], when)
               for role, names, when in chosen)  # fmt: skip
     return tuple(start for start in starts if start.first.places)
 
@@ -95,7 +95,7 @@ def _mappable(table: Table) -> Mask:
 
 def _procedures(table: Table, strangers: tuple[str, ...]) -> tuple[Start, ...]:
     names = [name for stranger in strangers for name in STRANGERS[stranger].procedures]
-    flows = {name: flow(name, PROCEDURES[name](table.policy)) for name in names}
+    flows = {name: flow(name, PROCEDURES[name](table.policy), looks=table.policy.has("mmu-lock")) for name in names}
     always = np.ones(len(table.pages), bool)
     together = [_start("procedure", [it for name, it in flows.items() if name != "teardown"], always)]
     alone = [_start("teardown", [it for name, it in flows.items() if name == "teardown"], always, alone=True)]

@@ -6,10 +6,11 @@ places with the same future are one `Node`, so that procedures with the same tai
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pagewarden.designs import Procedure, RowKind, assemble
 from pagewarden.designs.program import FlatProcedure
-from pagewarden.designs.steps import Do, Hop, Line, Stop
+from pagewarden.designs.steps import Do, Hop, Line, Lock, Stop, Unlock
 from pagewarden.law import Op
 
 TAKES = frozenset({Op.GUP_PIN, Op.FD_GET})
@@ -25,16 +26,43 @@ class Leads:
     lead: tuple[Line, ...] = ()
 
 
+class Stance(NamedTuple):
+    """What an actor has with it. holds: a reference taken by an earlier step of the procedure; looked: what KVM looked
+    up there, and has not mapped yet; locks: those held, and whether shared."""
+
+    world: str
+    holds: bool = False
+    looked: bool = False
+    locks: tuple[tuple[str, bool], ...] = ()
+
+    def after(self, step: Line) -> "Stance":
+        match step:
+            case Hop(edge):
+                return self._replace(world=edge.split(">")[1])
+            case Lock(name, shared):
+                return self._replace(locks=(*self.locks, (name, shared)))
+            case Unlock(name):
+                return self._replace(locks=tuple(lock for lock in self.locks if lock[0] != name))
+            case Do(op):
+                holds = op in TAKES or (self.holds and op is not Op.UNPIN)
+                looked = op is Op.KVM_GET or (self.looked and op is not Op.GUEST_MAP)
+                return self._replace(holds=holds, looked=looked)
+        return self
+
+
 @dataclass(frozen=True)
 class Node:
     """A place in a procedure: about to do `step`, in that world. Nodes are equal when everything that follows is."""
 
     name: str  # of what the procedure is: equal tails of different kinds of procedure stay apart
-    step: Do
-    world: str
-    holds: bool  # a reference taken by an earlier step of the procedure
+    step: Do | Lock
+    stands: "Stance"
     done: tuple[Leads, ...]
     refused: tuple[Leads, ...]
+
+    @property
+    def world(self) -> str:
+        return self.stands.world
 
     @property
     def retries(self) -> bool:
@@ -61,42 +89,43 @@ class Flow:
         return list(found)
 
 
-def flow(name: str, procedure: Procedure, pool: bool = False) -> Flow:
-    """The graph of a procedure's steps on one of its pages; pool: on its page of the pool instead."""
-    return Flow(name, tuple(_Walk(name, assemble(procedure.steps), pool).exits(0, procedure.world, False)))
+def flow(name: str, procedure: Procedure, pool: bool = False, looks: bool = False) -> Flow:
+    """The graph of a procedure's steps on one of its pages; pool: on its page of the pool instead; looks: KVM maps what
+    it looked up, not what is there by then."""
+    walk = _Walk(name, assemble(procedure.steps), pool, looks)
+    return Flow(name, tuple(walk.exits(0, Stance(procedure.world))))
 
 
 class _Walk:
-    def __init__(self, name: str, program: FlatProcedure, pool: bool) -> None:
-        self.name, self.program, self.pool = name, program, pool
-        self.known: dict[tuple[int, str, bool], Node] = {}
+    def __init__(self, name: str, program: FlatProcedure, pool: bool, looks: bool) -> None:
+        self.name, self.program, self.pool, self.looks = name, program, pool, looks
+        self.known: dict[tuple[int, Stance], Node] = {}
 
-    def exits(self, row: int, world: str, holds: bool, lead: tuple[Line, ...] = ()) -> Iterator[Leads]:
+    def exits(self, row: int, stands: Stance, lead: tuple[Line, ...] = ()) -> Iterator[Leads]:
         """From a row to the next steps on the page. Whether a bounded resource has room is left open: both ways."""
         kind, argument, target, pool = self.program.rows[row].tolist()
         step = self.program.steps[row]
         if kind == RowKind.STOP:
             yield Leads(None, bool(argument), (*lead, step) if isinstance(step, Stop) else lead)
-        elif kind == RowKind.DO and bool(pool) == self.pool:
-            yield Leads(self.node(row, world, holds), False, lead)
+        elif isinstance(step, Lock) or (kind == RowKind.DO and bool(pool) == self.pool):
+            yield Leads(self.node(row, stands), False, lead)
         elif kind == RowKind.JUMP:
-            yield from self.exits(target, world, holds, lead)
+            yield from self.exits(target, stands, lead)
         elif kind == RowKind.TAKE:
-            yield from self.exits(row + 1, world, holds, (*lead, step))
-            yield from self.exits(target, world, holds, lead)
+            yield from self.exits(row + 1, stands, (*lead, step))
+            yield from self.exits(target, stands, lead)
         else:
-            if isinstance(step, Hop):
-                world = step.edge.split(">")[1]
             seen = kind in (RowKind.COUNT, RowKind.GIVE, RowKind.DO)
-            yield from self.exits(row + 1, world, holds, (*lead, step) if seen else lead)
+            goes_on = stands if kind == RowKind.DO else stands.after(step)
+            yield from self.exits(row + 1, goes_on, (*lead, step) if seen else lead)
 
-    def node(self, row: int, world: str, holds: bool) -> Node:
-        if (row, world, holds) not in self.known:
+    def node(self, row: int, stands: Stance) -> Node:
+        if (row, stands) not in self.known:
             step = self.program.steps[row]
-            assert isinstance(step, Do)
-            after = step.op in TAKES or (holds and step.op is not Op.UNPIN)
-            done = tuple(self.exits(row + 1, world, after))
+            assert isinstance(step, Do | Lock)
+            after = stands.after(step)
+            done = tuple(self.exits(row + 1, after if self.looks else after._replace(looked=False)))
             target = int(self.program.rows[row, 2])
-            fails = (Leads(None, False),) if target < 0 else tuple(self.exits(target, world, holds))
-            self.known[row, world, holds] = Node(self.name, step, world, holds, done, fails)
-        return self.known[row, world, holds]
+            fails = (Leads(None, False),) if target < 0 else tuple(self.exits(target, stands))
+            self.known[row, stands] = Node(self.name, step, stands, done, fails)
+        return self.known[row, stands]

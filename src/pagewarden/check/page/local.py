@@ -6,7 +6,7 @@ loop. That search is the whole check of a page apart; for several pages together
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from time import perf_counter
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.check.page.flow import TAKES
-from pagewarden.check.page.moves import PROCEDURE, VCPU, Move, Moves
-from pagewarden.check.search.automaton import FIELD, Automaton
+from pagewarden.check.page.moves import ALL, LAW, PROCEDURE, VCPU, Move, Moves
+from pagewarden.check.search.automaton import FIELD, MOST, Automaton
 from pagewarden.check.search.explorer import Limits, SoFar, Taken, grown, stop_reason
 from pagewarden.check.search.loops import EMPTY
 from pagewarden.check.search.page_loops import (
@@ -32,9 +32,11 @@ from pagewarden.check.search.page_loops import (
     LocalEdges,
     Plan,
     grow,
+    reach_back,
     refill,
 )  # fmt: skip
-from pagewarden.law import Op, Outcome, Table
+from pagewarden.law import Home, Op, Outcome, Owner, Policy, Table, enumerated
+from pagewarden.law.page import PRIVATE, Page, View
 from pagewarden.vocab import UserMistake
 
 Rows = NDArray[np.int64]
@@ -44,18 +46,30 @@ EVERY = MOST_LOCAL + 1
 """For `keep`: all edges, or a complaint."""
 MOST_NUMBERED = (1 << 31) - 1
 """States that a page apart may have: their numbers are 32 bits wide."""
+_WISHES: tuple[tuple[Callable[[Page], bool], Callable[[Page], bool]], ...] = (
+    (lambda page: page.owner in (Owner.SHARED, Owner.LEAVING), lambda page: page.owner in PRIVATE),
+    (
+        lambda page: page.owner in PRIVATE and page.slot,
+        lambda page: page.guest is not View.NONE or page.owner is Owner.POISON,
+    ),
+)
+"""What a guest waits for: the page is private again; the page is mapped for it."""
 RUN = 1 << 15
 """States expanded between two looks at the clock and at signals."""
 
 
 @dataclass(frozen=True)
 class Properties:
-    """The marks of the law's steps. marks: uint32[S, O], a bit a property; completes: the bit of a completed request;
-    hidden: bits that a step of a page's setup does not show."""
+    """The marks of the law's steps. marks: uint32[S, O], a bit a property; the bits of a completed request, of a
+    mapping of what is the page no more, of a deadlock, of a state that has no way out; hidden: bits that a step of a
+    page's setup does not show."""
 
     names: tuple[str, ...]
     marks: NDArray[np.uint32]
     completes: int
+    stale: int
+    deadlock: int
+    stuck: int
     hidden: int
 
 
@@ -87,12 +101,15 @@ class Local:
     @cached_property
     def automaton(self) -> Automaton:
         rows, vcpus = self.rows(), len(self.shape) - VCPU
-        usage = np.zeros(len(rows), np.uint32)
+        usage, locks = np.zeros(len(rows), np.uint32), np.zeros(len(rows), np.uint32)
         for column in range(PROCEDURE, len(self.shape)):
             usage += (rows[:, column] > 0).astype(np.uint32) << np.uint32(_shift(column, vcpus, self.symmetric))
+            locks += self.moves.units(column)[rows[:, column]]
+        locks <<= np.uint32(FIELD * (2 if self.symmetric else vcpus + 1))
         moves = self.moves.list
         entry = [1 << _shift(m.column, vcpus, self.symmetric) if m.enters and m.column else 0 for m in moves]
-        demand = usage[self.steps.source] + np.array(entry, np.uint32)[self.steps.action]
+        demand = usage[self.steps.source] + np.array(entry, np.uint32)[self.steps.action] + locks[self.steps.target]
+        usage += locks
         return Automaton(0, usage, self.steps.source, self.steps.target, demand, self.steps.marks, self.steps.action)
 
 
@@ -108,7 +125,7 @@ class PageSearch:
         self, table: Table, moves: Moves, properties: Properties, vcpus: int, symmetric: bool, limits: Limits,
         keep: int = 0, began: float | None = None,
     ) -> None:  # fmt: skip
-        self.table, self.moves, self.symmetric = table, moves, symmetric
+        self.table, self.moves, self.symmetric, self.properties = table, moves, symmetric, properties
         self.limits, self.keep = limits, keep
         self.shape = (len(table.pages), 2, len(moves.procedure.list), *[len(moves.vcpu.list)] * vcpus)
         whens = {id(move.when): move.when for move in moves.list if move.when is not None}
@@ -147,9 +164,28 @@ class PageSearch:
         if self.head == self.level and self.more():
             self.depth += 1
             self.level = self.count
+        if self.keep and not self.more():
+            self._look_for_a_way_out()
         wanted = 0 if self.keep else self.limits.wanted
         why = stop_reason(self.limits, wanted, self.seen, self.count, perf_counter() - self.began)
         return why or (self._grow() if self.head < stop and self.head - before < RUN else "")
+
+    def _look_for_a_way_out(self) -> None:
+        """Mark the first state from which what the guest wants is never granted, whatever it tries, while everybody
+        finishes what he has begun and lets go of what he holds."""
+        pages = self.table.pages
+        laws = _rows(self.found.codes[: self.count], self.shape)[:, LAW]
+        allowed = np.array([move.goes_on for move in self.moves.list])
+        for waits, granted in _WISHES:
+            waiting, reached = (np.array([each(page) for page in pages])[laws] for each in (waits, granted))
+            source, target, action = (each[: self.made] for each in self.steps[:3])
+            reach_back(source, target, action, allowed, reached)
+            stuck = np.flatnonzero(waiting & ~reached)
+            if len(stuck) and stuck[0] and not self.seen & self.properties.stuck:
+                first = stuck[0]
+                self.found.seen[0] |= self.properties.stuck
+                mark = self.properties.stuck.bit_length() - 1
+                self.found.where[mark] = self.found.parent[first], self.found.taken[first], first
 
     def _grow(self) -> str:
         """Make room; why not, if there is no more memory to be had."""
@@ -211,8 +247,24 @@ def _law(table: Table, properties: Properties, whens: list[NDArray[np.bool_]]) -
     misses[:, [op for op in Op if op not in TAKES]] = False
     leaves = pins[table.next] < pins[:, None]
     leaves[:, Op.UNPIN] = False  # fewer pins though nobody let go: the page is on another frame
+    lates = changes_look_up(table.policy)
     when = np.vstack([np.ones(len(table.pages), bool), *whens])
-    return Law(table.next.astype(np.int32), came, properties.marks, misses, leaves, when)
+    return Law(table.next.astype(np.int32), came, properties.marks, misses, leaves, lates, when)
+
+
+@cache
+def changes_look_up(policy: Policy) -> NDArray[np.bool_]:
+    """bool[S, O]: after which steps a look-up of before is late. Whoever compares numbers sees an invalidation that is
+    over; else it is that KVM would find another page, or none."""
+    table = enumerated(policy)
+    if policy.has("sequence-compared"):
+        over = np.zeros(table.next.shape, bool)
+        over[:, Op.NOTIFY_END] = [page.notify > 0 for page in table.pages]
+        return over
+    kinds = [(page.owner in PRIVATE, page.owner is Owner.SHARED, page.home is Home.RESIDENT) for page in table.pages]
+    numbers = np.unique(kinds, axis=0, return_inverse=True)[1].reshape(-1)
+    changed: NDArray[np.bool_] = numbers[table.next] != numbers[:, None]
+    return changed
 
 
 def _plan(moves: Moves, shape: tuple[int, ...], whens: list[int], properties: Properties, symmetric: bool) -> Plan:
@@ -223,11 +275,17 @@ def _plan(moves: Moves, shape: tuple[int, ...], whens: list[int], properties: Pr
     seats = [base[move.column] + move.at if move.column is not None else 0 for move in moves.list]
     listed = np.argsort(seats, kind="stable").astype(np.int32)
     first = np.searchsorted(np.sort(seats), np.arange(base[-1] + 1))
-    adrift = np.concatenate([[0], *(moves.adrift(column) for column in range(1, len(shape)))])
+    adrift, late, units = (
+        np.concatenate([[0], *(each(column) for column in range(1, len(shape)))])
+        for each in (moves.adrift, moves.late, moves.units)
+    )
+    spare = sum((MOST - ALL) << FIELD * number for number in range(len(moves.locks)))
     alone = np.array([seat is not None and seat[0].role == "teardown" for seat in moves.procedure.list])
     return Plan(
         np.array(shape, np.int64), np.array(rows, np.int32), np.array(targets, np.int64), first, listed,
-        np.array(base, np.int64), adrift.astype(np.int64), alone, np.uint32(properties.hidden), symmetric,
+        np.array(base, np.int64), adrift.astype(np.int64), late.astype(np.int64), units.astype(np.uint32),
+        np.uint32(spare), alone, np.uint32(properties.hidden), np.uint32(properties.deadlock if moves.locks else 0),
+        symmetric,
     )  # fmt: skip
 
 
@@ -236,7 +294,8 @@ def _row(move: Move, whens: list[int], properties: Properties, targets: list[tup
     spans = []
     for onward in (move.done or ((0, False),), move.refused or ()):
         spans += [len(targets), len(targets) + len(onward)]
-        targets += [(seat, properties.completes if completed else 0) for seat, completed in onward]
+        shown = properties.stale if move.stale else 0
+        targets += [(seat, shown | (properties.completes if completed else 0)) for seat, completed in onward]
     flags = STAYS * (move.refused is None) + RETRIES * move.retries + ALONE * move.alone
     flags += HIDES * (move.name == "setup")
     when = 0 if move.when is None else 1 + whens.index(id(move.when))

@@ -8,7 +8,7 @@ found again from the operations of a trace (`explain`).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pagewarden.check.page.flow import Flow, Leads, Node
+from pagewarden.check.page.flow import Flow, Leads, Node, Stance
 from pagewarden.law import Op
 
 
@@ -22,14 +22,24 @@ class Onward:
 
 @dataclass(frozen=True)
 class Place:
-    """About to do op. role: whose procedure it is, where that matters to what follows."""
+    """About to do op (None: to take a lock). role: whose procedure it is, where that matters to what follows."""
 
     role: str
-    op: Op
-    holds: bool  # a reference taken by an earlier step
+    op: Op | None
+    stands: Stance  # in whatever world: that makes no difference
     retries: bool  # an access that has to wait is tried again
     done: Onward
     refused: Onward
+
+    @property
+    def holds(self) -> bool:
+        """A reference taken by an earlier step."""
+        return self.stands.holds
+
+    @property
+    def twin(self) -> bool:
+        """Stance there, an actor may find that what it relies on has gone meanwhile."""
+        return self.stands.holds or self.stands.looked
 
 
 def behaviour(role: str, flows: Iterable[Flow]) -> Onward:
@@ -37,27 +47,29 @@ def behaviour(role: str, flows: Iterable[Flow]) -> Onward:
     return _onward(role, [exit for flow in flows for exit in flow.entries], {})
 
 
-_Known = dict[tuple[Op, bool, bool, frozenset[Node]], Place]
+_Key = tuple[Op | None, Stance, bool]
+_Known = dict[tuple[_Key, frozenset[Node]], Place]
 
 
 def _onward(role: str, exits: list[Leads], known: _Known) -> Onward:
-    alike: dict[tuple[Op, bool, bool], dict[Node, None]] = {}
+    alike: dict[_Key, dict[Node, None]] = {}
     ends: dict[bool, None] = {}
     for exit in exits:
         if exit.node is None:
             ends[exit.ok and role == "request"] = None
         else:
-            alike.setdefault((exit.node.step.op, exit.node.holds, exit.node.retries), {})[exit.node] = None
-    places = dict.fromkeys(_place(role, *key, list(nodes), known) for key, nodes in alike.items())
+            stands = exit.node.stands._replace(world="")
+            alike.setdefault((exit.node.step.op, stands, exit.node.retries), {})[exit.node] = None
+    places = dict.fromkeys(_place(role, key, list(nodes), known) for key, nodes in alike.items())
     return Onward(tuple(places), tuple(ends))
 
 
-def _place(role: str, op: Op, holds: bool, retries: bool, nodes: list[Node], known: _Known) -> Place:
-    key = (op, holds, retries, frozenset(nodes))
+def _place(role: str, alike: _Key, nodes: list[Node], known: _Known) -> Place:
+    key = (alike, frozenset(nodes))
     if key not in known:
         done = _onward(role, [exit for node in nodes for exit in node.done], known)
         refused = _onward(role, [exit for node in nodes for exit in node.refused], known)
-        known[key] = Place(role, op, holds, retries, done, refused)
+        known[key] = Place(role, *alike, done, refused)
     return known[key]
 
 

@@ -9,17 +9,21 @@ import numpy as np
 from pagewarden.check.page.actors import Cast, cast, guest_procedures
 from pagewarden.check.page.flow import flow
 from pagewarden.check.page.local import EVERY, Local, PageSearch, Properties
-from pagewarden.check.page.moves import moves
+from pagewarden.check.page.moves import ALL, moves
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.search.automaton import MOST, System
 from pagewarden.check.search.explorer import Limits
 from pagewarden.designs import DESIGNS, Design, Options
-from pagewarden.law import Op, Policy, Table, enumerated
+from pagewarden.law import LOCKING, Op, Policy, Table, enumerated
 from pagewarden.law.properties import ALWAYS, SOMETIMES
 from pagewarden.vocab import UserMistake, one_of
 
 COMPLETES = "io-completes"
-PROPERTIES = (*ALWAYS, *SOMETIMES, COMPLETES)
+STALE = "no-stale-translation"
+DEADLOCK, PROGRESS = "no-deadlock", "progress"
+OF_THE_WHOLE = (DEADLOCK, PROGRESS)
+"""What no step shows, but a state and what may follow it: found where one page is searched with all who act on it."""
+PROPERTIES = (*ALWAYS, *SOMETIMES, COMPLETES, *OF_THE_WHOLE)
 """In the order of their marks' bits."""
 
 
@@ -70,7 +74,8 @@ class CheckedSystem:
     def system(self) -> System:
         """All pages together, for the explorer."""
         setting = self.setting
-        capacity = (setting.vcpus, 1) if setting.symmetric else (*(1,) * setting.vcpus, 1)
+        locks = (ALL,) * max(len(local.moves.locks) for local in self.locals)
+        capacity = (setting.vcpus, 1, *locks) if setting.symmetric else (*(1,) * setting.vcpus, 1, *locks)
         kinds = [(local.automaton, count) for local, count in zip(self.locals, self.counts, strict=True)]
         return System(kinds, capacity, setting.symmetric)
 
@@ -82,6 +87,8 @@ def offered(setting: Setting) -> dict[str, str]:
     for name, mechanism in {**needs, "unshare-refused-while-pinned": "refs-checked"}.items():
         if not setting.policy.has(mechanism):
             without[name] = f"{setting.policy.name} has no mechanism `{mechanism}`"
+    if not setting.policy.mechanisms & LOCKING.keys():
+        without.update(dict.fromkeys(OF_THE_WHOLE, f"{setting.policy.name} says nothing of locks"))
     if not _holders(setting):
         without.setdefault("unshare-refused-while-pinned", "nobody there takes a reference")
     abilities = {"swap-round-trips": "swap", "migration-completes": "migrate"}
@@ -104,7 +111,7 @@ def _holders(setting: Setting) -> bool:
         ops.add(Op.GUP_PIN)
     if setting.vcpus > 1:
         request = guest_procedures(setting.design, setting.policy)["write"]()
-        ops |= {node.step.op for node in flow("write", request).nodes()}
+        ops |= {node.step.op for node in flow("write", request).nodes() if node.step.op is not None}
     by_fd = Op.FD_GET in ops and setting.policy.has("file-io")
     return by_fd or (Op.GUP_PIN in ops and not setting.policy.has("gup-blocked"))
 
@@ -142,4 +149,5 @@ def properties(policy: Policy) -> Properties:
     for bit, name in enumerate(where):
         marks |= where[name].astype(np.uint32) << np.uint32(bit)
     hidden = 1 << PROPERTIES.index("unshare-succeeds")
-    return Properties(PROPERTIES, marks, 1 << PROPERTIES.index(COMPLETES), hidden)
+    completes, stale, deadlock, stuck = (bits([name]) for name in (COMPLETES, STALE, DEADLOCK, PROGRESS))
+    return Properties(PROPERTIES, marks, completes, stale, deadlock, stuck, hidden)

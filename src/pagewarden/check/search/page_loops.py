@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.check.search.automaton import OVER as _OVER
 from pagewarden.check.search.loops import insert
 from pagewarden.vocab.compiled import njit
 
@@ -14,11 +15,13 @@ on the page; its step shows nothing of conversion."""
 OP, COLUMN, FLAGS, WHEN, DONE, REFUSED = 0, 1, 2, 3, 4, 6
 """Columns of `Plan.moves`; DONE and REFUSED are the first and one past the last of the targets."""
 FINE, WAITS, DIES = 0, 1, 2
+OVER = np.uint32(_OVER)
 
 
 class Law(NamedTuple):
     """Tables by state and operation. came: FINE, WAITS, DIES (the host), or 3 for any other refusal. misses: a
-    reference was taken, but not on the page's frame; leaves: the page is on another frame afterwards. when: bool[W, S].
+    reference was taken, but not on the page's frame; leaves: the page is on another frame afterwards; lates: a look-up
+    of before is late. when: bool[W, S].
     """
 
     next: NDArray[np.int32]
@@ -26,14 +29,17 @@ class Law(NamedTuple):
     marks: NDArray[np.uint32]
     misses: NDArray[np.bool_]
     leaves: NDArray[np.bool_]
+    lates: NDArray[np.bool_]
     when: NDArray[np.bool_]
 
 
 class Plan(NamedTuple):
     """shape: the size of each column. moves: int32[M, 8]. targets: int32[T, 2], a seat and the marks of getting there.
     first, listed: the moves of each seat; base: the first seat of each column (of column 0: moves without a seat).
-    adrift: what a seat becomes when the page leaves its frame. alone: by seat of the stranger's procedure. hidden:
-    marks that moves with HIDES do not show."""
+    adrift, late: what a seat becomes when the page leaves its frame, and when what was looked up there is late. units:
+    of each lock that a seat holds, packed; spare: added to those of all seats, it shows in a field's top bit that there
+    were not enough. alone: by seat of the stranger's procedure. hidden: marks that moves with HIDES do not show.
+    deadlock: the mark of a state in which everybody who is at work waits for a lock; 0 without locks."""
 
     shape: NDArray[np.int64]
     moves: NDArray[np.int32]
@@ -42,8 +48,12 @@ class Plan(NamedTuple):
     listed: NDArray[np.int32]
     base: NDArray[np.int64]
     adrift: NDArray[np.int64]
+    late: NDArray[np.int64]
+    units: NDArray[np.uint32]
+    spare: np.uint32
     alone: NDArray[np.bool_]
     hidden: np.uint32
+    deadlock: np.uint32
     symmetric: bool
 
 
@@ -75,8 +85,8 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
     """Expand local states from `head` to `stop`, until none is left or there may not be room for one more state's
     edges. keep: write the edges down. Returns head, count (of states), made (edges)."""
     # Out of their tuples once: an array taken out in the loop costs a reference count each time.
-    following, came_of, marks_of, misses, leaves, when = law
-    shape, moves, targets, first, listed, base, adrift, alone, hidden, symmetric = plan
+    following, came_of, marks_of, misses, leaves, lates, when = law
+    shape, moves, targets, first, listed, base, adrift, late, units, spare, alone, hidden, deadlock, symmetric = plan
     table, numbers, codes, parent, taken, seen, where = found
     source, target, action, marks = steps
     columns = len(shape)
@@ -85,11 +95,16 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
         at = codes[head]
         idle = _decode(shape, at, here)
         state, stopped = here[0], alone[here[2]]
+        used, waiting, going = spare, False, False  # locks; somebody at work waits for one; somebody does not
+        if deadlock:
+            for c in range(2, columns):
+                used += units[base[c] + here[c]]
         for turn in range(columns):
             c = turn + 3 if turn < columns - 3 else columns - 1 - turn  # the vCPUs, the stranger's procedure, its rest
             if c >= 3 and (stopped or (symmetric and c > 3 and here[c] == here[c - 1])):
                 continue
             seat = base[c] + (here[c] if c > 0 else 0)
+            blocked, free = False, False
             for k in range(first[seat], first[seat + 1]):
                 number = listed[k]
                 op, flags, column = moves[number, OP], moves[number, FLAGS], moves[number, COLUMN]
@@ -104,12 +119,16 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
                 last = moves[number, which] + 1 if stays else moves[number, which + 1]
                 for t in range(moves[number, which], last):
                     shown, code = bits, at
+                    free = free or stays
                     if not stays:
                         for i in range(columns):
                             then[i] = here[i]
                         if column >= 0:
                             then[column] = targets[t, 0]
                             shown |= np.uint32(targets[t, 1])
+                            if deadlock and c >= 2 and (used - units[seat] + units[base[c] + then[c]]) & OVER:
+                                blocked = True
+                                continue
                         if op >= 0:
                             then[0] = following[state, op]
                             if misses[state, op] and column > 0:
@@ -117,7 +136,12 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
                             if leaves[state, op]:
                                 for i in range(1, columns):
                                     then[i] = adrift[base[i] + then[i]]
+                            if lates[state, op]:
+                                for i in range(2, columns):
+                                    if i != column:
+                                        then[i] = late[base[i] + then[i]]
                         code = _code(shape, symmetric, then)
+                        free = True
                     if code == at and shown == 0:
                         continue
                     there = head
@@ -129,15 +153,36 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
                             count += 1
                         there = numbers[slot]
                     if shown & ~seen[0]:
-                        for mark in range(32):
-                            if (shown & ~seen[0]) >> np.uint32(mark) & np.uint32(1):
-                                where[mark, 0], where[mark, 1], where[mark, 2] = head, number, there
-                        seen[0] |= shown
+                        _show(where, seen, shown, head, number, there)
                     if keep:
                         source[made], target[made], action[made], marks[made] = head, there, number, shown
                     made += 1
+            if c >= 2 and here[c] > 0:
+                waiting, going = waiting or (blocked and not free), going or free or not blocked
+        if waiting and not going and deadlock & ~seen[0]:
+            _show(where, seen, deadlock, parent[head], taken[head], head)
         head += 1
     return head, count, made
+
+
+@njit
+def _show(where, seen, shown, before, number, after):  # type: ignore[no-untyped-def]
+    """Remember the step that first showed some marks."""
+    for mark in range(32):
+        if (shown & ~seen[0]) >> np.uint32(mark) & np.uint32(1):
+            where[mark, 0], where[mark, 1], where[mark, 2] = before, number, after
+    seen[0] |= shown
+
+
+@njit
+def reach_back(source, target, action, allowed, reached):  # type: ignore[no-untyped-def]
+    """Extend the states that are reached (bool, in place) by those from which allowed actions lead there."""
+    more = True
+    while more:
+        more = False
+        for edge in range(len(source) - 1, -1, -1):
+            if reached[target[edge]] and not reached[source[edge]] and allowed[action[edge]]:
+                reached[source[edge]] = more = True
 
 
 @njit(inline="always")

@@ -12,7 +12,8 @@ from pagewarden.vocab import Event
 
 
 def _pin(policy: Policy, page: Page, *events: Event, **changes: Any) -> Step:
-    if page.owner is Owner.LEAVING and policy.has("refs-checked") and not policy.has("unmaps-first"):
+    late = policy.has("unmaps-first") or (policy.has("gup-fast") and page.host is Reach.LIVE)
+    if page.owner is Owner.LEAVING and policy.has("refs-checked") and not late:
         return refused(page, Outcome.EAGAIN)
     if page.pins == MAX_PINS or moving(page):
         return refused(page, Outcome.EBUSY)

@@ -1,7 +1,7 @@
 """The backing store: the fd's calls, its notifier, and the end of a guest."""
 
 from pagewarden.law.ops import Op
-from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, Reach, View
+from pagewarden.law.page import MAX_INVALIDATIONS, PRIVATE, Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
 from pagewarden.law.rules import cut_off, elsewhere, fetched, leave_frame, moving, present, rule, scrubbed, start
 from pagewarden.law.step import Outcome, Step, done, refused
@@ -20,13 +20,17 @@ _GUESTS = PRIVATE | {Owner.SHARED, Owner.LEAVING, Owner.POISON}
 )
 def notify_begin(policy: Policy, page: Page) -> Step:
     """The store tells its consumers that the page is about to change."""
-    return done(page, Event.NOTIFICATIONS, notify=True) if policy.has("notifies") else done(page)
+    if not policy.has("notifies"):
+        return done(page)
+    if page.notify == MAX_INVALIDATIONS:
+        return refused(page, Outcome.HOST_RETRY)
+    return done(page, Event.NOTIFICATIONS, notify=page.notify + 1 if policy.has("mmu-lock") else 1)
 
 
 @rule(Op.NOTIFY_END, "guest_memfd.c kvm_gmem_invalidate_end", pkvm="pkvm.rst: there are no MMU notifiers")
 def notify_end(policy: Policy, page: Page) -> Step:
     """It has changed: KVM may map it again."""
-    return done(page, notify=False)
+    return done(page, notify=max(0, page.notify - 1) if policy.has("mmu-lock") else 0)
 
 
 @rule(
@@ -171,7 +175,7 @@ def reclaim(policy: Policy, page: Page) -> Step:
     events = (Event.HYP_PTE_SET,) * (policy.guard is Guard.STAGE2 and page.host is not Reach.LIVE)
     events += cut_off(page, guest=True, host=back.host is Reach.NONE)
     new = page._replace(
-        owner=back.owner, guest=View.NONE, kvm=False, notify=False, host=back.host, slot=True, apart=False,
+        owner=back.owner, guest=View.NONE, kvm=False, notify=0, host=back.host, slot=True, apart=False,
         mapped=False, beside=Data.ZERO,
     )  # fmt: skip
     if (
