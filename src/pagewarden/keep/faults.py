@@ -49,14 +49,15 @@ class FaultServer:
             if kind == THERE or flags & uffd.UFFD_PAGEFAULT_FLAG_WP:
                 self._fault.wake(self._address + page * PAGE_SIZE, PAGE_SIZE)
                 return
-            if residence.order is not None and kind == SAVED:
-                residence.order.append(page)
             stop = page + 1
             if kind in (AWAY, SAVED):
                 others = np.flatnonzero(residence.state[page : page + self._ahead] != kind)
                 stop = page + (int(others[0]) if len(others) else self._ahead)
+            stop = min(stop, len(residence.state))
+            if residence.order is not None and kind == SAVED:
+                residence.order.extend(range(page, stop))
             try:
-                residence.bring(page, min(stop, len(residence.state)))
+                residence.bring(page, stop)
             except Refused as refusal:
                 if refusal.offset == page * PAGE_SIZE:
                     self._poison(page, refusal.why)

@@ -1,23 +1,29 @@
 """Private memory under a limit: what the guest does not use lies sealed in a file, and comes back as it is touched."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from pagewarden.abi import uffd
 from pagewarden.keep.faults import AHEAD, FaultServer
-from pagewarden.keep.residence import AWAY, Residence
-from pagewarden.keep.seal import Slots
+from pagewarden.keep.residence import AWAY, HOLE, Residence
+from pagewarden.keep.seal import BATCH, Slots, in_runs
+from pagewarden.keep.snapshot import Manifest, Snapshot, write_snapshot
 from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Unavailable, UserMistake
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.bolts import BUSY
+from pagewarden.memory.conversions import runs_of
 from pagewarden.memory.ending import insist
 from pagewarden.port import Buffer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pagewarden.memory.private import Ranges
 
 _MODES = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
@@ -104,6 +110,60 @@ class KeptMemory(PrivateMemory):
         with self._lock:
             self._range(pages)
             self._residence.bring(pages.start, pages.stop)
+
+    # -- snapshots -----------------------------------------------------------------------------------------------------
+
+    def snapshot(self, path: str | os.PathLike[str], key: bytes, state: bytes = b"") -> None:
+        """Seal all pages into a file under a key of 32 bytes, with the caller's own state (CPUs, devices): the path
+        leads to the whole of it or to what was there before. The guest's writes wait meanwhile; what the host writes to
+        shared pages is its own affair. OSError, Refused(EBADMSG) where a copy in the swap file is not right."""
+        with self._lock, self._residence.still():
+            shared = np.frombuffer(bytes(self._state.shared), np.bool_)
+            present = self._residence.state != HOLE
+            write_snapshot(path, key, Manifest(present, shared, state), self._residence.copy)
+
+    @classmethod
+    def restored(
+        cls, path: str | os.PathLike[str], key: bytes, *, lazy: bool = True, **options: Any
+    ) -> tuple[Self, bytes]:
+        """A memory from a snapshot, and the state that came with it. lazy: pages come as they are touched, shared ones
+        at once, and the file must stay as it is: what is wrong in it is refused page by page. options: as for the class
+        but its size. Raises as snapshot.Snapshot and the class do. That the file is not an older snapshot under the
+        same key, only the caller can know."""
+        saved = Snapshot(path, key)
+        try:
+            memory = cls(saved.size, **options)
+        except BaseException:
+            saved.close()
+            raise
+        try:
+            memory._residence.adopt(saved, saved.manifest.present)
+            shared = bytes(saved.manifest.shared)
+            for start, stop in runs_of(shared, 0, len(shared), 1):
+                memory.share(PageRange(start, stop))
+            if not lazy:
+                memory.replay(np.flatnonzero(saved.manifest.present))
+        except BaseException:
+            memory.close()
+            raise
+        return memory, saved.manifest.state
+
+    def record(self) -> list[int]:
+        """From now on, pages that come from the snapshot as the guest touches them are noted in this list, in order."""
+        with self._residence.lock:
+            order: list[int] = []
+            self._residence.order = order
+            return order
+
+    def replay(self, pages: "Sequence[int] | NDArray[np.int64]") -> None:
+        """Bring what was recorded of a guest like this ahead of its use, in that order; from any thread, while the
+        guest runs. Refused(EBADMSG) by page and reason, ValueError outside the memory."""
+        every = np.asarray(pages, np.int64)
+        if len(every) and not 0 <= every.min() <= every.max() < self._pages:
+            raise ValueError(f"pages [{every.min()}, {every.max()}] do not lie in a memory of {self._pages} pages")
+        for first in range(0, len(every), BATCH):
+            for start, stop in in_runs(np.unique(every[first : first + BATCH])):
+                self._residence.bring(start, stop)
 
     # -- as PrivateMemory, on pages that are there ---------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pagewarden.keep.seal import SLOT, Sealer, Slots, runs_of_pages
+from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots, in_runs, runs_of_pages
 from pagewarden.kernel.door import opened_path, punch_hole
 from pagewarden.kernel.region import PRESENT, Region
 from pagewarden.vocab import PAGE_SIZE, Refused
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 HOLE, THERE, AWAY, SAVED = range(4)
 """Of a page: nothing but zeroes; resident; in the swap file; in the snapshot that the memory was restored from."""
-BATCH = 64
-"""The most pages that go or come in one step."""
 SCAN = 2048
 """Pages that are looked at together for one that nobody has touched."""
 
@@ -32,6 +30,8 @@ class Saved(Protocol):
 
     def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
         """Ascending pages into `out`, one after the other: how many are right, and what is wrong with the next."""
+
+    def close(self) -> None: ...
 
 
 class Residence:
@@ -93,12 +93,7 @@ class Residence:
                 start = end
 
     def _fill(self, kind: int, pages: "NDArray[np.int64]") -> None:
-        right, why = len(pages), ""
-        if kind == AWAY:
-            right, why = self._from_swap(pages)
-        elif kind == SAVED:
-            assert self.saved is not None
-            right, why = self.saved.read(pages, self._pages)
+        right, why = (len(pages), "") if kind == HOLE else self._fetched(kind, pages)
         good = pages[:right]
         for first, stop in runs_of_pages(good) if right else ():
             self._install(int(good[first]), stop - first, None if kind == HOLE else self._pages[first * PAGE_SIZE :])
@@ -106,6 +101,13 @@ class Residence:
             self.came += right
         if why:
             raise Refused(errno.EBADMSG, why, int(pages[right]) * PAGE_SIZE)
+
+    def _fetched(self, kind: int, pages: "NDArray[np.int64]") -> tuple[int, str]:
+        """Into the buffer of pages: how many are right, and why the next is not."""
+        if kind == AWAY:
+            return self._from_swap(pages)
+        assert self.saved is not None
+        return self.saved.read(pages, self._pages)
 
     def _from_swap(self, pages: "NDArray[np.int64]") -> tuple[int, str]:
         assert self._swap is not None and self._sealer is not None
@@ -146,6 +148,31 @@ class Residence:
             self.there += pages
             self.shared_there += int(self._shared[at : at + pages].sum())
             at += pages
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """No page changes meanwhile by the guest, whose writes wait, nor comes or goes."""
+        with self.lock:
+            try:
+                self._fault.write_protect(self._guest.address, self._guest.size)
+                yield
+            finally:
+                self._fault.write_protect(self._guest.address, self._guest.size, on=False)
+
+    def copy(self, pages: "NDArray[np.int64]", out: memoryview) -> None:
+        """What ascending pages hold, wherever they are, at most BATCH that are no holes; they stay where they are.
+        Refused by page and reason. The caller has the lock."""
+        target = np.frombuffer(out, np.uint8).reshape(-1, PAGE_SIZE)
+        for kind in np.unique(self.state[pages]).tolist():
+            among = np.flatnonzero(self.state[pages] == kind)
+            if kind == THERE:
+                held = np.frombuffer(self._guest.memory, np.uint8).reshape(-1, PAGE_SIZE)
+                target[among] = held[pages[among]]
+                continue
+            right, why = self._fetched(kind, pages[among])
+            if why:
+                raise Refused(errno.EBADMSG, why, int(pages[among[right]]) * PAGE_SIZE)
+            target[among] = np.frombuffer(self._pages, np.uint8).reshape(-1, PAGE_SIZE)[:right]
 
     # -- going ---------------------------------------------------------------------------------------------------------
 
@@ -220,7 +247,7 @@ class Residence:
         """Away with them, at most BATCH, ascending: writers wait, readers do not until the page is away. What the
         file says that does not take them: they stay."""
         assert self._swap is not None and self._sealer is not None
-        runs = [(int(pages[first]), stop - first) for first, stop in runs_of_pages(pages)]
+        runs = [(start, stop - start) for start, stop in in_runs(pages)]
         base = self._guest.address
         try:
             for first, count in runs:
@@ -255,6 +282,12 @@ class Residence:
             with self.lock:
                 self.shared_there += int(np.count_nonzero(part)) - before
 
+    def adopt(self, saved: Saved, present: "NDArray[np.bool_]") -> None:
+        """Pages of a memory that nobody has touched are those of a snapshot."""
+        with self.lock:
+            self.saved = saved
+            self.state[present] = SAVED
+
     def forget(self, start: int, stop: int) -> None:
         """They are being punched: zeroes from now on. The caller has the lock."""
         part = self.state[start:stop]
@@ -264,11 +297,14 @@ class Residence:
     def close(self) -> None:
         """Give the files back. Twice is once."""
         self._pagemap.close()
-        if self._swap is not None:
-            self._swap.close()
+        for file in (self._swap, self.saved):
+            if file is not None:
+                file.close()
 
     def forked(self) -> None:
         """In a forked child: the descriptors of the parent's files go, the files stay."""
         self._pagemap.close()
         if self._swap is not None:
             self._swap.forked()
+        if self.saved is not None:
+            self.saved.close()

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TAG = 16
 """Bytes that a sealed page is longer than a page: the tag of AES-GCM."""
 SLOT = PAGE_SIZE + TAG
+BATCH = 64
+"""The most pages that go or come in one step."""
 _PLACE = np.dtype([("page", "<u8"), ("version", "<u8")])
 
 
@@ -26,6 +28,12 @@ def runs_of_pages(pages: "NDArray[np.int64]") -> "Iterator[tuple[int, int]]":
     """Ascending page numbers as positions [first, stop) in them of those that follow each other."""
     edges = np.flatnonzero(np.diff(pages) != 1) + 1
     yield from zip([0, *edges.tolist()], [*edges.tolist(), len(pages)], strict=True)
+
+
+def in_runs(pages: "NDArray[np.int64]") -> "Iterator[tuple[int, int]]":
+    """The same as page numbers, first and one past the last."""
+    for first, stop in runs_of_pages(pages) if len(pages) else ():
+        yield int(pages[first]), int(pages[first]) + stop - first
 
 
 class Sealer:
@@ -51,15 +59,21 @@ class Sealer:
         return nonces, data
 
     def seal(
-        self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]", source: memoryview, out: memoryview
+        self,
+        pages: "NDArray[np.int64]",
+        versions: "NDArray[np.uint64]",
+        source: memoryview,
+        out: memoryview,
+        at: Iterable[int] | None = None,
     ) -> None:
-        """The pages, of a source that holds page p at p * PAGE_SIZE, into slots one after the other."""
+        """The pages into slots one after the other. The source holds page p at p * PAGE_SIZE, or where `at` says, in
+        pages too."""
         nonces, places = self._places(pages, versions)
         encrypt, memory = self._aead.encrypt_into, self.memory
-        for k, page in enumerate(pages.tolist()):
-            at = page * PAGE_SIZE
+        for k, place in enumerate(pages.tolist() if at is None else at):
+            start = place * PAGE_SIZE
             encrypt(
-                nonces[12 * k : 12 * k + 12], source[at : at + PAGE_SIZE], memory + places[16 * k : 16 * k + 16],
+                nonces[12 * k : 12 * k + 12], source[start : start + PAGE_SIZE], memory + places[16 * k : 16 * k + 16],
                 out[k * SLOT : (k + 1) * SLOT],
             )  # fmt: skip
 

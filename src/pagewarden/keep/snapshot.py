@@ -1,0 +1,159 @@
+"""A memory's pages in one sealed file, written whole or not at all; read page by page, and believed page by page."""
+
+import errno
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots
+from pagewarden.kernel.door import SIZE_MAX, Descriptor
+from pagewarden.vocab import PAGE_SIZE, Refused, UserMistake
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAGIC = b"pagewarden snap1"
+"""The format's name and version: sealed pages in the order of their numbers, then the sealed manifest."""
+_HEADER = Struct("<16s16sQQQ")
+"""Magic, salt, bytes of the memory, pages that the file has, bytes of the caller's own state."""
+_START = PAGE_SIZE
+"""Where the sealed pages start."""
+KEY = 32
+"""Bytes of a key."""
+MOST_STATE = 64 << 20
+"""Bytes of state that a snapshot may have beside the pages."""
+
+
+class Manifest(NamedTuple):
+    """What there is beside the pages' bytes."""
+
+    present: "NDArray[np.bool_]"
+    """Pages that the file has; the others are zeroes."""
+    shared: "NDArray[np.bool_]"
+    state: bytes
+    """The caller's own: CPUs, devices."""
+
+
+def _sealer(key: bytes, salt: bytes) -> Sealer:
+    """A key for one snapshot alone (HMAC-SHA-256 of its salt): each of its pages is sealed once under it, so no page
+    of another snapshot, however alike, passes for one of this."""
+    return Sealer(hmac.digest(key, MAGIC + salt, hashlib.sha256), salt)
+
+
+def _head(key: bytes, header: bytes) -> bytes:
+    """The header with its own seal, which is looked at before a length in it is believed; UserMistake."""
+    if len(key) != KEY:
+        raise UserMistake(f"a snapshot's key has {KEY} bytes, not {len(key)}")
+    return header + hmac.digest(key, b"head" + header, hashlib.sha256)
+
+
+def write_snapshot(
+    path: str | os.PathLike[str],
+    key: bytes,
+    manifest: Manifest,
+    copy: "Callable[[NDArray[np.int64], memoryview], None]",
+) -> None:
+    """copy: put ascending pages into a buffer, one after the other. The path leads to the old file or to the whole new
+    one, at any moment (rename(2)), and what is there is on the disk. OSError, UserMistake, Unavailable."""
+    salt = secrets.token_bytes(16)
+    if len(manifest.state) > MOST_STATE:
+        raise UserMistake(f"the state beside the pages has {len(manifest.state)} bytes, more than {MOST_STATE}")
+    pages = np.flatnonzero(manifest.present)
+    header = _HEADER.pack(MAGIC, salt, len(manifest.present) * PAGE_SIZE, len(pages), len(manifest.state))
+    head, sealer = _head(key, header), _sealer(key, salt)
+    place = os.fspath(path)
+    folder, name = os.path.split(os.path.abspath(place))
+    draft = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
+    file = Descriptor(draft, "x+", opener=lambda at, flags: os.open(at, flags | os.O_CLOEXEC, 0o600))
+    try:
+        slots, plain, sealed = Slots(file, _START), memoryview(bytearray(BATCH * PAGE_SIZE)), bytearray(BATCH * SLOT)
+        for first in range(0, len(pages), BATCH):
+            part = pages[first : first + BATCH]
+            copy(part, plain)
+            sealer.seal(part, np.ones(len(part), np.uint64), plain, memoryview(sealed), range(len(part)))
+            slots.put(np.arange(first, first + len(part)), memoryview(sealed)[: len(part) * SLOT])
+        bits = np.packbits(manifest.present).tobytes() + np.packbits(manifest.shared).tobytes()
+        _write(file.fd, sealer.box(bits + manifest.state, header), _START + len(pages) * SLOT)
+        _write(file.fd, head, 0)
+        os.fsync(file.fd)
+        os.replace(draft, place)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
+    finally:
+        file.close()
+    home = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(home)
+    finally:
+        os.close(home)
+
+
+def _write(fd: int, data: bytes, at: int) -> None:
+    left = memoryview(data)
+    while left:
+        done = os.pwrite(fd, left, at)
+        left, at = left[done:], at + done
+
+
+class Snapshot:
+    """A file that `write_snapshot` wrote, or that the host made of it: what is wrong in it is refused."""
+
+    def __init__(self, path: str | os.PathLike[str], key: bytes) -> None:
+        """Refused(EBADMSG): the file is not whole, not of this key, or changed; OSError, UserMistake, Unavailable."""
+        self._file = Descriptor(path, "r")
+        try:
+            self._open(os.fspath(path), key)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self, path: str, key: bytes) -> None:
+        header = os.pread(self._file.fd, _HEADER.size, 0)
+        if len(header) < _HEADER.size or not header.startswith(MAGIC):
+            raise Refused(errno.EBADMSG, f"{path} is no snapshot of this format ({MAGIC.decode()})")
+        if not hmac.compare_digest(_head(key, header), os.pread(self._file.fd, len(header) + 32, 0)):
+            raise Refused(errno.EBADMSG, f"{path} is not sealed by this key, or its head was changed")
+        _, salt, self.size, count, extra = _HEADER.unpack(header)
+        pages, rest = divmod(self.size, PAGE_SIZE)
+        bits = -(-pages // 8)
+        at = _START + count * SLOT
+        length = 2 * bits + extra + 16
+        whole = 0 < self.size <= SIZE_MAX and not rest and count <= pages and extra <= MOST_STATE
+        if not whole or os.fstat(self._file.fd).st_size != at + length:
+            raise Refused(errno.EBADMSG, f"{path} has another length than its head says: it was truncated, or changed")
+        self._sealer = _sealer(key, salt)
+        plain = self._sealer.unbox(os.pread(self._file.fd, length, at), header)
+        if plain is None:
+            raise Refused(errno.EBADMSG, f"the manifest of {path} was changed: its pages cannot be told apart")
+        both = [np.frombuffer(plain, np.uint8, bits, k * bits) for k in range(2)]
+        present, shared = (np.unpackbits(each, count=pages).astype(np.bool_) for each in both)
+        self.manifest = Manifest(present, shared, plain[2 * bits :])
+        self._ranks = (np.cumsum(present) - 1).astype(np.uint32 if pages < 1 << 32 else np.int64)
+        self._slots = Slots(self._file, _START)
+
+    def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
+        """Ascending pages that are present, at most BATCH, into `out`: how many are right, and why the next is not."""
+        sealed = memoryview(bytearray(len(pages) * SLOT))
+        try:
+            whole = self._slots.get(self._ranks[pages].astype(np.int64), sealed)
+        except OSError as error:
+            return 0, f"the page cannot be read from the snapshot ({error.strerror}): look after its disk"
+        right = self._sealer.unseal(pages[:whole], np.ones(whole, np.uint64), sealed, out)
+        if right == len(pages):
+            return right, ""
+        if right == whole:
+            return right, "the snapshot ends before the page: it was truncated"
+        return right, "the page in the snapshot is not the one that was sealed: the file was changed, or its disk fails"
+
+    def close(self) -> None:
+        """Give the file back. Twice is once."""
+        self._file.close()
