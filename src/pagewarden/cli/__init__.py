@@ -8,6 +8,7 @@ from pagewarden import __version__
 from pagewarden.cli.calibrate import calibrate
 from pagewarden.cli.check import check
 from pagewarden.cli.compare import compare
+from pagewarden.cli.keep import keep
 from pagewarden.cli.law import law
 from pagewarden.cli.listing import listing
 from pagewarden.cli.pool import pool
@@ -20,7 +21,7 @@ app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, check, law, probe, run, calibrate, pool):
+for verb in (compare, check, law, probe, run, calibrate, pool, keep):
     app.command()(with_status(verb))
 app.command("list")(with_status(listing))
 app.add_typer(serve, name="serve")

@@ -11,6 +11,7 @@ import msgspec
 from pagewarden.report.documents.base import Document, NameList
 from pagewarden.report.documents.check import Checked, Matrix, MinimalSets
 from pagewarden.report.documents.compare import Compared, ComparedSizes, Explained
+from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.law import PolicyLaw
 from pagewarden.report.documents.mappings import ComparedMappings
 from pagewarden.report.documents.pool import PoolSize
@@ -40,6 +41,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "calibrate": Calibrated,
     "pool": PoolSize,
     "serve": ServedBlocks,
+    "keep": KeptPages,
 }
 """By the name of their schema's file, in the order of docs/json.md."""
 

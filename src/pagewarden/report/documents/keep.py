@@ -1,0 +1,27 @@
+"""`pagewarden keep --json`."""
+
+from typing import Literal
+
+from pagewarden.report.documents.base import Document
+
+
+class KeptPages(Document, kw_only=True, frozen=True):
+    """`pagewarden keep`: what was done between its start and its end, for all VMs.
+
+    `pages`: pages of 4096 bytes that were put in place, `pages_ahead` of them by --replay; `pages_removed`: those that
+    VMs removed; `pages_refused`: asked for and not right in the snapshot, so poison. `retried`: faults that came again
+    because a removal was to be read first. `restarts`: pagers that died and were replaced; `ended`: VMs that the keeper
+    ended because nobody could answer them rightly; `hand_overs_refused`: connections that were no hand-over.
+    """
+
+    verb: Literal["keep"] = "keep"
+    vms: int
+    faults: int
+    pages: int
+    pages_ahead: int
+    pages_removed: int
+    pages_refused: int
+    retried: int
+    restarts: int
+    ended: int
+    hand_overs_refused: int

@@ -1,0 +1,239 @@
+"""A keeper and VMMs in processes of their own: right bytes, zeroes for what was removed, and no other bytes ever."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from kept_kit import content, kept
+from live import require
+from pagewarden.keep.handover import received
+from pagewarden.keep.seal import SLOT
+from pagewarden.keep.snapshot import KEY
+from pagewarden.kernel.uffd import Userfault
+from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable
+from plain_vmm import FEATURES, PlainVmm, hand_over
+
+PAGES = 200
+ROOT = Path(__file__).parents[2]
+
+
+class RunningKeeper:
+    def __init__(self, folder: Path, *words: Any) -> None:
+        self.socket, self.events = folder / "socket", folder / "events"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pagewarden", "keep", "--socket", self.socket, "--json-events", self.events,
+             "--json", "--snapshot", folder / "mem", *map(str, words)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stderr is not None
+        assert "keeping" in self.process.stderr.readline()
+
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.events.read_text().splitlines()] if self.events.exists() else []
+
+    def heard(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """So many of these events, once they have happened."""
+        while len(found := [each for each in self.told() if each["event"] == event]) < count:
+            assert self.process.poll() is None, self.process.communicate()
+        return found
+
+    def end(self) -> dict[str, Any]:
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate()
+        assert (self.process.returncode, err) == (0, "")
+        document: dict[str, Any] = json.loads(out)
+        jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "keep.json").read_text()))
+        return document
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    try:
+        Userfault(FEATURES).close()
+    except Unavailable as lacking:
+        require(False, str(lacking))
+    (tmp_path / "mem").write_bytes(b"".join(map(content, range(PAGES))))
+    return tmp_path
+
+
+@pytest.fixture
+def keeper(folder: Path) -> Iterator[RunningKeeper]:
+    running = RunningKeeper(folder)
+    yield running
+    running.process.kill()
+    running.process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def test_pages_come_from_the_snapshot_and_removed_ones_are_zeroes(keeper: RunningKeeper) -> None:
+    with PlainVmm(keeper.socket, (0, 50), (50, PAGES - 50)) as vmm, PlainVmm(keeper.socket, (100, 50)) as other:
+        for page in (0, 49, 50, 199, 120, 51):
+            assert vmm.read(page) == content(page)
+        assert other.read(120) == content(120)
+        assert vmm.ask("drop", 48, 50) == "done"  # one that came, and one that did or did not
+        assert vmm.ask("drop", 150, 160) == "done"  # some that never came
+        assert [vmm.read(page) for page in (48, 49, 150, 159)] == [bytes(PAGE_SIZE)] * 4
+        assert vmm.ask("write", 155) == "done"
+        assert vmm.read(155)[:6] == b"guest\0"
+        assert vmm.read(160) == content(160) and other.read(149) == content(149)
+    document = keeper.end()
+    assert (document["vms"], document["ended"], document["restarts"]) == (2, 0, 0)
+    assert document["pages_removed"] == 12 and document["faults"] >= 9
+    assert not keeper.socket.exists()
+
+
+def test_a_pager_that_is_killed_is_replaced_and_knows_what_was_removed(keeper: RunningKeeper) -> None:
+    with PlainVmm(keeper.socket, (0, PAGES)) as vmm:
+        assert vmm.read(0) == content(0)
+        assert vmm.ask("drop", 60, 70) == "done"
+        assert vmm.read(80) == content(80)  # the removal is not only read by now, but written down
+        for turn in range(1, 4):
+            (pager,) = children(keeper.process.pid)
+            os.kill(pager, signal.SIGSTOP)
+            vmm.tell("read", 60 + turn)  # nobody answers: it waits
+            vmm.tell("read", 100 + 20 * turn)
+            os.kill(pager, signal.SIGKILL)
+            assert vmm.line() == bytes(PAGE_SIZE).hex()
+            assert vmm.line() == content(100 + 20 * turn).hex()
+            keeper.heard("taken over", turn)
+    assert keeper.end()["restarts"] == 3
+
+
+def test_a_removal_that_may_be_lost_ends_the_vm(folder: Path) -> None:
+    """A pager that dies while it reads messages: who would go on could bring bytes back that the VM removed."""
+    script = (
+        "import os, sys; from pagewarden.kernel.uffd import Userfault\n"
+        "def dies(self, most=64): os.read(self.fd, 32 * most); os.kill(os.getpid(), 9)\n"
+        "Userfault.messages = dies\n"
+        "from pagewarden.cli import main; main()"
+    )
+    place, events = folder / "socket", folder / "events"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "keep", "--socket", place, "--snapshot", folder / "mem",
+         "--json-events", events],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None and "keeping" in process.stderr.readline()
+        with PlainVmm(place, (0, PAGES)) as vmm:
+            vmm.tell("read", 5)
+            assert vmm.process.wait() == -signal.SIGKILL
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    assert '"ended"' in events.read_text()
+
+
+def test_a_recorded_set_is_replayed(folder: Path) -> None:
+    recorded = folder / "set"
+    touched = [180, 3, 90, 40, 41]
+    first = RunningKeeper(folder, "--record", recorded)
+    with PlainVmm(first.socket, (0, PAGES)) as vmm:
+        for page in touched:
+            vmm.read(page)
+    first.heard("left")
+    assert first.end()["pages_ahead"] == 0
+    assert list(map(int, recorded.read_text().split())) == touched[:-1]  # the last came along with the one before it
+    second = RunningKeeper(folder, "--replay", recorded, "--metrics", folder / "metrics")
+    with PlainVmm(second.socket, (0, PAGES)) as vmm:
+        while "pages_ahead_total" not in (text := _text(folder / "metrics")) or _ahead(text) < 4:
+            pass
+        assert [vmm.read(page) for page in touched[:-1]] == [content(page) for page in touched[:-1]]
+    document = second.end()
+    assert (document["pages_ahead"], document["faults"]) == (4, 0)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _ahead(text: str) -> int:
+    return next(int(line.split()[1]) for line in text.splitlines() if "pages_ahead_total" in line)
+
+
+def test_a_sealed_snapshot_is_kept_and_a_changed_page_is_poison(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(KEY)))
+    with kept(tmp_path / "swap", pages=PAGES) as mem:
+        mem.populate(0, b"".join(map(content, range(PAGES - 5))))
+        mem.snapshot(tmp_path / "mem", key.read_bytes())
+    data = bytearray((tmp_path / "mem").read_bytes())
+    data[PAGE_SIZE + 100 * SLOT] ^= 1
+    (tmp_path / "mem").write_bytes(data)
+    running = RunningKeeper(tmp_path, "--key", key)
+    with PlainVmm(running.socket, (0, PAGES)) as vmm:
+        assert [vmm.read(page) for page in (0, 90, 101)] == [content(0), content(90), content(101)]
+        assert vmm.read(PAGES - 1) == bytes(PAGE_SIZE)
+        vmm.tell("read", 100)
+        assert vmm.process.wait() == -signal.SIGBUS
+    assert running.end()["pages_refused"] == 1
+
+
+GOOD = {"base_host_virt_addr": 1 << 30, "size": 4 * PAGE_SIZE, "offset": 0, "page_size": PAGE_SIZE}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"[]", b"{}", b"[1]", b"\xff\xfe", b"[" * 3000, b"x" * 70000,
+        *(json.dumps([{**GOOD, **wrong}]).encode() for wrong in (
+            {"size": 0}, {"size": -PAGE_SIZE}, {"size": 100}, {"size": 1 << 62}, {"offset": PAGES * PAGE_SIZE},
+            {"offset": 3}, {"page_size": 12}, {"page_size": 2 << 20}, {"base_host_virt_addr": (1 << 47) - PAGE_SIZE},
+            {"base_host_virt_addr": "0"}, {"size": 1 << 70},
+        )),
+        json.dumps([GOOD, GOOD]).encode(),
+        json.dumps([GOOD] * 65).encode(),
+    ],
+    ids=lambda message: f"{len(message)} bytes",
+)  # fmt: skip
+def test_a_hostile_hand_over_is_refused_and_leaves_nothing(message: bytes) -> None:
+    _refused(message, [_a_userfault()])
+
+
+@pytest.mark.parametrize(("kind", "count"), [("a userfaultfd", 0), ("a userfaultfd", 2), ("a file", 1), ("a file", 30)])
+def test_one_userfaultfd_comes_along(kind: str, count: int, tmp_path: Path) -> None:
+    number = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR) if kind == "a file" else _a_userfault()
+    _refused(json.dumps([GOOD]).encode(), count * [number])
+    if not count:
+        os.close(number)
+
+
+def _a_userfault() -> int:
+    try:
+        fault = Userfault(FEATURES)
+        number = os.dup(fault.fd)
+        fault.close()
+        return number
+    except Unavailable as lacking:
+        require(False, str(lacking))
+        raise
+
+
+def _refused(message: bytes, fds: list[int]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    before = len(os.listdir("/proc/self/fd"))
+    with ours, theirs:
+        socket.send_fds(theirs, [message[:60000]], fds)
+        theirs.sendall(message[60000:])
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(Refused, match="not Firecracker"):
+            received(ours, PAGES * PAGE_SIZE)
+        assert len(os.listdir("/proc/self/fd")) == before
+    for fd in set(fds):
+        os.close(fd)
+
+
+def test_who_says_nothing_is_not_waited_for_and_the_next_is_served(keeper: RunningKeeper) -> None:
+    with hand_over(str(keeper.socket), b"[", [0]), PlainVmm(keeper.socket, (0, PAGES)) as vmm:
+        assert vmm.read(7) == content(7)
+    assert keeper.end()["hand_overs_refused"] == 1
