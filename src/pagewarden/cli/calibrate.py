@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json
+from pagewarden.cli.given import Html, Json
 
 
 def calibrate(
@@ -18,6 +18,7 @@ def calibrate(
     calls: Annotated[
         str, typer.Option(help="compiled: what a VMM in C pays; library: what this library pays, as `run` does.")
     ] = "compiled",
+    html: Html = None,
     json: Json = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the profile goes; the default is your own directory.")
@@ -33,6 +34,7 @@ def calibrate(
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.calibrate import calibrated, print_calibrations, print_place
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
     from pagewarden.studies.calibrate.calibration import calibrate as study
     from pagewarden.studies.calibrate.calibration import places_of, save
 
@@ -42,6 +44,7 @@ def calibrate(
         if busy:
             made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, calls=calls, progress=progress))
     places = [(path, save(each.profile, path)) for each, path in zip(made, files, strict=True)]
+    save_page(html, lambda: calibrated(made, places))
     if json:
         print_document(calibrated(made, places))
         return

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Json, PluginFile, Repeated, With, Without, changed, only
+from pagewarden.cli.given import Html, Json, PluginFile, Repeated, With, Without, changed, only, place
 
 
 def check(
@@ -42,6 +42,7 @@ def check(
     ] = None,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Of --export; none: standard output.")] = None,
     plugin: PluginFile = None,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
@@ -74,32 +75,36 @@ def check(
     if export is not None:
         _export(setting, names, export, file)
     elif matrix:
-        _matrix(setting, names, limits, executor, json)
+        _matrix(setting, names, limits, executor, json, html)
     elif minimal:
         _minimal(setting, names, limits, executor, json)
     else:
-        _check(setting, names, limits, search, trace, json)
+        _check(setting, names, limits, search, trace, json, html)
 
 
 _SYSTEM = ("design", "pages", "vcpus", "stranger", "property_", "symmetry", "plugin")
 _SOME_POLICY = ("policy", "with_", "without")
 _LIMITED = ("max_memory", "max_seconds", "json")
 EFFECTIVE = {
-    "one": ("where one system is checked", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "search", "trace")),
-    "matrix": ("with --matrix", (*_SYSTEM, *_LIMITED, "executor", "matrix")),
+    "one": ("where one system is checked", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "search", "trace", "html")),
+    "matrix": ("with --matrix", (*_SYSTEM, *_LIMITED, "executor", "matrix", "html")),
     "minimal": ("with --minimal", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "executor", "minimal")),
     "export": ("with --export", (*_SYSTEM, *_SOME_POLICY, "export", "file")),
 }
 """What is asked for, in words, and the parameters that matter there."""
 
 
-def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool) -> None:
+def _check(
+    setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool, html: Path | None
+) -> None:
     from msgspec.json import encode, format
 
-    _try(trace)
     from pagewarden.check.verdict import check as explore
     from pagewarden.report.check import announcement, checked, print_report, progress_line
     from pagewarden.report.console import console, print_document, write
+    from pagewarden.report.pages import save_page
+
+    place(trace)
 
     def announce(*known: Any) -> None:
         if line.shown:
@@ -107,6 +112,7 @@ def _check(setting: Any, names: tuple[str, ...], limits: Any, search: str, trace
 
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
+    save_page(html, lambda: checked(report))
     if json:
         print_document(checked(report))
     else:
@@ -141,13 +147,15 @@ def _bytes(text: str) -> int:
     return int(number) << unit
 
 
-def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool) -> None:
+def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool, html: Path | None) -> None:
     from pagewarden.check.many import matrix, workers
     from pagewarden.report.check import matrix_document, print_matrix
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
 
     with workers(executor) as pool:
         found = matrix(setting, names, pool, limits)
+    save_page(html, lambda: matrix_document(found))
     if json:
         print_document(matrix_document(found))
     else:
@@ -182,22 +190,12 @@ def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) 
     from pagewarden.check.export.languages import export
     from pagewarden.report.console import write
 
-    _try(file)
+    place(file)
     text = export(setting, kind, names)
     if file is None:
         print(text, end="")
     else:
         write(file, text)
-
-
-def _try(file: Path | None) -> None:
-    """That it can be written is known before the search, not after."""
-    if file is None:
-        return
-    new = not file.exists()
-    with file.open("a"):
-        if new:
-            file.unlink()
 
 
 class _Line:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Json, PluginFile, Repeated, only
+from pagewarden.cli.given import Html, Json, PluginFile, Repeated, only
 
 
 def compare(
@@ -53,6 +53,7 @@ def compare(
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, a row a design.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All counts, in as many columns as it takes.")] = False,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """What each I/O design costs on a workload: transitions, syscalls, copies, PTEs, TLB invalidations, time.
@@ -74,6 +75,7 @@ def compare(
     from pagewarden.designs import DESIGNS
     from pagewarden.report.compare import compared, print_comparison
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
     from pagewarden.report.sizes import print_csv
     from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.vocab import UserMistake
@@ -99,7 +101,7 @@ def compare(
         return
     with ProgressBars() as progress:
         if sizes is not None:
-            compare_modes.by_size(made, parsed(sizes), designs, json, csv)
+            compare_modes.by_size(made, parsed(sizes), designs, json, csv, html)
             return
         reading = Reading(requests, tuple(section or ()), tuple(columns.split(",")) if columns is not None else ())
         wanted = _wanted(workload or [], size, reading, progress)
@@ -108,6 +110,7 @@ def compare(
             compare_modes.mappings(wanted, driver, json)
             return
         found = study(made, wanted, designs, progress)
+    save_page(html, lambda: compared(found))
     if json:
         print_document(compared(found))
     elif csv:

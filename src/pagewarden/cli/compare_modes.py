@@ -1,5 +1,6 @@
 """What `pagewarden compare` does besides comparing designs on a workload."""
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -8,9 +9,9 @@ _SETUP = ("platform", "policy", "profile", "plugin", "set_", "json")
 _READING = ("workload", "section", "requests", "columns")
 EFFECTIVE = {
     "explain": ("with --explain, which shows one request of --size bytes", (*_SETUP, "explain", "size")),
-    "sizes": ("with --sizes", (*_SETUP, "design", "sizes", "csv")),
-    "single": ("without a workload", (*_SETUP, "design", "size", "csv", "wide", "driver")),
-    "workload": ("here", (*_SETUP, *_READING, "design", "csv", "wide", "driver")),
+    "sizes": ("with --sizes", (*_SETUP, "design", "sizes", "csv", "html")),
+    "single": ("without a workload", (*_SETUP, "design", "size", "csv", "wide", "driver", "html")),
+    "workload": ("here", (*_SETUP, *_READING, "design", "csv", "wide", "driver", "html")),
     "driver": ("with --driver", (*_READING, "size", "driver", "json")),
     "mappings": ("on DMA mappings", (*_READING, "size", "driver", "json")),
 }
@@ -57,14 +58,16 @@ def explain_one(made: Any, name: str, size: int, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def by_size(made: Any, sizes: list[int], designs: Any, json: bool, csv: bool) -> None:
+def by_size(made: Any, sizes: list[int], designs: Any, json: bool, csv: bool, html: Path | None) -> None:
     """One request of each size."""
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
     from pagewarden.report.sizes import print_csv, print_sizes, sizes_document
     from pagewarden.studies.compare.comparison import compare
     from pagewarden.workload import single
 
     found = [compare(made, single(size), designs) for size in sizes]
+    save_page(html, lambda: sizes_document(found))
     if json:
         print_document(sizes_document(found))
     elif csv:

@@ -1,11 +1,13 @@
 """What several verbs are given alike, and what of it has an effect."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Unavailable, UserMistake
 
 if TYPE_CHECKING:
     from pagewarden.law import Policy
@@ -13,6 +15,29 @@ if TYPE_CHECKING:
 Repeated: TypeAlias = list[str] | None
 """An option that may be repeated."""
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def place(file: Path | None) -> Path | None:
+    """A file that a verb will write: that it can be is known before the work, not after."""
+    if file is None:
+        return None
+    new = not file.exists()
+    with file.open("a"):
+        if new:
+            file.unlink()
+    return file
+
+
+def _page(file: Path | None) -> Path | None:
+    if file is not None and find_spec("vl_convert") is None:
+        raise Unavailable("vl-convert, which draws pages,", "pip install 'pagewarden[html]'")
+    return place(file)
+
+
+Html: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", callback=_page, help="Write a page of pictures, too: one file, offline."),
+]
 PluginFile: TypeAlias = Annotated[
     str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
 ]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json, given
+from pagewarden.cli.given import Html, Json, given
 
 
 def pool(
@@ -31,6 +31,7 @@ def pool(
     contiguous: Annotated[
         int, typer.Option(min=512, max=1 << 32, help="Bytes of a workload's buffers that lie together in memory.")
     ] = 4096,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """How big swiotlb, the bounce pool, must be for what a guest maps; status 1 where it is too small.
@@ -42,6 +43,7 @@ def pool(
     """
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
     from pagewarden.report.pool import pool_document, print_pool
     from pagewarden.studies.pool import pool_fit
     from pagewarden.vocab import PAGE_SIZE, UserMistake
@@ -67,6 +69,7 @@ def pool(
             raise UserMistake("--base is for a trace of mappings: a workload has no addresses; leave it out")
         found = mappings_of(found, VirtioBlk(contiguous=contiguous), depth)
     answer = pool_fit(found, slots, areas, align, start)
+    save_page(html, lambda: pool_document(answer))
     if json:
         print_document(pool_document(answer))
     else:

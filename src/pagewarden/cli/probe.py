@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pagewarden.cli.given import Json, Repeated, only
+from pagewarden.cli.given import Html, Json, Repeated, only
 
 if TYPE_CHECKING:
     from pagewarden.report.documents.probe import Probed
@@ -52,6 +52,7 @@ def probe(
         bool, typer.Option("--isolated", help="What keeps an untrusted host side apart here, and what it may call.")
     ] = False,
     tap: Annotated[bool, typer.Option("--tap", help="The results as KTAP, for whoever runs kernel tests.")] = False,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """What this kernel offers, and whether anything leaks: every way the host could touch a page, tried for real.
@@ -68,6 +69,7 @@ def probe(
     pagewarden probe --baseline before.json
     pagewarden probe --explain vmsplice-before
     """
+    from pagewarden.report.pages import save_page
     from pagewarden.vocab import UserMistake
 
     mode = "isolated" if isolated else "kernels" if kernels else "explain" if explain is not None else "here"
@@ -86,6 +88,7 @@ def probe(
     found, is_vm = _found(kernel, modules, backing, path, timeout)
     if before is not None:
         found = _beside(found, before)
+    save_page(html, lambda: found)
     _print(found, is_vm, json, tap)
     good = found.baseline.good if found.baseline else not (found.disagreements or found.timeouts)
     if not good:
@@ -96,7 +99,7 @@ _EFFECTIVE = {
     "isolated": ("with --isolated", ("isolated", "json")),
     "kernels": ("with --kernels", ("kernels", "json")),
     "explain": ("with --explain", ("explain",)),
-    "here": ("here", ("backing", "path", "timeout", "kernel", "modules", "baseline", "tap", "json")),
+    "here": ("here", ("backing", "path", "timeout", "kernel", "modules", "baseline", "tap", "json", "html")),
 }
 """What is asked for, in words, and the parameters that matter there."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json, only
+from pagewarden.cli.given import Html, Json, only
 
 
 def run(
@@ -37,6 +37,7 @@ def run(
     predict: Annotated[
         bool, typer.Option("--predict", help="Every design, 4 KiB to 1 MiB: by this host's prices, and by the clock.")
     ] = False,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Boot a guest in private memory, let it do its I/O with a virtio block device, and check every byte.
@@ -56,6 +57,7 @@ def run(
     from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
     from pagewarden.studies.run.disk import open_disk
     from pagewarden.studies.run.plan import RunPlan
     from pagewarden.vocab import GuestStopped, UserMistake
@@ -79,6 +81,7 @@ def run(
             except GuestStopped as stopped:
                 print(f"pagewarden: {stopped}", file=sys.stderr)
                 raise typer.Exit(1) from stopped
+    save_page(html, found.document)
     if json:
         print_document(found.document())
     else:

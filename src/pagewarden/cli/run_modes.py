@@ -17,12 +17,12 @@ from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, RunPlan, defaul
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load
 
-_LOAD = ("workload", "requests", "disk", "overwrite", "cpu", "backing", "json")
+_LOAD = ("workload", "requests", "disk", "overwrite", "cpu", "backing", "json", "html")
 EFFECTIVE = {
     "one": ("here", (*_LOAD, "design", "isolated", "verify")),
     "all": ("with --all-designs", (*_LOAD, "isolated", "verify", "all_designs")),
     "check": ("with --check-counts", (*_LOAD, "check_counts", "isolated")),
-    "predict": ("with --predict", ("cpu", "backing", "json", "predict", "isolated")),
+    "predict": ("with --predict", ("cpu", "backing", "json", "html", "predict", "isolated")),
 }
 """What is asked for, in words, and the parameters that matter there."""
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json
+from pagewarden.cli.given import Html, Json
 from pagewarden.cli.status import with_status
 
 serve = typer.Typer(
@@ -31,6 +31,7 @@ def blk(
     probe: Annotated[
         bool, typer.Option("--probe", help="The device's process tries closed pages at random, all the while.")
     ] = False,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """A block device for QEMU, in a process that sees only what the guest maps for DMA; a summary at the end.
@@ -47,6 +48,7 @@ def blk(
     import sys
 
     from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import save_page
     from pagewarden.report.serve import print_served, served_document
     from pagewarden.vhost.blk import MODES, serve_block
     from pagewarden.vocab import UserMistake
@@ -57,6 +59,7 @@ def blk(
         socket, fd, disk, mode=mode, queues=queues, read_only=readonly, allow_lazy=allow_lazy, probe=probe,
         say=lambda what: print(f"pagewarden: {what}", file=sys.stderr, flush=True),
     )  # fmt: skip
+    save_page(html, lambda: served_document(mode, counts))
     if json:
         print_document(served_document(mode, counts))
     else:

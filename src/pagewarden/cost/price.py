@@ -29,7 +29,7 @@ class Term:
 
 def price(counts: Amounts, profile: Profile, cache: Cache = "warm") -> Interval:
     """ns that these counts cost; a range where a parameter of the profile is among them."""
-    return _total(bill(counts, profile, cache))
+    return total_of(bill(counts, profile, cache))
 
 
 def bill(counts: Amounts, profile: Profile, cache: Cache = "warm") -> list[Term]:
@@ -42,7 +42,7 @@ def difference(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") 
 
     a is cheaper for sure if high < 0, dearer for sure if low > 0.
     """
-    return _total(difference_bill(a, b, profile, cache))
+    return total_of(difference_bill(a, b, profile, cache))
 
 
 def difference_bill(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") -> list[Term]:
@@ -68,7 +68,8 @@ def _terms(quantities: Mapping[str, float], profile: Profile) -> list[Term]:
     ]
 
 
-def _total(terms: list[Term]) -> Interval:
+def total_of(terms: list[Term]) -> Interval:
+    """ns of a whole bill."""
     return Interval(math.fsum(term.cost.low for term in terms), math.fsum(term.cost.high for term in terms))
 
 

@@ -215,7 +215,7 @@ def design_cost(result: DesignResult) -> DesignCost:
         refusal=str(result.refusal) if result.refusal else None,
         ns_per_request=_middle(result.ns), ns_per_request_range=result.ns,
         mib_per_s=_middle(result.mib_per_s), mib_per_s_range=result.mib_per_s,
-        once=convert(result.once, Totals), once_ns_range=result.once_ns,
+        once=convert(result.once, Totals), once_ns_range=result.once_ns, ns_by_price=dict(result.bill),
     )  # fmt: skip
 
 

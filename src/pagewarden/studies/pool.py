@@ -37,6 +37,7 @@ class PoolFit:
     taken: NDArray[np.bool_]
     worst: int  # which mapping of the load, from 0
     notes: tuple[str, ...]
+    used: NDArray[np.int64]  # slots in use at each opening and closing of the load
 
     @property
     def fits(self) -> bool:
@@ -78,6 +79,7 @@ def pool_fit(
     return PoolFit(
         load, pool, peak, tuple(_full(load, pool, found, int(at)) for at in refused),
         _smallest(load, pool, peak), taken, int(load.opens[:worst].sum()), tuple(notes),
+        found.used,
     )  # fmt: skip
 
 

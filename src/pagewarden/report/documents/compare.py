@@ -43,7 +43,7 @@ class DesignCost(Struct, kw_only=True, frozen=True):
 
     `ns_per_request` is the middle of the range; the range is what the profile's parameters leave open. `total` is
     everything; `once` what of it first uses of pages cost, and no later request, which `per_request` and the prices of
-    a request leave out.
+    a request leave out. `ns_by_price`: what each price has of the range, its low and its high end.
     """
 
     name: str
@@ -57,6 +57,7 @@ class DesignCost(Struct, kw_only=True, frozen=True):
     mib_per_s_range: tuple[float | None, float | None] | None
     once: Totals
     once_ns_range: Pair | None
+    ns_by_price: dict[str, Pair]
 
 
 class Load(Struct, kw_only=True, frozen=True):

@@ -11,6 +11,8 @@ class PoolSize(Document, kw_only=True, frozen=True):
 
     `full` has the first hundred of `refused` mappings. `smallest_slots` is the smallest pool that the kernel grants and
     that fits, `swiotlb` the word for its command line; both null where no pool does. `lost_events`: the trace's.
+    `over_time`: a mapping's number, and the most slots in use from then to the next one. `worst_moment`: the
+    pool in order, how much of each part is in use when it is fullest, or first too full.
     """
 
     verb: Literal["pool"] = "pool"
@@ -27,3 +29,5 @@ class PoolSize(Document, kw_only=True, frozen=True):
     swiotlb: str | None
     lost_events: int
     notes: list[str]
+    over_time: list[tuple[int, int]]
+    worst_moment: list[float]

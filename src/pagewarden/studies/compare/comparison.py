@@ -14,11 +14,13 @@ from pagewarden.cost import (
     Interval,
     Profile,
     Term,
+    bill,
     closed_form,
     contenders,
     difference,
     difference_bill,
     price,
+    total_of,
 )  # fmt: skip
 from pagewarden.designs import DESIGNS, Design, Options, Procedure
 from pagewarden.designs.convert import unshare
@@ -69,7 +71,8 @@ class Setup:
 @dataclass(frozen=True)
 class DesignResult:
     """A design's row. total: counts of everything; once: what of it first touches of pages cost, and no later request;
-    ns, mib_per_s: a later request's, None where the design is refused; once_ns: all of that together."""
+    ns, mib_per_s: a later request's, None where the design is refused; once_ns: all of that together; bill: the parts
+    of ns, by price."""
 
     name: str
     requests: int
@@ -80,6 +83,7 @@ class DesignResult:
     refusal: Refused | None
     once: Mapping[str, object] = field(default_factory=dict)
     once_ns: Interval | None = None
+    bill: Mapping[str, Interval] = field(default_factory=dict)
 
     @cached_property
     def steady(self) -> dict[str, object]:
@@ -205,12 +209,14 @@ def _result(
     if counts.failed or not workload.requests:
         return DesignResult(name, workload.requests, total, None, None, counts.failed, counts.refusal)
     once = first.as_dict()
-    cost = price(_without(total, once), setup.profile, setup.cache)
+    terms = bill(_without(total, once), setup.profile, setup.cache)
+    each = {term.price.name: term.cost.times(1 / workload.requests) for term in terms}
+    cost = total_of(terms)
     ns = cost.times(1 / workload.requests)
     mib = workload.bytes / (1 << 20)
     rates = [mib * 1e9 / ns if ns else math.inf for ns in (cost.high, cost.low)]
     once_ns = price(once, setup.profile, setup.cache)
-    return DesignResult(name, workload.requests, total, ns, Interval(*rates), 0, None, once, once_ns)
+    return DesignResult(name, workload.requests, total, ns, Interval(*rates), 0, None, once, once_ns, each)
 
 
 def simulate(

@@ -1,0 +1,154 @@
+"""The pages of `compare`: what each design costs, of what, from which size on."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pagewarden.report.console import in_bytes
+from pagewarden.report.documents.compare import Compared, ComparedSizes, DesignCost
+from pagewarden.report.pages.frame import Chart, Panel, Sheet, axis, chart, choice, chosen, table
+
+US = 1e3
+"""ns."""
+DESIGN = axis("design", "design", "nominal", sort=None, legend={"symbolOpacity": 1})
+BELOW = {"orient": "bottom", "columns": 6}
+
+
+def page(found: Compared) -> Sheet:
+    """Ranges of cost, what they are made of, break-even sizes, counts; each job alone."""
+    load = found.workload
+    sections = [
+        Panel("Cost of a request", "From the lowest to the highest prices of the profile, without the device's own "
+                "time.", _ranges(_cost(found.designs))),
+        Panel("What it is made of", "The middle of each part's range; a part of an open price may be less or more.",
+                _stack(found.designs)),
+    ]  # fmt: skip
+    if found.jobs:
+        rows = [row | {"job": job.name} for job in found.jobs for row in _cost(job.designs)]
+        picked = choice("job", "job", (job.name for job in found.jobs))
+        sections.append(Panel("Each job alone", chart=_ranges(rows, facet="job", picked=picked)))
+    if found.break_even:
+        sections.append(Panel("Break-even", "Request sizes from which, or until which, a design is the cheaper one: "
+                                "at the prices that favour it most, and least.", html=_break_even(found)))  # fmt: skip
+    return Sheet(
+        f"pagewarden compare: {load.name}", _answer(found.cheapest, found.contenders),
+        f"{load.requests:,} requests, {in_bytes(load.bytes)}; policy {found.policy}, profile {found.profile}",
+        [*sections, Panel("Counts of a request", html=_counts(found.designs))],
+    )  # fmt: skip
+
+
+def sizes_page(found: ComparedSizes) -> Sheet:
+    """Cost against request size with a band for each design; where the cheapest one changes is marked."""
+    rows = [row | {"bytes": one.bytes} for one in found.sizes for row in _cost(one.designs)]
+    sizes = [one.bytes for one in found.sizes]
+    turns: list[dict[str, Any]] = [
+        {"bytes": now.bytes, "says": f"{now.cheapest} from {in_bytes(now.bytes)}"}
+        for before, now in zip(found.sizes, found.sizes[1:], strict=False)
+        if now.cheapest and now.cheapest != before.cheapest
+    ]
+    x = axis("bytes", "request, bytes", scale={"type": "log", "base": 2, "nice": False},
+             axis={"values": sizes, "labelExpr": "datum.value >= 1048576 ? datum.value / 1048576 + ' MiB' : "
+                   "datum.value >= 1024 ? datum.value / 1024 + ' KiB' : datum.value"})  # fmt: skip
+    pick: dict[str, Any] = {"name": "picked", "select": {"type": "point", "fields": ["design"]}, "bind": "legend"}
+    log = {"type": "log", "nice": False}
+    faint = {"condition": {"param": "picked", "value": 1}, "value": 0.05}
+    band = {"condition": {"param": "picked", "value": 0.22}, "value": 0.02}
+    layers = [
+        {"mark": "area", "params": [pick],
+         "encoding": {"x": x, "y": axis("low", "us a request", scale=log), "y2": {"field": "high"}, "color": DESIGN,
+                      "opacity": band}},
+        {"mark": {"type": "line", "point": True, "tooltip": {"content": "data"}},
+         "encoding": {"x": x, "y": axis("middle", "us a request", scale=log), "color": DESIGN, "opacity": faint}},
+    ]  # fmt: skip
+    if turns:
+        layers += [
+            {"data": {"values": turns}, "mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": x}},
+            {
+                "data": {"values": turns},
+                "mark": {"type": "text", "align": "left", "dx": 4, "y": 8},
+                "encoding": {"x": x, "text": {"field": "says"}},
+            },
+        ]
+    cheapest = table(
+        ("request", "cheapest", "cheapest at some prices"),
+        ((in_bytes(one.bytes), one.cheapest, ", ".join(one.contenders)) for one in found.sizes), left=3,
+    )  # fmt: skip
+    return Sheet(
+        "pagewarden compare: by request size",
+        "; ".join([f"{found.sizes[0].cheapest} at {in_bytes(sizes[0])}", *(str(turn["says"]) for turn in turns)])
+        if found.sizes else "no size was asked for",
+        f"one request of each size; policy {found.policy}, profile {found.profile}",
+        [Panel("Cost against size", "A band is what open prices leave open. Click a name in the legend to see it "
+                 "alone.", chart(rows, height=420, layer=layers)),
+         Panel("The cheapest", html=cheapest)],
+    )  # fmt: skip
+
+
+def _answer(cheapest: str | None, contenders: Sequence[str]) -> str:
+    if cheapest is None:
+        return "No design completes this workload."
+    if len(contenders) > 1:
+        return f"Open between {', '.join(contenders)}: no other one beats these at every price."
+    return f"{cheapest}, at every price of the profile."
+
+
+def _cost(designs: Iterable[DesignCost]) -> list[dict[str, Any]]:
+    """A row a design that has a price, in us."""
+    return [
+        {"design": one.name, "low": one.ns_per_request_range[0] / US, "high": one.ns_per_request_range[1] / US,
+         "middle": sum(one.ns_per_request_range) / 2 / US}
+        for one in designs if one.ns_per_request_range is not None
+    ]  # fmt: skip
+
+
+def _ranges(rows: list[dict[str, Any]], facet: str = "", picked: dict[str, Any] | None = None) -> Chart:
+    """Bars from low to high, a tick in the middle."""
+    x = axis("low", "us a request", scale={"zero": True})
+    y = axis("design", "", "nominal", sort=None)
+    layers = [
+        {"mark": {"type": "bar", "opacity": 0.55, "height": 14, "tooltip": {"content": "data"}},
+         "encoding": {"x": x, "x2": {"field": "high"}, "y": y, "color": DESIGN | {"legend": None}}},
+        {"mark": {"type": "tick", "thickness": 2, "size": 14}, "encoding": {"x": axis("middle", "us a request"), "y": y,
+         "color": {"value": "currentColor"}}},
+    ]  # fmt: skip
+    if not facet:
+        return chart(rows, height={"step": 24}, layer=layers)
+    plot = {"layer": layers, "width": 560, "height": {"step": 20}}
+    made = chart(rows, params=[picked], transform=[chosen("job", facet)], spec=plot, columns=1,
+                 facet=axis(facet, "", "nominal", sort=None))  # fmt: skip
+    return {key: value for key, value in made.items() if key not in ("width", "autosize")}
+
+
+def _stack(designs: Iterable[DesignCost]) -> Chart:
+    rows = [
+        {"design": one.name, "part": part, "us": (low + high) / 2 / US, "low": low / US, "high": high / US}
+        for one in designs for part, (low, high) in one.ns_by_price.items()
+    ]  # fmt: skip
+    return chart(
+        rows, height={"step": 24}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        encoding={"x": axis("us", "us a request"), "y": axis("design", "", "nominal", sort=None),
+                  "color": axis("part", "", "nominal", scale={"scheme": "tableau20"}, legend=BELOW)},
+    )  # fmt: skip
+
+
+def _break_even(found: Compared) -> str:
+    def size(kind: str, units: int | None) -> str:
+        return kind if units is None else f"{kind} {in_bytes(units)}"
+
+    return table(
+        ("design", "against", "at best", "at worst"),
+        ((one.design, one.against, *map(size, one.kinds, one.bytes_range)) for one in found.break_even), left=4,
+    )  # fmt: skip
+
+
+def _counts(designs: Sequence[DesignCost]) -> str:
+    """Every event that some design has; a refused row shows the refusal."""
+    working = [one for one in designs if one.refusal is None]
+    keys = [key for key in (working[0].per_request if working else ()) if any(_plain(one, key) for one in working)]
+    rows = [(one.name, *(_plain(one, key) for key in keys), "") for one in working]
+    refused = [(one.name, *("" for _ in keys), one.refusal) for one in designs if one.refusal is not None]
+    return table(("design", *(key.replace("_", " ") for key in keys), "refused"), [*rows, *refused])
+
+
+def _plain(one: DesignCost, key: str) -> float:
+    value = one.per_request.get(key, 0)
+    return 0 if isinstance(value, dict) else value

@@ -1,0 +1,87 @@
+"""The pages of `run`: one run, every design live beside the model, the counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pagewarden.report.console import in_bytes
+from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table
+
+COUNTS = ("hops", "access_syscalls", "guest_copies", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
+
+
+def page(found: OneRun) -> Sheet:
+    """What a request cost, and what the host saw."""
+    rows = [{"event": key.replace("_", " "), "count": value} for key, value in found.per_request.items() if value]
+    bars = chart(
+        rows, height={"step": 22}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        encoding={"x": axis("count", "of each request"), "y": axis("event", "", "nominal", sort="-x")},
+    )  # fmt: skip
+    sight = found.sight
+    seen = "not searched" if sight is None else "not known" if sight.leaks is None else f"{sight.leaks:,} leaks"
+    facts = [
+        ("requests a second", found.requests_per_s), ("data a second", f"{in_bytes(found.bytes_per_s)}"),
+        ("doorbells", found.doorbells), ("failed requests", found.failures), ("bytes that differ", found.differs),
+        ("host side started anew", found.restarts), ("what the host saw of private memory", seen),
+    ]  # fmt: skip
+    return Sheet(
+        f"pagewarden run: {found.design}",
+        f"{'Good' if found.good else 'NOT good'}: {found.requests:,} requests, {in_bytes(found.bytes)}, "
+        f"in {found.seconds:.2f} s",
+        f"CPU {found.cpu} ({found.level}), backing {found.backing}{', isolated' if found.isolated else ''}",
+        [Panel("What a request cost", "Without what the guest's start and end cost once.", bars),
+         Panel("The run", html=table(("", "measured"), facts))],
+    )  # fmt: skip
+
+
+def designs_page(found: AllDesigns) -> Sheet:
+    """Counts of each design, live and of the model, side by side."""
+    rows = [
+        {"design": one.name, "event": key.replace("_", " "), "whose": whose, "count": counts.get(key, 0)}
+        for one in found.designs if one.live is not None and one.model is not None
+        for whose, counts in (("live", one.live.per_request), ("model", one.model.per_request)) for key in COUNTS
+    ]  # fmt: skip
+    speeds = [
+        (one.name, one.live.requests_per_s if one.live else None, one.live.good if one.live else None, one.why or "")
+        for one in found.designs
+    ]
+    return Sheet(
+        "pagewarden run --all-designs",
+        "Every design that ran is good." if found.good else "Some design is NOT good: see below.",
+        f"the model at the prices of {found.profile}",
+        [Panel("Counts of a request", "An exit counted live is there and back: two hops of the model.",
+                 _pairs(rows, "design")),
+         Panel("Live", html=table(("design", "requests a second", "good", "why not"), speeds))],
+    )  # fmt: skip
+
+
+def counts_page(found: CheckedCounts) -> Sheet:
+    """Predicted and measured counts; what differs first."""
+    rows = [
+        {"design": f"{one.design}, {one.cpu}", "event": count.key, "whose": whose, "count": number}
+        for one in found.results for count in one.counts
+        for whose, number in (("predicted", count.predicted), ("measured", count.measured))
+    ]  # fmt: skip
+    wrong = [
+        (one.design, one.cpu, count.key, count.predicted, count.measured, count.source)
+        for one in found.results for count in one.counts if count.predicted != count.measured
+    ]  # fmt: skip
+    heads = ("design", "CPU", "count", "predicted", "measured", "by")
+    return Sheet(
+        "pagewarden run --check-counts",
+        "Every count is the predicted one." if found.good else f"NOT good: {len(wrong):,} counts differ.",
+        "; ".join([*found.missing.values(), *([found.no_kernel] if found.no_kernel else [])]),
+        [Panel("Predicted against measured", "Of all requests together.", _pairs(rows, "design")),
+         Panel("What differs", html=table(heads, wrong, left=3) if wrong else "<p>Nothing.</p>")],
+    )  # fmt: skip
+
+
+def _pairs(rows: Sequence[dict[str, Any]], by: str) -> dict[str, Any]:
+    """Two bars an event; the reader picks whose."""
+    return chart(
+        rows, params=[choice("picked", by, (row[by] for row in rows))], transform=[chosen("picked", by)],
+        height={"step": 8}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("event", "", "nominal", sort=None),
+                  "yOffset": {"field": "whose"}, "color": axis("whose", "", "nominal"),
+                  "detail": {"field": by}},
+    )  # fmt: skip
