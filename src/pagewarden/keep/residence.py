@@ -85,7 +85,7 @@ class Residence:
         with self.lock:
             while start < stop:
                 end = min(start + self.batch, stop)
-                for kind in (HOLE, AWAY, SAVED):
+                for kind in set(self.state[start:end].tolist()) - {THERE}:
                     missing = start + np.flatnonzero(self.state[start:end] == kind)
                     if len(missing):
                         self._make_room(len(missing), (start, end))

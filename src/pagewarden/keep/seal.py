@@ -26,6 +26,9 @@ _PLACE = np.dtype([("page", "<u8"), ("version", "<u8")])
 
 def runs_of_pages(pages: "NDArray[np.int64]") -> "Iterator[tuple[int, int]]":
     """Ascending page numbers as positions [first, stop) in them of those that follow each other."""
+    if len(pages) == 1 or pages[-1] - pages[0] == len(pages) - 1:  # nearly always
+        yield 0, len(pages)
+        return
     edges = np.flatnonzero(np.diff(pages) != 1) + 1
     yield from zip([0, *edges.tolist()], [*edges.tolist(), len(pages)], strict=True)
 
