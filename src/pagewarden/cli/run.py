@@ -37,6 +37,10 @@ def run(
     predict: Annotated[
         bool, typer.Option("--predict", help="Every design, 4 KiB to 1 MiB: by this host's prices, and by the clock.")
     ] = False,
+    limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Private pages that may be resident; needs --swap.")
+    ] = None,
+    swap: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the others lie, sealed: made anew.")] = None,
     html: Html = None,
     json: Json = False,
 ) -> None:
@@ -50,12 +54,14 @@ def run(
     pagewarden run
     pagewarden run --design iommu --cpu kvm --verify examples/randrw.iolog
     pagewarden run --isolated --json
+    pagewarden run --limit 64k --swap /tmp/guest.swap --verify
     pagewarden run --all-designs
     pagewarden run --check-counts
     pagewarden run --predict --cpu kvm
     """
     from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import ProgressBars
+    from pagewarden.cli.sizes import size
     from pagewarden.report.console import console, print_document
     from pagewarden.report.pages import save_page
     from pagewarden.studies.run.disk import open_disk
@@ -70,7 +76,7 @@ def run(
         raise UserMistake("--overwrite is about --disk FILE: a temporary disk has nothing to lose; leave it out")
     if isolated and cpu == "interpreted":
         raise UserMistake("--isolated has no effect with --cpu interpreted, which runs on the model; leave it out")
-    plan = RunPlan(design, backing, cpu, isolated, verify)
+    plan = RunPlan(design, backing, cpu, isolated, verify, limit=None if limit is None else size(limit), swap=swap)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
     mode = modes.predict if predict else mode
     with ProgressBars() as progress:

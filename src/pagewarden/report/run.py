@@ -32,6 +32,9 @@ def print_run(found: Run, out: Console) -> None:
     out.print(f"design   {found.plan.design}, {found.plan.batch} request(s) a doorbell at most")
     out.print(f"CPU      {labels.cpu}, {labels.level} ({labels.cpu_why})")
     out.print(f"backing  {labels.backing}: {labels.why}")
+    if labels.kept:
+        kept = labels.kept
+        out.print(f"kept     pages sealed away: {kept['gone']:,}, back: {kept['came']:,}, faults: {kept['faults']:,}")
     out.print(f"disk     {labels.disk}\n")
     made = table("counts", "in all", "a request", "start and end")
     for key, count in found.counts.items():
@@ -94,7 +97,8 @@ def one_run(found: Run) -> OneRun:
     labels, outcome, error = found.labels, found.outcome, found.host_error
     return OneRun(
         design=found.plan.design, cpu=labels.cpu, level=labels.level, cpu_why=labels.cpu_why, backing=labels.backing,
-        backing_why=labels.why, isolated=found.plan.isolated, disk=labels.disk, batch=found.plan.batch,
+        backing_why=labels.why, kept=labels.kept, isolated=found.plan.isolated, disk=labels.disk,
+        batch=found.plan.batch,
         requests=found.requests, bytes=found.bytes, doorbells=found.batches, seconds=found.seconds,
         requests_per_s=found.per_second, bytes_per_s=found.bytes / found.seconds, failures=outcome.failures,
         first_failure=outcome.first_failure if outcome.failures else None, differs=found.differs,

@@ -43,7 +43,8 @@ class OneRun(Document, kw_only=True, frozen=True):
     """`pagewarden run`: a guest, its I/O, what that cost, and what the host saw of it.
 
     Counts are `exits`, `doorbells`, and events as in compare; `total` and `per_request` are without what the guest's
-    start and end cost once (`start_and_end`). `differs` is null without `--verify`. `good` is false when the status is
+    start and end cost once (`start_and_end`). `differs` is null without `--verify`. `kept`: with `--limit`, the guest's
+    `faults`, and the pages that were sent away (`gone`) and came back (`came`). `good` is false when the status is
     not 0: 1 for wrong bytes or a leak, 2 where the host failed or would not be searched whole.
     """
 
@@ -56,6 +57,7 @@ class OneRun(Document, kw_only=True, frozen=True):
     backing_why: str
     isolated: bool
     disk: str
+    kept: dict[str, int] | None = None
     batch: int
     requests: int
     bytes: int

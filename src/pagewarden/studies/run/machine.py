@@ -142,6 +142,12 @@ def memory_for(plan: RunPlan, kind: str, size: int) -> PrivateMemory:
             "KVM cannot run a guest in memfd_secret: it takes pages by GUP, which that refuses",
             "use --backing uffd-window, or --cpu unicorn",
         )
+    if plan.limit is not None:
+        from pagewarden.keep import KeptMemory
+
+        return KeptMemory(
+            size, "uffd-window" if plan.backing == "auto" else plan.backing, limit=plan.limit, swap=plan.swap
+        )
     return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use)
 
 

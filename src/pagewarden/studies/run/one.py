@@ -44,6 +44,8 @@ class Labels:
     why: str
     policy: str
     disk: str
+    kept: dict[str, int] | None = None
+    """Under a limit: faults, and pages that went and came."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,11 @@ def _of_conversion(error: OSError | None) -> HostError | None:
 
 
 def _labels(plan: RunPlan, machine: RunMachine, disk: DiskFile) -> Labels:
+    traffic = getattr(machine.memory, "traffic", None)
     return Labels(
-        machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why
-    )
+        machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why,
+        traffic() if traffic else None,
+    )  # fmt: skip
 
 
 def _counts(described: Program, machine: RunMachine, before: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:

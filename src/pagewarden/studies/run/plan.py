@@ -1,6 +1,7 @@
 """What a run is to do: the requests, and the guest program that makes them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +31,8 @@ BY_FILE_CALLS = ("pread", "splice")
 @dataclass(frozen=True)
 class RunPlan:
     """How the guest runs. batch: requests a doorbell. patience: seconds that it may run without a word. every: the
-    backing has to do for every design. core: a core dump is searched, too."""
+    backing has to do for every design. core: a core dump is searched, too. limit: bytes of private pages that may be
+    resident, the others lie sealed in the file `swap`."""
 
     design: str = "window"
     backing: str = "auto"
@@ -41,10 +43,16 @@ class RunPlan:
     patience: float = 10.0
     every: bool = False
     core: bool = True
+    limit: int | None = None
+    swap: Path | None = None
 
     def __post_init__(self) -> None:
         one_of("CPU", self.cpu, CPUS)
         object.__setattr__(self, "design", one_of("design", self.design, DESIGNS))
+        if (self.limit is None) != (self.swap is None):
+            raise UserMistake("--limit and --swap go together: how much may be resident, and where the rest goes")
+        if self.limit is not None and (self.isolated or self.cpu == "interpreted"):
+            raise UserMistake("--limit is for a cooperating host and a real CPU: leave out --isolated, or interpreted")
         if self.isolated and self.design in BY_FD:
             raise UserMistake(
                 f"{self.design} needs the fd of the memory, which an isolated host side does not have; "
