@@ -208,6 +208,7 @@ def test_many_at_once(mem: KeptMemory) -> None:
         for each in guests:
             each.result()
     assert mem.private_read(0, mem.size) == bytes([29]) * mem.size
+    assert mem.trouble is None
 
 
 def test_mistakes_are_named(swap: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 import errno
 import os
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,3 +166,36 @@ def test_where_the_disk_takes_no_more_the_old_snapshot_stays(mem: KeptMemory, ta
     assert taken.read_bytes() == before
     assert not [name for name in os.listdir(taken.parent) if name.startswith(".")]
     guest_writes(mem, 9, b"goes on")
+
+
+KILLED = (
+    "import os, pathlib, sys; from kept_kit import *; from pagewarden.keep.seal import Slots\n"
+    "folder, point = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
+    "passed = [0]\n"
+    "def at(call):\n"
+    "    def counted(*given):\n"
+    "        passed[0] += 1\n"
+    "        if passed[0] == point: os.kill(os.getpid(), 9)\n"
+    "        return call(*given)\n"
+    "    return counted\n"
+    "with kept(folder / 'third') as mem:\n"
+    "    filled(mem)\n"
+    "    Slots.put, os.pwrite, os.fsync, os.replace = map(at, (Slots.put, os.pwrite, os.fsync, os.replace))\n"
+    "    mem.snapshot(folder / 'snapshot', bytes(range(32)), b'new')\n"
+)
+LAST = 9
+"""Points of a snapshot of PAGES: two batches of two calls each, manifest, head, and the directory after the rename."""
+
+
+@pytest.mark.parametrize("point", range(1, LAST + 2) if os.environ.get("PAGEWARDEN_LONG") == "1" else (2, 8, LAST))
+def test_a_killed_writer_leaves_the_old_snapshot_or_the_whole_new_one(taken: Path, point: int) -> None:
+    kits = os.pathsep.join(path for path in sys.path if path)
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, taken.parent, str(point)],
+        env={**os.environ, "PYTHONPATH": kits}, capture_output=True,
+    )  # fmt: skip
+    assert ended.returncode == (0 if point > LAST else -signal.SIGKILL), ended.stderr
+    memory, state = KeptMemory.restored(taken, SECRET, lazy=False)
+    with memory:
+        assert state == (b"new" if point >= LAST else b"cpu")
+        assert guest_reads(memory, 50) == content(50)

@@ -94,6 +94,11 @@ class KeptMemory(PrivateMemory):
         """Pages that the guest met as poison, and why."""
         return dict(self._server.refused)
 
+    @property
+    def trouble(self) -> Exception | None:
+        """What ended the thread that answers the guest: from then on it waits at the next page that is away."""
+        return self._server.trouble
+
     def traffic(self) -> dict[str, int]:
         """Faults that were answered, pages that went, pages that came back."""
         return {"faults": self._server.faults, "gone": self._residence.gone, "came": self._residence.came}
