@@ -55,15 +55,13 @@ class Browser:
         return said
 
     def open(self, file: Path) -> None:
-        """Load a page of ours and wait until it says that all is drawn."""
+        """Load a page of ours and wait until it says that all is drawn, or something went wrong."""
         self.log.clear()
         self._call("Page.navigate", url=file.as_uri())
         while self._message().get("method") != "Page.loadEventFired":
             pass
-        self.value(
-            "new Promise(done => { const look = () => 'drawn' in document.documentElement.dataset ? done(1) : "
-            "setTimeout(look); look(); })"
-        )
+        while not self.log and not self.value("'drawn' in document.documentElement.dataset"):
+            pass
 
     def value(self, script: str) -> Any:
         """What an expression, or its promise, gives."""

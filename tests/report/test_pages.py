@@ -18,7 +18,7 @@ TINY = ("--pages", "1", "--vcpus", "1", "--stranger", "strace")
 FAILS = ("--policy", "memfd", "--property", "host-never-reads-private")
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "randrw.iolog")
 RECORDED = Path(__file__).parents[1] / "lab" / "recorded" / "6.12.117+deb13-cloud-amd64.json"
-HOSTILE = "</script><script>document.title='ran'</script><img src=x onerror=alert(1)>"
+HOSTILE = "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
 MOST = 2_000_000
 
 
