@@ -1,6 +1,9 @@
 """What each verb says of itself, and that it says nothing else where nobody watches."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,16 @@ VERBS = verbs()
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_shows_how_it_is_called(name: str) -> None:
     assert len(re.findall(rf"^ *pagewarden {name}\b", VERBS[name], re.MULTILINE)) >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "expected"), [("pagewarden compa", 1, "compare"), ("pagewarden run --ver", 2, "--verify")]
+)
+def test_a_shell_completes_verbs_and_options(words: str, at: int, expected: str) -> None:
+    asked = {"_PAGEWARDEN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+    command = Path(sys.executable).with_name("pagewarden")
+    said = subprocess.run([command], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert (said.returncode, said.stdout.split(), said.stderr) == (0, [expected], "")
 
 
 TINY = ("--pages", "1", "--vcpus", "1", "--stranger", "strace")

@@ -19,7 +19,7 @@ from pagewarden.cli.status import main_of, with_status
 
 app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
-    pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 for verb in (compare, check, law, probe, run, calibrate, pool, keep):
     app.command()(with_status(verb))

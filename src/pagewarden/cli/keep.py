@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Json
+from pagewarden.cli.given import Html, Json
 
 
 def keep(
@@ -20,6 +20,7 @@ def keep(
     metrics: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Counts in Prometheus's text format, renewed each second.")
     ] = None,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Owns the memory of restored VMs: Firecracker's page-fault handler (mem_backend Uffd), a pager for each VM.
@@ -37,6 +38,7 @@ def keep(
     from pagewarden.keep.source import PageSource, PlainFile, SealedFile
     from pagewarden.report.console import console, print_document
     from pagewarden.report.keep import kept_document, print_kept
+    from pagewarden.report.pages import save_page
     from pagewarden.vhost.server import listening
 
     source: PageSource = PlainFile(snapshot) if key is None else SealedFile(snapshot, key.read_bytes())
@@ -46,6 +48,7 @@ def keep(
         print(f"pagewarden: keeping {snapshot} for who comes to {socket}", file=sys.stderr, flush=True)
         keeper.run(stop)
     source.close()
+    save_page(html, lambda: kept_document(keeper.report))
     if json:
         print_document(kept_document(keeper.report))
     else:

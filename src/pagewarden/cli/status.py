@@ -87,6 +87,8 @@ def _parsed(app: typer.Typer) -> int:
         status = app(standalone_mode=False) or 0
         with naming(OUTPUT):
             sys.stdout.flush()
+    except SystemExit as said:  # the parser's own, after shell completion; a verb's never comes here
+        status = said.code if isinstance(said.code, int) else BUG
     except BaseException as error:
         status = status_of(error)
     _leave_nothing_unwritten()

@@ -14,7 +14,7 @@ PAGES = {
     "Compared": "compare.page", "ComparedSizes": "compare.sizes_page", "Checked": "check.page",
     "Matrix": "check.matrix_page", "Probed": "probe.page", "OneRun": "run.page", "AllDesigns": "run.designs_page",
     "CheckedCounts": "run.counts_page", "Predicted": "prices.predicted_page", "Calibrated": "prices.page",
-    "PoolSize": "pool.page", "ServedBlocks": "serve.page",
+    "PoolSize": "pool.page", "ServedBlocks": "serve.page", "KeptPages": "serve.kept_page",
 }  # fmt: skip
 """By the document's class: the file and the function that make its page."""
 

@@ -1,6 +1,9 @@
-"""The page of `serve`: what a device did between its start and its end."""
+"""The pages of `serve` and `keep`: what was done between start and end."""
+
+from collections.abc import Mapping
 
 from pagewarden.report.console import in_bytes
+from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.serve import ServedBlocks
 from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, table
 from pagewarden.vocab import PAGE_SIZE
@@ -8,23 +11,40 @@ from pagewarden.vocab import PAGE_SIZE
 
 def page(found: ServedBlocks) -> Sheet:
     """The summary, and its events as bars."""
-    rows = [
-        {"event": event, "count": count} for event, count in (
-            ("requests", found.requests), ("pages opened", found.pages_opened), ("most open at a time", found.max_open),
-            ("refused", found.refused), ("violations", found.violations), ("closed pages tried", found.probed),
-            ("device restarts", found.device_restarts))
-    ]  # fmt: skip
-    bars = chart(
-        rows, height={"step": 24}, mark={"type": "bar", "tooltip": {"content": "data"}},
-        encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("event", "", "nominal", sort=None)},
-    )  # fmt: skip
+    events = {
+        "requests": found.requests, "pages opened": found.pages_opened, "most open at a time": found.max_open,
+        "refused": found.refused, "violations": found.violations, "closed pages tried": found.probed,
+        "device restarts": found.device_restarts,
+    }  # fmt: skip
     guard = "no guard: the device saw all of the guest's memory" if found.mode == "open" else (
         f"{found.violations:,} violations; at most {in_bytes(found.max_open * PAGE_SIZE)} open at a time, a page for "
         f"{found.longest_open_ms / 1000:.3g} s at most")  # fmt: skip
     return Sheet(
         f"pagewarden serve blk --mode {found.mode}",
         f"Served {found.requests:,} requests, {in_bytes(found.bytes)} of data: {guard}.",
-        "between its start and its end",
-        [Panel("Events", chart=bars), Panel("Numbers", html=table(
-            ("event", "count"), ((row["event"], row["count"]) for row in rows)))],
+        "between its start and its end", _events(events),
     )  # fmt: skip
+
+
+def kept_page(found: KeptPages) -> Sheet:
+    """The same of the pagers of restored VMs."""
+    events = {
+        "faults": found.faults, "pages put in place": found.pages, "of them ahead of use": found.pages_ahead,
+        "pages removed by VMs": found.pages_removed, "pages refused": found.pages_refused,
+        "faults retried": found.retried,
+        "pagers replaced": found.restarts, "VMs ended": found.ended, "hand-overs refused": found.hand_overs_refused,
+    }  # fmt: skip
+    return Sheet(
+        "pagewarden keep",
+        f"Kept {found.vms:,} VMs: {found.faults:,} faults, {in_bytes(found.pages * PAGE_SIZE)} put in place.",
+        "between its start and its end", _events(events),
+    )  # fmt: skip
+
+
+def _events(events: Mapping[str, int]) -> list[Panel]:
+    rows = [{"event": event, "count": count} for event, count in events.items()]
+    bars = chart(
+        rows, height={"step": 24}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("event", "", "nominal", sort=None)},
+    )  # fmt: skip
+    return [Panel("Events", chart=bars), Panel("Numbers", html=table(("event", "count"), events.items()))]
