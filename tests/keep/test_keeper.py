@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,40 @@ def test_a_pager_that_is_killed_is_replaced_and_knows_what_was_removed(keeper: R
             assert vmm.line() == content(100 + 20 * turn).hex()
             keeper.heard("taken over", turn)
     assert keeper.end()["restarts"] == 3
+
+
+def test_a_pager_killed_at_any_point_gives_right_bytes_or_no_vm(keeper: RunningKeeper) -> None:
+    """Killed while a page is asked for, wherever it is: at rest, reading, copying."""
+    kills = 90 if os.environ.get("PAGEWARDEN_LONG") == "1" else 12
+    asked = 0
+    for _ in range(kills // 6):  # VMs that may come to an end, each by its own
+        with PlainVmm(keeper.socket, (0, PAGES)) as vmm:
+            for page in range(0, 6 * 17, 17):
+                told = keeper.told()
+                killed = [pager for pager in children(keeper.process.pid) if not _zombie(pager)]
+                vmm.tell("read", page)
+                for pager in killed:
+                    with suppress(ProcessLookupError):  # that of the VM before, at its end
+                        os.kill(pager, signal.SIGKILL)
+                line = vmm.line()
+                asked += 1
+                if not line:
+                    assert vmm.process.wait() == -signal.SIGKILL and len(keeper.heard("ended")) > _count(told, "ended")
+                    break
+                assert line == content(page).hex()
+    assert asked >= kills // 6
+    assert keeper.end()["restarts"] > 0
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return ") Z" in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def _count(told: list[dict[str, Any]], event: str) -> int:
+    return sum(each["event"] == event for each in told)
 
 
 def test_a_removal_that_may_be_lost_ends_the_vm(folder: Path) -> None:
