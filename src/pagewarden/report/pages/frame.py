@@ -30,6 +30,11 @@ class Panel:
     chart: Chart | None = None
     html: str = ""
 
+    @property
+    def drawn(self) -> Chart | None:
+        """The chart, unless it has no rows."""
+        return self.chart if self.chart and self.chart["data"]["values"] else None
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -43,7 +48,7 @@ class Sheet:
 
 def html(page: Sheet, document: Document) -> str:
     """The whole page as text."""
-    charts = [section.chart for section in page.sections if section.chart is not None]
+    charts = [section.chart for section in page.sections if section.drawn]
     numbers = iter(range(len(charts)))
     style = HERE.joinpath("frame.css").read_text()
     return f"""<!doctype html>
@@ -77,7 +82,8 @@ def data(value: Any) -> str:
 
 def _section(section: Panel, numbers: Iterable[int]) -> str:
     about = f"<p>{escape(section.about)}</p>" if section.about else ""
-    chart = "" if section.chart is None else f'<div class="chart" id="chart-{next(iter(numbers))}"></div>'
+    nothing = "<p>Nothing to draw.</p>" if section.chart else ""
+    chart = f'<div class="chart" id="chart-{next(iter(numbers))}"></div>' if section.drawn else nothing
     return f"<section><h2>{escape(section.title)}</h2>{about}{chart}{section.html}</section>\n"
 
 

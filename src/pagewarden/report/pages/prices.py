@@ -28,12 +28,12 @@ def page(found: Calibrated) -> Sheet:
         ],
     )  # fmt: skip
     guessed = [
-        (made.name, price.name, price.range[0], price.range[1], price.why or price.source)
+        (made.name, price.name, price.why or price.source, *price.range)
         for made in found.profiles for price in made.prices if price.quartiles is None
     ]  # fmt: skip
     sections = [Panel("What was timed", "From the lower to the upper quartile; a line is the median.", times)]
     if guessed:
-        sections.append(Panel("What was not timed", html=table(("profile", "price", "from", "to", "why"), guessed, 2)))
+        sections.append(Panel("What was not timed", html=table(("profile", "price", "why", "from", "to"), guessed, 3)))
     return Sheet(
         "pagewarden calibrate", f"{len(rows):,} prices measured on this host.",
         "; ".join(f"{made.name}: {made.about}; {made.file}" for made in found.profiles), sections,

@@ -7,7 +7,8 @@ from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
 from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table
 
-COUNTS = ("hops", "access_syscalls", "guest_copies", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
+COUNTS = ("access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
+"""What a live run and the model both count of a request; the guest copies by itself, and an exit is two hops."""
 
 
 def page(found: OneRun) -> Sheet:
@@ -37,9 +38,10 @@ def page(found: OneRun) -> Sheet:
 def designs_page(found: AllDesigns) -> Sheet:
     """Counts of each design, live and of the model, side by side."""
     rows = [
-        {"design": one.name, "event": key.replace("_", " "), "whose": whose, "count": counts.get(key, 0)}
+        {"design": one.name, "line": f"{one.name}: {key.replace('_', ' ')}", "whose": whose, "count": counts[key]}
         for one in found.designs if one.live is not None and one.model is not None
-        for whose, counts in (("live", one.live.per_request), ("model", one.model.per_request)) for key in COUNTS
+        for key in COUNTS if key in one.live.per_request and key in one.model.per_request
+        for whose, counts in (("live", one.live.per_request), ("model", one.model.per_request))
     ]  # fmt: skip
     speeds = [
         (one.name, one.live.requests_per_s if one.live else None, one.live.good if one.live else None, one.why or "")
@@ -49,7 +51,7 @@ def designs_page(found: AllDesigns) -> Sheet:
         "pagewarden run --all-designs",
         "Every design that ran is good." if found.good else "Some design is NOT good: see below.",
         f"the model at the prices of {found.profile}",
-        [Panel("Counts of a request", "An exit counted live is there and back: two hops of the model.",
+        [Panel("Counts of a request", "What both count: a guest copies by itself, and an exit is two hops.",
                  _pairs(rows, "design")),
          Panel("Live", html=table(("design", "requests a second", "good", "why not"), speeds))],
     )  # fmt: skip
@@ -58,7 +60,8 @@ def designs_page(found: AllDesigns) -> Sheet:
 def counts_page(found: CheckedCounts) -> Sheet:
     """Predicted and measured counts; what differs first."""
     rows = [
-        {"design": f"{one.design}, {one.cpu}", "event": count.key, "whose": whose, "count": number}
+        {"design": f"{one.design}, {one.cpu}", "line": f"{one.design}, {one.cpu}: {count.key}", "whose": whose,
+         "count": number}
         for one in found.results for count in one.counts
         for whose, number in (("predicted", count.predicted), ("measured", count.measured))
     ]  # fmt: skip
@@ -77,11 +80,11 @@ def counts_page(found: CheckedCounts) -> Sheet:
 
 
 def _pairs(rows: Sequence[dict[str, Any]], by: str) -> dict[str, Any]:
-    """Two bars an event; the reader picks whose."""
+    """Two bars a count; the reader picks whose."""
     return chart(
         rows, params=[choice("picked", by, (row[by] for row in rows))], transform=[chosen("picked", by)],
         height={"step": 8}, mark={"type": "bar", "tooltip": {"content": "data"}},
-        encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("event", "", "nominal", sort=None),
+        encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("line", "", "nominal", sort=None),
                   "yOffset": {"field": "whose"}, "color": axis("whose", "", "nominal"),
                   "detail": {"field": by}},
     )  # fmt: skip
