@@ -5,6 +5,8 @@ closing: nothing open that is called private, no byte lost, no process and no de
 import gc
 import os
 from collections.abc import Callable, Iterator
+from itertools import combinations
+from random import Random
 
 import pytest
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 """What an exception has cut off is closed when it is collected, and says so."""
 ACTS = ["make", "spawn", "kill", "close"]
 MOST = max(map(len, ERRNOS.values()))
+LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
 
 
 class Trial:
@@ -208,6 +211,32 @@ def test_each_errno_at_any_call(which: int, keeper: Keeper) -> None:
 @pytest.mark.parametrize("gap", [1, 2, 5])
 def test_two_errnos(gap: int, keeper: Keeper) -> None:
     assert sum(every(act, keeper, refused(0, gap)) for act in ("spawn", "close")) >= 20
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_errnos_at_pairs_of_calls(act: str, keeper: Keeper) -> None:
+    """Pairs of any two calls, with errnos of their manual pages; all pairs of calls, three times each, when it may
+    take long."""
+    drawn, calls = Random(act), _calls(act, keeper)
+    pairs = list(combinations(range(1, calls + 4), 2))  # a fault makes calls of its own
+    for first, second in pairs * 3 if LONG else drawn.sample(pairs, min(25, len(pairs))):
+        which = {first: drawn.random(), second: drawn.random()}
+
+        def choose(made: int, name: str, which: dict[int, float] = which) -> OSError | None:
+            codes = ERRNOS[name]
+            return OSError(codes[int(which[made] * len(codes))], "on purpose") if made in which and codes else None
+
+        trial, counted = Trial(act, keeper), Counted(choose)
+        trial.run(counted)
+        trial.judge(f"{act}, calls {first} and {second}:{counted.struck} ({trial.error!r})")
+
+
+def _calls(act: str, keeper: Keeper) -> int:
+    """How many calls the act makes without a fault."""
+    trial, counted = Trial(act, keeper), Counted(lambda made, name: None)
+    trial.run(counted)
+    trial.judge(act)
+    return counted.made
 
 
 @pytest.mark.parametrize("act", ["spawn", "close"])
