@@ -31,9 +31,7 @@ def memories(vm: Vm, kinds: list[str]) -> Iterator[dict[str, PrivateMemory]]:
         for kind in kinds:
             whole = kind == "guest-memfd"
             try:
-                made[kind] = opened.enter_context(
-                    PrivateMemory(SIZE, kind, shared=whole, vm=vm.fd if whole else None)  # type: ignore[arg-type]
-                )
+                made[kind] = opened.enter_context(PrivateMemory(SIZE, kind, shared=whole, vm=vm.fd if whole else None))
             except Unavailable as missing:
                 require(False, str(missing))
                 raise

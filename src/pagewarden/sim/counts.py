@@ -45,17 +45,6 @@ class Counts:
         for event, calls in zip(ENTRIES, once[-len(ENTRIES) :].tolist(), strict=True):
             self.ranges[event.key] += calls
 
-    def repeated(self, times: int, size: int) -> "Counts":
-        """So many times the counts of one request of one byte, when all of them together have `size` bytes."""
-        events = self.events * times
-        moved = [Event.GUEST_COPY_BYTES, Event.HOST_COPY_BYTES]
-        events[moved] = self.events[moved] * size
-        hops, calls, ranges = (
-            Counter({key: number * times for key, number in counter.items()})
-            for counter in (self.hops, self.syscalls, self.ranges)
-        )
-        return Counts(events, hops, calls, ranges, self.completed * times, self.failed * times, self.refusal)
-
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
             self.events + other.events, self.hops + other.hops, self.syscalls + other.syscalls,

@@ -1,5 +1,6 @@
 """The compiled loop: requests run through their procedures, page states by table look-up, events by counting rows."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,19 +30,25 @@ class Procedures(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """which: the procedure of each; firsts, counts: its pages; sizes: its bytes."""
+    """which: the procedure of each; firsts, counts: its pages; times: how often it counts; sizes: the bytes of all."""
 
     which: NDArray[np.int32]
     firsts: Ints
     counts: Ints
     sizes: Ints
+    times: Ints
+
+    def one(self, number: int) -> "Requests":
+        part = slice(number, number + 1)
+        return Requests(self.which[part], *(column[part] for column in self[1:]))
 
 
 class Tally(NamedTuple):
     """What a run counted. R rows, S states.
 
     ran: int64[R], executions of each row; moved: int64[R], bytes of the requests that executed it;
-    hits: int64[R, S], pages by the state that a row's operation found; calls: int64[R, 2^K], by their events;
+    hits: int64[R, S, 2], pages by the state that a row's operation found, and calls that found all their pages in it;
+    mixed: int64[R, K], calls on pages of several states in which event ORDER[k] happened;
     refusal: int64[3], the row, outcome and page at which the first request failed, or -1;
     ended: int64[2], requests that failed and that completed.
     """
@@ -49,33 +56,27 @@ class Tally(NamedTuple):
     ran: Ints
     moved: Ints
     hits: Ints
-    calls: Ints
+    mixed: Ints
     refusal: Ints
     ended: Ints
 
     @classmethod
     def empty(cls, rows: int, states: int) -> "Tally":
         ran, moved = np.zeros((2, rows), np.int64)
-        hits, calls = np.zeros((rows, states), np.int64), np.zeros((rows, 1 << len(ORDER)), np.int64)
-        return cls(ran, moved, hits, calls, np.full(3, -1), np.zeros(2, np.int64))
+        hits, mixed = np.zeros((rows, states, 2), np.int64), np.zeros((rows, len(ORDER)), np.int64)
+        return cls(ran, moved, hits, mixed, np.full(3, -1), np.zeros(2, np.int64))
 
-    def events(self, table: Table, rows: NDArray[np.int32]) -> Ints:
-        """int64[R, E]: the events of each row's operations."""
-        found = np.zeros((len(rows), len(Event)), np.int64)
+    def events(self, table: Table, rows: NDArray[np.int32]) -> tuple[Ints, Ints]:
+        """int64[R, E]: the events of each row's operations; int64[R, K]: calls in which event ORDER[k] happened."""
+        found, once = np.zeros((len(rows), len(Event)), np.int64), self.mixed.copy()
         for row in np.flatnonzero(rows[:, 0] == _DO):
-            states = np.flatnonzero(self.hits[row])
-            found[row] = self.hits[row, states] @ table.events[states, rows[row, 1]].astype(np.int64)
+            states = np.flatnonzero(self.hits[row, :, 0])
+            events, (pages, calls) = table.events[states, rows[row, 1]].astype(np.int64), self.hits[row, states].T
+            found[row] = pages @ events
+            once[row] += calls @ (events[:, ORDER] > 0)
         ranged = sorted(RANGED)
-        found[:, ranged] = self.once[:, : len(ranged)]
-        return found
-
-    @property
-    def once(self) -> Ints:
-        """int64[R, K]: calls in which event ORDER[k] happened."""
-        rows, bits = np.nonzero(self.calls)
-        found = np.zeros((len(self.calls), len(ORDER)), np.int64)
-        np.add.at(found, rows, self.calls[rows, bits, None] * (bits[:, None] >> np.arange(len(ORDER)) & 1))
-        return found
+        found[:, ranged] = once[:, : len(ranged)]
+        return found, once
 
 
 def rules_of(table: Table) -> Rules:
@@ -108,14 +109,15 @@ def execute(
     branch stands here, on arrays with names of their own: in a function on the records it took four times as long.
     """
     rows, starts = program
-    which, firsts, counts, sizes = requests
-    following, outcome, ranged = rules
-    ran, moved, hits, calls, refusal, ended = tally
+    which, firsts, counts, sizes, times = requests
+    following, outcome = rules.following, rules.outcome
+    ran, moved, hits, mixed, refusal, ended = tally
     held = np.zeros(free.size, np.int64)
     lows, highs = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the request's own range, and the pool's
     alike, found = np.zeros(2, np.int64), np.zeros(2, np.int64)  # the state of all its pages now, and as found; or -1
     for request in range(which.size):
         low, high, size = firsts[request], firsts[request] + counts[request], sizes[request]
+        many = times[request]
         lows[0], highs[0] = low, high
         lows[1], highs[1] = pool, pool + counts[request]
         alike[:] = found[:] = -2
@@ -123,7 +125,7 @@ def execute(
         row = starts[which[request]]
         while True:
             kind, argument, target = rows[row, 0], rows[row, 1], rows[row, 2]
-            ran[row] += 1
+            ran[row] += many
             moved[row] += size
             here = row
             row += 1
@@ -133,12 +135,12 @@ def execute(
                     alike[k] = found[k] = _uniform(memory, lows[k], highs[k])
                 state, page = alike[k], lows[k]
                 if state < 0:
-                    bad, page = apply_range(memory, rules, argument, page, highs[k], hits[here], calls[here])
+                    bad, page = apply_range(memory, rules, argument, page, highs[k], hits[here], mixed[here], many)
                     alike[k] = -2
                 else:
                     bad = outcome[state, argument]
-                    hits[here, state] += 1 if bad else highs[k] - page
-                    calls[here, ranged[state, argument]] += 1
+                    hits[here, state, 0] += many if bad else many * (highs[k] - page)
+                    hits[here, state, 1] += many
                     alike[k] = following[state, argument]
                 if not bad:
                     row = rows[row, 2] if target >= 0 else row  # over the branch of the refusal
@@ -147,7 +149,7 @@ def execute(
                 else:
                     if refusal[0] < 0:
                         refusal[0], refusal[1], refusal[2] = here, bad, page
-                    ended[0] += 1
+                    ended[0] += many
                     break
             elif kind == _JUMP:
                 row = target
@@ -173,7 +175,7 @@ def execute(
                 else:
                     lows[0] = low
             elif kind == _STOP:
-                ended[argument] += 1
+                ended[argument] += many
                 break
         for k in range(2):
             if alike[k] != found[k] and alike[k] >= 0:
@@ -182,10 +184,16 @@ def execute(
 
 
 def run(
-    program: Procedures, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally
-) -> None:
-    """`execute`; compiled when there is much to do."""
+    program: Procedures, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally,
+    after: Callable[[int], None] | None = None,
+) -> None:  # fmt: skip
+    """`execute`; compiled when there is much to do. after: called with the number of each request that has ended."""
     pages = int(requests.counts.sum()) if (program.rows[:, 0] == _EACH).any() else 0
     if requests.which.size + pages // PAGES_A_REQUEST > INTERPRETED:
         compile_hot()
-    execute(program, requests, memory, rules, free, pool, tally)
+    if not after:
+        execute(program, requests, memory, rules, free, pool, tally)
+        return
+    for number in range(len(requests.which)):
+        execute(program, requests.one(number), memory, rules, free, pool, tally)
+        after(number)

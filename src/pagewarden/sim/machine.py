@@ -1,6 +1,6 @@
 """The machine: guest, hypervisor, host kernel and process, device; their pages as states of one policy's table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EFAULT, EOPNOTSUPP
 
 import numpy as np
@@ -53,9 +53,9 @@ class Machine:
         pages.checked(self.count + self.pool_pages)
         tally = Tally.empty(1, len(self.table.pages))
         outcome, page = states.apply_range(
-            self.memory, self._rules, op, pages.start, pages.stop, tally.hits[0], tally.calls[0]
+            self.memory, self._rules, op, pages.start, pages.stop, tally.hits[0], tally.mixed[0], 1
         )
-        self.events += tally.events(self.table, np.array([[RowKind.DO, op, -1, 0]], np.int32))[0]
+        self.events += tally.events(self.table, np.array([[RowKind.DO, op, -1, 0]], np.int32))[0][0]
         return Outcome(int(outcome)), int(page)
 
     def perform(self, procedure: Procedure, pages: PageRange, size: int | None = None) -> Counts:
@@ -75,17 +75,19 @@ class Machine:
                 raise found.refusal or Refused(EOPNOTSUPP, f"{self.policy.name} does not get to where this starts")
 
     def run(
-        self, procedures: Sequence[Procedure], which: ArrayLike, firsts: ArrayLike, counts: ArrayLike, sizes: ArrayLike
-    ) -> Counts:
-        """Requests one after the other. which: the procedure of each; firsts, counts: its pages; sizes: its bytes."""
+        self, procedures: Sequence[Procedure], which: ArrayLike, firsts: ArrayLike, counts: ArrayLike, sizes: ArrayLike,
+        times: ArrayLike = 1, after: Callable[[int], None] | None = None,
+    ) -> Counts:  # fmt: skip
+        """Requests one after the other. which: the procedure of each; firsts, counts: its pages; times: how often each
+        counts; sizes: the bytes of all of that; after: called with the number of each that has ended."""
         rows, starts, steps = programs(list(procedures))
-        ranges = (np.asarray(column, np.int64) for column in (firsts, counts, sizes))
-        tally = self._tally(Procedures(rows, starts), Requests(np.asarray(which, np.int32), *ranges))
+        kinds = np.asarray(which, np.int32)
+        columns = (np.broadcast_to(np.asarray(c, np.int64), kinds.shape) for c in (firsts, counts, sizes, times))
+        tally = self._tally(Procedures(rows, starts), Requests(kinds, *map(np.ascontiguousarray, columns)), after)
         failed, completed = tally.ended.tolist()
         found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows, steps))
-        events = tally.events(self.table, rows)
+        events, once = tally.events(self.table, rows)
         found.events += events.sum(0)
-        once = tally.once
         found.add_ranges(once.sum(0))
         for row in np.flatnonzero(rows[:, 0] == RowKind.COUNT):
             found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
@@ -98,9 +100,9 @@ class Machine:
         law's refusal of the last one, if that ended it."""
         self.prepare(procedure, pages)
         rows, starts, steps = programs([procedure])
-        one = (np.array([value]) for value in (pages.start, pages.count, size))
+        one = (np.array([value]) for value in (pages.start, pages.count, size, 1))
         tally = self._tally(Procedures(rows, starts), Requests(np.zeros(1, np.int32), *one))
-        events, once = tally.events(self.table, rows), tally.once
+        events, once = tally.events(self.table, rows)
         lines = []
         for row in np.flatnonzero(tally.ran):
             found = Counts(events=events[row])
@@ -111,9 +113,9 @@ class Machine:
                 lines.append((steps[row], int(tally.ran[row]), found))
         return lines, self._refusal(tally, rows, steps)
 
-    def _tally(self, program: Procedures, requests: Requests) -> Tally:
+    def _tally(self, program: Procedures, requests: Requests, after: Callable[[int], None] | None = None) -> Tally:
         tally = Tally.empty(len(program.rows), len(self.table.pages))
-        run(program, requests, self.memory, self._rules, self.free, self.count, tally)
+        run(program, requests, self.memory, self._rules, self.free, self.count, tally, after)
         return tally
 
     def _refusal(self, tally: Tally, rows: NDArray[np.int32], steps: Sequence[Line]) -> Refused | None:
@@ -131,7 +133,7 @@ class Machine:
         for row in np.flatnonzero((rows[:, 0] == RowKind.DO) & (tally.ran > 0)).tolist():
             step = steps[row]
             ends = isinstance(step, Do) and any(isinstance(end, Stop) and not end.ok for end in step.otherwise or ())
-            outcomes = self.table.outcome[np.flatnonzero(tally.hits[row]), rows[row, 1]]
+            outcomes = self.table.outcome[np.flatnonzero(tally.hits[row, :, 0]), rows[row, 1]]
             if ends and outcomes.any():
                 return row, int(outcomes.max())
         return -1, 0

@@ -188,27 +188,28 @@ def fill(memory: Pages, first: int, stop: int, state: int) -> None:
 
 @hot
 def apply_range(
-    memory: Pages, rules: Rules, op: int, first: int, stop: int, hits: Ints, calls: Ints
+    memory: Pages, rules: Rules, op: int, first: int, stop: int, hits: Ints, mixed: Ints, many: int
 ) -> tuple[int, int]:
     """One operation on a range, all pages or none. Returns (outcome, page): 0, or that of the first page that refuses.
 
-    hits: int64[S], pages by the state that the operation found; calls: int64[2^K], calls by the bits of what
-    happened in them.
+    hits: int64[S, 2], pages by the state that the operation found; mixed: int64[K], calls in which each event happened;
+    many: how often this one counts.
     """
     position = first
     while position < stop:
         state, end = run_of(memory, position, stop)
         if rules.outcome[state, op]:
-            hits[state] += 1  # and no ranged event: an operation that is refused has none
+            hits[state, 0] += many  # and no ranged event: an operation that is refused has none
             return rules.outcome[state, op], position
         position = end
     position, seen = first, 0
     while position < stop:
         state, end = run_of(memory, position, stop)
-        hits[state] += end - position
+        hits[state, 0] += many * (end - position)
         seen |= rules.ranged[state, op]
         if rules.following[state, op] != state:
             fill(memory, position, end, rules.following[state, op])
         position = end
-    calls[seen] += 1
+    for bit in range(mixed.size):
+        mixed[bit] += many * (seen >> bit & 1)
     return 0, stop

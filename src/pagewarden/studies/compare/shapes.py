@@ -124,9 +124,9 @@ def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: Request
 
     Pages are told apart by what the procedures' operations make of them, not by what a page holds besides.
     """
-    total = Counts()
-    if not wanted.shapes:
-        return total
+    shapes = wanted.shapes
+    if not shapes:
+        return Counts()
     rows, _, _ = programs(list(procedures))
     classes = machine.table.classes({Op(op) for kind, op, *_ in rows.tolist() if kind == RowKind.DO})
 
@@ -137,9 +137,15 @@ def _repeated(machine: Machine, procedures: Sequence[Procedure], wanted: Request
 
     before, free = around(wanted.pages)[0], machine.free.copy()
     settled = before, around(int(wanted.counts.max()))[1]
-    for shape in wanted.shapes:
-        one = machine.run(procedures, [shape.which], [0], [shape.pages], [1])
-        if one.failed or None in settled or around(shape.pages) != settled or (machine.free != free).any():
+
+    def unchanged(number: int) -> None:
+        if None in settled or around(shapes[number].pages) != settled or (machine.free != free).any():
             raise Unsettled
-        total += one.repeated(shape.times, shape.bytes)
-    return total
+
+    which, pages, times, sizes = zip(
+        *((each.which, each.pages, each.times, each.bytes) for each in shapes), strict=True
+    )
+    found = machine.run(procedures, which, 0, pages, sizes, times, unchanged)
+    if found.failed:
+        raise Unsettled
+    return found
