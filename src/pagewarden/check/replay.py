@@ -72,7 +72,8 @@ class _Replay:
         rows = local.rows_of([taken.before, taken.after])
         if self.checked.table.pages[rows[1][LAW]] != step.page:
             raise InternalError(f"the law's function and its table differ in {move.op!r} on {before}")
-        who = self.vcpu(taken, move, rows, local) if move.actor == "vcpu" else None
+        who = self.slot(taken, move) if move.actor == "vcpu" else None
+        self.drift(taken, move, who, rows, local)
         self.pages[taken.component] = step.page
         told = Told(taken.component, move, who, before, step)
         if move.place is not None:
@@ -80,24 +81,27 @@ class _Replay:
             self.follow(told, -1 if who is None else who, seat)
         return told
 
-    def vcpu(self, taken: Taken, move: Move, rows: list[list[int]], local: Local) -> int:
+    def slot(self, taken: Taken, move: Move) -> int:
         """Which vCPU acts. Where vCPUs are interchangeable, the first that is where the move is made from."""
         here = (taken.component, move.at)
         assert move.column is not None
-        slot = move.column - VCPU
-        if self.checked.setting.symmetric:
-            slot = next(i for i, at in enumerate(self.vcpus) if at == here or (move.at == 0 and at[1] == 0))
+        if not self.checked.setting.symmetric:
+            return move.column - VCPU
+        return next(i for i, at in enumerate(self.vcpus) if at == here or (move.at == 0 and at[1] == 0))
+
+    def drift(self, taken: Taken, move: Move, who: int | None, rows: list[list[int]], local: Local) -> None:
+        """Where each vCPU is afterwards: whoever acts may leave another one with what it looked up before."""
         seats = rows[1][VCPU:]
         left = self.left(rows, move)
         late = move.op is not None and changes_look_up(self.checked.setting.policy)[rows[0][LAW], move.op]
         for other, (page, seat) in enumerate(self.vcpus):
-            if other != slot and seat and page == taken.component:
+            if other != who and seat and page == taken.component:
                 seat = int(local.moves.vcpu.adrift[seat]) if left else seat
                 seat = int(local.moves.vcpu.late[seat]) if late else seat
                 self.vcpus[other] = (page, seat)
                 seats.remove(seat)
-        self.vcpus[slot] = (taken.component, max(seats))
-        return slot
+        if who is not None:
+            self.vcpus[who] = (taken.component, max(seats))
 
     def left(self, rows: list[list[int]], move: Move) -> bool:
         """Whether the page is on another frame after a move."""

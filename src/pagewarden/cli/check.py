@@ -34,6 +34,7 @@ def check(
     minimal: Annotated[
         bool, typer.Option("--minimal", help="The smallest sets of the policy's mechanisms with which it all holds.")
     ] = False,
+    bugs: Annotated[bool, typer.Option("--bugs", help="Is each bug of a public corpus found, with its fix?")] = False,
     executor: Annotated[
         str, typer.Option(metavar="local|dask://HOST:PORT", help="Where --minimal and --matrix run.")
     ] = "local",
@@ -47,8 +48,8 @@ def check(
 ) -> None:
     """Is a design safe in every interleaving? Explores every state that guest, VMM and a hostile host can reach.
 
-    Status 0: everything that was asked holds; 1: something fails, and the shortest way there is shown; 2: not every
-    state was seen; 130: Ctrl-C, after what was known by then.
+    Status 0: everything that was asked holds (with --bugs: each is found, and its fix holds); 1: something fails, and
+    the shortest way there is shown; 2: not every state was seen; 130: Ctrl-C, after what was known by then.
 
     \b
     pagewarden check
@@ -57,6 +58,7 @@ def check(
     pagewarden check --without iommu-guarded --stranger dma,file-io
     pagewarden check --plugin examples/own_design.py --design polled
     pagewarden check --matrix
+    pagewarden check --bugs
     pagewarden check --minimal --property host-never-reads-private
     pagewarden check --pages 1 --vcpus 1 --stranger strace --export murphi model.m
     """
@@ -64,8 +66,12 @@ def check(
     from pagewarden.check.page.system import Setting
     from pagewarden.cli import platforms
 
-    mode = "export" if export is not None else "matrix" if matrix else "minimal" if minimal else "one"
+    modes = {"export": export is not None, "matrix": matrix, "minimal": minimal, "bugs": bugs}
+    mode = next((name for name, chosen in modes.items() if chosen), "one")
     only(context, *EFFECTIVE[mode])
+    if bugs:
+        _bugs(json)
+        return
     own = platforms.plugin(plugin)
     chosen = changed(platforms.policy_of(policy, own), with_, without)
     (wanted,) = platforms.designs_of([design], own)
@@ -89,6 +95,7 @@ EFFECTIVE = {
     "one": ("where one system is checked", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "search", "trace", "html")),
     "matrix": ("with --matrix", (*_SYSTEM, *_LIMITED, "executor", "matrix", "html")),
     "minimal": ("with --minimal", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "executor", "minimal")),
+    "bugs": ("with --bugs", ("bugs", "json")),
     "export": ("with --export", (*_SYSTEM, *_SOME_POLICY, "export", "file")),
 }
 """What is asked for, in words, and the parameters that matter there."""
@@ -184,6 +191,20 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
         raise KeyboardInterrupt
     if found.left:
         raise typer.Exit(2)
+
+
+def _bugs(json: bool) -> None:
+    from pagewarden.check.bugs import search
+    from pagewarden.report.bugs import bugs_document, print_bugs
+    from pagewarden.report.console import console, print_document
+
+    found = list(search())
+    if json:
+        print_document(bugs_document(found))
+    else:
+        print_bugs(found, console())
+    if not all(each.right for each in found):
+        raise typer.Exit(1)
 
 
 def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) -> None:

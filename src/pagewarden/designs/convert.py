@@ -46,7 +46,8 @@ def refused_ends(policy: Policy) -> Steps:
 
 def mapped(policy: Policy, text: str) -> Steps:
     """The guest's entry is set."""
-    return held(policy, "mmu_lock", Do(Op.GUEST_MAP, text))
+    again = (Lock("mmu_lock"),) if policy.has("faults-under-lock") and policy.has("mmu-lock") else ()
+    return held(policy, "mmu_lock", *again, Do(Op.GUEST_MAP, text))
 
 
 def _file_locked(policy: Policy) -> Steps:

@@ -15,6 +15,7 @@ LOCKING = {
     "component-locks": "pKVM's host and guest locks are held while a page changes hands",
     "locks-ordered": "every path takes the host's component lock before the guest's",
     "notifier-locks": "what is told of a change takes the file's filemap_invalidate_lock by itself",
+    "faults-under-lock": "while it maps, KVM touches the page by its user address, and that fault takes mmu_lock",
     "refusal-ends": "a change that was announced and then refused ends its invalidation, too",
 }
 """Locks, and what is done under them and beside them."""

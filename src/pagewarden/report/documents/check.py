@@ -88,3 +88,24 @@ class MinimalSets(Document, kw_only=True, frozen=True):
     properties: list[str]
     sets: list[list[str]]
     left: int
+
+
+class PublicBug(Struct, frozen=True):
+    """A bug that was reported in public: `source` is the address. `change` takes mechanisms away from `policy`, which
+    has the fix, or adds some; `steps` are those of the shortest way to a failure; `fixed` is the verdict without it."""
+
+    name: str
+    source: str
+    policy: str
+    change: str
+    property: str
+    verdict: Said
+    steps: int
+    fixed: Said
+
+
+class PublicBugs(Document, kw_only=True, frozen=True):
+    """`pagewarden check --bugs`: whether each bug of the corpus is found, and its fix holds."""
+
+    verb: Literal["check"] = "check"
+    bugs: list[PublicBug]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pagewarden.report.documents.base import Document, NameList
-from pagewarden.report.documents.check import Checked, Matrix, MinimalSets
+from pagewarden.report.documents.check import Checked, Matrix, MinimalSets, PublicBugs
 from pagewarden.report.documents.compare import Compared, ComparedSizes, Explained
 from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.law import PolicyLaw
@@ -29,6 +29,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "check": Checked,
     "check-matrix": Matrix,
     "check-minimal": MinimalSets,
+    "check-bugs": PublicBugs,
     "law": PolicyLaw,
     "list": NameList,
     "probe": Probed,

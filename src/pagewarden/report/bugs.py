@@ -1,0 +1,36 @@
+"""What became of the public bugs, for people and for programs."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from pagewarden.check.bugs import BugFound
+from pagewarden.report.console import table
+from pagewarden.report.documents.check import PublicBug, PublicBugs
+
+
+def print_bugs(found: Sequence[BugFound], out: Console) -> None:
+    """A line a bug, then what each is and where it was reported."""
+    made = table("bug", "property", "with it", "steps", "with its fix", left=3)
+    for each in found:
+        verdict = each.verdict
+        made.add_row(each.name, verdict.name, verdict.verdict, str(len(verdict.path) or ""), each.fixed)
+    out.print(made)
+    for each in found:
+        out.print(f"\n{each.name}: {each.bug.what}\n  {each.bug.fixed.name} {each.bug.changed}\n  {each.bug.source}")
+    wrong = [each.name for each in found if not each.right]
+    said = f"not as expected: {', '.join(wrong)}" if wrong else "each is found, and each fix holds"
+    out.print(f"\n{len(found)} bugs: {said}")
+
+
+def bugs_document(found: Sequence[BugFound]) -> PublicBugs:
+    """The same for programs."""
+    return PublicBugs(bugs=[_bug(each) for each in found])
+
+
+def _bug(found: BugFound) -> PublicBug:
+    bug, verdict = found.bug, found.verdict
+    return PublicBug(
+        found.name, bug.source, bug.fixed.name, bug.changed, bug.breaks, verdict.verdict, len(verdict.path),
+        found.fixed,
+    )  # fmt: skip
