@@ -37,6 +37,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
     "compare-sizes": [("compare", "--sizes", "4k..16k")],
     "pool": [("pool", "JOBS"), ("pool", "JOBS", "--slots", "128", "--depth", "64")],
     "serve": [],  # waits for QEMU: tests/cli/test_serve.py
+    "keep": [],  # waits for a VMM: tests/keep/test_keeper.py
     "check": [("check", *ONE), ("check", *BAD), ("check", *ONE, "--search", "apart"), ("check", "--max-seconds", "0")],
     "check-matrix": [("check", "--matrix", *ONE), ("check", "--matrix", *ONE, "--max-seconds", "0")],
     "check-bugs": [("check", "--bugs")],
