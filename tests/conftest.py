@@ -22,8 +22,10 @@ settings.load_profile("pagewarden")
 # One place for what is compiled, of this tree alone: other trees, which this user may have, throw nothing out of it.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cache"))
 
-# What this user has calibrated is not what the tests speak of; it is left alone.
-os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parents[1] / ".cache" / "no-settings")
+# What this user, or a test beside this one, has calibrated is not what a test speaks of; it is left alone.
+os.environ["XDG_CONFIG_HOME"] = str(
+    Path(__file__).parents[1] / ".cache" / f"settings-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+)
 
 # A shell that starts the suite in its background has it ignore Ctrl-C, and every process that a test starts with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
