@@ -39,6 +39,7 @@ Part = tuple[str, int, int]
 def inside(seconds: float, parts: list[Part]) -> None:
     """In the guest: each part by fio; prints requests a second of each."""
     found = []
+    Path("/proc/sys/vm/nr_hugepages").write_text("8")  # buffers whose pages lie together
     for number, (name, size, depth) in enumerate([*parts, parts[-1]]):
         with open("/dev/console", "w") as console:
             console.write(f"pagewarden: {number} of {len(parts)}\n")
@@ -46,7 +47,7 @@ def inside(seconds: float, parts: list[Part]) -> None:
         if number < len(parts):
             words = [f"--bs={size}", f"--iodepth={depth}", f"--runtime={seconds}", f"--filename={DISKS[name]}"]
             fio = ["fio", "--name=j", "--rw=randread", "--direct=1", "--ioengine=libaio", "--time_based", "--size=100%",
-                   "--thread", "--output-format=json", "--randrepeat=1"]  # fmt: skip
+                   "--output-format=json", "--randrepeat=1", "--iomem=shmhuge"]  # fmt: skip
             said = subprocess.run([*fio, *words], check=True, capture_output=True).stdout
             read = msgspec.json.decode(said[said.index(b"{") :])["jobs"][0]["read"]
             found.append((read["iops"], read["total_ios"]))
