@@ -101,7 +101,8 @@ def main(seconds: float, sizes: list[int], depths: list[int]) -> None:
     for number, part in enumerate(parts):
         name, size, depth = part
         rate, done = found[part]
-        cpu = f"{(used[number + 1][name] - used[number][name]) * TICK / max(1, done):8,.0f}" if number + 1 in used else "-"
+        seen = number + 1 in used
+        cpu = f"{(used[number + 1][name] - used[number][name]) * TICK / max(1, done):8,.0f}" if seen else "-"
         print(f"{size:>22,} {depth:>5}  {name:<8} {rate:>11,.1f}  {rate / found['daemon', size, depth][0]:>6.3f} {cpu}")
 
 
