@@ -134,10 +134,13 @@ def test_what_the_archive_lacks_is_said_with_what_it_has(archive: Archive) -> No
         fetch.kernel("/no/vmlinuz")
 
 
+BZIMAGE = b"MZ".ljust(0x202, b"\0") + b"HdrS" + bytes(100)
+
+
 def test_an_image_of_the_users_has_its_modules_beside_it_or_under_the_same_root(tmp_path: Path) -> None:
     image = tmp_path / "boot" / "vmlinuz-9.9-mine"
     image.parent.mkdir()
-    image.write_text("")
+    image.write_bytes(BZIMAGE)
     assert fetch.kernel(str(image)).modules is None
     (tmp_path / "lib/modules/9.9-mine/kernel").mkdir(parents=True)
     assert fetch.kernel(str(image)).modules == tmp_path / "lib/modules/9.9-mine"
@@ -154,8 +157,16 @@ def test_an_image_says_what_machine_it_is_for(tmp_path: Path) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(b"MZ".ljust(56, b"\0") + b"ARM\x64" + bytes(100))
     assert fetch.kernel(str(image)).architecture == "arm64"
-    image.write_bytes(b"MZ".ljust(200, b"\0"))
-    assert fetch.kernel(str(image)).architecture == "amd64"
+    for head in (BZIMAGE, b"\x7fELF".ljust(64, b"\0")):
+        image.write_bytes(head)
+        assert fetch.kernel(str(image)).architecture == "amd64"
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"MZ".ljust(2000, b"\0"), b"\x1f\x8b".ljust(2000, b"\0")])
+def test_what_is_no_kernel_is_not_booted(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserMistake, match="is no kernel image"):
+        fetch.kernel(str(tmp_path / "file"))
 
 
 def test_the_archives_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:

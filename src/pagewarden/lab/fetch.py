@@ -17,6 +17,8 @@ NAMED = ("6.1", "6.12", "7.3", "7.3/arm64")
 PREFIX = "debian:"
 ARM64_MAGIC, ARM64_MAGIC_AT = b"ARM\x64", 56
 """In the header of an arm64 image (Documentation/arch/arm64/booting.rst)."""
+X86_MAGIC, X86_MAGIC_AT = b"HdrS", 0x202
+"""In the setup header of a bzImage (Documentation/arch/x86/boot.rst)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,21 @@ def of_the_user(image: Path, modules: Path | None = None) -> Kernel:
     version = image.name.partition("-")[2]
     places = [image.parent, image.parent.parent / "lib" / "modules" / version]
     found = modules or next((place for place in places if (place / "kernel").is_dir()), None)
+    return Kernel(str(image), image, found, _made_for(image))
+
+
+def _made_for(image: Path) -> Architecture:
+    """By its header; UserMistake where it has none."""
     with image.open("rb") as file:
-        is_arm = file.read(ARM64_MAGIC_AT + 4)[ARM64_MAGIC_AT:] == ARM64_MAGIC
-    return Kernel(str(image), image, found, "arm64" if is_arm else "amd64")
+        head = file.read(1024)
+    if head[ARM64_MAGIC_AT:].startswith(ARM64_MAGIC):
+        return "arm64"
+    if head[X86_MAGIC_AT:].startswith(X86_MAGIC) or head.startswith(b"\x7fELF"):
+        return "amd64"
+    raise UserMistake(
+        f"{image} is no kernel image: it has the header of neither a bzImage nor an ELF vmlinux nor an arm64 Image; "
+        "a compressed Image is to be unpacked first"
+    )
 
 
 def offers(say: Tell = lambda what: None) -> list[Offer]:
