@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class FrontEnd:
             path, where = where, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             where.connect(str(path))
         self._socket = where
+        self._turn = threading.RLock()  # a question and its answer are not mixed with another thread's
         self._events: list[int] = []
         self._acknowledges = False
         offered = self.ask(Ask.GET_FEATURES)
@@ -52,10 +54,10 @@ class FrontEnd:
 
     def config(self) -> Any:
         """The device's struct virtio_blk_config."""
-        self.send(Ask.GET_CONFIG, struct.pack("<III", 0, _CONFIG, 0) + bytes(_CONFIG), 0)
-        return np.frombuffer(
-            self.receive(Ask.GET_CONFIG)[12:].ljust(virtio_blk_config.itemsize, b"\0"), virtio_blk_config
-        )[0]
+        with self._turn:
+            self.send(Ask.GET_CONFIG, struct.pack("<III", 0, _CONFIG, 0) + bytes(_CONFIG), 0)
+            found = self.receive(Ask.GET_CONFIG)[12:]
+        return np.frombuffer(found.ljust(virtio_blk_config.itemsize, b"\0"), virtio_blk_config)[0]
 
     def start(self, index: int, ring: Ring, done: int = 0) -> "RemoteQueue":
         """Let the device serve this ring, of which so many chains are done."""
@@ -72,8 +74,9 @@ class FrontEnd:
 
     def stop(self, index: int) -> int:
         """Nothing of the ring is in flight afterwards; how many chains are done, modulo 2^16."""
-        self.send(Ask.GET_VRING_BASE, struct.pack("<II", index, 0), 0)
-        return int(struct.unpack("<II", self.receive(Ask.GET_VRING_BASE))[1])
+        with self._turn:
+            self.send(Ask.GET_VRING_BASE, struct.pack("<II", index, 0), 0)
+            return int(struct.unpack("<II", self.receive(Ask.GET_VRING_BASE))[1])
 
     def close(self) -> None:
         self._socket.close()
@@ -81,14 +84,16 @@ class FrontEnd:
             os.close(self._events.pop())
 
     def ask(self, request: int) -> int:
-        self.send(request, b"", 0)
-        return int(struct.unpack("<Q", self.receive(request))[0])
+        with self._turn:
+            self.send(request, b"", 0)
+            return int(struct.unpack("<Q", self.receive(request))[0])
 
     def tell(self, request: int, payload: bytes = b"", *fds: int) -> None:
         """A message without an answer, of which the other side says that it took it, where it can."""
-        self.send(request, payload, abi.NEED_REPLY if self._acknowledges else 0, *fds)
-        if self._acknowledges and (code := struct.unpack("<Q", self.receive(request))[0]):
-            raise BackEndError(f"request {request} was refused: {code}")
+        with self._turn:
+            self.send(request, payload, abi.NEED_REPLY if self._acknowledges else 0, *fds)
+            if self._acknowledges and (code := struct.unpack("<Q", self.receive(request))[0]):
+                raise BackEndError(f"request {request} was refused: {code}")
 
     def send(self, request: int, payload: bytes, flags: int, *fds: int) -> None:
         message = abi.HEADER.pack(request, abi.VERSION | flags, len(payload)) + payload

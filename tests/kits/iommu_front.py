@@ -3,8 +3,9 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
-from front_end import FrontEnd
+from front_end import BackEndError, FrontEnd
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest, IotlbType, ProtocolFeature
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
@@ -26,18 +27,17 @@ class IommuFrontEnd(FrontEnd):
 
     def __init__(self, connection: socket.socket, memory: PrivateMemory, mapped: Callable[[int], int | None]) -> None:
         super().__init__(connection, memory.file, memory.size, FEATURES, 1 << ProtocolFeature.BACKEND_REQ)
-        self._lock = threading.RLock()
         self.mapped, self.hold = mapped, 1
         self.asked: list[tuple[int, int]] = []
         self._ours, theirs = socket.socketpair()
         self.tell(FrontRequest.SET_BACKEND_REQ_FD, b"", theirs.fileno())
         theirs.close()
-        self._thread = threading.Thread(target=self._answer)
+        self._thread = threading.Thread(target=self._answer_until_refused)
         self._thread.start()
 
-    def tell(self, request: int, payload: bytes = b"", *fds: int) -> None:
-        with getattr(self, "_lock", threading.RLock()):
-            super().tell(request, payload, *fds)
+    def _answer_until_refused(self) -> None:
+        with suppress(ConnectionError, BackEndError):  # the back end may end the connection at any message
+            self._answer()
 
     def _answer(self) -> None:
         waiting: list[tuple[int, int]] = []
