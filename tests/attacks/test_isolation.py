@@ -54,7 +54,7 @@ def attacked(who: str, *scenario: str, closed: tuple[int, ...] = ()) -> dict[str
             raise
     with open(receive) as answer:
         text = answer.read()
-    assert text, words
+    assert text, (program.returncode, words)
     verdict: dict[str, Any] = json.loads(text)
     if "skipped" not in verdict:
         assert verdict["leaked"] == 0 and verdict["intact"] and not verdict["left"] and verdict["undead"] == 0, verdict

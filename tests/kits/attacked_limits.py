@@ -121,12 +121,12 @@ def stopped(when: str) -> Verdict:
     host, refused = warden.spawn(hostile_limits.stop_yourself, int(when)), []
     for _ in range(3):
         for act in (lambda: warden.hear(0.1), lambda: host.tell(0, timeout=0.1), lambda: host.wait(0.1)):
-            with suppress(Refused):
+            with suppress(Refused, ConnectionError):  # or it has died of a page that was taken back
                 act()
                 refused.append(act)
         warden.memory.unshare(PAGE)
         warden.memory.share(PAGE)
-    with suppress(Refused):
+    with suppress(Refused, ConnectionError):
         while True:  # whatever it has room for
             host.tell(0, timeout=0.1)
     status = host.kill()
