@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from pagewarden.keep.handover import HandedRegion, received
 from pagewarden.keep.pager import READING, HopelessPager, Pager, PagerLedger
 from pagewarden.keep.source import PageSource
 from pagewarden.kernel.door import readable
-from pagewarden.kernel.files import Pipe
+from pagewarden.kernel.files import Pipe, peer
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import PAGE_SIZE, Refused, UserMistake
 
@@ -30,7 +29,6 @@ HOPELESS = 3
 """Status of a pager that says that no other can go on either."""
 RESTARTS = 100
 """Pagers of one VM that may die until the VM is ended."""
-_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (include/linux/socket.h)
 
 
 @dataclass
@@ -128,9 +126,7 @@ class PageKeeper:
         connection, _ = self._listener.accept()
         with connection:
             try:
-                pid, _, _ = _CREDENTIALS.unpack(
-                    connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-                )
+                pid = peer(connection)
                 watch = os.pidfd_open(pid)
                 try:
                     fault, regions = received(connection, self._source.size)

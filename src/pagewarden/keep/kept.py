@@ -10,7 +10,7 @@ import numpy as np
 from pagewarden.abi import uffd
 from pagewarden.keep.faults import AHEAD, FaultServer
 from pagewarden.keep.residence import AWAY, HOLE, Residence
-from pagewarden.keep.seal import BATCH, Slots, in_runs
+from pagewarden.keep.seal import BATCH, Slots
 from pagewarden.keep.snapshot import Manifest, Snapshot, write_snapshot
 from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.uffd import Userfault
@@ -20,6 +20,7 @@ from pagewarden.memory.bolts import BUSY
 from pagewarden.memory.conversions import runs_of
 from pagewarden.memory.ending import insist
 from pagewarden.port import Buffer
+from pagewarden.vocab.runs import in_runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,12 @@ import numpy as np
 
 from pagewarden.abi import uffd
 from pagewarden.keep.handover import HandedRegion
-from pagewarden.keep.seal import in_runs
 from pagewarden.keep.source import PageSource
 from pagewarden.kernel.door import Descriptor, memfd, readable
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
+from pagewarden.vocab.runs import in_runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

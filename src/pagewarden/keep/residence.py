@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots, in_runs, runs_of_pages
+from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots
 from pagewarden.kernel.door import opened_path, punch_hole
 from pagewarden.kernel.region import PRESENT, Region
 from pagewarden.vocab import PAGE_SIZE, Refused
+from pagewarden.vocab.runs import in_runs, runs_of_pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,19 +112,7 @@ class Residence:
 
     def _from_swap(self, pages: "NDArray[np.int64]") -> tuple[int, str]:
         assert self._swap is not None and self._sealer is not None
-        why = "the page's copy in the swap file is not the one written last: the file was changed, or its disk fails"
-        try:
-            whole = self._swap.get(pages, self._slots)
-        except OSError as error:
-            return 0, f"the page's copy in the swap file cannot be read ({error.strerror}): look after its disk"
-        if whole < len(pages):
-            why = "the swap file ends before the page's copy: it was truncated"
-        right = self._sealer.unseal(pages[:whole], self.versions[pages[:whole]], self._slots, self._pages)
-        if right < whole:
-            why = (
-                "the page's copy in the swap file is not the one written last: the file was changed, or its disk fails"
-            )
-        return right, why if right < len(pages) else ""
+        return self._swap.fetch(pages, self._sealer, pages, self.versions[pages], self._slots, self._pages)
 
     def _install(self, first: int, count: int, data: memoryview | None) -> None:
         """Put whole pages in place at once; who waits for them goes on."""
@@ -189,7 +178,7 @@ class Residence:
         try:
             while (over := self.private_there + count - self.limit) > 0:
                 pages = self._oldest(min(max(over, self.limit // 8), BATCH))
-                if not len(pages) or not self._send(pages):
+                if not len(pages) or self._refusal(pages):
                     return
         finally:
             self._wanted.remove(keep)
@@ -239,9 +228,6 @@ class Residence:
                 if error := self._refusal(pages[k : k + BATCH]):
                     raise Refused(error.errno or errno.EIO, f"the swap file takes no page: {error.strerror}", start)
             return len(pages)
-
-    def _send(self, pages: "NDArray[np.int64]") -> bool:
-        return self._refusal(pages) is None
 
     def _refusal(self, pages: "NDArray[np.int64]") -> OSError | None:
         """Away with them, at most BATCH, ascending: writers wait, readers do not until the page is away. What the

@@ -3,15 +3,16 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pagewarden.kernel.door import Descriptor
-from pagewarden.kernel.files import lock
+from pagewarden.kernel.files import lock, write_at
 from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable
+from pagewarden.vocab.runs import runs_of_pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,21 +23,6 @@ SLOT = PAGE_SIZE + TAG
 BATCH = 64
 """The most pages that go or come in one step."""
 _PLACE = np.dtype([("page", "<u8"), ("version", "<u8")])
-
-
-def runs_of_pages(pages: "NDArray[np.int64]") -> "Iterator[tuple[int, int]]":
-    """Ascending page numbers as positions [first, stop) in them of those that follow each other."""
-    if len(pages) == 1 or pages[-1] - pages[0] == len(pages) - 1:  # nearly always
-        yield 0, len(pages)
-        return
-    edges = np.flatnonzero(np.diff(pages) != 1) + 1
-    yield from zip([0, *edges.tolist()], [*edges.tolist(), len(pages)], strict=True)
-
-
-def in_runs(pages: "NDArray[np.int64]") -> "Iterator[tuple[int, int]]":
-    """The same as page numbers, first and one past the last."""
-    for first, stop in runs_of_pages(pages) if len(pages) else ():
-        yield int(pages[first]), int(pages[first]) + stop - first
 
 
 class Sealer:
@@ -111,12 +97,34 @@ class Sealer:
         return data
 
 
+class WrongCopy(NamedTuple):
+    """What is said of a page whose copy is not to be had. unread: with the system's own words in its place."""
+
+    unread: str
+    cut: str
+    changed: str
+
+
+SWAPPED = WrongCopy(
+    "the page's copy in the swap file cannot be read ({}): look after its disk",
+    "the swap file ends before the page's copy: it was truncated",
+    "the page's copy in the swap file is not the one written last: the file was changed, or its disk fails",
+)
+SNAPPED = WrongCopy(
+    "the page cannot be read from the snapshot ({}): look after its disk",
+    "the snapshot ends before the page: it was truncated",
+    "the page in the snapshot is not the one that was sealed: the file was changed, or its disk fails",
+)
+
+
 class Slots:
     """A file of sealed pages, the untrusted host's: slot s lies at `start + s * SLOT`."""
 
-    def __init__(self, file: Descriptor, start: int = 0, goes: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, file: Descriptor, wrong: WrongCopy, start: int = 0, goes: str | os.PathLike[str] | None = None
+    ) -> None:
         """goes: the path that goes with it."""
-        self._file, self._start, self._goes = file, start, goes
+        self._file, self._wrong, self._start, self._goes = file, wrong, start, goes
 
     @classmethod
     def swap(cls, path: str | os.PathLike[str]) -> "Slots":
@@ -125,15 +133,12 @@ class Slots:
         if lock(file.fd, shared=False) is not None:
             raise Refused(errno.EBUSY, f"{os.fspath(path)} is the swap file of a memory that is alive: name another")
         os.ftruncate(file.fd, 0)
-        return cls(file, goes=path)
+        return cls(file, SWAPPED, goes=path)
 
     def put(self, slots: "NDArray[np.int64]", data: memoryview) -> None:
         """Write one after the other to ascending slots; OSError, with some written perhaps."""
         for first, stop in runs_of_pages(slots):
-            part, at = data[first * SLOT : stop * SLOT], self._start + int(slots[first]) * SLOT
-            while part:
-                done = os.pwrite(self._file.fd, part, at)
-                part, at = part[done:], at + done
+            write_at(self._file.fd, data[first * SLOT : stop * SLOT], self._start + int(slots[first]) * SLOT)
 
     def get(self, slots: "NDArray[np.int64]", out: memoryview) -> int:
         """Read ascending slots one after the other: how many are whole, up to where the file ends; OSError."""
@@ -145,6 +150,21 @@ class Slots:
                     return stop - -(-len(part) // SLOT)
                 part, at = part[done:], at + done
         return len(slots)
+
+    def fetch(
+        self, slots: "NDArray[np.int64]", sealer: Sealer, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]",
+        sealed: memoryview, out: memoryview,
+    ) -> tuple[int, str]:  # fmt: skip
+        """Unseal ascending slots, by way of the buffer `sealed`, into `out`: how many are right, and why the next is
+        not."""
+        try:
+            whole = self.get(slots, sealed)
+        except OSError as error:
+            return 0, self._wrong.unread.format(error.strerror)
+        right = sealer.unseal(pages[:whole], versions[:whole], sealed, out)
+        if right == len(pages):
+            return right, ""
+        return right, self._wrong.cut if right == whole else self._wrong.changed
 
     def close(self) -> None:
         """Give the file back. Twice is once."""

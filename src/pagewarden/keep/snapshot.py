@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots
+from pagewarden.keep.seal import BATCH, SLOT, SNAPPED, Sealer, Slots
 from pagewarden.kernel.door import SIZE_MAX, Descriptor
+from pagewarden.kernel.files import write_at
 from pagewarden.vocab import PAGE_SIZE, Refused, UserMistake
 
 if TYPE_CHECKING:
@@ -73,15 +74,19 @@ def write_snapshot(
     draft = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
     file = Descriptor(draft, "x+", opener=lambda at, flags: os.open(at, flags | os.O_CLOEXEC, 0o600))
     try:
-        slots, plain, sealed = Slots(file, _START), memoryview(bytearray(BATCH * PAGE_SIZE)), bytearray(BATCH * SLOT)
+        slots, plain, sealed = (
+            Slots(file, SNAPPED, _START),
+            memoryview(bytearray(BATCH * PAGE_SIZE)),
+            bytearray(BATCH * SLOT),
+        )
         for first in range(0, len(pages), BATCH):
             part = pages[first : first + BATCH]
             copy(part, plain)
             sealer.seal(part, np.ones(len(part), np.uint64), plain, memoryview(sealed), range(len(part)))
             slots.put(np.arange(first, first + len(part)), memoryview(sealed)[: len(part) * SLOT])
         bits = np.packbits(manifest.present).tobytes() + np.packbits(manifest.shared).tobytes()
-        _write(file.fd, sealer.box(bits + manifest.state, header), _START + len(pages) * SLOT)
-        _write(file.fd, head, 0)
+        write_at(file.fd, sealer.box(bits + manifest.state, header), _START + len(pages) * SLOT)
+        write_at(file.fd, head, 0)
         os.fsync(file.fd)
         os.replace(draft, place)
     except BaseException:
@@ -95,13 +100,6 @@ def write_snapshot(
         os.fsync(home)
     finally:
         os.close(home)
-
-
-def _write(fd: int, data: bytes, at: int) -> None:
-    left = memoryview(data)
-    while left:
-        done = os.pwrite(fd, left, at)
-        left, at = left[done:], at + done
 
 
 class Snapshot:
@@ -138,21 +136,13 @@ class Snapshot:
         present, shared = (np.unpackbits(each, count=pages).astype(np.bool_) for each in both)
         self.manifest = Manifest(present, shared, plain[2 * bits :])
         self._ranks = (np.cumsum(present) - 1).astype(np.uint32 if pages < 1 << 32 else np.int64)
-        self._slots = Slots(self._file, _START)
+        self._slots = Slots(self._file, SNAPPED, _START)
 
     def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
         """Ascending pages that are present, at most BATCH, into `out`: how many are right, and why the next is not."""
         sealed = memoryview(bytearray(len(pages) * SLOT))
-        try:
-            whole = self._slots.get(self._ranks[pages].astype(np.int64), sealed)
-        except OSError as error:
-            return 0, f"the page cannot be read from the snapshot ({error.strerror}): look after its disk"
-        right = self._sealer.unseal(pages[:whole], np.ones(whole, np.uint64), sealed, out)
-        if right == len(pages):
-            return right, ""
-        if right == whole:
-            return right, "the snapshot ends before the page: it was truncated"
-        return right, "the page in the snapshot is not the one that was sealed: the file was changed, or its disk fails"
+        slots, versions = self._ranks[pages].astype(np.int64), np.ones(len(pages), np.uint64)
+        return self._slots.fetch(slots, self._sealer, pages, versions, sealed, out)
 
     def close(self) -> None:
         """Give the file back. Twice is once."""

@@ -4,11 +4,15 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 from array import array
 from contextlib import suppress
 from itertools import chain, islice
 
 from pagewarden.kernel.door import Descriptor, opened_path
+
+_UCRED = struct.Struct("iII")
+"""struct ucred: pid, uid, gid (include/linux/socket.h)."""
 
 
 class Pipe:
@@ -38,6 +42,20 @@ def receive_fds(connection: socket.socket, size: int, most: int, flags: int = 0)
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(part[: len(part) - len(part) % fds.itemsize])
     return data, fds.tolist(), said
+
+
+def peer(connection: socket.socket) -> int:
+    """The pid of the process that connected, or listened (SO_PEERCRED, unix(7)); 0: it is in another PID namespace."""
+    pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid)
+
+
+def write_at(fd: int, data: bytes | memoryview, at: int) -> None:
+    """All of it from this offset on, in as many calls as it takes; OSError, with some written perhaps."""
+    left = memoryview(data)
+    while left:
+        done = os.pwrite(fd, left, at)
+        left, at = left[done:], at + done
 
 
 def zeroes() -> Descriptor | None:

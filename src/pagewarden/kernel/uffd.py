@@ -113,23 +113,21 @@ class Userfault:
 
     def copy(self, target: int, source: int, length: int) -> int:
         """UFFDIO_COPY: whole new pages with these bytes, put in place at once; the bytes done, which may be fewer."""
-        argument = uffd.uffdio_copy(target, source, length, 0, 0)
-        try:
-            ioctl(self.fd, uffd.UFFDIO_COPY, ctypes.byref(argument))
-        except OSError:
-            if argument.copy <= 0:
-                raise
-        return int(argument.copy)
+        return self._fill(uffd.UFFDIO_COPY, uffd.uffdio_copy(target, source, length, 0, 0), "copy")
 
     def zero(self, address: int, length: int) -> int:
         """UFFDIO_ZEROPAGE: new pages of zeroes; the bytes done, which may be fewer. OSError."""
         argument = uffd.uffdio_zeropage(uffd.uffdio_range(address, length), 0, 0)
+        return self._fill(uffd.UFFDIO_ZEROPAGE, argument, "zeropage")
+
+    def _fill(self, request: int, argument: ctypes.Structure, done: str) -> int:
+        """The bytes done, which the kernel leaves in that field; OSError where there are none."""
         try:
-            ioctl(self.fd, uffd.UFFDIO_ZEROPAGE, ctypes.byref(argument))
+            ioctl(self.fd, request, ctypes.byref(argument))
         except OSError:
-            if argument.zeropage <= 0:
+            if getattr(argument, done) <= 0:
                 raise
-        return int(argument.zeropage)
+        return int(getattr(argument, done))
 
     def poison(self, address: int, length: int) -> None:
         """UFFDIO_POISON: whoever touches the range meets a hardware error, a program SIGBUS (Linux 6.6);

@@ -33,6 +33,7 @@ from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, PrivateAccess, Refused
+from pagewarden.vocab.runs import in_runs
 
 REQUESTS, CARRIED, PROBES, LEAKS = range(4)
 COUNTERS = 4
@@ -217,9 +218,8 @@ class ConfinedDevice:
         pages = np.unique(pairs[pairs[:, 1] >= 0, 1])
         if not len(pages):
             return
-        cuts = np.flatnonzero(np.diff(pages) > 1) + 1
-        for first, last in zip(pages[[0, *cuts]].tolist(), pages[[*(cuts - 1), -1]].tolist(), strict=True):
-            self._host.close_pages(first * PAGE_SIZE, (last - first + 1) * PAGE_SIZE)
+        for first, stop in in_runs(pages):
+            self._host.close_pages(first * PAGE_SIZE, (stop - first) * PAGE_SIZE)
         self._open.difference_update(pages.tolist())
         if self._probe:
             self._lent_at.update(dict.fromkeys(pages.tolist(), time.monotonic()))

@@ -8,7 +8,6 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, Refused
+from pagewarden.vocab.runs import in_runs
 
 HOPELESS = 3
 """Deaths in a row, without a request between, after which the device is not started again."""
@@ -222,12 +222,9 @@ class IommuHost:
 
     def _still_open(self, pages: list[int]) -> bool:
         assert self._window is not None
-        if not pages:
-            return False
-        array = np.array(pages, np.int64)
-        cuts = [0, *(np.flatnonzero(np.diff(array) > 1) + 1).tolist(), len(pages)]
         try:
-            return any(self._window.answers(pages[a] * PAGE_SIZE, b - a) for a, b in pairwise(cuts))
+            runs = in_runs(np.array(pages, np.int64))
+            return any(self._window.answers(first * PAGE_SIZE, stop - first) for first, stop in runs)
         except (OSError, Refused):
             return True
 

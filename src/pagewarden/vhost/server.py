@@ -4,12 +4,12 @@ import os
 import select
 import signal
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from pagewarden.kernel.files import peer
 from pagewarden.vhost.device_host import PolledHost
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.regions import GuestRegions
@@ -20,7 +20,6 @@ COMPLAINTS = 16
 """Lines about one connection."""
 UNKNOWN, GONE = -1, -2
 """In place of the descriptor of a front end's process."""
-_UCRED = struct.Struct("3i")
 
 
 class SignalEnd(Exception):
@@ -183,7 +182,7 @@ def _watch(
 def _pidfd(connection: socket.socket) -> int:
     """Of the process at the other end; UNKNOWN where it is not to be had (another PID namespace), GONE where it ended
     before it was heard."""
-    pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    pid = peer(connection)
     try:
         return os.pidfd_open(pid) if pid > 0 else UNKNOWN
     except ProcessLookupError:
