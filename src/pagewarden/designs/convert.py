@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pagewarden.designs.steps import Do, Each, Hop, Line, Lock, Options, Say, Steps, Stop, Syscall, Unlock, held
+from pagewarden.designs.steps import Do, Each, Hop, Line, Options, Say, Steps, Stop, Syscall, held, locked
 from pagewarden.law import Op, Owner, Policy
 
 RING = Say("writes a descriptor to the shared virtio ring")
@@ -30,8 +30,7 @@ def let_go(policy: Policy) -> Steps:
         Do(Op.GUEST_ZAP, "KVM zaps the guest's entry"),
         Do(Op.GUEST_TLBI, "TLBI"),
     )  # fmt: skip
-    by_itself = policy.has("notifier-locks") and policy.has("invalidate-lock")
-    return (Lock("filemap_invalidate_lock"), *told, Unlock("filemap_invalidate_lock")) if by_itself else told
+    return held(policy, "filemap_invalidate_lock", *told) if policy.has("notifier-locks") else told
 
 
 def ended(policy: Policy) -> Steps:
@@ -46,24 +45,17 @@ def refused_ends(policy: Policy) -> Steps:
 
 def mapped(policy: Policy, text: str) -> Steps:
     """The guest's entry is set."""
-    again = (Lock("mmu_lock"),) if policy.has("faults-under-lock") and policy.has("mmu-lock") else ()
+    again = locked(policy, "mmu_lock")[0] if policy.has("faults-under-lock") else ()
     return held(policy, "mmu_lock", *again, Do(Op.GUEST_MAP, text))
 
 
-def _file_locked(policy: Policy) -> Steps:
-    return (Lock("filemap_invalidate_lock"),) if policy.has("invalidate-lock") else ()
+def _file_locked(policy: Policy) -> tuple[Steps, Steps]:
+    return locked(policy, "filemap_invalidate_lock")
 
 
-def _file_unlocked(policy: Policy) -> Steps:
-    return (Unlock("filemap_invalidate_lock"),) if policy.has("invalidate-lock") else ()
-
-
-def _components(policy: Policy, first: str = "host") -> tuple[Steps, Steps]:
-    """pKVM's component locks, taken with that one first, and given back."""
-    if not policy.has("component-locks"):
-        return (), ()
-    names = [f"{first} component", "guest component" if first == "host" else "host component"]
-    return tuple(map(Lock, names)), tuple(map(Unlock, reversed(names)))
+def _components(policy: Policy, first: str = "host", second: str = "guest") -> tuple[Steps, Steps]:
+    """pKVM's component locks, taken in that order, and given back."""
+    return locked(policy, f"{first} component", f"{second} component")
 
 
 def _get(policy: Policy, text: str, otherwise: Steps | None = None) -> Steps:
@@ -92,7 +84,7 @@ def _invalidation_over(policy: Policy, refused: bool = False) -> Steps:
     """Also when the conversion was refused: KVM may not map a page while an invalidation is under way."""
     if not policy.has("two-flavours"):
         return ()
-    return (*(refused_ends(policy) if refused else ended(policy)), *_file_unlocked(policy), *map_again(policy))
+    return (*(refused_ends(policy) if refused else ended(policy)), *_file_locked(policy)[1], *map_again(policy))
 
 
 def _with_views(policy: Policy, first: Do, *steps: Line) -> Steps:
@@ -101,7 +93,7 @@ def _with_views(policy: Policy, first: Do, *steps: Line) -> Steps:
         return (first, *steps)
     refused = (*_invalidation_over(policy, True), Stop("refused"))
     changed = (replace(first, otherwise=refused), *steps, *_invalidation_over(policy))
-    return (*_file_locked(policy), *let_go(policy), *changed)
+    return (*_file_locked(policy)[0], *let_go(policy), *changed)
 
 
 def _each(options: Options, steps: Steps) -> Steps:
@@ -131,7 +123,7 @@ def _from_vmm(policy: Policy) -> Steps:
 
 def take_up(policy: Policy) -> Steps:
     """The hypervisor makes pages shared and gives the host its entry."""
-    locks, unlocks = _components(policy, "host" if policy.has("locks-ordered") else "guest")
+    locks, unlocks = _components(policy, *(() if policy.has("locks-ordered") else ("guest", "host")))
     recorded, added = Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host")
     return (*locks, *_with_views(policy, recorded, added), *unlocks)
 
@@ -174,7 +166,7 @@ def _taken_back(policy: Policy, options: Options, tries: int) -> Steps:
     vmm = (*_to_vmm(policy), _by_vmm(policy, True)) if policy.has("vmm-converts") else ()
     if policy.has("unmaps-first"):
         return (*vmm, *_unmapped_first(policy, refused), *_from_vmm(policy))
-    before = (*_file_locked(policy), *let_go(policy)) if policy.has("two-flavours") else ()
+    before = (*_file_locked(policy)[0], *let_go(policy)) if policy.has("two-flavours") else ()
     locks, unlocks = _components(policy)
     otherwise = (*_invalidation_over(policy, True), *unlocks, *refused)
     begin = Do(Op.UNSHARE_BEGIN, "checks references", otherwise=otherwise)
@@ -187,11 +179,11 @@ def _unmapped_first(policy: Policy, refused: Steps) -> Steps:
     check = Do(
         Op.UNSHARE_CHECK, "looks for references",
         otherwise=(
-            Do(Op.UNSHARE_ABORT, "gives the lock back: the page stays shared"), *_file_unlocked(policy), *refused
+            Do(Op.UNSHARE_ABORT, "gives the lock back: the page stays shared"), *_file_locked(policy)[1], *refused
         ),
     )  # fmt: skip
     return (
-        *_file_locked(policy),
+        *_file_locked(policy)[0],
         Do(Op.UNSHARE_BEGIN, "takes the file's lock"),
         Do(Op.HOST_ZAP, "unmaps it from the host"),
         Do(Op.HOST_TLBI, "TLBI"),

@@ -192,7 +192,14 @@ class Design:
 
 def held(policy: Policy, name: str, *steps: Line) -> Steps:
     """The steps under a lock, where the policy speaks of it."""
-    return (Lock(name), *steps, Unlock(name)) if policy.has(LOCKS[name].mechanism) else steps
+    locks, unlocks = locked(policy, name)
+    return (*locks, *steps, *unlocks)
+
+
+def locked(policy: Policy, *names: str) -> tuple[Steps, Steps]:
+    """Locks that are taken in this order, and given back in the other; none where the policy does not speak of them."""
+    known = [name for name in names if policy.has(LOCKS[name].mechanism)]
+    return tuple(map(Lock, known)), tuple(map(Unlock, reversed(known)))
 
 
 def walk(steps: Steps) -> Iterator[Line]:

@@ -1,6 +1,6 @@
 """What the writers for other checkers share: the names of a system's fields, values, seats and actors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -10,7 +10,7 @@ import numpy as np
 
 from pagewarden.check.export.rules import GuardedRule, rules
 from pagewarden.check.page.local import Local
-from pagewarden.check.page.moves import LAW, Seats
+from pagewarden.check.page.moves import ALL, LAW, Seats
 from pagewarden.check.page.system import CheckedSystem, Setting, asked, build
 from pagewarden.law import Page
 from pagewarden.vocab import UserMistake
@@ -133,6 +133,18 @@ def adrift_pairs(seats: Seats) -> list[tuple[int, int]]:
 def late_pairs(seats: Seats) -> list[tuple[int, int]]:
     """Seats with what they become when what was looked up has changed."""
     return [(seat, int(after)) for seat, after in enumerate(seats.late) if seat != after]
+
+
+def lock_room(rule: GuardedRule) -> Iterator[str]:
+    """What must be so of the locks that a rule takes."""
+    for name, units in rule.locks.items():
+        if units > 0:
+            yield f"{lock_name(name)} <= {ALL - units}"
+
+
+def lock_after(lock: str, units: int) -> str:
+    """What is in use of a lock after that change."""
+    return f"{lock} {'-' if units < 0 else '+'} {abs(units)}"
 
 
 def lock_name(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
-from pagewarden.check.export.model import Model, adrift_pairs, constant, late_pairs, lock_name
+from pagewarden.check.export.model import Model, adrift_pairs, constant, late_pairs, lock_after, lock_name, lock_room
 from pagewarden.check.export.rules import GuardedRule
 from pagewarden.check.page.moves import ALL, Seats
 
@@ -125,7 +125,7 @@ def _rule(model: Model, rule: GuardedRule) -> Iterator[str]:
     if rule.lates and late_pairs(model.local.moves.vcpu):
         yield "    outdate(p);"
     for name, units in rule.locks.items():
-        yield f"    {lock_name(name)} := {lock_name(name)} + {units};".replace("+ -", "- ")
+        yield f"    {lock_name(name)} := {lock_after(lock_name(name), units)};"
     yield from _moved(model, rule, actor)
     yield "  end;"
     yield "end;"
@@ -145,9 +145,7 @@ def _guard(model: Model, rule: GuardedRule, actor: str | None) -> Iterator[str]:
     for name, values in model.asked(rule).items():
         tests = " | ".join(f"page[p].{_field(name)} = {constant(name, value)}" for value in values)
         yield f"({tests})" if len(values) > 1 else tests
-    for name, units in rule.locks.items():
-        if units > 0:
-            yield f"{lock_name(name)} <= {ALL - units}"
+    yield from lock_room(rule)
     if not actor and rule.at is None and not rule.when:
         yield "true"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from enum import Enum
 
-from pagewarden.check.export.model import Model, constant, lock_name
+from pagewarden.check.export.model import Model, constant, lock_after, lock_name, lock_room
 from pagewarden.check.export.rules import GuardedRule
 from pagewarden.check.page.moves import ALL, Seats
 
@@ -129,9 +129,7 @@ def _guard(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
     for name, values in model.asked(rule).items():
         tests = " || ".join(f"page[{page}].{name} == {constant(name, value)}" for value in values)
         yield f"({tests})" if len(values) > 1 else tests
-    for name, units in rule.locks.items():
-        if units > 0:
-            yield f"{lock_name(name)} <= {ALL - units}"
+    yield from lock_room(rule)
 
 
 def _assigns(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
@@ -144,7 +142,7 @@ def _assigns(model: Model, rule: GuardedRule, page: str) -> Iterator[str]:
     if rule.lates and model.locks:
         yield f"outdate({page})"
     for name, units in rule.locks.items():
-        yield f"{lock_name(name)} = {lock_name(name)} + {units}".replace("+ -", "- ")
+        yield f"{lock_name(name)} = {lock_after(lock_name(name), units)}"
 
 
 def _step(model: Model, rule: GuardedRule, guard: list[str], assigns: list[str], label: str) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from pagewarden.check.export.model import Model, adrift_pairs, late_pairs, lock_name
+from pagewarden.check.export.model import Model, adrift_pairs, late_pairs, lock_after, lock_name, lock_room
 from pagewarden.check.export.rules import GuardedRule
-from pagewarden.check.page.moves import ALL
 
 
 def tla(model: Model) -> str:
@@ -73,7 +72,7 @@ def _action(model: Model, number: int, rule: GuardedRule) -> Iterator[str]:
             procedure = seat
     units = {lock_name(name): change for name, change in rule.locks.items()}
     terms += [f"vcpu' = {vcpus}", f"procedure' = {procedure}"]
-    terms += [f"{lock}' = {lock} + {units.get(lock, 0)}".replace("+ -", "- ") for lock in model.locks]
+    terms += [f"{lock}' = {lock_after(lock, units.get(lock, 0))}" for lock in model.locks]
     yield f"R{number}(p{', v' if rule.actor == 'vcpu' else ''}) == /\\ " + " /\\ ".join(terms)
 
 
@@ -92,9 +91,7 @@ def _guard(model: Model, rule: GuardedRule) -> Iterator[str]:
         yield "Idle(p)"
     for name, values in model.asked(rule).items():
         yield f"page[p].{name} \\in {{{', '.join(map(_value, values))}}}"
-    for name, units in rule.locks.items():
-        if units > 0:
-            yield f"{lock_name(name)} <= {ALL - units}"
+    yield from lock_room(rule)
 
 
 def _next(model: Model) -> Iterator[str]:

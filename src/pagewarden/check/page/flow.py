@@ -56,7 +56,7 @@ class Node:
 
     name: str  # of what the procedure is: equal tails of different kinds of procedure stay apart
     step: Do | Lock
-    stands: "Stance"
+    stands: Stance
     done: tuple[Leads, ...]
     refused: tuple[Leads, ...]
 

@@ -38,7 +38,7 @@ class Place:
 
     @property
     def twin(self) -> bool:
-        """Stance there, an actor may find that what it relies on has gone meanwhile."""
+        """Standing there, an actor may find that what it relies on has gone meanwhile."""
         return self.stands.holds or self.stands.looked
 
 
