@@ -3,10 +3,9 @@
 from html import escape
 
 from pagewarden.report.documents.check import Checked, Matrix, Property, TraceStep
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
 
 LANES = ("guest", "hypervisor", "host", "device")
-HOSTILE = "host, "
 VERDICTS = {"holds": "#54a24b", "fails": "#e45756", "open": "#f0b429", "-": "#9aa4af"}
 
 
@@ -40,7 +39,7 @@ def matrix_page(found: Matrix) -> Sheet:
              "y": axis("property", "", "nominal", sort=None)}  # fmt: skip
     color = axis("verdict", "verdict", "nominal", scale={"domain": list(VERDICTS), "range": list(VERDICTS.values())})
     layers = [
-        {"mark": {"type": "rect", "tooltip": {"content": "data"}, "stroke": "#8884"},
+        {"mark": told("rect", stroke="#8884"),
          "encoding": {**place, "color": color}},
         {"mark": {"type": "text", "color": "#000"}, "encoding": {**place, "text": {"field": "says"},
                                                                 "color": {"value": "#000"}}},
@@ -56,7 +55,7 @@ def matrix_page(found: Matrix) -> Sheet:
                  "NAME --html FILE` draws it.", chart(rows, height={"step": 26}, params=picked,
                                                  transform=[chosen("policy", "policy")], layer=layers)),
          Panel("States explored", chart=chart(
-             states, height={"step": 20}, mark={"type": "bar", "tooltip": {"content": "data"}},
+             states, height={"step": 20}, mark=told("bar"),
              encoding={"x": axis("states", "states"), "y": axis("policy", "", "nominal", sort="-x")}))],
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.compare import Compared, ComparedSizes, DesignCost
-from pagewarden.report.pages.frame import Chart, Panel, Sheet, axis, chart, choice, chosen, table
+from pagewarden.report.pages.frame import Chart, Panel, Sheet, axis, chart, choice, chosen, table, told
 
 US = 1e3
 """ns."""
@@ -56,7 +56,7 @@ def sizes_page(found: ComparedSizes) -> Sheet:
         {"mark": "area", "params": [pick],
          "encoding": {"x": x, "y": axis("low", "us a request", scale=log), "y2": {"field": "high"}, "color": DESIGN,
                       "opacity": band}},
-        {"mark": {"type": "line", "point": True, "tooltip": {"content": "data"}},
+        {"mark": told("line", point=True),
          "encoding": {"x": x, "y": axis("middle", "us a request", scale=log), "color": DESIGN, "opacity": faint}},
     ]  # fmt: skip
     if turns:
@@ -105,7 +105,7 @@ def _ranges(rows: list[dict[str, Any]], facet: str = "", picked: dict[str, Any] 
     x = axis("low", "us a request", scale={"zero": True})
     y = axis("design", "", "nominal", sort=None)
     layers = [
-        {"mark": {"type": "bar", "opacity": 0.55, "height": 14, "tooltip": {"content": "data"}},
+        {"mark": told("bar", opacity=0.55, height=14),
          "encoding": {"x": x, "x2": {"field": "high"}, "y": y, "color": DESIGN | {"legend": None}}},
         {"mark": {"type": "tick", "thickness": 2, "size": 14}, "encoding": {"x": axis("middle", "us a request"), "y": y,
          "color": {"value": "currentColor"}}},
@@ -124,7 +124,7 @@ def _stack(designs: Iterable[DesignCost]) -> Chart:
         for one in designs for part, (low, high) in one.ns_by_price.items()
     ]  # fmt: skip
     return chart(
-        rows, height={"step": 24}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        rows, height={"step": 24}, mark=told("bar"),
         encoding={"x": axis("us", "us a request"), "y": axis("design", "", "nominal", sort=None),
                   "color": axis("part", "", "nominal", scale={"scheme": "tableau20"}, legend=BELOW)},
     )  # fmt: skip

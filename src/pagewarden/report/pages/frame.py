@@ -103,6 +103,11 @@ def axis(field: str, title: str, kind: str = "quantitative", **more: Any) -> dic
     return {"field": field, "type": kind, "title": title, **more}
 
 
+def told(mark: str, **more: Any) -> dict[str, Any]:
+    """A mark that tells all of its row to who points at it."""
+    return {"type": mark, "tooltip": {"content": "data"}, **more}
+
+
 def choice(name: str, label: str, values: Iterable[str]) -> dict[str, Any]:
     """A parameter that the reader sets: one of these values, or all."""
     options = list(dict.fromkeys(values))

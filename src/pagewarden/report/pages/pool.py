@@ -2,7 +2,7 @@
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.pool import PoolSize
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, table
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, table, told
 from pagewarden.workload.dma_mappings import SLOT
 
 ROW = 64
@@ -25,7 +25,7 @@ def page(found: PoolSize) -> Sheet:
     cells = [{"row": at // ROW, "column": at % ROW, "taken": share} for at, share in enumerate(found.worst_moment)]
     plain = {"axis": None, "scale": {"paddingInner": 0.05}}
     picture = chart(
-        cells, height={"step": 14}, mark={"type": "rect", "tooltip": {"content": "data"}, "stroke": "#8883"},
+        cells, height={"step": 14}, mark=told("rect", stroke="#8883"),
         encoding={"x": axis("column", "", "ordinal", **plain), "y": axis("row", "", "ordinal", **plain),
                   "color": axis("taken", "share in use", scale={"domain": [0, 1], "range": ["#8882", "#e45756"]})},
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pagewarden.report.documents.prices import Calibrated, Predicted
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
 
 LOG = {"type": "log"}
 
@@ -21,7 +21,7 @@ def page(found: Calibrated) -> Sheet:
         rows, height={"step": 11}, params=[choice("unit", "unit", (str(row["unit"]) for row in rows))],
         transform=[chosen("unit", "unit")],
         layer=[
-            {"mark": {"type": "bar", "opacity": 0.6, "height": 8, "tooltip": {"content": "data"}},
+            {"mark": told("bar", opacity=0.6, height=8),
              "encoding": {"x": axis("low", "ns, or ns a byte", scale=LOG), "x2": {"field": "high"}, **y, **whose}},
             {"mark": {"type": "tick", "size": 10, "thickness": 2},
              "encoding": {"x": axis("median", "", scale=LOG), **y, "color": {"value": "currentColor"}}},
@@ -58,7 +58,7 @@ def predicted_page(found: Predicted) -> Sheet:
         layer=[
             {"mark": "rule", "encoding": {"x": x, "y": axis("low", "predicted, us", scale=LOG), "y2": {"field": "high"},
                                           "color": colour}},
-            {"mark": {"type": "point", "filled": True, "size": 60, "tooltip": {"content": "data"}},
+            {"mark": told("point", filled=True, size=60),
              "encoding": {"x": x, "y": axis("predicted", "predicted, us", scale=LOG), "color": colour}},
             {"data": {"values": line}, "mark": {"type": "line", "strokeDash": [4, 3], "color": "#9aa4af"},
              "encoding": {"x": x, "y": axis("predicted", "predicted, us", scale=LOG)}},

@@ -1,7 +1,7 @@
 """The page of `probe`: every way to touch a page, on every backing, in every state."""
 
 from pagewarden.report.documents.probe import MatrixTrial, Probed
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
 
 COLOURS = {
     "not tried": "#9aa4af", "refused": "#54a24b", "allowed": "#4c78a8", "no answer": "#f0b429", "torn": "#b279a2",
@@ -33,7 +33,7 @@ def page(found: Probed) -> Sheet:
     heat = chart(
         sorted(rows, key=lambda row: domain.index(row["result"])), height={"step": 15}, params=filters,
         transform=transform,
-        mark={"type": "rect", "tooltip": {"content": "data"}, "stroke": "#8883"},
+        mark=told("rect", stroke="#8883"),
         encoding={"x": columns, "y": axis("path", "", "nominal"), "color": colour},
     )  # fmt: skip
     good = not (surprises or found.timeouts)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
 
 COUNTS = ("access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
 """What a live run and the model both count of a request; the guest copies by itself, and an exit is two hops."""
@@ -15,7 +15,7 @@ def page(found: OneRun) -> Sheet:
     """What a request cost, and what the host saw."""
     rows = [{"event": key.replace("_", " "), "count": value} for key, value in found.per_request.items() if value]
     bars = chart(
-        rows, height={"step": 22}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        rows, height={"step": 22}, mark=told("bar"),
         encoding={"x": axis("count", "of each request"), "y": axis("event", "", "nominal", sort="-x")},
     )  # fmt: skip
     sight = found.sight
@@ -83,7 +83,7 @@ def _pairs(rows: Sequence[dict[str, Any]], by: str) -> dict[str, Any]:
     """Two bars a count; the reader picks whose."""
     return chart(
         rows, params=[choice("picked", by, (row[by] for row in rows))], transform=[chosen("picked", by)],
-        height={"step": 8}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        height={"step": 8}, mark=told("bar"),
         encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("line", "", "nominal", sort=None),
                   "yOffset": {"field": "whose"}, "color": axis("whose", "", "nominal"),
                   "detail": {"field": by}},

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.serve import ServedBlocks
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, table
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, table, told
 from pagewarden.vocab import PAGE_SIZE
 
 
@@ -44,7 +44,7 @@ def kept_page(found: KeptPages) -> Sheet:
 def _events(events: Mapping[str, int]) -> list[Panel]:
     rows = [{"event": event, "count": count} for event, count in events.items()]
     bars = chart(
-        rows, height={"step": 24}, mark={"type": "bar", "tooltip": {"content": "data"}},
+        rows, height={"step": 24}, mark=told("bar"),
         encoding={"x": axis("count", "count", scale={"type": "symlog"}), "y": axis("event", "", "nominal", sort=None)},
     )  # fmt: skip
     return [Panel("Events", chart=bars), Panel("Numbers", html=table(("event", "count"), events.items()))]
