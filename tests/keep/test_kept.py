@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from kept_kit import PAGES, change, content, filled, guest_reads, guest_writes, kept
+from leftovers import descriptors
 from pagewarden.keep import KeptMemory
 from pagewarden.keep.seal import SLOT, Slots
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, Refused, UserMistake
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable, UserMistake
 
 LIMIT = 16
 
@@ -223,6 +224,23 @@ def test_mistakes_are_named(swap: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         kept(tmp_path / "link")
     assert not swap.exists()
+
+
+@pytest.mark.parametrize("what", ["Residence", "FaultServer", "Userfault"])
+def test_one_that_cannot_be_made_leaves_nothing(what: str, swap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No swap file, no descriptor: sealing is not installed, a thread does not start, userfaultfd is refused."""
+
+    def lacks(*arguments: object, **named: object) -> None:
+        raise Unavailable("something", "have it")
+
+    kept(swap).close()
+    before = descriptors(sweep=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"pagewarden.keep.kept.{what}", lacks)
+        with pytest.raises(Unavailable, match="something"):
+            KeptMemory(PAGE_SIZE, limit=PAGE_SIZE, swap=swap)
+    assert not swap.exists()
+    assert descriptors(sweep=True) == before
 
 
 def test_a_forked_child_has_nothing_and_takes_nothing(mem: KeptMemory, swap: Path) -> None:

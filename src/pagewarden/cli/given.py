@@ -30,7 +30,7 @@ def place(file: Path | None) -> Path | None:
 
 def _page(file: Path | None) -> Path | None:
     if file is not None and find_spec("vl_convert") is None:
-        raise Unavailable("vl-convert, which draws pages,", "pip install 'pagewarden[html]'")
+        raise Unavailable("a page of pictures needs the package vl-convert-python", "pip install 'pagewarden[html]'")
     return place(file)
 
 

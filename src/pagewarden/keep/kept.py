@@ -58,25 +58,28 @@ class KeptMemory(PrivateMemory):
         self._closed = True  # until there is something to close
         if limit is not None and (swap is None or limit < PAGE_SIZE):
             raise UserMistake("a limit needs a swap file, swap=PATH, and room for a page at least")
-        slots = None if swap is None else Slots.swap(swap)
-        super().__init__(size, backing)
-        try:
+        with ExitStack() as undone:
+            slots = None if swap is None else Slots.swap(swap)
+            if slots is not None:
+                undone.callback(slots.close)
+            super().__init__(size, backing)
+            undone.callback(super().close)
             if not isinstance(self._backing, UffdWindow):
                 raise UserMistake(f"{self.backing} memory is not kept: a uffd-window or uffd-rwp is")
             self._bolts.words[BUSY] += 1  # no conversion goes by without a look at who is there
-            guest = self._backing.guest
-            self._fault = _fault_of_guest()
-            self._fault.register(guest.address, guest.size, _MODES)
             pages = None if limit is None else limit // PAGE_SIZE
             ahead = ahead if pages is None else max(1, min(ahead, pages // 8))
-            self._residence = Residence(guest, self._backing.file, self._fault, self._state.shared, pages, slots)
-            self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
-        except OSError as error:
-            super().close()
-            raise Unavailable(*lacking(error)) from error
-        except BaseException:
-            super().close()
-            raise
+            guest = self._backing.guest
+            try:
+                self._fault = _fault_of_guest()
+                undone.callback(self._fault.close)
+                self._fault.register(guest.address, guest.size, _MODES)
+                self._residence = Residence(guest, self._backing.file, self._fault, self._state.shared, pages, slots)
+                undone.callback(self._residence.close)
+                self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
+            except OSError as error:
+                raise Unavailable(*lacking(error)) from error
+            undone.pop_all()
 
     # -- what is where -------------------------------------------------------------------------------------------------
 
