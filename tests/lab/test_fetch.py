@@ -1,5 +1,6 @@
 """Which kernel is meant, where it is had from, and what is said when it is not to be had."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +135,11 @@ def test_what_the_archive_lacks_is_said_with_what_it_has(archive: Archive) -> No
         fetch.kernel("/no/vmlinuz")
 
 
+def elf(kind: int, machine: int) -> bytes:
+    """e_type and e_machine behind the 16 bytes of e_ident."""
+    return b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack("<HH", kind, machine).ljust(48, b"\0")
+
+
 BZIMAGE = b"MZ".ljust(0x202, b"\0") + b"HdrS" + bytes(100)
 
 
@@ -157,12 +163,23 @@ def test_an_image_says_what_machine_it_is_for(tmp_path: Path) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(b"MZ".ljust(56, b"\0") + b"ARM\x64" + bytes(100))
     assert fetch.kernel(str(image)).architecture == "arm64"
-    for head in (BZIMAGE, b"\x7fELF".ljust(64, b"\0")):
+    for head in (BZIMAGE, elf(2, 62)):
         image.write_bytes(head)
         assert fetch.kernel(str(image)).architecture == "amd64"
 
 
-@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"MZ".ljust(2000, b"\0"), b"\x1f\x8b".ljust(2000, b"\0")])
+NO_KERNELS = {
+    "empty": b"",
+    "script": b"#!/bin/sh\n",
+    "MZ": b"MZ".ljust(2000, b"\0"),
+    "gzip": b"\x1f\x8b".ljust(2000, b"\0"),
+    "program": elf(3, 62),
+    "vmlinux of arm64": elf(2, 183),
+    "half an ELF header": b"\x7fELF\2\1\1",
+}
+
+
+@pytest.mark.parametrize("content", NO_KERNELS.values(), ids=NO_KERNELS)
 def test_what_is_no_kernel_is_not_booted(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(UserMistake, match="is no kernel image"):

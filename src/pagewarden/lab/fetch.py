@@ -19,6 +19,8 @@ ARM64_MAGIC, ARM64_MAGIC_AT = b"ARM\x64", 56
 """In the header of an arm64 image (Documentation/arch/arm64/booting.rst)."""
 X86_MAGIC, X86_MAGIC_AT = b"HdrS", 0x202
 """In the setup header of a bzImage (Documentation/arch/x86/boot.rst)."""
+X86_VMLINUX = b"\x02\0\x3e\0"
+"""e_type ET_EXEC and e_machine EM_X86_64 of an ELF header (include/uapi/linux/elf.h): most programs are ET_DYN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,10 @@ def _made_for(image: Path) -> Architecture:
         head = file.read(1024)
     if head[ARM64_MAGIC_AT:].startswith(ARM64_MAGIC):
         return "arm64"
-    if head[X86_MAGIC_AT:].startswith(X86_MAGIC) or head.startswith(b"\x7fELF"):
+    if head[X86_MAGIC_AT:].startswith(X86_MAGIC) or (head.startswith(b"\x7fELF") and head[16:20] == X86_VMLINUX):
         return "amd64"
     raise UserMistake(
-        f"{image} is no kernel image: it has the header of neither a bzImage nor an ELF vmlinux nor an arm64 Image; "
+        f"{image} is no kernel image: it has the header of neither a bzImage nor an x86-64 vmlinux nor an arm64 Image; "
         "a compressed Image is to be unpacked first"
     )
 
