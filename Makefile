@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test environments fuzz-serve check coverage bench guest-check record clean
+.PHONY: run test environments fuzz-serve check coverage bench guest-check release-check record clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
@@ -25,6 +25,9 @@ coverage: $(VENV)/dev.stamp  # reported, not gated; what runs in other processes
 
 guest-check: $(VENV)/dev.stamp  # boots stock guests: what they map, and how full their pools get, against the model
 	PAGEWARDEN_REQUIRE_LAB=1 $(BIN)/python -m pytest tests/lab/guest_check.py
+
+release-check: $(VENV)/dev.stamp  # sdist and wheel, installed and used on each Python that is here; a minute
+	$(BIN)/python -m pytest tests/release/release_check.py
 
 record: $(VENV)/dev.stamp  # asks each kernel under QEMU, and keeps what it answers: tests/lab/recorded
 	$(BIN)/python tests/kits/record_lab.py

@@ -1,3 +1,3 @@
 """fd-based private memory for virtual machines, and the I/O that goes with it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
