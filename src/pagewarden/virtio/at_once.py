@@ -186,6 +186,6 @@ class AtOnce:
     def close(self) -> None:
         """Give the ring back. Twice is once."""
         self._work["gate"] = 0
-        loan, self._loan = self._loan, None
-        if loan is not None:
-            loan.close()
+        if self._loan is not None:
+            self._loan.close()
+            self._loan = None

@@ -51,10 +51,9 @@ class BlockDevice:
         more = (blk.VIRTIO_BLK_F_RO,) if disk.read_only else (blk.VIRTIO_BLK_F_DISCARD, blk.VIRTIO_BLK_F_WRITE_ZEROES)
         self.offered = sum(1 << bit for bit in _ALWAYS + more)
         self.features = self.status = 0
-        self._queues: dict[int, BlockQueue] = {}
+        self._queues = _Queues()
         self._changing, self._resetting = threading.RLock(), False  # one reset at a time
         self._broken: DeviceNeedsReset | None = None
-        self._carried = 0
 
     def accept(self, features: int) -> None:
         """The driver's features; they count once it sets FEATURES_OK. Refused(EINVAL) after that."""
@@ -77,9 +76,11 @@ class BlockDevice:
 
     def set_queue(self, index: int, ring: Ring) -> None:
         """A fresh ring, all zero. Refused(EINVAL) for one that cannot be, or too early, or too late."""
-        if not 0 <= index < self._count or index in self._queues or not self.status & abi.FEATURES_OK:
-            raise Refused(errno.EINVAL, f"queue {index} of {self._count} cannot be set up now")
-        self._queues[index] = BlockQueue(index, self._view, ring, self._disk, self.features, self.queue_size)
+        with self._changing:
+            early = not self.status & abi.FEATURES_OK
+            if not 0 <= index < self._count or index in self._queues or early or self._resetting:
+                raise Refused(errno.EINVAL, f"queue {index} of {self._count} cannot be set up now")
+            self._queues[index] = BlockQueue(index, self._view, ring, self._disk, self.features, self.queue_size)
 
     def resume(self, features: int, rings: dict[int, Ring]) -> None:
         """Take over rings from a device that died, at any moment: go on after what the used rings show.
@@ -115,8 +116,8 @@ class BlockDevice:
                 raise Refused(errno.EDEADLK, f"queue {index} was stopped by the thread that is serving it: {_WITHIN}")
             queue.stopping = True
             with queue.busy:
-                del self._queues[index]
-                self._close(queue)
+                queue.close()
+                self._queues = self._queues.without(queue)
                 return queue.done
 
     def process(self, index: int) -> Processed:
@@ -189,14 +190,14 @@ class BlockDevice:
                 raise Refused(
                     errno.EDEADLK, f"a reset by the thread that is serving or resetting the device: {_WITHIN}"
                 )
-            self._resetting = True
             try:
+                self._resetting = True
                 for queue in queues:
                     queue.stopping = True
                 for queue in queues:
                     with queue.busy:
-                        self._close(queue)
-                self._queues.clear()
+                        queue.close()
+                self._queues = self._queues.without(*queues)
                 self.features = self.status = 0
                 self._broken = None
             finally:
@@ -204,21 +205,36 @@ class BlockDevice:
 
     close = reset
 
-    def _close(self, queue: BlockQueue) -> None:
-        self._carried += queue.carried
-        queue.close()
-
     @property
     def carried(self) -> int:
         """Bytes of data of all good requests so far."""
-        return self._carried + sum(queue.carried for queue in list(self._queues.values()))
+        return self._queues.carried()
+
+
+class _Queues(dict[int, BlockQueue]):
+    """The queues of a device by index, and what those before them carried: one object, so that a queue goes and is
+    counted as past in one store, whatever interrupts a reset and however often it is tried again."""
+
+    past = 0
+
+    def carried(self) -> int:
+        """Bytes of data, of these and of those before."""
+        return self.past + sum(queue.carried for queue in list(self.values()))
+
+    def without(self, *gone: BlockQueue) -> "_Queues":
+        """The others, once nothing of these is in flight any more."""
+        left = _Queues({index: queue for index, queue in self.items() if queue not in gone})
+        left.past = self.past + sum(queue.carried for queue in gone)
+        return left
 
 
 def _served_here(queue: BlockQueue) -> bool:
     """Is this thread inside the queue, further up its stack?"""
-    if not queue.busy.acquire(blocking=False):
-        return False
+    busy = queue.busy
     try:
-        return queue.inside
+        return busy.acquire(blocking=False) and queue.inside
     finally:
-        queue.busy.release()
+        try:  # noqa: SIM105  an interrupt in suppress() would leave it locked
+            busy.release()
+        except RuntimeError:  # another thread has it
+            pass
