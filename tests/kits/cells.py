@@ -227,6 +227,7 @@ def child(
         os.setsid()
         syscall("unshare", CLONE_NEWNS)
         os.environ |= {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp")}
+        os.environ.pop("XDG_CONFIG_HOME", None)  # the suite's own is not this user's
         tempfile.tempdir = None
         os.chdir("/")
         nowhere = os.open(os.devnull, os.O_RDONLY)
