@@ -1,7 +1,9 @@
 """Settings and fixtures of all tests."""
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,10 @@ settings.load_profile("pagewarden")
 # One place for what is compiled, of this tree alone: other trees, which this user may have, throw nothing out of it.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cache"))
 
+# Every interpreter that a test starts, inside a guest too, finds these modules compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # What this user, or a test beside this one, has calibrated is not what a test speaks of; it is left alone.
 os.environ["XDG_CONFIG_HOME"] = str(
     Path(__file__).parents[1] / ".cache" / f"settings-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
@@ -36,6 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     early = ("lab/test_qemu.py", "probe/test_paths.py", "cli/test_probe.py")
     places = {str(Path(__file__).parent / name): place for place, name in enumerate(early)}
     items.sort(key=lambda item: places.get(str(item.path), len(early)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_is_never_collected() -> None:
+    """A collection looks at what this file's tests have made, not at all that those before them have kept."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -94,12 +94,9 @@ class Trial:
             return
         if isinstance(self.error, Struck) and self.struck.strip() == "close":
             return  # nobody closes what close was kept from
-        gc.collect()
-        spare = descriptors()
-        for kind, number in self.before.items():
-            spare[kind] = spare.get(kind, 0) - number
-        spare = {kind: number for kind, number in spare.items() if number}
-        assert not spare, f"{where}: {spare}"
+        if descriptors() != self.before:
+            gc.collect()
+        assert descriptors() == self.before, where
 
 
 def guards() -> set[int]:
