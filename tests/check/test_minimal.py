@@ -45,9 +45,13 @@ def by_hand(chosen: Setting, names: tuple[str, ...]) -> set[frozenset[str]]:
             if any(known <= each for known in found):
                 continue
             candidate = replace(chosen, policy=replace(chosen.policy, name="candidate", mechanisms=each))
-            if judge((candidate, names, FREE)).holds:
+            if works(candidate.policy, candidate.design) and holds(candidate, names):
                 found.append(each)
     return set(found)
+
+
+def holds(chosen: Setting, names: tuple[str, ...]) -> bool:
+    return all(verdict.verdict == "holds" for verdict in check(chosen, names, search="apart").verdicts)
 
 
 def test_as_every_subset_says() -> None:

@@ -6,9 +6,10 @@ which the law answers every step of its counterexample alike; one that will do t
 to be monotone: a mechanism may also open a way.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pagewarden.check.many import Budget, CutShort, Workers
 from pagewarden.check.page.actors import guest_procedures
 from pagewarden.check.page.system import Setting, bits
-from pagewarden.check.replay import Told, replay
+from pagewarden.check.replay import replay
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES, Design, Do, Steps, follow
@@ -46,20 +47,25 @@ Cubes = frozenset[Cube]
 
 
 def condition(asks: Asks, like: Policy, universe: Collection[str] = NAMES) -> Cubes:
-    """The sets of some mechanisms with which something is true of a policy. It is asked again with another answer to
-    each mechanism that it consults, not once for every set."""
-    found, todo = [], [dict[str, bool]()]
+    """The sets of some mechanisms with which something is true of a policy."""
+    return answers(asks, like, universe).get(True, frozenset())
+
+
+def answers(what: Callable[[Policy], Hashable], like: Policy, universe: Collection[str] = NAMES) -> dict[object, Cubes]:
+    """All that may be said of a policy, each with the sets of some mechanisms of which it is said. It is asked again
+    with another answer to each mechanism that it consults, not once for every set."""
+    found: dict[object, set[Cube]] = {}
+    todo = [dict[str, bool]()]
     while todo:
         known = todo.pop()
         there = frozenset(name for name, asked in known.items() if asked)
         policy = Watched(like.name, like.level, there, like.fault, starts=like.starts)
-        true = asks(policy)
+        said = what(policy)
         for name in [name for name in policy.consulted if name in universe and name not in known]:
             todo.append({**known, name: True})
             known[name] = False
-        if true:
-            found.append((frozenset(known), policy.mechanisms))
-    return frozenset(found)
+        found.setdefault(said, set()).add((frozenset(known), policy.mechanisms))
+    return {said: frozenset(cubes) for said, cubes in found.items()}
 
 
 @dataclass(frozen=True)
@@ -213,26 +219,21 @@ def fails_alike(report: Report, verdict: Verdict) -> frozenset[Cubes]:
     if not verdict.path or verdict.kind != "always":
         return frozenset()
     steps = replay(report.checked, list(verdict.path), verdict.page_kind)
-    asks: list[Asks] = [_same(start, setting.policy), _same(setting.design.converts, setting.policy)]
-    asks += [_same(partial(_listing, setting.design, name), setting.policy) for name in _procedures(steps)]
-    for told in steps:
-        if told.move.op is not None:
-            asks.append(_same(partial(_answer, told.before, told.move.op), setting.policy))
-        if told.move.when is not None:  # which procedures a vCPU may begin depends on whether the page faults
-            asks.append(_same(partial(_faults, told.before), setting.policy))
+    asked: set[tuple[Any, ...]] = {(start,), (Design.converts, setting.design)}
+    asked |= {(_listing, setting.design, told.procedure) for told in steps if told.procedure}
+    asked |= {(_answer, told.before, told.move.op) for told in steps if told.move.op is not None}
+    # which procedures a vCPU may begin depends on whether the page faults
+    asked |= {(_faults, told.before) for told in steps if told.move.when is not None}
     last = steps[-1]
     if last.move.op is not None:
-        asks.append(partial(_breaks, verdict.name, last.before, last.move.op))
-    return frozenset(condition(each, setting.policy) for each in asks)
+        asked.add((_breaks, verdict.name, last.before, last.move.op))
+    like = replace(setting.policy, mechanisms=frozenset())
+    return frozenset(_said(like, *each)[each[0](*each[1:], setting.policy)] for each in asked)
 
 
-def _procedures(steps: list[Told]) -> set[str]:
-    return {told.procedure for told in steps if told.procedure}
-
-
-def _same(what: Callable[[Policy], object], policy: Policy) -> Asks:
-    expected = what(policy)
-    return lambda other: what(other) == expected
+@cache
+def _said(like: Policy, what: Callable[..., Hashable], *of: object) -> dict[object, Cubes]:
+    return answers(lambda policy: what(*of, policy), like)
 
 
 def _listing(design: Design, name: str, policy: Policy) -> Steps:
