@@ -88,6 +88,13 @@ def test_a_flush_moves_nothing(tmp_path: Path) -> None:
     assert load(tmp_path / "trace").skipped == {"flush": 1}
 
 
+def test_requests_of_no_length_move_nothing_and_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_text("when,what,where,how much\n0.5,write,2048,8\n0.6,read,4096,0\n0.6,read,4096,128\n0.7,write,0,0\n")
+    found = load(path, reading=Reading(columns=["time", "op", "sector", "sectors"]))
+    assert rows(found) == [WRITE, READ] and dict(found.skipped) == {"no data": 2}
+
+
 def test_a_requeued_request_is_one(tmp_path: Path) -> None:
     line = "fio-1 [001] d..1. 100.00000%d: %s: 8,0 WS %s() 2048 + 8 [fio]\n"
     text = line % (1, "block_rq_issue", "4096 ") + line % (2, "block_rq_requeue", "")
