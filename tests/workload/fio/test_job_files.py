@@ -103,6 +103,14 @@ def test_refusals_name_file_line_and_what_is_supported(tmp_path: Path, line: str
     assert str(caught.value).startswith(f"{path}:3: found {line!r}" if "beyond" not in expected else "job.fio: job [j]")
 
 
+def test_a_blank_behind_the_equals_sign_of_a_name_or_a_plain_number_does_nothing(tmp_path: Path) -> None:
+    plain = ["size=65536", "rw=randread", "numjobs=3", "filename=/dev/vdb", "runtime=9", "name=a"]
+    spaced = ["size= 65536", "rw=randread", "numjobs= 3", "filename=  /dev/vdb", "runtime= 9", "name= a"]
+    assert same(job(tmp_path, *spaced), job(tmp_path, *plain))
+    with pytest.raises(UserMistake, match="without a blank"):
+        job(tmp_path, "size=1m", "rw= randread")
+
+
 def test_refusals_of_the_whole(tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="a job section beside"):
         job(tmp_path, "size=1m", head="[global]")

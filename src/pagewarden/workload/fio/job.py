@@ -98,12 +98,14 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     files, place = _files(options)
     offset, hole = _offset(options), max(0, step or 0)
     region, limit, number = _amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
-    if hole and "size" not in section.options and "io_size" not in section.options:
-        limit = limit * read_sizes.largest // (read_sizes.largest + hole)
-    job = FioJob(
+    mapped = random and not again and _mapped(options, read_sizes, write_sizes)
+    if hole and read_sizes.largest == read_sizes.smallest:
+        limit = _with_holes(section, read_sizes.largest, hole, region // files, limit)
+    limit, loops = _loops(options, not random or mapped, region, limit)
+    return FioJob(
         name=section.name,
         random=random,
-        mapped=random and not again and _mapped(options, read_sizes, write_sizes),
+        mapped=mapped,
         trims=mode in ("trim", "randtrim"),
         reads=reads,
         read_sizes=read_sizes,
@@ -114,7 +116,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
         region=region,
         limit=limit,
         number=number,
-        loops=1 if "io_size" in section.options else options.number("loops", 1, 1),
+        loops=loops,
         verified=reads < 100 and options.set("verify") and options.number("do_verify", 1) == 1,
         copies=options.number("numjobs", 1, 1, MAX_COPIES),
         seed=options.number("randseed", 0),
@@ -124,7 +126,6 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
         direct=switch(section.options.get("direct")) or _unbuffered(section),
         place=place,
     )
-    return job
 
 
 def sampled(jobs: list[FioJob], notes: dict[str, None], nominal: int) -> list[FioJob]:
@@ -215,6 +216,26 @@ def _offset(options: SectionOptions) -> int:
         return options.number("offset", 0)
     options.note("an offset in per cent or zones of a device that is not looked at: 0")
     return 0
+
+
+def _with_holes(section: Section, size: int, hole: int, region: int, limit: int) -> int:
+    """Bytes of one loop of requests that each leave a hole behind them. They go round only where a hole reaches beyond
+    the file's end; a request that does not fit ends the loop."""
+    if "io_size" in section.options:
+        return limit
+    if "size" not in section.options:
+        return limit * size // (size + hole)
+    steps = -(-region // (size + hole))
+    end = (steps - 1) * (size + hole) + size
+    return limit if end < region else (steps - (end > region)) * size * (limit // region)
+
+
+def _loops(options: SectionOptions, passes: bool, region: int, limit: int) -> tuple[int, int]:
+    """Bytes of one loop, and loops. passes: a loop ends with its pass over the region, and io_size asks for further
+    ones where the loops are over before it is reached."""
+    loops = options.number("loops", 1, 1)
+    once = min(limit, region) if passes else limit
+    return (once, loops) if loops * once >= limit else (limit, 1)
 
 
 def _depth(options: SectionOptions, engine: str) -> int:

@@ -121,9 +121,11 @@ def _option(path: Path, number: int, line: str) -> Option:
     key = key.rstrip()
     if not KEY.fullmatch(key):
         raise mistake(path, number, line, "KEY=VALUE or KEY, as fio spells its options")
-    if equals and value[:1].isspace():  # fio 3.33 reads `bs= 4k` as 4 bytes
-        raise mistake(path, number, line, "a value right behind the `=`, without a blank")
     key = known().aliases.get(key, key)
+    if value[:1].isspace():  # fio 3.33 reads `bs= 4k` as 4 bytes, and knows no ` randread`
+        value = value.strip()
+        if key in known().used and key not in PLACES and not value.isdecimal():
+            raise mistake(path, number, line, "a value right behind the `=`, without a blank")
     return Option(path, number, line, key, _expanded(path, number, line, key, value) if equals else None)
 
 
