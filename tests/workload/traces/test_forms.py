@@ -45,6 +45,15 @@ VSCSI = """#Vscsi Cmd Trace. (Trace Format Version 1)
 1,4096,1,write,2048,2756778716647
 2,65536,1,read,4096,2756778716651
 """
+SPC = """0,2048,4096,W,0.000001
+1,4096,65536,r,0.000005
+"""
+ALIBABA = """419,W,1048576,4096,1577808144360767
+725,R,2097152,65536,1577808144360771
+"""
+TENCENT = """1538323200,2048,8,1,1063
+1538323200,4096,128,0,1627
+"""
 QEMU = """4711@1600000000.000001:blk_co_pwritev blk 0x55d0 bs 0x55d1 offset 1048576 bytes 4096 flags 0x0
 4711@1600000000.000003:bdrv_co_flush bs 0x55d1
 4711@1600000000.000005:blk_co_preadv blk 0x55d0 bs 0x55d1 offset 2097152 bytes 65536 flags 0x0
@@ -69,10 +78,26 @@ def rows(workload: Workload) -> list[tuple[bool, int, int]]:
         (MSR, "CSV", 4000),
         (SYSTOR, "CSV", 4000),
         (VSCSI, "CSV", 4000),
+        (SPC, "CSV", 4000),
+        (ALIBABA, "CSV", 4000),
+        (TENCENT, "CSV", 0),
         (QEMU, "QEMU", 4000),
         (VIRTIO, "QEMU", 0),
     ],
-    ids=["ftrace", "perf", "biosnoop", "iosnoop", "msr", "systor", "vscsi", "qemu", "virtio"],
+    ids=[
+        "ftrace",
+        "perf",
+        "biosnoop",
+        "iosnoop",
+        "msr",
+        "systor",
+        "vscsi",
+        "spc",
+        "alibaba",
+        "tencent",
+        "qemu",
+        "virtio",
+    ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "dos"])
 def test_a_write_and_a_read(tmp_path: Path, text: str, form: str, later_ns: int, end: str) -> None:
@@ -127,6 +152,34 @@ def test_columns_of_ones_own(tmp_path: Path) -> None:
         load(path, reading=Reading(columns=["time", "op", "sector"]))
     with pytest.raises(UserMistake, match="name its columns with --columns"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "later_ns"),
+    [
+        ("77 9 2048 8 W 6\n81 9 4096 128 R 6\n", "time,-,sector,sectors,op", 4 * 10**9),
+        ("at op where bytes\n0.1\tw 1048576  4096\n 0.2 r 2097152 65536 x\n", "time,op,offset,size", 10**8),
+        ("1,1577808144360767.5,1048576,4096\n0,1577808144360771.5,2097152,65536\n", "op,time,offset,size", 4000),
+    ],
+)
+def test_blanks_between_columns_and_times_in_ticks(tmp_path: Path, text: str, names: str, later_ns: int) -> None:
+    (tmp_path / "trace").write_text(text)
+    found = load(tmp_path / "trace", reading=Reading(columns=names.split(",")))
+    assert rows(found) == [WRITE, READ] and found.time_ns is not None and found.time_ns[1] == later_ns
+    assert ("1 as a write" in str(found.notes)) == names.startswith("op")
+    assert ("ticks of 1,000 ns" in str(found.notes)) == (later_ns == 4000)
+
+
+@pytest.mark.parametrize("line", ["1,r,99999999999999999999,4096", "1,r,12.5,4096", "9999999999999999999,r,0,4096"])
+def test_a_first_line_with_numbers_is_no_line_of_names(tmp_path: Path, line: str) -> None:
+    (tmp_path / "trace").write_text(f"{line}\n2,r,4096,4096\n")
+    with pytest.raises(UserMistake, match=f"trace:1: found '{line}'"):
+        load(tmp_path / "trace", reading=Reading(columns=["time", "op", "offset", "size"]))
+
+
+def test_what_is_copied_along_from_a_terminal_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_text(f"# biosnoop -d vda\n{BIOSNOOP}\n[...]\n")
+    assert rows(load(tmp_path / "trace")) == [WRITE, READ]
 
 
 def record(action: int, sector: int, size: int, time: int, extra: bytes = b"") -> bytes:

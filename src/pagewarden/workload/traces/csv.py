@@ -1,9 +1,11 @@
-"""Comma-separated traces: those with known columns (MSR Cambridge, SNIA's SYSTOR, vscsiStats), any with `--columns`.
+"""Comma-separated traces: those with known columns, and any with `--columns`, which blanks may separate as well.
 
 Known: MSR Cambridge (Timestamp in 100 ns, Hostname, DiskNumber, Type, Offset, Size, ResponseTime; no header), SYSTOR
 '17 (Timestamp, Response, IOType, LUN, Offset, Size; with header), vscsiStats -e vscsitrace (serial number, bytes,
-segments, type, block of 512 bytes, microseconds; header lines with #). Columns of one's own are named in the file's
-order: time, op, offset, size, sector (of 512 bytes), sectors, device, and - for what is not looked at.
+segments, type, block of 512 bytes, microseconds; header lines with #), SPC as UMass has them (unit, block of 512
+bytes, bytes, r or w, seconds), Alibaba (device, R or W, offset, bytes, microseconds), Tencent (seconds, block, blocks,
+0 or 1, volume). Columns of one's own are named in the file's order: time, op, offset, size, sector (of 512 bytes),
+sectors, device, and - for what is not looked at.
 """
 
 import re
@@ -27,7 +29,18 @@ _KNOWN = (  # its first line, its columns, ns of a tick and the tick that time s
     (re.compile(rb"\d{15,},[^,]*,\d+,(?i:read|write),\d+,\d+,\d+\s*$"), "time,-,device,op,offset,size,-", (100, _UNIX)),
     (re.compile(rb"Timestamp,Response,IOType,LUN,Offset,Size\s*$"), "time,-,op,device,offset,size", (0, 0)),
     (re.compile(rb"#Vscsi Cmd Trace|\d+,\d+,\d+,(?i:read|write),\d+,\d+\s*$"), "-,size,-,op,sector,time", (1000, 0)),
+    (re.compile(rb"\d+,\d+,\d+,[rRwW],\d+\.\d+(?:,|\s*$)"), "-,sector,size,op,time", (0, 0)),
+    (re.compile(rb"\d+,[RW],\d+,\d+,\d{15,}\s*$"), "device,op,offset,size,time", (1000, 0)),
+    (
+        re.compile(rb"(?:Timestamp,Offset,Size,IOType,VolumeID|\d{10},\d+,\d+,[01],\d+)\s*$"),
+        "time,sector,sectors,op,device",
+        (0, 0),
+    ),
 )
+_NUMBER = re.compile(rb"(?:^|[,; \t])\d+(?:\.\d*)?(?:[,; \t]|$)")
+"""What no line of names has."""
+_CLOCKS = ((1e17, 1), (1e14, 1000), (1e11, 1_000_000))
+"""From which time since 1970 on it can only be in ticks of so many ns; smaller ones are seconds."""
 
 
 def _known(head: bytes) -> tuple[str, tuple[int, int]] | None:
@@ -47,14 +60,13 @@ def read(path: Path, progress: Advance | None = None, names: Sequence[str] = ())
     known = None if names else _known(head)
     wanted = known[0].split(",") if known else list(names)
     _check(wanted)
-    clock = known[1] if known else (0, 0)
-    field = rb'[ \t]*"?([^,"\n]*?)"?[ \t]*'
-    number = rb'[ \t]*"?(\d+(?:\.\d*)?)"?[ \t]*'
-    parts = [rb"[^,\n]*" if name == "-" else field if name in ("op", "device") else number for name in wanted]
-    line = re.compile(rb"^(?:" + rb",".join(parts) + rb"(?:,[^\n]*)?|#[^\n]*|[ \t]*)$", re.MULTILINE)
+    shown = next((text for text in head.split(b"\n") if text.strip() and text[:1] != b"#"), b"")
+    line = _line(wanted, rb"," if b"," in shown else rb"[ \t]+")
     found = TraceColumns()
-    header = 0 if line.fullmatch(head.split(b"\n", 1)[0].rstrip(b"\r")) else 1
+    top = head.split(b"\n", 1)[0].rstrip(b"\r")
+    header = 0 if line.fullmatch(top) or _NUMBER.search(top) else 1
     taken = [name for name in wanted if name != "-"]
+    clock = known[1] if known else _clock(head, line, taken, found)
     for rows in matches(path, line, ",".join(wanted), progress, skip=header):
         rows = [row for row in rows if row[taken.index("op")]]
         if rows:
@@ -62,6 +74,28 @@ def read(path: Path, progress: Advance | None = None, names: Sequence[str] = ())
     if header:
         found.notes["the first line is taken as the names of the columns"] = None
     return found.workload(path, FORMAT)
+
+
+def _line(wanted: Sequence[str], between: bytes) -> re.Pattern[bytes]:
+    """A line with these columns; after the last one others may follow."""
+    blank = rb"[ \t]*" if between == b"," else b""
+    other = rb"[^,\n]*" if between == b"," else rb"[^ \t\n]+"
+    field = blank + (rb'"?([^,"\n]*?)"?' if between == b"," else rb"([^ \t\n]+)") + blank
+    number, time = (blank + rb'"?(\d{1,18}' + rest + rb')"?' + blank for rest in (rb"\d?", rb"(?:\.\d*)?"))
+    own = {"-": other, "op": field, "device": field, "time": time}
+    parts = [own.get(name, number) for name in wanted]
+    ends = rb"(?:" + between + rb"[^\n]*)?" if between == b"," else rb"(?:[ \t][^\n]*)?"
+    return re.compile(rb"^(?:[ \t]*" + between.join(parts) + ends + rb"|#[^\n]*|[ \t]*)$", re.MULTILINE)
+
+
+def _clock(head: bytes, line: re.Pattern[bytes], taken: Sequence[str], found: TraceColumns) -> tuple[int, int]:
+    """ns of a tick, and the tick to count from, by the first time; (0, 0) for seconds."""
+    times = (match[1 + taken.index("time")] for match in line.finditer(head) if "time" in taken)
+    first = float(next((time for time in times if time), b"0"))
+    tick = next((ns for least, ns in _CLOCKS if first >= least), 0)
+    if tick:
+        found.notes[f"times are taken as ticks of {tick:,} ns"] = None
+    return (tick, int(first)) if tick else (0, 0)
 
 
 def _check(names: Sequence[str]) -> None:
@@ -79,6 +113,8 @@ def _add(found: TraceColumns, column: dict[str, Texts], clock: tuple[int, int]) 
     op = np.char.lower(column["op"])
     write, read = np.isin(op, list(WRITES)), np.isin(op, list(READS))
     data = write | read
+    if np.isin(op, [b"0", b"1"]).any():
+        found.notes["operation 0 is taken as a read, 1 as a write"] = None
     for other in set(op[~data].tolist()):
         found.skipped[other.decode("utf-8", "backslashreplace") or "no operation"] += int((op == other).sum())
     offset, size = (_bytes(column, name, unit_) for name, unit_ in (("offset", "sector"), ("size", "sectors")))

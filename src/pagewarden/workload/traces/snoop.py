@@ -16,7 +16,8 @@ _IO = (
     rb"(?:(\d+\.\d+)[ \t]+)?(?:\d+\.\d+[ \t]+)?\S.*?[ \t]+\d+[ \t]+"
     rb"([RWDFN]\S*)[ \t]+\d+,\d+[ \t]+(\d+)[ \t]+(\d+)[ \t]+\d[\d. \t]*"
 )
-_OTHER = rb"(?:TIME|COMM|STARTs|Tracing|Ending|Attaching)[^\n]*|[ \t]*"
+_OTHER = rb"(?:TIME|COMM|STARTs|Tracing|Ending|Attaching|[#$] |\[\.\.\.\])[^\n]*|[ \t]*"
+"""Headers, a prompt that was copied along, what was cut out."""
 LINES = {
     name: re.compile(rb"^(?:" + pattern + rb"|" + _OTHER + rb")$", re.MULTILINE)
     for name, pattern in (("biosnoop", _BIO), ("iosnoop", _IO))

@@ -17,6 +17,8 @@ CHUNK = 16 << 20
 """Bytes that are matched at once."""
 SECTOR = 512
 """Bytes: the unit of sectors in a block trace, whatever the device's own."""
+LATEST = 2**62
+"""ns: what is said to be later is taken as this late."""
 Texts = NDArray[np.bytes_]
 
 
@@ -112,9 +114,9 @@ def whole(texts: Texts) -> NDArray[np.uint64]:
 
 def seconds(texts: Texts) -> NDArray[np.int64]:
     """Times in ns of seconds with a fraction."""
-    return np.rint(texts.astype(np.float64) * 1e9).astype(np.int64)
+    return np.rint(np.minimum(texts.astype(np.float64) * 1e9, LATEST)).astype(np.int64)
 
 
 def ticks(texts: Texts, ns: int, since: int = 0) -> NDArray[np.int64]:
-    """Times in ns of whole ticks of so many ns each, counted from tick `since` on."""
-    return (texts.astype(np.int64) - since) * ns
+    """Times in ns of ticks of so many ns each, counted from tick `since` on; a fraction of a tick is dropped."""
+    return np.minimum(np.strings.partition(texts, b".")[0].astype(np.int64) - since, LATEST // ns) * ns
