@@ -119,4 +119,5 @@ def seconds(texts: Texts) -> NDArray[np.int64]:
 
 def ticks(texts: Texts, ns: int, since: int = 0) -> NDArray[np.int64]:
     """Times in ns of ticks of so many ns each, counted from tick `since` on; a fraction of a tick is dropped."""
-    return np.minimum(np.strings.partition(texts, b".")[0].astype(np.int64) - since, LATEST // ns) * ns
+    whole_ticks: NDArray[np.int64] = np.strings.partition(texts, b".")[0].astype(np.int64)
+    return np.minimum(whole_ticks - since, LATEST // ns) * np.int64(ns)
