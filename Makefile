@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test environments fuzz-serve check coverage bench guest-check release-check record clean
+.PHONY: run test environments fuzz-serve check coverage bench guest-check release-check docs record clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
@@ -29,6 +29,10 @@ guest-check: $(VENV)/dev.stamp  # boots stock guests: what they map, and how ful
 release-check: $(VENV)/dev.stamp  # sdist and wheel, installed and used on each Python that is here; a minute
 	$(BIN)/python -m pytest tests/release/release_check.py
 
+docs: $(VENV)/docs.stamp  # a site of the pages; a link that leads nowhere is an error
+	$(BIN)/python -m sphinx -E -q -W --keep-going -c docs -d build/doctrees . site
+	@echo "site/docs/index.html"
+
 record: $(VENV)/dev.stamp  # asks each kernel under QEMU, and keeps what it answers: tests/lab/recorded
 	$(BIN)/python tests/kits/record_lab.py
 
@@ -49,9 +53,13 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
 
+$(VENV)/docs.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	$(PIP) -e '.[dev,bench]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .cache build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,14 @@ import pytest
 
 from live import require
 from pagewarden.cost import load_profile, to_toml
+from pagewarden.keep.keeper import KeepReport
+from pagewarden.report.console import console
 from pagewarden.report.docs import BLOCK, current, documents
+from pagewarden.report.keep import print_kept
+from pagewarden.report.serve import print_served
+from pagewarden.vhost.hosts import ServeCounts
 from pagewarden.vocab import Unavailable
+from verbs import COMMAND
 
 ROOT = Path(__file__).parent.parent.parent
 LONG = os.environ.get("PAGEWARDEN_LONG") == "1"
@@ -111,6 +118,44 @@ def test_blocks_are_marked_alike_everywhere() -> None:
 
 def test_links_lead_somewhere() -> None:
     for path in (*documents(ROOT), ROOT / "examples/README.md"):
-        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", path.read_text()):
             if "://" not in target:
-                assert (path.parent / target).exists(), f"{path.name}: {target}"
+                there = path.parent / target if target else path
+                assert there.exists(), f"{path.name}: {target}"
+                assert not anchor or anchor in anchors(there), f"{path.name}: {target}#{anchor}"
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """Where a link into a document may lead: its headings, and what it names."""
+    text = path.read_text()
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+    return slugs | set(re.findall(r'id="([^"]+)"', text))
+
+
+def test_every_page_has_its_place_in_the_site() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    listed = {line.rpartition("<")[2].rstrip(">") for line in index.splitlines()}
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages | {"../README", "../CONTRIBUTING", "../CHANGELOG", "../examples/README"} <= listed
+
+
+def test_every_verb_has_an_annotated_example() -> None:
+    text = (ROOT / "docs/outputs.md").read_text()
+    assert set(re.findall(r"^## (.*)$", text, re.MULTILINE)) == set(COMMAND.commands)  # type: ignore[attr-defined]
+
+
+def test_summaries_of_servants_are_as_they_print_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """What no test of a document can run: it waits for a VMM."""
+    kept = {"faults": 1204, "pages": 4096, "pages_ahead": 2892, "pages_removed": 12}
+    print_kept(KeepReport(vms=2, counts=kept), console())
+    served = ServeCounts()
+    served.requests, served.carried = 2000, 187 << 20
+    served.opened(96)
+    served.closed(96, 0.012)
+    served.opened(47872 - 96)
+    served.max_open = 96
+    print_served("iommu", served, console())
+    text = (ROOT / "docs/outputs.md").read_text()
+    assert all(line in text for line in capsys.readouterr().out.splitlines())

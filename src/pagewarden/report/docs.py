@@ -4,7 +4,9 @@
     python -m pagewarden.report.docs --all    # also the blocks that take minutes
 
 A block stands between `<!-- run: pagewarden compare -->` and `<!-- end -->`. `run 12` keeps the first 12 lines; `run
-slow` is for what takes more than some seconds. Behind `<!-- generated: prices -->` stands a text that the library has.
+slow` is for what takes more than some seconds; `run like` for times and what else is a machine's own: such a block is
+current while each line begins with the same word. Behind `<!-- generated: prices -->` stands a text that the library
+has.
 """
 
 import os
@@ -33,7 +35,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "prices": lambda: table(shipped_profiles()),
 }
 BLOCK = re.compile(
-    r"(<!-- (?:run( slow)?( \d+)?: (pagewarden [^\n]*)|generated: ([^\n]*)) -->\n)(.*?)(<!-- end -->)", re.DOTALL
+    r"(<!-- (?:run( slow)?( like)?( \d+)?: (pagewarden [^\n]*)|generated: ([^\n]*)) -->\n)(.*?)(<!-- end -->)",
+    re.DOTALL,
 )
 COLUMNS = 118
 
@@ -54,13 +57,18 @@ def current(root: Path, slow: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _block(block: re.Match[str], root: Path, slow: bool) -> str:
-    head, is_slow, lines, command, part, _, end = block.groups()
+    head, is_slow, like, lines, command, part, before, end = block.groups()
     if part:
         return f"{head}{PARTS[part]()}\n{end}"
     if is_slow and not slow:
         return block[0]
     said = output(command, root).splitlines()[: int(lines) if lines else None]
-    return "\n".join([f"{head}```text", *(line.rstrip() for line in said), "```", end])
+    text = "\n".join(["```text", *(line.rstrip() for line in said), "```\n"])
+    return block[0] if like and _heads(text) == _heads(before) else f"{head}{text}{end}"
+
+
+def _heads(text: str) -> list[list[str]]:
+    return [line.split()[:1] for line in text.splitlines()]
 
 
 @cache
