@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from live import require
 from pagewarden.kernel.region import Region
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
-from pagewarden.memory.batch import CompiledSingle
+from pagewarden.memory.batch import RANGE, CompiledSingle
+from pagewarden.vocab import Event
 
 PAGES = 32
 Vector = list[tuple[int, int]]
@@ -128,31 +129,35 @@ def test_what_is_no_vector_of_ranges_inside_is_a_value_error(ranges: NDArray[np.
 
 
 def quick(mem: PrivateMemory) -> int:
-    """How many conversions of one page compiled code has made."""
+    """How many conversions of one range compiled code has made."""
     single = mem._state._single
-    return 0 if single is None else sum(single.done())
+    return 0 if single is None else sum(calls for _, calls in single.done())
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    acts=st.lists(st.tuples(st.sampled_from(["share", "unshare", "punch"]), st.integers(0, PAGES - 1)), max_size=30),
+    acts=st.lists(
+        st.tuples(st.sampled_from(["share", "unshare", "punch"]), st.integers(0, PAGES - 1), st.integers(0, 3)),
+        max_size=30,
+    ),
     populated=st.booleans(),
 )
-def test_a_page_at_a_time_compiled_is_what_it_is_without(acts: list[tuple[str, int]], populated: bool) -> None:
+def test_a_range_at_a_time_compiled_is_what_it_is_without(acts: list[tuple[str, int, int]], populated: bool) -> None:
     with made() as plain, made() as compiled:
         compiled.convert()
         for mem in (plain, compiled):
             if populated:
                 mem.populate(0, b"".join(bytes([page + 1]) * PAGE_SIZE for page in range(PAGES)))
-            for act, page in acts:
-                getattr(mem, act)(PageRange(page, page + 1))
+            for act, page, more in acts:
+                getattr(mem, act)(PageRange(page, min(page + 1 + more, PAGES)))
         assert state(plain) == state(compiled)
         assert plain.private_read(0, plain.size) == compiled.private_read(0, compiled.size)
         assert plain.statistics() == compiled.statistics()
         assert not quick(plain)
 
 
-def test_one_page_is_compiled_after_a_convert() -> None:
+def test_a_range_is_compiled_after_a_convert() -> None:
+    """One whose pages are alike; the others go the other way."""
     with made() as mem:
         mem.populate(0, bytes(mem.size))
         mem.convert()
@@ -161,7 +166,22 @@ def test_one_page_is_compiled_after_a_convert() -> None:
         assert quick(mem) == 3
         mem.share(PageRange(0, 2))
         mem.share(PageRange(4, 4))
-        assert quick(mem) == 3
+        assert quick(mem) == 4 and mem.statistics()[Event.HYP_PTE_SET.key] == 4
+        mem.share(PageRange(0, 4))
+        mem.unshare(PageRange(0, 6))
+        assert quick(mem) == 4 and list(mem.shared_runs()) == [PageRange(PAGES - 1, PAGES)]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_long_range_does_not_keep_the_interpreter(more: int) -> None:
+    with PrivateMemory((RANGE + more) * PAGE_SIZE, "uffd-window") as mem:
+        mem.populate(0, bytes(mem.size))
+        mem.convert()
+        whole = PageRange(0, RANGE + more)
+        mem.share(whole)
+        assert quick(mem) == 1 - more and list(mem.shared_runs()) == [whole]
+        mem.unshare(whole)
+        assert quick(mem) == 2 - 2 * more and not list(mem.shared_runs())
 
 
 @pytest.mark.parametrize("verb", ["share", "unshare"])

@@ -33,7 +33,11 @@ def test_blocks_and_pages_are_one_array(fills: list[tuple[PageRange, int]]) -> N
     memory = Pages.uniform(PAGES)
     plain = np.zeros(PAGES, np.uint16)
     for pages_of, state in fills:
-        states.fill(memory, pages_of.start, pages_of.stop, state)
+        position = pages_of.start
+        while position < pages_of.stop:
+            found, end = states.run_of(memory, position, pages_of.stop)
+            states.fill(memory, position, end, state, found)
+            position = int(end)
         plain[pages_of.start : pages_of.stop] = state
     position, seen = 0, np.zeros(PAGES, np.uint16)
     while position < PAGES:

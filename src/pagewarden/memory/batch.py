@@ -14,9 +14,9 @@ from pagewarden.abi.uffd import (
     UFFDIO_RWPROTECT_MODE_RWP,
 )
 from pagewarden.kernel import uffd
-from pagewarden.kernel.guarded import load8, load64, store8, store64
+from pagewarden.kernel.guarded import load64, store64
 from pagewarden.memory.bolts import ASKED, BUSY, LENT
-from pagewarden.vocab import PAGE_SIZE
+from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 from pagewarden.vocab.compiled import entry, njit
 
 _ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uint64, types.uintp))
@@ -47,9 +47,7 @@ def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int
                 while not shared[page - 1]:
                     page -= 1
             address, length = window + first * PAGE_SIZE, (page - first) * PAGE_SIZE
-            changed = 0
-            for each in range(first, page):
-                changed += shared[each] != to
+            changed = page - first
             if to:
                 shared[first:page] = 1
                 _fill(request, address, length)
@@ -57,6 +55,8 @@ def _change(guard: int, window: int, zap: int, shared: Any, ranges: Any, to: int
                 if failed and _madvise(address, length, zap) == 0:
                     shared[first:page] = 0
             else:
+                for each in range(first + 1, page - 1):  # the first and the last are shared
+                    changed -= 1 - shared[each]
                 failed = _madvise(address, length, zap)
                 if not failed:
                     shared[first:page] = 0
@@ -131,67 +131,75 @@ def change(
     return done
 
 
-_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _BOLTS, _ENTRIES, _SHARES, _UNSHARES, _REQUEST = (8 * k for k in range(10))
-"""Where the words of a CompiledSingle lie, in bytes. Entries: where they are kept, 0 without protection. The last are
-a uffdio_continue of one page, or a uffdio_rwprotect."""
+_memchr: Any = types.ExternalFunction("memchr", types.uintp(types.uintp, types.int32, types.uintp))
+_memset: Any = types.ExternalFunction("memset", types.uintp(types.uintp, types.int32, types.uintp))
+RANGE = HUGE_PAGE // PAGE_SIZE
+"""Pages of the longest range that is converted with the GIL kept."""
+_WORDS = range(0, 8 * 15, 8)
+_GUARD, _WINDOW, _ZAP, _LEDGER, _PAGES, _BOLTS, _ENTRIES, _SHARED, _SHARES, _UNSHARED, _UNSHARES, _REQUEST, *_ = _WORDS
+"""Where the words of a CompiledSingle lie, in bytes. Entries: where they are kept, 0 without protection. Shared: pages,
+and in how many calls. The last are a uffdio_continue, or a uffdio_rwprotect."""
 
 
-def _is_one(at: int, start: int, stop: int) -> bool:
-    """One page of the memory, and nobody who minds, as far as both directions go."""
+def _is_free(at: int, start: int, stop: int) -> bool:
+    """Pages of the memory, not too many, and nobody who minds, as far as both directions go."""
     bolts = load64(at + _BOLTS)
     free = load64(bolts + 8 * BUSY) == 0 and load64(bolts + 8 * ASKED) == 0
-    return bool(free and stop == start + 1 and 0 <= start < load64(at + _PAGES))
+    return bool(free and start >= 0 and 0 < stop - start <= RANGE and stop <= load64(at + _PAGES))
 
 
-_one: Any = njit(_is_one)
+_free: Any = njit(_is_free)
 
 
-def _turn(at: int, start: int, to: int) -> Any:
+def _turn(at: int, start: int, count: int, to: int) -> Any:
     """The kernel's part: 0 when it is done."""
     address, entries = load64(at + _WINDOW) + start * PAGE_SIZE, load64(at + _ENTRIES)
-    if entries:
+    if entries or to:
         store64(at + _REQUEST, address)
+        store64(at + _REQUEST + 8, count * PAGE_SIZE)
+    if entries:
         store64(at + _REQUEST + 16, UFFDIO_RWPROTECT_MODE_DONTWAKE if to else UFFDIO_RWPROTECT_MODE_RWP)
         failed = _ioctl(load64(at + _GUARD), UFFDIO_RWPROTECT, at + _REQUEST)
-        if not failed and load8(entries + start):
-            store8(entries + start, 1 + to)
+        if not failed:
+            _memset(entries + start, 1 + to, count)
         return failed
     if to:
-        store64(at + _REQUEST, address)
         return _ioctl(load64(at + _GUARD), UFFDIO_CONTINUE, at + _REQUEST)
-    return _madvise(address, PAGE_SIZE, load64(at + _ZAP))
+    return _madvise(address, count * PAGE_SIZE, load64(at + _ZAP))
 
 
 _turned: Any = njit(_turn)
 
 
 def _share(at: int, start: int, stop: int) -> int:
-    if not _one(at, start, stop):
+    if not _free(at, start, stop):
         return 0
-    byte, entries = load64(at + _LEDGER) + start, load64(at + _ENTRIES)
-    if load8(byte):
-        return 1
-    if entries and load8(entries + start) != 1:
+    count, states, entries = stop - start, load64(at + _LEDGER) + start, load64(at + _ENTRIES)
+    if _memchr(states, 1, count):
+        return int(_memchr(states, 0, count) == 0)
+    if entries and (_memchr(entries + start, 0, count) or _memchr(entries + start, 2, count)):
         return 0
-    store8(byte, 1)
-    failed = _turned(at, start, 1)
-    if failed and _turned(at, start, 0) == 0:
-        store8(byte, 0)
+    _memset(states, 1, count)
+    failed = _turned(at, start, count, 1)
+    if failed and _turned(at, start, count, 0) == 0:
+        _memset(states, 0, count)
     if failed:
         return 0
+    store64(at + _SHARED, load64(at + _SHARED) + count)
     store64(at + _SHARES, load64(at + _SHARES) + 1)
     return 1
 
 
 def _unshare(at: int, start: int, stop: int) -> int:
-    if not _one(at, start, stop) or load64(load64(at + _BOLTS) + 8 * LENT):
+    if not _free(at, start, stop) or load64(load64(at + _BOLTS) + 8 * LENT):
         return 0
-    byte = load64(at + _LEDGER) + start
-    if not load8(byte):
-        return 1
-    if _turned(at, start, 0):
+    count, states, entries = stop - start, load64(at + _LEDGER) + start, load64(at + _ENTRIES)
+    if _memchr(states, 0, count):
+        return int(_memchr(states, 1, count) == 0)
+    if (entries and _memchr(entries + start, 0, count)) or _turned(at, start, count, 0):
         return 0
-    store8(byte, 0)
+    _memset(states, 0, count)
+    store64(at + _UNSHARED, load64(at + _UNSHARED) + count)
     store64(at + _UNSHARES, load64(at + _UNSHARES) + 1)
     return 1
 
@@ -206,15 +214,16 @@ class CompiledSingle:
         self._states = np.frombuffer(shared, np.uint8)  # which also keeps it where it is
         self._entries = None if entries is None else np.frombuffer(entries, np.uint8)
         at = 0 if self._entries is None else self._entries.ctypes.data
-        self._words = np.zeros(13, np.uint64)
+        self._words = np.zeros(len(_WORDS), np.uint64)
         self._words[:7] = guard, window, zap, self._states.ctypes.data, len(shared), bolts, at
         uffd.fill_continue(self._words[_REQUEST // 8 :], window, PAGE_SIZE)
         self.at: int = self._words.ctypes.data
         self.share, self.unshare = _entry(_share), _entry(_unshare)
 
-    def done(self) -> tuple[int, int]:
+    def done(self) -> list[tuple[int, int]]:
         """See protocol.Single."""
-        return int(self._words[_UNSHARES // 8]), int(self._words[_SHARES // 8])
+        pairs = self._words[_SHARED // 8 : _REQUEST // 8].reshape(2, 2)[::-1]
+        return [(pages, calls) for pages, calls in pairs.tolist()]
 
 
 @cache

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _STATES = b"\0", b"\1"
 WARM = 50_000
-"""Pages shared one by one until compiled code is loaded for that: they took about as long as it takes."""
+"""Changes of one page, or of longer ranges, until compiled code is loaded: they took about as long as that takes."""
+CLOSE = 1000
+"""States that are copied about as fast as one more piece of them is made."""
 PageRun = tuple[int, int]
 """Contiguous pages, first and one past the last."""
 
@@ -89,6 +91,8 @@ class Conversions:
         tally = self._shared
         tally[0] += pages
         tally[1] += 1
+        if tally[1] == WARM:
+            self._warm()
 
     def finish(self, over: Callable[[], Exception]) -> None:
         """Nothing is converted any more."""
@@ -178,8 +182,7 @@ class Conversions:
 
     def convert_all(self, to_private: "NDArray[np.int64]", to_shared: "NDArray[np.int64]") -> None:
         """Unshare, then share ranges of shape (n, 2), one after the other; Refused, and nothing has changed."""
-        named = [tuple(run) for ranges in (to_private, to_shared) for run in ranges.tolist()]
-        before = [(first, bytes(self.shared[first:end])) for first, end in named]
+        before = self._states_of(to_private, to_shared)
         try:
             for to, ranges, change in ((0, to_private, self.unshare), (1, to_shared, self.share)):
                 for start, stop in ranges[self._compiled(ranges, to) :].tolist():
@@ -188,6 +191,16 @@ class Conversions:
             if self.over is None:
                 self._restore(before)
             raise
+
+    def _states_of(self, *vectors: "NDArray[np.int64]") -> list[tuple[int, bytes]]:
+        """The states of all pages of the ranges, first page and bytes; in one piece where they lie close together."""
+        found = []
+        for ranges in vectors:
+            pieces = [(int(ranges[:, 0].min()), int(ranges[:, 1].max()))] if len(ranges) > 1 else []
+            if not pieces or pieces[0][1] - pieces[0][0] > CLOSE * len(ranges):
+                pieces = ranges.tolist()
+            found += [(first, bytes(self.shared[first:end])) for first, end in pieces]
+        return found
 
     def _compiled(self, ranges: "NDArray[np.int64]", to: int) -> int:
         """Convert as many of the ranges as compiled code can; how many those are."""
@@ -204,7 +217,7 @@ class Conversions:
         return done
 
     def _equip(self) -> None:
-        """From now on single pages are converted in compiled code too, where there is some."""
+        """From now on single ranges are converted in compiled code too, where there is some."""
         if self._single is None and self.backing.single is not None:
             self._single = single = self.backing.single(self.shared, self._bolts.address)
             if single is not None:
@@ -250,11 +263,12 @@ class Conversions:
         counts = [0] * len(Event)
         backing = self.backing
         tariffs = backing.unsharing, backing.sharing, backing.punching
-        unshares, shares = (0, 0) if self._single is None else self._single.done()
-        singles = self._single_unshares + unshares, self._single_shares + shares, 0
-        tallies = zip(tariffs, (self._unshared, self._shared, self._punched), singles, strict=True)
-        for tariff, (pages, calls), single in tallies:
-            for prices, times in ((tariff.page, pages + single), (tariff.call, calls + single)):
+        single = ((0, 0),) * 3 if self._single is None else (*self._single.done(), (0, 0))
+        alone = self._single_unshares, self._single_shares, 0
+        tallies = zip(tariffs, (self._unshared, self._shared, self._punched), single, alone, strict=True)
+        for tariff, *taken, one in tallies:
+            pages, calls = (sum(each) + one for each in zip(*taken, strict=True))
+            for prices, times in ((tariff.page, pages), (tariff.call, calls)):
                 for event, each in prices.items():
                     counts[event] += each * times
         return counts

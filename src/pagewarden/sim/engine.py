@@ -69,11 +69,13 @@ class Tally(NamedTuple):
     def events(self, table: Table, rows: NDArray[np.int32]) -> tuple[Ints, Ints]:
         """int64[R, E]: the events of each row's operations; int64[R, K]: calls in which event ORDER[k] happened."""
         found, once = np.zeros((len(rows), len(Event)), np.int64), self.mixed.copy()
-        for row in np.flatnonzero(rows[:, 0] == _DO):
-            states = np.flatnonzero(self.hits[row, :, 0])
-            events, (pages, calls) = table.events[states, rows[row, 1]].astype(np.int64), self.hits[row, states].T
-            found[row] = pages @ events
-            once[row] += calls @ (events[:, ORDER] > 0)
+        did = np.flatnonzero(rows[:, 0] == _DO)
+        which, states = np.nonzero(self.hits[did, :, 0])
+        row = did[which]
+        pages, calls = self.hits[row, states].T[..., np.newaxis]
+        events = table.events[states, rows[row, 1]].astype(np.int64)
+        np.add.at(found, row, pages * events)
+        np.add.at(once, row, calls * (events[:, ORDER] > 0))
         ranged = sorted(RANGED)
         found[:, ranged] = once[:, : len(ranged)]
         return found, once
@@ -164,7 +166,7 @@ def execute(
                 held[argument] = 0
             elif kind in (_EACH, _NEXT):
                 if alike[0] != found[0] and alike[0] >= 0:
-                    fill(memory, lows[0], highs[0], alike[0])
+                    fill(memory, lows[0], highs[0], alike[0], found[0])
                 alike[0] = found[0] = -2
                 if kind == _EACH and low == high:
                     row = target
@@ -179,7 +181,7 @@ def execute(
                 break
         for k in range(2):
             if alike[k] != found[k] and alike[k] >= 0:
-                fill(memory, lows[k], highs[k], alike[k])
+                fill(memory, lows[k], highs[k], alike[k], found[k])
         free += held
 
 

@@ -147,20 +147,17 @@ def _idle(memory: Pages, block: int) -> None:
 
 
 @hot
-def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
+def _fill_part(memory: Pages, first: int, stop: int, state: int, found: int) -> None:
     block = first >> SHIFT
     if memory.blocks[block] == state:
         return
     base, pages = _open(memory, block), stop - first
     first += base - (block << SHIFT)
     mixed, slots = memory.mixed, memory.slots
-    was, odd = int(mixed[block, WAS]), int(mixed[block, ODD])
-    for page in range(first, first + pages):
-        odd -= slots[page] != was
-    if state != was:
-        odd += pages
+    was = mixed[block, WAS]
+    mixed[block, ODD] += pages * (int(state != was) - int(found != was))
+    odd = mixed[block, ODD]
     slots[first : first + pages] = state
-    mixed[block, ODD] = odd
     if odd == 0:
         _idle(memory, block)
     elif odd == BLOCK and _alike(slots, base, base + BLOCK, state) == base + BLOCK:
@@ -168,14 +165,14 @@ def _fill_part(memory: Pages, first: int, stop: int, state: int) -> None:
 
 
 @hot
-def fill(memory: Pages, first: int, stop: int, state: int) -> None:
-    """Give the pages first <= p < stop a state."""
+def fill(memory: Pages, first: int, stop: int, state: int, found: int) -> None:
+    """Give the pages first <= p < stop, which are all in the state `found`, another."""
     whole, last = (first + BLOCK - 1) >> SHIFT, stop >> SHIFT
     if whole > last:  # within one block
-        _fill_part(memory, first, stop, state)
+        _fill_part(memory, first, stop, state, found)
         return
     if first < whole << SHIFT:
-        _fill_part(memory, first, whole << SHIFT, state)
+        _fill_part(memory, first, whole << SHIFT, state, found)
     before = MIXED if whole == last else int(memory.blocks[whole])
     if before != MIXED and _alike(memory.blocks, whole, last, before) == last:
         memory.blocks[whole:last] = state
@@ -183,7 +180,7 @@ def fill(memory: Pages, first: int, stop: int, state: int) -> None:
         for block in range(whole, last):
             _close(memory, block, state)
     if last << SHIFT < stop:
-        _fill_part(memory, last << SHIFT, stop, state)
+        _fill_part(memory, last << SHIFT, stop, state, found)
 
 
 @hot
@@ -208,7 +205,7 @@ def apply_range(
         hits[state, 0] += many * (end - position)
         seen |= rules.ranged[state, op]
         if rules.following[state, op] != state:
-            fill(memory, position, end, rules.following[state, op])
+            fill(memory, position, end, rules.following[state, op], state)
         position = end
     for bit in range(mixed.size):
         mixed[bit] += many * (seen >> bit & 1)

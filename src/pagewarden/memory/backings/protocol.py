@@ -38,23 +38,23 @@ class Compiled(Protocol):
 
 
 class Single(Protocol):
-    """Changes of one page each, in compiled code, without a lock: nothing comes between bolts, kernel and ledger."""
+    """Changes of one range each, in compiled code, without a lock: nothing comes between bolts, kernel and ledger."""
 
     at: int
     """What they are given before the range."""
 
     @property
     def share(self) -> Callable[[int, int, int], int]:
-        """share(at, start, stop): 1 when the page is shared now, or was; 0 where that is not one page of the memory, a
-        bolt is drawn, or the kernel said no: then it is as it was, or counts as shared and answers after its next
-        access."""
+        """share(at, start, stop): 1 when the pages are shared now, or were; 0 where those are no pages of the memory,
+        some of them and not all, or many, a bolt is drawn, or the kernel said no: then each is as it was, or counts as
+        shared and answers after its next access."""
 
     @property
     def unshare(self) -> Callable[[int, int, int], int]:
-        """The same the other way; where the kernel said no it is as it was."""
+        """The same the other way; where the kernel said no they are as they were."""
 
-    def done(self) -> tuple[int, int]:
-        """How many were unshared, how many shared."""
+    def done(self) -> Sequence[tuple[int, int]]:
+        """How many pages were unshared, in how many calls; how many shared."""
 
 
 class Spawn(Protocol):
@@ -102,7 +102,7 @@ class Backing(Protocol):
 
     @property
     def single(self) -> Callable[[bytearray, int], Single | None] | None:
-        """The change of one page in compiled code, which keeps the ledger, a byte a page, up, and looks at the bolts,
+        """The change of one range in compiled code, which keeps the ledger, a byte a page, up, and looks at the bolts,
         whose address it is given; where there is one now. The first call loads the compiler."""
 
     @property
