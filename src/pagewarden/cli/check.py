@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pagewarden.cli.given import Html, Json, PluginFile, Repeated, With, Without, changed, only, place
+from pagewarden.cli.given import Html, Json, PluginFile, Repeated, Trace, With, Without, changed, only, place
 
 
 def check(
@@ -29,7 +29,7 @@ def check(
         str, typer.Option(metavar="SIZE", help="Of the explorer's arrays, as 512M, 8G; auto: most of what is free.")
     ] = "auto",
     max_seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Stop then.")] = float("inf"),
-    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what fails, step by step, as JSON.")] = None,
+    trace: Trace = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Every policy and every property.")] = False,
     minimal: Annotated[
         bool, typer.Option("--minimal", help="The smallest sets of the policy's mechanisms with which it all holds.")
@@ -104,14 +104,11 @@ EFFECTIVE = {
 def _check(
     setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool, html: Path | None
 ) -> None:
-    from msgspec.json import encode, format
-
     from pagewarden.check.verdict import check as explore
     from pagewarden.report.check import announcement, checked, print_report, progress_line
-    from pagewarden.report.console import console, print_document, write
+    from pagewarden.report.console import console, print_document
     from pagewarden.report.pages import save_page
-
-    place(trace)
+    from pagewarden.report.trace import counterexamples, write_trace
 
     def announce(*known: Any) -> None:
         if line.shown:
@@ -125,8 +122,7 @@ def _check(
     else:
         print_report(report, console())
     if trace is not None:
-        failed = [entry for entry in checked(report).properties if entry.verdict == "fails"]
-        write(trace, format(encode(failed), indent=1).decode() + "\n")
+        write_trace(trace, counterexamples(checked(report).properties))
     if report.interrupted:
         raise KeyboardInterrupt
     if report.exit_code == 2 and (why := checked(report).stopped):

@@ -38,6 +38,15 @@ Html: TypeAlias = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", callback=_page, help="Write a page of pictures, too: one file, offline."),
 ]
+Trace: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        callback=place,
+        help="Write what happens when, for ui.perfetto.dev; FILE.json: for Chrome.",
+    ),
+]
 PluginFile: TypeAlias = Annotated[
     str | None, typer.Option(metavar="FILE.py", help="Designs and policies of your own, beside the known ones.")
 ]

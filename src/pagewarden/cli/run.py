@@ -1,12 +1,13 @@
 """`pagewarden run`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pagewarden.cli.given import Html, Json, only
+from pagewarden.cli.given import Html, Json, Trace, only
 
 
 def run(
@@ -41,6 +42,7 @@ def run(
         str | None, typer.Option(metavar="SIZE", help="Private pages that may be resident; needs --swap.")
     ] = None,
     swap: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the others lie, sealed: made anew.")] = None,
+    trace: Trace = None,
     html: Html = None,
     json: Json = False,
 ) -> None:
@@ -55,6 +57,7 @@ def run(
     pagewarden run --design iommu --cpu kvm --verify examples/randrw.iolog
     pagewarden run --isolated --json
     pagewarden run --limit 64k --swap /tmp/guest.swap --verify
+    pagewarden run --trace run.pftrace
     pagewarden run --all-designs
     pagewarden run --check-counts
     pagewarden run --predict --cpu kvm
@@ -64,8 +67,10 @@ def run(
     from pagewarden.cli.sizes import size
     from pagewarden.report.console import console, print_document
     from pagewarden.report.pages import save_page
+    from pagewarden.report.trace import write_trace
     from pagewarden.studies.run.disk import open_disk
     from pagewarden.studies.run.plan import RunPlan
+    from pagewarden.studies.run.traced import Recorder
     from pagewarden.vocab import GuestStopped, UserMistake
 
     if all_designs + check_counts + predict > 1:
@@ -77,7 +82,9 @@ def run(
     if isolated and cpu == "interpreted":
         raise UserMistake("--isolated has no effect with --cpu interpreted, which runs on the model; leave it out")
     plan = RunPlan(design, backing, cpu, isolated, verify, limit=None if limit is None else size(limit), swap=swap)
-    mode = modes.all_designs if all_designs else modes.check_counts if check_counts else modes.one
+    recorder = None if trace is None else Recorder(plan.design)
+    one = partial(modes.one, meter=recorder)
+    mode = modes.all_designs if all_designs else modes.check_counts if check_counts else one
     mode = modes.predict if predict else mode
     with ProgressBars() as progress:
         chosen = modes.requests(workload, requests, check_counts, progress)
@@ -88,6 +95,8 @@ def run(
                 print(f"pagewarden: {stopped}", file=sys.stderr)
                 raise typer.Exit(1) from stopped
     save_page(html, found.document)
+    if trace is not None and recorder is not None:
+        write_trace(trace, recorder.timeline)
     if json:
         print_document(found.document())
     else:

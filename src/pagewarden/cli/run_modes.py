@@ -12,6 +12,7 @@ from pagewarden.report.documents.base import Document
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.all_designs import run_all
 from pagewarden.studies.run.disk import DiskFile
+from pagewarden.studies.run.machine import Meter
 from pagewarden.studies.run.one import run
 from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, RunPlan, default_mix, first
 from pagewarden.vocab import Unavailable, UserMistake
@@ -19,7 +20,7 @@ from pagewarden.workload import Workload, load
 
 _LOAD = ("workload", "requests", "disk", "overwrite", "cpu", "backing", "json", "html")
 EFFECTIVE = {
-    "one": ("here", (*_LOAD, "design", "isolated", "verify", "limit", "swap")),
+    "one": ("here", (*_LOAD, "design", "isolated", "verify", "limit", "swap", "trace")),
     "all": ("with --all-designs", (*_LOAD, "isolated", "verify", "all_designs")),
     "check": ("with --check-counts", (*_LOAD, "check_counts", "isolated")),
     "predict": ("with --predict", ("cpu", "backing", "json", "html", "predict", "isolated")),
@@ -43,9 +44,9 @@ def requests(path: Path | None, count: int | None, check: bool, progress: Progre
     return first(measure.workload(), count) if check else default_mix(count or REQUESTS)
 
 
-def one(plan: RunPlan, workload: Workload, disk: DiskFile, _: ProgressBars) -> ModeReport:
+def one(plan: RunPlan, workload: Workload, disk: DiskFile, _: ProgressBars, meter: Meter | None = None) -> ModeReport:
     """As many requests a doorbell as the workload has in flight."""
-    found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk)
+    found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk, meter=meter)
     return ModeReport(found.status, lambda out: report.print_run(found, out), lambda: report.one_run(found))
 
 

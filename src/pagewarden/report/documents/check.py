@@ -27,7 +27,7 @@ class Property(Struct, frozen=True):
 
 
 class Checked(Document, kw_only=True, frozen=True):
-    """`pagewarden check`: what holds in every interleaving. `--trace FILE` writes the properties that fail.
+    """`pagewarden check`: what holds in every interleaving.
 
     `pages` are those explored together: 1 where one page decided for all (`--search apart`). `stopped` says why a
     search ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason.

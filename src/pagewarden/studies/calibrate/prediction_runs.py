@@ -20,6 +20,7 @@ from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import Act, Program, program
+from pagewarden.guest.serve import Hypervisor
 from pagewarden.kernel.door import memfd
 from pagewarden.port import Memory
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
@@ -95,6 +96,9 @@ class Stamps:
 
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
         return notify
+
+    def hypervisor(self, behind: Hypervisor) -> Hypervisor:
+        return behind
 
     def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         return go()

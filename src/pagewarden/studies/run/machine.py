@@ -10,7 +10,7 @@ from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.interpret import interpret
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import Program, image
-from pagewarden.guest.serve import Guest, serve
+from pagewarden.guest.serve import Guest, Hypervisor, serve
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.kernel.kvm import Kvm
@@ -38,6 +38,7 @@ class Meter(Protocol):
     def memory(self, memory: Memory) -> Memory: ...
     def path(self, path: RequestPath) -> RequestPath: ...
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]: ...
+    def hypervisor(self, behind: Hypervisor) -> Hypervisor: ...
     def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         """Call it, counting."""
 
@@ -77,7 +78,8 @@ class LiveMachine:
         memory.populate(at, secret.content)
         serve(Guest(self._cpu, secret, self.warden, 1))
         self.warden.calls.clear()
-        self._guest = Guest(self._cpu, self._code, self.warden, described.outs)
+        watched = meter.hypervisor(self.warden) if meter else self.warden
+        self._guest = Guest(self._cpu, self._code, watched, described.outs)
 
     @property
     def outs(self) -> int:
@@ -171,7 +173,7 @@ class ModelMachine:
 
     backend, level = "interpreted", "no CPU: steps, not instructions"
 
-    def __init__(self, plan: RunPlan, described: Program, disk: DiskFile) -> None:
+    def __init__(self, plan: RunPlan, described: Program, disk: DiskFile, meter: Meter | None = None) -> None:
         name = "uffd-window" if plan.backing == "auto" else plan.backing
         policy = policy_of(name, plan.isolated) if name in BACKED else policy_named(name)
         self.policy = policy.name
@@ -183,8 +185,12 @@ class ModelMachine:
         for gpa, content in image(described, b""):
             self.memory.populate(gpa, content)
         half: RequestPath = ModelHalf(self.memory, plan.design, disk.fd)
-        self.device = LocalDevice(described, self.memory.window, disk, half, HostTally())
-        self.warden = Warden(self.memory, [described], self.device.notify)
+        path = meter.path(half) if meter else half
+        self.device = LocalDevice(described, self.memory.window, disk, path, HostTally())
+        notify = meter.device(self.device.notify) if meter else self.device.notify
+        self.warden = Warden(meter.memory(self.memory) if meter else self.memory, [described], notify)
+        self._meter = meter
+        self._watched: Hypervisor = meter.hypervisor(self.warden) if meter else self.warden
         self.outs = 0
 
     def read(self, gpa: int, length: int) -> bytes:
@@ -197,16 +203,20 @@ class ModelMachine:
 
     def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int:
         self.outs += 1
-        return self.warden.hypercall(number, arguments)
+        return self._watched.hypercall(number, arguments)
 
     def doorbell(self, queue: int) -> None:
         self.outs += 1
-        self.warden.doorbell(queue)
+        self._watched.doorbell(queue)
 
     def run(self) -> GuestReport:
         """To its end; GuestStopped for any other."""
-        try:
+
+        def go() -> GuestReport:
             return interpret(self._described, self)
+
+        try:
+            return self._meter.run(go) if self._meter else go()
         except GuestStopped:
             raise
         except PagewardenError as error:
@@ -249,6 +259,6 @@ def machine_for(plan: RunPlan, described: Program, disk: DiskFile, meter: Meter 
     kind, _ = chosen_cpu(plan.cpu)
     with ExitStack() as opened:
         if kind == "interpreted":
-            yield ModelMachine(plan, described, disk)
+            yield ModelMachine(plan, described, disk, meter)
         else:
             yield LiveMachine(plan, kind, described, disk, opened, meter)

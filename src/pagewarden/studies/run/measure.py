@@ -15,6 +15,7 @@ import numpy as np
 from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import GuestReport
+from pagewarden.guest.serve import Hypervisor
 from pagewarden.kernel.counters import Counters
 from pagewarden.kernel.door import memfd
 from pagewarden.kernel.region import Region
@@ -28,6 +29,7 @@ from pagewarden.studies.run.host import RequestPath
 from pagewarden.studies.run.host_half import Done, Request
 from pagewarden.studies.run.one import COUNTED, Run, run
 from pagewarden.studies.run.plan import RunPlan
+from pagewarden.studies.run.watched import Convert, WatchedMemory
 from pagewarden.vocab import PAGE_SIZE, Event, PageRange, Progress, Refused, Unavailable
 from pagewarden.workload import Workload
 
@@ -101,7 +103,7 @@ class KernelMeter:
         self._rings, self._converted = rings, 0
 
     def memory(self, memory: Memory) -> Memory:
-        return memory if self._rings else MeteredMemory(memory, self)
+        return memory if self._rings else WatchedMemory(memory, self._convert)
 
     def path(self, path: RequestPath) -> RequestPath:
         def watched(request: Request) -> Done:
@@ -116,6 +118,9 @@ class KernelMeter:
                 notify(queue)
 
         return watched if self._rings else notify
+
+    def hypervisor(self, behind: Hypervisor) -> Hypervisor:
+        return behind
 
     def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         """Without what the interpreter's memory does to the kernel's counts (kernel/still.py)."""
@@ -145,28 +150,11 @@ class KernelMeter:
         """Those that only some calls of a kind do: the kernel's own (seen: once in some 3000 munmaps of 16 pages)."""
         return sum(sum(counts) - len(counts) * min(counts) for counts in self._flushes.values())
 
-    def converting(self, verb: str) -> str:
-        """What a conversion belongs to: the first one is the guest's start, which shares its rings."""
+    def _convert(self, verb: str, pages: PageRange, convert: Convert) -> None:
+        """The first conversion is the guest's start, which shares its rings."""
         self._converted += 1
-        return "start" if self._converted == 1 else verb
-
-
-class MeteredMemory:
-    """port.Memory whose conversions are counted."""
-
-    def __init__(self, behind: Memory, meter: KernelMeter) -> None:
-        self._behind, self._meter = behind, meter
-        self.size, self.backing, self.window = behind.size, behind.backing, behind.window
-        self.populate, self.punch, self.is_shared = behind.populate, behind.punch, behind.is_shared
-        self.subscribe, self.statistics, self.close = behind.subscribe, behind.statistics, behind.close
-
-    def share(self, pages: PageRange) -> None:
-        with self._meter.counting(self._meter.converting("share")):
-            self._behind.share(pages)
-
-    def unshare(self, pages: PageRange) -> None:
-        with self._meter.counting(self._meter.converting("unshare")):
-            self._behind.unshare(pages)
+        with self.counting("start" if self._converted == 1 else verb):
+            convert(pages)
 
 
 def _counters(*more: str) -> Counters:
