@@ -17,11 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.kernel.kvm import Kvm
-from pagewarden.port import Memory
 from pagewarden.studies.run.disk import open_disk
-from pagewarden.studies.run.host import RequestPath as Way
+from pagewarden.studies.run.machine import Meter
 from pagewarden.studies.run.one import run
 from pagewarden.studies.run.plan import RunPlan
 from pagewarden.vocab import Unavailable
@@ -33,17 +31,11 @@ FIO_REQUESTS = 20_000
 """It counts milliseconds."""
 
 
-class Clock:
-    """A meter that times the device's part of a run (run_machine.Meter)."""
+class Clock(Meter):
+    """A meter that times the device's part of a run (machine.Meter)."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-
-    def memory(self, memory: Memory) -> Memory:
-        return memory
-
-    def path(self, path: Way) -> Way:
-        return path
 
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
         def timed(queue: int) -> None:
@@ -52,9 +44,6 @@ class Clock:
             self.seconds += time.perf_counter() - start
 
         return timed
-
-    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
-        return go()
 
 
 def workload(size: int, write: bool) -> Workload:

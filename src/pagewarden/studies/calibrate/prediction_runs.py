@@ -17,12 +17,9 @@ import numpy as np
 from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.cost import Interval, Profile, price
 from pagewarden.designs import DESIGNS
-from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import Act, Program, program
-from pagewarden.guest.serve import Hypervisor
 from pagewarden.kernel.door import memfd
-from pagewarden.port import Memory
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
 from pagewarden.studies.calibrate.library import Overheads
 from pagewarden.studies.calibrate.prediction import BY_TURNS, Forecast, Prediction, Whole, counted
@@ -32,7 +29,7 @@ from pagewarden.studies.calibrate.scripts import SIZES
 from pagewarden.studies.run.disk import DiskFile, Extents
 from pagewarden.studies.run.host import RequestPath
 from pagewarden.studies.run.host_half import Done, HostHalf, Request
-from pagewarden.studies.run.machine import chosen_cpu, machine_for
+from pagewarden.studies.run.machine import Meter, chosen_cpu, machine_for
 from pagewarden.studies.run.plan import RunPlan
 from pagewarden.studies.run.warm import warm
 from pagewarden.vocab import PAGE_SIZE, Advance, PageRange, Unavailable, UserMistake
@@ -81,7 +78,7 @@ def disk_for(length: int) -> Iterator[DiskFile]:
         yield DiskFile(file.fd, Extents.of(np.zeros(1, np.int64), np.full(1, length)), False, "a memory file")
 
 
-class Stamps:
+class Stamps(Meter):
     """run_machine.Meter: notes when each request comes to the host, and changes nothing else.
 
     own: bytes that the host writes to the disk instead of the guest's; none leaves it its own way.
@@ -91,17 +88,8 @@ class Stamps:
         self._own = own
         self.times: list[tuple[int, int]] = []  # ns, and how often the kernel had taken the CPU from this thread
 
-    def memory(self, memory: Memory) -> Memory:
-        return memory
-
     def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
         return notify
-
-    def hypervisor(self, behind: Hypervisor) -> Hypervisor:
-        return behind
-
-    def run(self, go: Callable[[], GuestReport]) -> GuestReport:
-        return go()
 
     def path(self, path: RequestPath) -> RequestPath:
         if self._own:

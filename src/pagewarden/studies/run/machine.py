@@ -4,7 +4,6 @@ import gc
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
 
 from pagewarden.guest.hypercalls import GuestReport
 from pagewarden.guest.interpret import interpret
@@ -32,15 +31,23 @@ from pagewarden.studies.run.plan import BY_FILE_CALLS, RunPlan
 from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
 
 
-class Meter(Protocol):
-    """Somebody who counts what a run makes the kernel do. Each method gives back what it was given, watched."""
+class Meter:
+    """Who watches a run: each method gives back what it was given, watched, or, as here, as it is."""
 
-    def memory(self, memory: Memory) -> Memory: ...
-    def path(self, path: RequestPath) -> RequestPath: ...
-    def device(self, notify: Callable[[int], None]) -> Callable[[int], None]: ...
-    def hypervisor(self, behind: Hypervisor) -> Hypervisor: ...
+    def memory(self, memory: Memory) -> Memory:
+        return memory
+
+    def path(self, path: RequestPath) -> RequestPath:
+        return path
+
+    def device(self, notify: Callable[[int], None]) -> Callable[[int], None]:
+        return notify
+
+    def hypervisor(self, behind: Hypervisor) -> Hypervisor:
+        return behind
+
     def run(self, go: Callable[[], GuestReport]) -> GuestReport:
-        """Call it, counting."""
+        return go()
 
 
 class LiveMachine:

@@ -15,7 +15,6 @@ import numpy as np
 from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
 from pagewarden.guest.hypercalls import GuestReport
-from pagewarden.guest.serve import Hypervisor
 from pagewarden.kernel.counters import Counters
 from pagewarden.kernel.door import memfd
 from pagewarden.kernel.region import Region
@@ -27,6 +26,7 @@ from pagewarden.studies.compare.comparison import Setup, simulate
 from pagewarden.studies.run.disk import DiskFile
 from pagewarden.studies.run.host import RequestPath
 from pagewarden.studies.run.host_half import Done, Request
+from pagewarden.studies.run.machine import Meter
 from pagewarden.studies.run.one import COUNTED, Run, run
 from pagewarden.studies.run.plan import RunPlan
 from pagewarden.studies.run.watched import Convert, WatchedMemory
@@ -89,7 +89,7 @@ class Check:
         return bool(self.results) and all(result.good for result in self.results)
 
 
-class KernelMeter:
+class KernelMeter(Meter):
     """Counts by perf events: what conversions, the host's half and the guest's exits make the kernel do.
 
     rings: count the device's own work on rings and headers instead of the host's half, which lies inside it.
@@ -118,9 +118,6 @@ class KernelMeter:
                 notify(queue)
 
         return watched if self._rings else notify
-
-    def hypervisor(self, behind: Hypervisor) -> Hypervisor:
-        return behind
 
     def run(self, go: Callable[[], GuestReport]) -> GuestReport:
         """Without what the interpreter's memory does to the kernel's counts (kernel/still.py)."""

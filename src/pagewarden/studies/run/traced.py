@@ -12,6 +12,7 @@ from pagewarden.guest.serve import Hypervisor
 from pagewarden.port import Memory
 from pagewarden.studies.run.host import RequestPath
 from pagewarden.studies.run.host_half import Done, Request
+from pagewarden.studies.run.machine import Meter
 from pagewarden.studies.run.watched import Convert, WatchedMemory
 from pagewarden.vocab import PAGE_SIZE, PageRange
 from pagewarden.vocab.timeline import Level, Timeline, TimeSlice
@@ -22,7 +23,7 @@ _POOLED = ("bounce", "dma-buffer")
 _SHARE, _DOORBELL, _UNSHARE = "share", "doorbell", "unshare"
 
 
-class Recorder:
+class Recorder(Meter):
     """A machine.Meter that writes down when what happened. Of an isolated device only its doorbells are seen."""
 
     def __init__(self, design: str) -> None:
