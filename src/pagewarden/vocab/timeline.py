@@ -18,7 +18,7 @@ class TimeSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class CounterValue:
     """A counter's value from `at` on, ns."""
 
     counter: str
@@ -31,4 +31,4 @@ class Timeline:
     """In any order."""
 
     slices: list[TimeSlice] = field(default_factory=list)
-    levels: list[Level] = field(default_factory=list)
+    levels: list[CounterValue] = field(default_factory=list)

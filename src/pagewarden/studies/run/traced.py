@@ -15,7 +15,7 @@ from pagewarden.studies.run.host_half import Done, Request
 from pagewarden.studies.run.machine import Meter
 from pagewarden.studies.run.watched import Convert, WatchedMemory
 from pagewarden.vocab import PAGE_SIZE, PageRange
-from pagewarden.vocab.timeline import Level, Timeline, TimeSlice
+from pagewarden.vocab.timeline import CounterValue, Timeline, TimeSlice
 
 EXITS, CONVERSIONS, DEVICE, COPIES = "guest: exits", "hypervisor: conversions", "host: device", "host: copies"
 OPEN, POOL = "pages open", "pool pages used"
@@ -46,7 +46,7 @@ class Recorder(Meter):
             begin = perf_counter_ns()
             if self._pooled:
                 self._used += PageRange.covering(request.offset, request.length).count
-                self.timeline.levels.append(Level(POOL, begin, self._used))
+                self.timeline.levels.append(CounterValue(POOL, begin, self._used))
             done = path(request)
             self._copies.append((request, done, begin, perf_counter_ns()))
             return done
@@ -62,7 +62,7 @@ class Recorder(Meter):
             self.slice(DEVICE, "serves what was posted", begin)
             if self._used:
                 self._used = 0
-                self.timeline.levels.append(Level(POOL, perf_counter_ns(), 0))
+                self.timeline.levels.append(CounterValue(POOL, perf_counter_ns(), 0))
 
         return recorded
 
@@ -81,7 +81,7 @@ class Recorder(Meter):
         convert(pages)
         self.slice(CONVERSIONS, f"{verb} {pages.count} pages", begin, first=pages.start, pages=pages.count)
         self._open[pages.start : pages.stop] = verb == _SHARE
-        self.timeline.levels.append(Level(OPEN, perf_counter_ns(), int(self._open.sum())))
+        self.timeline.levels.append(CounterValue(OPEN, perf_counter_ns(), int(self._open.sum())))
 
     def slice(self, track: str, name: str, begin: int, **about: str | int) -> None:
         """From then until now."""
