@@ -32,9 +32,8 @@ def calibrate(
     pagewarden calibrate --no-busy --seconds 2 --cpu unicorn --out emulated.toml
     """
     from pagewarden.cli.progress import ProgressBars
-    from pagewarden.report.calibrate import calibrated, print_calibrations, print_place
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.calibrate import calibrated, print_calibrations
+    from pagewarden.report.pages import answer
     from pagewarden.studies.calibrate.calibration import calibrate as study
     from pagewarden.studies.calibrate.calibration import places_of, save
 
@@ -44,11 +43,4 @@ def calibrate(
         if busy:
             made.append(study(f"{name}-busy", seconds, busy=True, cpu=cpu, calls=calls, progress=progress))
     places = [(path, save(each.profile, path)) for each, path in zip(made, files, strict=True)]
-    save_page(html, lambda: calibrated(made, places))
-    if json:
-        print_document(calibrated(made, places))
-        return
-    to = console()
-    print_calibrations(made, to)
-    for each, (path, replaced) in zip(made, places, strict=True):
-        print_place(path, each.profile.name if out is None else str(path), replaced, to)
+    answer(lambda: calibrated(made, places), lambda to: print_calibrations(made, places, out is None, to), json, html)

@@ -106,8 +106,7 @@ def _check(
 ) -> None:
     from pagewarden.check.verdict import check as explore
     from pagewarden.report.check import announcement, checked, print_report, progress_line
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.report.trace import counterexamples, write_trace
 
     def announce(*known: Any) -> None:
@@ -116,11 +115,7 @@ def _check(
 
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
-    save_page(html, lambda: checked(report))
-    if json:
-        print_document(checked(report))
-    else:
-        print_report(report, console())
+    answer(lambda: checked(report), lambda out: print_report(report, out), json, html)
     if trace is not None:
         write_trace(trace, counterexamples(checked(report).properties))
     if report.interrupted:
@@ -153,16 +148,11 @@ def _bytes(text: str) -> int:
 def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool, html: Path | None) -> None:
     from pagewarden.check.many import matrix, workers
     from pagewarden.report.check import matrix_document, print_matrix
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
 
     with workers(executor) as pool:
         found = matrix(setting, names, pool, limits)
-    save_page(html, lambda: matrix_document(found))
-    if json:
-        print_document(matrix_document(found))
-    else:
-        print_matrix(found, console())
+    answer(lambda: matrix_document(found), lambda out: print_matrix(found, out), json, html)
     if found.unknown:
         raise KeyboardInterrupt
     if not found.exhausted:
@@ -174,15 +164,12 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
     from pagewarden.check.minimal import minimal_sets
     from pagewarden.law.properties import ALWAYS
     from pagewarden.report.check import minimal_document, print_minimal
-    from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import answer
 
     names = names or tuple(ALWAYS)
     with workers(executor) as pool, _Line() as line:
         found = minimal_sets(setting, names, pool, limits, lambda tried, left: line(f"{tried} tried, {left:,} left"))
-    if json:
-        print_document(minimal_document(found, names, setting))
-    else:
-        print_minimal(found, names, console())
+    answer(lambda: minimal_document(found, names, setting), lambda out: print_minimal(found, names, out), json)
     if found.interrupted:
         raise KeyboardInterrupt
     if found.left:
@@ -192,13 +179,10 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
 def _bugs(json: bool) -> None:
     from pagewarden.check.bugs import search
     from pagewarden.report.bugs import bugs_document, print_bugs
-    from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import answer
 
     found = list(search())
-    if json:
-        print_document(bugs_document(found))
-    else:
-        print_bugs(found, console())
+    answer(lambda: bugs_document(found), lambda out: print_bugs(found, out), json)
     if not all(each.right for each in found):
         raise typer.Exit(1)
 

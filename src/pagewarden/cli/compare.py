@@ -74,8 +74,7 @@ def compare(
     from pagewarden.cost import load_profile
     from pagewarden.designs import DESIGNS
     from pagewarden.report.compare import compared, print_comparison
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.report.sizes import print_csv
     from pagewarden.studies.compare.comparison import compare as study
     from pagewarden.vocab import UserMistake
@@ -110,13 +109,12 @@ def compare(
             compare_modes.mappings(wanted, driver, json)
             return
         found = study(made, wanted, designs, progress)
-    save_page(html, lambda: compared(found))
-    if json:
-        print_document(compared(found))
-    elif csv:
-        print_csv([found])
-    else:
-        print_comparison(found, console(), wide)
+    answer(
+        lambda: compared(found),
+        lambda out: print_csv([found]) if csv else print_comparison(found, out, wide),
+        json,
+        html,
+    )
 
 
 def _wanted(words: list[str], size: str | None, reading: Any, progress: Any) -> Any:

@@ -20,8 +20,8 @@ EFFECTIVE = {
 
 def mappings(wanted: Any, driver: str, json: bool) -> None:
     """A trace's mappings, or those that a driver makes of requests."""
-    from pagewarden.report.console import console, print_document
     from pagewarden.report.mappings import mappings_document, print_mappings
+    from pagewarden.report.pages import answer
     from pagewarden.studies.compare.mappings import mapping_counts
     from pagewarden.vocab import UserMistake, one_of
     from pagewarden.workload.dma_mappings import DmaMappings
@@ -34,43 +34,29 @@ def mappings(wanted: Any, driver: str, json: bool) -> None:
         one_of("driver", driver, ("listing", *DRIVERS))
         wanted = mappings_of(wanted, VirtioBlk())
     found = mapping_counts(wanted, timed=traced)
-    if json:
-        print_document(mappings_document(wanted, found))
-    else:
-        print_mappings(wanted, found, console())
+    answer(lambda: mappings_document(wanted, found), lambda out: print_mappings(wanted, found, out), json)
 
 
 def explain_one(made: Any, name: str, size: int, json: bool) -> None:
     """One request of a design, or another procedure, step by step; status 1 where the law refuses a step."""
-    from pagewarden.report.console import console, print_document
     from pagewarden.report.explain import explained, print_listing
+    from pagewarden.report.pages import answer
     from pagewarden.studies.compare.explain import explain, procedure_named
 
     found = explain(made, procedure_named(made, name), size)
     policy, profile = made.policy.name, made.profile.name
-    if json:
-        print_document(explained(found, name, policy, profile))
-    else:
-        out = console()
-        out.print(f"{name}, {size:,} bytes, policy {policy}, profile {profile}\n")
-        print_listing(found, out)
+    title = f"{name}, {size:,} bytes, policy {policy}, profile {profile}\n"
+    answer(lambda: explained(found, name, policy, profile), lambda out: print_listing(found, title, out), json)
     if found.refusal is not None:
         raise typer.Exit(1)
 
 
 def by_size(made: Any, sizes: list[int], designs: Any, json: bool, csv: bool, html: Path | None) -> None:
     """One request of each size."""
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.report.sizes import print_csv, print_sizes, sizes_document
     from pagewarden.studies.compare.comparison import compare
     from pagewarden.workload import single
 
     found = [compare(made, single(size), designs) for size in sizes]
-    save_page(html, lambda: sizes_document(found))
-    if json:
-        print_document(sizes_document(found))
-    elif csv:
-        print_csv(found)
-    else:
-        print_sizes(found, console())
+    answer(lambda: sizes_document(found), lambda out: print_csv(found) if csv else print_sizes(found, out), json, html)

@@ -36,9 +36,8 @@ def keep(
 
     from pagewarden.keep.keeper import PageKeeper, event_lines, until_stopped
     from pagewarden.keep.source import PageSource, PlainFile, SealedFile
-    from pagewarden.report.console import console, print_document
     from pagewarden.report.keep import kept_document, print_kept
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.vhost.server import listening
 
     source: PageSource = PlainFile(snapshot) if key is None else SealedFile(snapshot, key.read_bytes())
@@ -48,8 +47,4 @@ def keep(
         print(f"pagewarden: keeping {snapshot} for who comes to {socket}", file=sys.stderr, flush=True)
         keeper.run(stop)
     source.close()
-    save_page(html, lambda: kept_document(keeper.report))
-    if json:
-        print_document(kept_document(keeper.report))
-    else:
-        print_kept(keeper.report, console())
+    answer(lambda: kept_document(keeper.report), lambda out: print_kept(keeper.report, out), json, html)

@@ -22,14 +22,11 @@ def law(
     pagewarden law --policy pkvm-2022 --with gup-blocked --op kmap_read
     """
     from pagewarden.law import Op, policy_named
-    from pagewarden.report.console import console, print_document
     from pagewarden.report.law import law_document, print_law
+    from pagewarden.report.pages import answer
     from pagewarden.vocab import one_of
 
     known = {operation.key: operation for operation in Op}
     chosen = changed(policy_named(policy), with_, without)
     ops = [known[one_of("operation", name, known)] for name in op] if op else list(Op)
-    if json:
-        print_document(law_document(chosen, ops))
-    else:
-        print_law(chosen, ops, console())
+    answer(lambda: law_document(chosen, ops), lambda out: print_law(chosen, ops, out), json)

@@ -20,13 +20,10 @@ def listing(
     pagewarden list designs procedures --json
     """
     from pagewarden.cli.names import KINDS
-    from pagewarden.report.console import console, print_document
     from pagewarden.report.listing import names_document, print_names
+    from pagewarden.report.pages import answer
     from pagewarden.vocab import one_of
 
     chosen = [one_of("kind of name", kind, KINDS) for kind in kinds or KINDS]
     found = {kind: KINDS[kind]() for kind in chosen}
-    if json:
-        print_document(names_document(found))
-    else:
-        print_names(found, console())
+    answer(lambda: names_document(found), lambda out: print_names(found, out), json)

@@ -42,8 +42,7 @@ def pool(
     pagewarden pool examples/randrw.iolog --depth 32
     """
     from pagewarden.cli.progress import ProgressBars
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.report.pool import pool_document, print_pool
     from pagewarden.studies.pool import pool_fit
     from pagewarden.vocab import PAGE_SIZE, UserMistake
@@ -68,11 +67,7 @@ def pool(
         if start is not None:
             raise UserMistake("--base is for a trace of mappings: a workload has no addresses; leave it out")
         found = mappings_of(found, VirtioBlk(contiguous=contiguous), depth)
-    answer = pool_fit(found, slots, areas, align, start)
-    save_page(html, lambda: pool_document(answer))
-    if json:
-        print_document(pool_document(answer))
-    else:
-        print_pool(answer, console())
-    if not answer.fits:
+    fit = pool_fit(found, slots, areas, align, start)
+    answer(lambda: pool_document(fit), lambda out: print_pool(fit, out), json, html)
+    if not fit.fits:
         raise typer.Exit(1)

@@ -137,19 +137,15 @@ def _found(
 
 def _beside(found: "Probed", before: "SaidMatrix") -> "Probed":
     """The document, with what changed since the earlier one."""
+    from msgspec.json import encode
     from msgspec.structs import replace
 
-    from pagewarden.probe.trial import TrialResult
     from pagewarden.report.probe import baseline
-    from pagewarden.studies.probe.changes import Ending, TrialKey, compare
+    from pagewarden.studies.probe.changes import compare
+    from pagewarden.studies.probe.said import read
     from pagewarden.vocab import UserMistake
 
-    now = {
-        TrialKey(row.backing, row.isolated, row.path, row.direction, row.state, row.since): Ending(
-            TrialResult(row.result), row.errno
-        )
-        for row in found.matrix
-    }
+    now = read(encode(found)).endings
     if not now.keys() & before.endings.keys():
         raise UserMistake(f"the baseline, of Linux {before.kernel}, has none of these trials: was it asked the same?")
     return replace(found, baseline=baseline(before.kernel, compare(before.endings, now)))

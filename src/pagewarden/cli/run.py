@@ -65,8 +65,7 @@ def run(
     from pagewarden.cli import run_modes as modes
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.cli.sizes import size
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.report.trace import write_trace
     from pagewarden.studies.run.disk import open_disk
     from pagewarden.studies.run.plan import RunPlan
@@ -94,13 +93,9 @@ def run(
             except GuestStopped as stopped:
                 print(f"pagewarden: {stopped}", file=sys.stderr)
                 raise typer.Exit(1) from stopped
-    save_page(html, found.document)
     if trace is not None and recorder is not None:
         write_trace(trace, recorder.timeline)
-    if json:
-        print_document(found.document())
-    else:
-        found.show(console())
+    answer(found.document, found.show, json, html)
     if found.status == 2:
         why = "the host failed, or could not be searched whole; the report says where, mend that and run again"
         print(f"pagewarden: there is no answer: {why}", file=sys.stderr)

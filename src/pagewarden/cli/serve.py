@@ -47,8 +47,7 @@ def blk(
     """
     import sys
 
-    from pagewarden.report.console import console, print_document
-    from pagewarden.report.pages import save_page
+    from pagewarden.report.pages import answer
     from pagewarden.report.serve import print_served, served_document
     from pagewarden.vhost.blk import MODES, serve_block
     from pagewarden.vocab import UserMistake
@@ -59,8 +58,4 @@ def blk(
         socket, fd, disk, mode=mode, queues=queues, read_only=readonly, allow_lazy=allow_lazy, probe=probe,
         say=lambda what: print(f"pagewarden: {what}", file=sys.stderr, flush=True),
     )  # fmt: skip
-    save_page(html, lambda: served_document(mode, counts))
-    if json:
-        print_document(served_document(mode, counts))
-    else:
-        print_served(mode, counts, console())
+    answer(lambda: served_document(mode, counts), lambda out: print_served(mode, counts, out), json, html)

@@ -13,8 +13,11 @@ from pagewarden.studies.calibrate.calibration import Calibration
 from pagewarden.studies.calibrate.scripts import PriceFound
 
 
-def print_calibrations(made: Sequence[Calibration], out: Console) -> None:
-    """One table: the prices, the second calibration's medians beside those of the first."""
+def print_calibrations(
+    made: Sequence[Calibration], places: Sequence[tuple[Path, bool]], by_name: bool, out: Console
+) -> None:
+    """One table, the prices, the second calibration's medians beside those of the first; and where each profile went,
+    by the name of which it is found, or by its file."""
     first = made[0]
     out.print(first.profile.about + "\n")
     others = [f"{c.profile.name}" for c in made[1:]]
@@ -30,11 +33,9 @@ def print_calibrations(made: Sequence[Calibration], out: Console) -> None:
         else:
             shown.add_row(name, per, str(price.value), "", "", *more, price.why or price.source)
     out.print(shown)
-
-
-def print_place(path: Path, profile: str, replaced: bool, out: Console) -> None:
-    """Where a profile went."""
-    out.print(f"\n{'replaced' if replaced else 'wrote'} {path}: pagewarden compare --profile {profile}")
+    for each, (path, replaced) in zip(made, places, strict=True):
+        profile = each.profile.name if by_name else path
+        out.print(f"\n{'replaced' if replaced else 'wrote'} {path}: pagewarden compare --profile {profile}")
 
 
 def calibrated(made: Sequence[Calibration], places: Sequence[tuple[Path, bool]]) -> Calibrated:

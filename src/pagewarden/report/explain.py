@@ -7,8 +7,9 @@ from pagewarden.report.documents.compare import Explained, ListedStep
 from pagewarden.studies.compare.explain import Listing, summary
 
 
-def print_listing(found: Listing, out: Console) -> None:
+def print_listing(found: Listing, title: str, out: Console) -> None:
     """Step by step: who runs, every `***` transition, the running cost."""
+    out.print(title)
     made = table("who", "step", "counts", "ns", "so far", left=3)
     for line in found.lines:
         times = f" x{line.times}" if line.times > 1 else ""

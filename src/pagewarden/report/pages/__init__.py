@@ -1,8 +1,8 @@
 """Pictures: one offline page a document, made of nothing but the document that `--json` prints.
 
-`save_page` may be imported; each other file holds the page of a verb, and `frame` what all of them share.
+`answer` and `save_page` may be imported; each other file holds the page of a verb, and `frame` what all of them share.
 """
 
-from pagewarden.report.pages.registry import save_page
+from pagewarden.report.pages.registry import answer, save_page
 
-__all__ = ["save_page"]
+__all__ = ["answer", "save_page"]

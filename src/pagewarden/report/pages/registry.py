@@ -5,9 +5,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagewarden.report.console import write
+from pagewarden.report.console import console, print_document, write
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pagewarden.report.documents.base import Document
 
 PAGES = {
@@ -17,6 +19,17 @@ PAGES = {
     "PoolSize": "pool.page", "ServedBlocks": "serve.page", "KeptPages": "serve.kept_page",
 }  # fmt: skip
 """By the document's class: the file and the function that make its page."""
+
+
+def answer(
+    document: "Callable[[], Document]", show: "Callable[[Console], object]", json: bool, html: Path | None = None
+) -> None:
+    """A verb's answer: its page where the user asked for one, then the document, or what `show` prints for people."""
+    save_page(html, document)
+    if json:
+        print_document(document())
+    else:
+        show(console())
 
 
 def save_page(file: Path | None, document: "Callable[[], Document]") -> None:
