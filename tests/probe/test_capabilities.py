@@ -57,7 +57,7 @@ def test_a_refusal_becomes_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> str:
         raise Unavailable("no such thing", "buy one")
 
-    monkeypatch.setattr(module, "QUESTIONS", {"a": refused, "b": missing})
+    monkeypatch.setattr(module, "QUESTIONS", {"a": (refused, ""), "b": (missing, "")})
     found = {capability.name: capability for capability in capabilities()}
     assert found["a"] == ("a", False, "EPERM: Operation not permitted")
     assert found["b"] == ("b", False, "no such thing; buy one")

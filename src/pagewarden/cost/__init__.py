@@ -15,29 +15,7 @@ from pagewarden.cost.profile import Price, PriceSetting, Profile, parse
 from pagewarden.cost.table import table
 
 __all__ = [
-    "LIMIT",
-    "Amounts",
-    "BreakEven",
-    "Cache",
-    "Crossing",
-    "Interval",
-    "Price",
-    "PriceSetting",
-    "Profile",
-    "Term",
-    "bill",
-    "closed_form",
-    "contenders",
-    "difference",
-    "difference_bill",
-    "load_profile",
-    "parse",
-    "price",
-    "profile_directory",
-    "profile_names",
-    "search",
-    "shipped_profiles",
-    "table",
-    "to_toml",
-    "total_of",
-]
+    "LIMIT", "Amounts", "BreakEven", "Cache", "Crossing", "Interval", "Price", "PriceSetting", "Profile", "Term",
+    "bill", "closed_form", "contenders", "difference", "difference_bill", "load_profile", "parse", "price",
+    "profile_directory", "profile_names", "search", "shipped_profiles", "table", "to_toml", "total_of",
+]  # fmt: skip

@@ -6,12 +6,11 @@ OSError says what was asked; Unavailable says that this kernel, or this user, ca
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import select
 from collections.abc import Callable, Sequence
-from fcntl import F_DUPFD_CLOEXEC
-from fcntl import ioctl as ioctl_inplace  # in place: a small bytearray, the fastest call from Python; raises OSError
 from io import FileIO
 from typing import Any
 
@@ -20,34 +19,8 @@ from pagewarden.kernel.causes import CallFailed, lacking
 from pagewarden.kernel.machine import need_page_size, number_of
 from pagewarden.vocab import PAGE_SIZE, Unavailable
 
-__all__ = [
-    "Descriptor",
-    "at_signal",
-    "bytes_address",
-    "claim",
-    "copy",
-    "ioctl",
-    "ioctl_inplace",
-    "ioctl_opened",
-    "loads_at",
-    "map_anywhere",
-    "memfd",
-    "memfd_secret",
-    "memlock",
-    "opened",
-    "opened_path",
-    "pages_of",
-    "prctl",
-    "punch_hole",
-    "readable",
-    "statx",
-    "stores_at",
-    "syscall",
-    "too_little_locked",
-    "twin",
-    "unmap",
-]
-
+ioctl_inplace = fcntl.ioctl
+"""In place: a small bytearray, the fastest call from Python; raises OSError."""
 SIZE_MAX = (1 << 63) - (1 << 21)
 """Bytes of the largest memory file, rounded down to whole huge pages (include/linux/fs.h, MAX_LFS_FILESIZE)."""
 
@@ -67,7 +40,7 @@ class Descriptor(FileIO):
         """The same file at a number of at least `lowest`, close-on-exec; this one is closed if it moved."""
         if self.fd >= lowest:
             return self
-        moved = opened("fcntl", self.fd, F_DUPFD_CLOEXEC, lowest)
+        moved = opened("fcntl", self.fd, fcntl.F_DUPFD_CLOEXEC, lowest)
         self.close()
         return moved
 

@@ -22,20 +22,6 @@ from pagewarden.port import HostView, Listener, Memory
 from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable, UserMistake
 
 __all__ = [
-    "PAGE_SIZE",
-    "BackingName",
-    "Hold",
-    "HostProcess",
-    "HostSide",
-    "HostView",
-    "Listener",
-    "Memory",
-    "PageRange",
-    "PrivateAccess",
-    "PrivateMemory",
-    "Refused",
-    "Unavailable",
-    "Use",
-    "UserMistake",
-    "Window",
-]
+    "PAGE_SIZE", "BackingName", "Hold", "HostProcess", "HostSide", "HostView", "Listener", "Memory", "PageRange",
+    "PrivateAccess", "PrivateMemory", "Refused", "Unavailable", "Use", "UserMistake", "Window",
+]  # fmt: skip

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NamedTuple
 
-from pagewarden.abi import io_uring, kvm, uffd
+from pagewarden.abi import kvm, uffd
 from pagewarden.abi import memory as uapi
 from pagewarden.kernel import confine, door
 from pagewarden.kernel import uffd as userfault
@@ -22,10 +22,12 @@ from pagewarden.memory.backings.protocol import Wanted
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.isolated import allowed, room
 from pagewarden.memory.isolated.replace import WAIT_FEATURES
+from pagewarden.probe import raw
+from pagewarden.probe.paths.peers import vm_read
+from pagewarden.probe.paths.pipes import SO_ZEROCOPY
+from pagewarden.probe.paths.uring import IoUring
+from pagewarden.probe.registry import SAMPLE, Died
 from pagewarden.vocab import PAGE_SIZE, Unavailable
-
-MSG_ZEROCOPY = 0x4000000
-SO_ZEROCOPY = 60
 
 
 class Capability(NamedTuple):
@@ -39,90 +41,57 @@ class Capability(NamedTuple):
 def capabilities() -> list[Capability]:
     """All of them, in a fixed order; every descriptor that was opened for the asking is closed again."""
     return [
-        *(_asked(name, question) for name, question in QUESTIONS.items()),
+        *(_asked(name, *question) for name, question in QUESTIONS.items()),
         *_userfault_features(),
         *_kvm(),
         *(_asked(f"counter:{name}", partial(_count, name)) for name in NAMED),
     ]
 
 
-def _asked(name: str, question: Callable[[], str]) -> Capability:
+def _asked(name: str, question: Callable[[], object], works: str = "") -> Capability:
     try:
-        return Capability(name, True, question())
+        said = question()
+        return Capability(name, True, works or str(said))
     except Unavailable as lacking:
         return Capability(name, False, str(lacking))
     except OSError as error:
         return Capability(name, False, f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror}")
 
 
-def _memfd() -> str:
-    door.memfd("pagewarden-probe", PAGE_SIZE)
-    return "created"
-
-
-def _memfd_secret() -> str:
+def _memfd_secret() -> None:
     file, region = door.memfd_secret(PAGE_SIZE), Region(PAGE_SIZE)
     region.place(file.fd)
     door.claim(region.address, PAGE_SIZE)
-    return "created, mapped and touched"
 
 
-def _userfaultfd() -> str:
-    userfault.Userfault(0).close()
-    return "user-mode faults"
-
-
-def _userfaultfd_kernel() -> str:
-    userfault.Userfault(0, user_mode_only=False).close()
-    return "faults inside system calls and KVM wait too"
-
-
-def _window() -> str:
-    UffdWindow(Wanted(PAGE_SIZE)).close()
-    return "memfd guarded by userfaultfd"
-
-
-def _replacement() -> str:
-    userfault.Userfault(WAIT_FEATURES, user_mode_only=False).close()
-    return "pages are replaced while their users wait"
-
-
-def _io_uring() -> str:
-    params = io_uring.io_uring_params()
-    door.opened("io_uring_setup", 1, ctypes.addressof(params))
-    return "a ring was set up"
-
-
-def _process_vm() -> str:
-    source, target = ctypes.create_string_buffer(b"x"), ctypes.create_string_buffer(1)
-    local, remote = (uapi.iovec(ctypes.addressof(buffer), 1) for buffer in (target, source))
-    syscall("process_vm_readv", os.getpid(), ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0)
-    return "read from this process"
+def _process_vm() -> None:
+    source = ctypes.create_string_buffer(SAMPLE)
+    vm_read(os.getpid(), ctypes.addressof(source))
 
 
 def _seccomp() -> str:
     """Install the host side's filter in a child, and see that it bites."""
     lines = room.program_for(allowed.Self(os.getpid(), (-1 & 0xFFFFFFFF, -1 & 0xFFFFFFFF), True))
-    pid = os.fork()
-    if pid == 0:
-        try:
-            confine.no_new_privileges()
-            confine.install_filter(lines)
-            syscall("mremap", 0, 0, 0, 0)
-        except OSError as error:
-            os._exit(error.errno or 255)
-        finally:
-            os._exit(255)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code != errno.EPERM:
-        raise Unavailable(f"the filter did not hold (result {code})", "needs CONFIG_SECCOMP_FILTER=y")
+
+    def forbidden() -> bytes:
+        confine.no_new_privileges()
+        confine.install_filter(lines)
+        return b"%d" % syscall("mremap", 0, 0, 0, 0)
+
+    try:
+        raw.elsewhere(forbidden)
+    except (OSError, Died) as end:
+        held, said = getattr(end, "errno", 0) == errno.EPERM, str(end)
+    else:
+        held, said = False, "mremap was let through"
+    if not held:
+        raise Unavailable(f"the filter did not hold ({said})", "needs CONFIG_SECCOMP_FILTER=y")
     return f"{len(lines)} instructions, tried in a child"
 
 
-def _zerocopy() -> str:
+def _zerocopy() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as end:
         end.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
-    return "SO_ZEROCOPY accepted on TCP"
 
 
 def _mlock() -> str:
@@ -141,19 +110,25 @@ def _count(name: str) -> str:
     return "seen counting"
 
 
-QUESTIONS: dict[str, Callable[[], str]] = {
-    "memfd": _memfd,
-    "memfd_secret": _memfd_secret,
-    "userfaultfd": _userfaultfd,
-    "userfaultfd:kernel-faults": _userfaultfd_kernel,
-    "uffd-window": _window,
-    "page-replacement": _replacement,
-    "mlock": _mlock,
-    "seccomp": _seccomp,
-    "process_vm_readv": _process_vm,
-    "io_uring": _io_uring,
-    "MSG_ZEROCOPY": _zerocopy,
-}
+QUESTIONS: dict[str, tuple[Callable[[], object], str]] = {
+    "memfd": (lambda: door.memfd("pagewarden-probe", PAGE_SIZE), "created"),
+    "memfd_secret": (_memfd_secret, "created, mapped and touched"),
+    "userfaultfd": (lambda: userfault.Userfault(0).close(), "user-mode faults"),
+    "userfaultfd:kernel-faults": (
+        lambda: userfault.Userfault(0, user_mode_only=False).close(), "faults inside system calls and KVM wait too",
+    ),
+    "uffd-window": (lambda: UffdWindow(Wanted(PAGE_SIZE)).close(), "memfd guarded by userfaultfd"),
+    "page-replacement": (
+        lambda: userfault.Userfault(WAIT_FEATURES, user_mode_only=False).close(),
+        "pages are replaced while their users wait",
+    ),
+    "mlock": (_mlock, ""),
+    "seccomp": (_seccomp, ""),
+    "process_vm_readv": (_process_vm, "read from this process"),
+    "io_uring": (lambda: IoUring().close(), "a ring was set up"),
+    "MSG_ZEROCOPY": (_zerocopy, "SO_ZEROCOPY accepted on TCP"),
+}  # fmt: skip
+"""What is tried, and what is said where it works: "" for what it says itself."""
 
 
 def _userfault_features() -> Iterator[Capability]:

@@ -16,22 +16,7 @@ from pagewarden.vocab.names import did_you_mean, one_of
 from pagewarden.vocab.progress import Advance, Progress
 
 __all__ = [
-    "EDGES",
-    "HUGE_PAGE",
-    "PAGE_SIZE",
-    "Advance",
-    "Event",
-    "Exit",
-    "ExitKind",
-    "GuestStopped",
-    "InternalError",
-    "PageRange",
-    "PagewardenError",
-    "PrivateAccess",
-    "Progress",
-    "Refused",
-    "Unavailable",
-    "UserMistake",
-    "did_you_mean",
-    "one_of",
-]
+    "EDGES", "HUGE_PAGE", "PAGE_SIZE", "Advance", "Event", "Exit", "ExitKind", "GuestStopped", "InternalError",
+    "PageRange", "PagewardenError", "PrivateAccess", "Progress", "Refused", "Unavailable", "UserMistake",
+    "did_you_mean", "one_of",
+]  # fmt: skip
