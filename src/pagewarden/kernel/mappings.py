@@ -1,7 +1,9 @@
-"""How many mappings this process may still have: what splits them stops before none is left for a thread's stack."""
+"""The mappings of a process, and how many this one may still have: what splits them stops before none is left for a
+thread's stack."""
 
 import errno
 from contextlib import suppress
+from typing import NamedTuple
 
 from pagewarden.kernel.causes import CallFailed
 
@@ -26,6 +28,28 @@ class Mappings:
             if self._bound > self.limit - RESERVE:
                 self._bound -= count
                 raise CallFailed(call, errno.ENOMEM)
+
+
+class Mapping(NamedTuple):
+    """A line of /proc/PID/maps (proc_pid_maps(5)). file: device and inode; name: "" where it has none."""
+
+    start: int
+    stop: int
+    rights: str
+    offset: int
+    file: tuple[str, int]
+    name: str
+
+
+def mappings(pid: int | str) -> list[Mapping]:
+    """Those of a process; OSError."""
+    rows = []
+    with open(f"/proc/{pid}/maps") as lines:
+        for line in lines:
+            span, rights, offset, device, inode, *name = line.split(maxsplit=5)
+            start, stop = (int(edge, 16) for edge in span.split("-"))
+            rows.append(Mapping(start, stop, rights, int(offset, 16), (device, int(inode)), "".join(name).strip()))
+    return rows
 
 
 def used() -> int:

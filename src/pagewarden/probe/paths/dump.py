@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from pagewarden.kernel import door
 from pagewarden.kernel.door import syscall
 from pagewarden.probe import raw
-from pagewarden.probe.paths.mappings import file_of
+from pagewarden.probe.paths.mappings import mapping_of
 from pagewarden.probe.registry import SAMPLE, Direction, Target, path
 from pagewarden.vocab import Unavailable
 
@@ -103,7 +103,7 @@ def from_core(core: bytes, address: int) -> bytes:
 def core_dump(target: Target) -> bytes:
     """A core dump of the host process, which does all it can to have the window in it."""
     raw.make_dumpable()
-    has_file = file_of(target)[2][1]
+    has_file = mapping_of(target).file[1]
     Path("/proc/self/coredump_filter").write_text(SHARED_MAPPINGS if has_file else PRIVATE_MAPPINGS)
     with contextlib.suppress(OSError):
         syscall("madvise", target.address, target.length, MADV_DODUMP)

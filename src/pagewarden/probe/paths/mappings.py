@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from pagewarden.kernel.door import syscall
+from pagewarden.kernel.mappings import Mapping, mappings
 from pagewarden.probe import raw
 from pagewarden.probe.paths.streams import load, store
 from pagewarden.probe.registry import Attempt, Direction, Target, path
@@ -65,33 +66,22 @@ def opened(target: Target) -> int:
 
 def replaced(target: Target) -> int:
     """The page where it is, mapped afresh by remap_file_pages(2), which needs no descriptor."""
-    syscall("remap_file_pages", target.address, target.length, 0, page_offset(target), 0)
+    syscall("remap_file_pages", target.address, target.length, 0, place_of(target) // target.length, 0)
     return target.address
 
 
-def page_offset(target: Target) -> int:
-    """The page's place in its file, counted in pages."""
-    start, offset, _ = file_of(target)
-    return (offset + target.address - start) // target.length
-
-
-def file_of(target: Target) -> tuple[int, int, tuple[str, int]]:
-    """(start of the mapping, its file offset, the file's (device, inode)) from /proc/PID/maps."""
-    for start, stop, offset, file in mappings(target.host):
-        if start <= target.address < stop:
-            return start, offset, file
+def mapping_of(target: Target) -> Mapping:
+    """The mapping that the page lies in; FileNotFoundError."""
+    for each in mappings(target.host):
+        if each.start <= target.address < each.stop:
+            return each
     raise FileNotFoundError(2, "the window is not mapped here")
 
 
-def mappings(pid: int) -> list[tuple[int, int, int, tuple[str, int]]]:
-    """(start, stop, file offset, (device, inode)) of each mapping of a process."""
-    rows = []
-    with open(f"/proc/{pid}/maps") as stream:
-        for line in stream:
-            span, _, offset, device, inode = line.split(maxsplit=5)[:5]
-            start, stop = (int(part, 16) for part in span.split("-"))
-            rows.append((start, stop, int(offset, 16), (device, int(inode))))
-    return rows
+def place_of(target: Target) -> int:
+    """The page's offset in its file, bytes."""
+    found = mapping_of(target)
+    return found.offset + target.address - found.start
 
 
 register("mremap", "mremap(2) to another address", moved)

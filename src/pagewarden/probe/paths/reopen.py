@@ -5,33 +5,26 @@ from collections.abc import Callable, Iterator
 
 from pagewarden.kernel import door
 from pagewarden.kernel.door import syscall
+from pagewarden.kernel.mappings import mappings
 from pagewarden.probe import raw
 from pagewarden.probe.outsider import Access
 from pagewarden.probe.paths import peers
-from pagewarden.probe.paths.mappings import file_of, mappings
+from pagewarden.probe.paths.mappings import mapping_of, place_of
 from pagewarden.probe.registry import SAMPLE, Direction, Target, anywhere, path
 from pagewarden.vocab import Unavailable
 
 READ, WRITE = Direction.READ, Direction.WRITE
 
 
-def place_of(target: Target) -> int:
-    """The page's offset in its file, bytes."""
-    start, offset, _ = file_of(target)
-    return offset + target.address - start
-
-
 def by_map_files(target: Target) -> int:
     """The window's file, opened through /proc/self/map_files."""
-    for start, stop, _, _ in mappings(target.host):
-        if start <= target.address < stop:
-            return os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDWR)
-    raise FileNotFoundError(2, "the window is not mapped here")
+    found = mapping_of(target)
+    return os.open(f"/proc/self/map_files/{found.start:x}-{found.stop:x}", os.O_RDWR)
 
 
 def descriptors(pid: int, target: Target) -> Iterator[int]:
     """Numbers of a process's descriptors of the window's file."""
-    inode = file_of(target)[2][1]
+    inode = mapping_of(target).file[1]
     for name in os.listdir(f"/proc/{pid}/fd"):
         try:
             if os.stat(f"/proc/{pid}/fd/{name}").st_ino == inode:
@@ -56,9 +49,9 @@ def by_pidfd(target: Target) -> int:
 
 def map_files() -> None:
     """Unavailable where a process may not follow its own map_files links."""
-    start, stop, *_ = next(row for row in mappings(os.getpid()) if row[3][1])
+    own = next(each for each in mappings(os.getpid()) if each.file[1])
     try:
-        os.close(os.open(f"/proc/self/map_files/{start:x}-{stop:x}", os.O_RDONLY))
+        os.close(os.open(f"/proc/self/map_files/{own.start:x}-{own.stop:x}", os.O_RDONLY))
     except OSError as error:
         raise Unavailable(
             f"/proc/self/map_files cannot be followed ({error.strerror})",
@@ -112,11 +105,10 @@ def open_mapping(target: Target) -> int:
     """The page's address in the warden, not by the window; Unavailable where the memory is mapped once only."""
     if target.warden != target.host:
         return target.open_mapping
-    _, _, file = file_of(target)
-    place = place_of(target)
-    for start, stop, offset, other in mappings(target.warden):
-        address = start + place - offset
-        if other == file and start <= address < stop and address != target.address:
+    own, place = mapping_of(target), place_of(target)
+    for each in mappings(target.warden):
+        address = each.start + place - each.offset
+        if each.file == own.file and each.start <= address < each.stop and address != target.address:
             return address
     raise Unavailable("this memory is mapped once only", "nothing is missing")
 

@@ -120,22 +120,12 @@ def counted(profile: Profile, design: str, pages: int) -> dict[str, Any]:
 # -- compiled requests -------------------------------------------------------------------------------------------------
 
 
-class Whole:
-    """sampling.Timed: a script as one thing."""
-
-    def __init__(self, script: PrimitiveScript) -> None:
-        self._script = script
-
-    def time(self, rounds: int) -> list[float]:
-        return [self._script.time_whole(rounds)]
-
-
 def requests(host: TimedHost, designs: Sequence[str]) -> dict[str, Timed]:
     """A script for each design and size, REQUEST/design/pages, and the I/O itself, io/pages."""
-    made: dict[str, Timed] = {f"io/{pages}": Whole(PrimitiveScript([host.write(pages)])) for pages in SIZES}
+    made: dict[str, Timed] = {f"io/{pages}": PrimitiveScript([host.write(pages)], whole=True) for pages in SIZES}
     for design in designs:
         for pages in SIZES:
-            made[f"request/{design}/{pages}"] = Whole(PrimitiveScript(host.request(design, pages)))
+            made[f"request/{design}/{pages}"] = PrimitiveScript(host.request(design, pages), whole=True)
     return made
 
 

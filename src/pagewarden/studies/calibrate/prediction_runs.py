@@ -22,7 +22,7 @@ from pagewarden.guest.program import Act, Program, program
 from pagewarden.kernel.door import memfd
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
 from pagewarden.studies.calibrate.library import Overheads
-from pagewarden.studies.calibrate.prediction import BY_TURNS, Forecast, Prediction, Whole, counted
+from pagewarden.studies.calibrate.prediction import BY_TURNS, Forecast, Prediction, counted
 from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, Spread, sample
 from pagewarden.studies.calibrate.scripts import SIZES
@@ -144,7 +144,7 @@ def predict_runs(
     taken: list[dict[str, Array]] = []
     whole: dict[tuple[str, int], list[float]] = {}
     with Timings("library", kind) as timings:
-        timed = timings.timed | {f"io/{n}": Whole(PrimitiveScript([timings.host.write(n)])) for n in SIZES}
+        timed = timings.timed | {f"io/{n}": PrimitiveScript([timings.host.write(n)], whole=True) for n in SIZES}
         for turn in range(ROUNDS):
             taken.append(sample(timed, seconds / ROUNDS))
             for at, pages in enumerate(SIZES):

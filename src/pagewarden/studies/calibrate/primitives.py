@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numpy.typing import NDArray
 
 from pagewarden.kernel.machine import number_of
 from pagewarden.vocab import PAGE_SIZE
@@ -61,10 +60,11 @@ NOTHING_ROW = Primitive("nothing", NOTHING, 0, ())
 
 
 class PrimitiveScript:
-    """Rows that run in order. OSError says which system call failed; the rounds until then were done."""
+    """sampling.Timed: rows that run in order. OSError says which system call failed; the rounds until then were done.
+    whole: timed as one row."""
 
-    def __init__(self, rows: Sequence[Primitive]) -> None:
-        self.rows = tuple(rows)
+    def __init__(self, rows: Sequence[Primitive], whole: bool = False) -> None:
+        self.rows, self._whole = tuple(rows), whole
         self._code = np.zeros((len(rows), 9), np.int64)
         for i, row in enumerate(rows):
             self._code[i, : 3 + len(row.arguments)] = row.kind, row.number, row.mapped, *row.arguments
@@ -72,22 +72,12 @@ class PrimitiveScript:
 
     def time(self, rounds: int) -> list[float]:
         """ns that each row took, the mean of the rounds; the clock is in it (see NOTHING_ROW)."""
-        spent = np.zeros(len(self.rows), np.int64)
-        self._run(rounds, True, spent)
-        return [float(ns) / rounds for ns in spent]
-
-    def time_whole(self, rounds: int) -> float:
-        """ns of a round, the mean of all."""
-        spent = np.zeros(1, np.int64)
-        self._run(rounds, False, spent)
-        return float(spent[0]) / rounds
-
-    def _run(self, rounds: int, each: bool, spent: NDArray[np.int64]) -> None:
-        scratch = np.zeros(4, np.int64)
-        failed = perform(self._code, self._mmap, rounds, each, spent, scratch)
+        spent, scratch = np.zeros(1 if self._whole else len(self.rows), np.int64), np.zeros(4, np.int64)
+        failed = perform(self._code, self._mmap, rounds, not self._whole, spent, scratch)
         if failed >= 0:
             code = int(scratch[2]) & 0xFFFF_FFFF
             raise OSError(code, f"{self.rows[failed].name}: {os.strerror(code)}")
+        return [float(ns) / rounds for ns in spent]
 
 
 class Sibling:

@@ -8,7 +8,7 @@ import errno
 import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pagewarden.guest.assembler import Assembler, Mem
 from pagewarden.guest.hypercalls import HYPERCALL, Number
 from pagewarden.guest.listing import Code
 from pagewarden.guest.pattern import Words
+from pagewarden.kernel.mappings import Mapping, mappings
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.compiled import njit
 
@@ -29,14 +30,6 @@ CHUNK = 4 << 20
 ANONYMOUS = "anonymous"
 """What a mapping without a name is called here."""
 _HOLDERS = ("R8", "R9", "R10", "R11")
-
-
-class Mapping(NamedTuple):
-    """A line of /proc/PID/maps."""
-
-    start: int
-    stop: int
-    name: str
 
 
 @dataclass
@@ -135,18 +128,6 @@ def _count(data: Any, one: Any, other: Any) -> int:
 _search: Any = njit(nogil=True)(_count)
 
 
-def mappings(pid: int | str) -> list[Mapping]:
-    """The readable mappings of a process; OSError."""
-    found = []
-    with open(f"/proc/{pid}/maps") as lines:
-        for line in lines:
-            place, rights, _, _, _, *name = line.split(maxsplit=5)
-            start, stop = (int(edge, 16) for edge in place.split("-"))
-            if rights[0] == "r" and name != ["[vsyscall]\n"]:
-                found.append(Mapping(start, stop, name[0].strip() if name else ANONYMOUS))
-    return found
-
-
 def search_process(canary: Canary, pid: int | str, whose: str, spare: tuple[tuple[int, int], ...] = ()) -> Sight:
     """Read every readable mapping of a process, except the `spare` ranges of addresses; how far that came."""
     sight = Sight(whose)
@@ -171,16 +152,16 @@ def _search_mappings(canary: Canary, pid: int | str, spare: tuple[tuple[int, int
         pagemap = -1
         with suppress(OSError):  # it only saves the reading of pages that do not exist
             pagemap = _opened(f"/proc/{pid}/pagemap", opened)
-        listed = mappings(pid)
+        listed = [each for each in mappings(pid) if each.rights[0] == "r" and each.name != "[vsyscall]"]
         if not listed:
             raise ProcessLookupError(errno.ESRCH, "it has no memory any more")
         for mapping in listed:
-            sight.mappings += 1
+            sight.mappings, name = sight.mappings + 1, mapping.name or ANONYMOUS
             for part in _without(mapping, (*spare, mine) if pid == "self" else spare):
-                for start, stop in _touched(pagemap, *part) if mapping.name == ANONYMOUS else [part]:
+                for start, stop in _touched(pagemap, *part) if name == ANONYMOUS else [part]:
                     found = _search_range(canary, memory, start, stop, buffer, sight)
                     if found:
-                        sight.hits[mapping.name] = sight.hits.get(mapping.name, 0) + found
+                        sight.hits[name] = sight.hits.get(name, 0) + found
 
 
 def _opened(path: str, opened: ExitStack) -> int:
