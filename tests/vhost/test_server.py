@@ -6,7 +6,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from pagewarden.vhost.server import Server, listening
+from pagewarden.kernel.listening import listening
+from pagewarden.vhost.server import Server
 from served_rig import PATIENCE, ServerThread
 
 CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])"

@@ -36,13 +36,12 @@ def keep(
 
     from pagewarden.keep.keeper import PageKeeper, event_lines, until_stopped
     from pagewarden.keep.source import PageSource, PlainFile, SealedFile
+    from pagewarden.kernel.listening import listening
     from pagewarden.report.keep import kept_document, print_kept
     from pagewarden.report.pages import answer
-    from pagewarden.vhost.server import listening
 
     source: PageSource = PlainFile(snapshot) if key is None else SealedFile(snapshot, key.read_bytes())
-    tell = (lambda _: None) if json_events is None else event_lines(json_events)
-    with listening(socket, None) as listener, until_stopped() as stop:
+    with listening(socket, None) as listener, until_stopped() as stop, event_lines(json_events) as tell:
         keeper = PageKeeper(listener, source, record=record, replay=replay, tell=tell, metrics=metrics)
         print(f"pagewarden: keeping {snapshot} for who comes to {socket}", file=sys.stderr, flush=True)
         keeper.run(stop)

@@ -22,8 +22,10 @@ from pagewarden.keep.pager import READING, HopelessPager, Pager, PagerLedger
 from pagewarden.keep.source import PageSource
 from pagewarden.kernel.door import readable
 from pagewarden.kernel.files import Pipe, peer
+from pagewarden.kernel.listening import heard
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import PAGE_SIZE, Refused, UserMistake
+from pagewarden.vocab.places import put
 
 HOPELESS = 3
 """Status of a pager that says that no other can go on either."""
@@ -88,7 +90,7 @@ class PageKeeper:
         *,
         record: Path | None = None,
         replay: Path | None = None,
-        tell: Callable[[Mapping[str, object]], None] = lambda _: None,
+        tell: Callable[[Mapping[str, object]], object] = lambda _: None,
         metrics: Path | None = None,
     ) -> None:
         """record: where the pages that the first VM asks for are written at its end, replay: what to bring ahead of
@@ -221,35 +223,26 @@ class PageKeeper:
         for vm in self._vms.values():
             labels = f'{{vm="{vm.number}",pid="{vm.pid}"}}'
             lines += [f"pagewarden_keep_{name}_total{labels} {count}" for name, count in vm.ledger.counts().items()]
-        draft = self._metrics.with_name(f".{self._metrics.name}.{os.getpid()}")
-        draft.write_text("\n".join(lines) + "\n")
-        draft.replace(self._metrics)
-
-
-def _written(fd: int) -> None:
-    os.write(fd, b"\0")
+        put(self._metrics, ("\n".join(lines) + "\n").encode(), 0o644)
 
 
 @contextmanager
 def until_stopped() -> Iterator[int]:
     """A descriptor that can be read once SIGTERM or Ctrl-C came: nothing that is being done is torn apart."""
     pipe = Pipe(PAGE_SIZE)
-    before = {
-        number: signal.signal(number, lambda *_: _written(pipe.transmit)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
     try:
-        yield pipe.receive
+        with heard(lambda *_: os.write(pipe.transmit, b"\0")):
+            yield pipe.receive
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         pipe.close()
 
 
-def event_lines(path: Path) -> Callable[[Mapping[str, object]], None]:
-    """For `tell`: a JSON object a line, appended to the file, with the time in seconds since 1970. OSError."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def tell(event: Mapping[str, object]) -> None:
-        os.write(file, json.dumps({"time": round(time.time(), 3), **event}).encode() + b"\n")
-
-    return tell
+@contextmanager
+def event_lines(path: Path | None) -> Iterator[Callable[[Mapping[str, object]], object]]:
+    """For `tell`: a JSON object a line, appended to the file, where one is named, with the time in seconds since 1970.
+    OSError."""
+    if path is None:
+        yield lambda event: None
+        return
+    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab", 0) as file:
+        yield lambda event: file.write(json.dumps({"time": round(time.time(), 3), **event}).encode() + b"\n")

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,21 +18,13 @@ from pagewarden.vocab.runs import in_runs, runs_of_pages
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pagewarden.keep.snapshot import Snapshot
     from pagewarden.kernel.uffd import Userfault
 
 HOLE, THERE, AWAY, SAVED = range(4)
 """Of a page: nothing but zeroes; resident; in the swap file; in the snapshot that the memory was restored from."""
 SCAN = 2048
 """Pages that are looked at together for one that nobody has touched."""
-
-
-class Saved(Protocol):
-    """Pages of a snapshot."""
-
-    def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
-        """Ascending pages into `out`, one after the other: how many are right, and what is wrong with the next."""
-
-    def close(self) -> None: ...
 
 
 class Residence:
@@ -57,7 +49,7 @@ class Residence:
         """The most pages that come in one step: fewer where the limit is smaller."""
         self.limit, self.there, self.shared_there = limit, 0, 0
         self.gone = self.came = 0
-        self.saved: Saved | None = None
+        self.saved: Snapshot | None = None
         self.order: list[int] | None = None
         """The pages that were asked for, in order, while they are recorded."""
         self._guest, self._file, self._fault, self._swap = guest, file, fault, swap
@@ -105,12 +97,9 @@ class Residence:
 
     def _fetched(self, kind: int, pages: "NDArray[np.int64]") -> tuple[int, str]:
         """Into the buffer of pages: how many are right, and why the next is not."""
-        if kind == AWAY:
-            return self._from_swap(pages)
-        assert self.saved is not None
-        return self.saved.read(pages, self._pages)
-
-    def _from_swap(self, pages: "NDArray[np.int64]") -> tuple[int, str]:
+        if kind == SAVED:
+            assert self.saved is not None
+            return self.saved.read(pages, self._pages)
         assert self._swap is not None and self._sealer is not None
         return self._swap.fetch(pages, self._sealer, pages, self.versions[pages], self._slots, self._pages)
 
@@ -268,7 +257,7 @@ class Residence:
             with self.lock:
                 self.shared_there += int(np.count_nonzero(part)) - before
 
-    def adopt(self, saved: Saved, present: "NDArray[np.bool_]") -> None:
+    def adopt(self, saved: "Snapshot", present: "NDArray[np.bool_]") -> None:
         """Pages of a memory that nobody has touched are those of a snapshot."""
         with self.lock:
             self.saved = saved

@@ -1,7 +1,7 @@
 """Where a VMM's pages come from: its own snapshot of the memory, plain, or a sealed one."""
 
 import os
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,18 +11,6 @@ from pagewarden.keep.snapshot import Snapshot
 from pagewarden.kernel.door import Descriptor
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, UserMistake
-
-
-class PageSource(Protocol):
-    """Bytes by offset."""
-
-    size: int
-
-    def fetch(self, offset: int, length: int) -> tuple[int, int, str]:
-        """Whole pages: the address where they lie until the next call, how many bytes of them are right, and why the
-        next is not."""
-
-    def close(self) -> None: ...
 
 
 class PlainFile:
@@ -38,6 +26,8 @@ class PlainFile:
         self._region.place(self._file.fd, PROT_READ)
 
     def fetch(self, offset: int, length: int) -> tuple[int, int, str]:
+        """Whole pages: the address where they lie until the next call, how many bytes of them are right, and why the
+        next is not."""
         return self._region.address + offset, length, ""
 
     def close(self) -> None:
@@ -72,3 +62,7 @@ class SealedFile:
     def close(self) -> None:
         """Give everything back. Twice is once."""
         self._saved.close()
+
+
+PageSource: TypeAlias = PlainFile | SealedFile
+"""Bytes by offset, with the same methods."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from pagewarden.kernel.door import punch_hole
+from pagewarden.kernel.listening import listening
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
 from pagewarden.vhost.regions import GuestRegions
-from pagewarden.vhost.server import Server, listening, until_signal
+from pagewarden.vhost.server import Server, until_signal
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.vocab import UserMistake

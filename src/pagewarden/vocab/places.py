@@ -108,14 +108,23 @@ def kept(path: Path, key: bytes) -> bytes | None:
 def keep(path: Path, key: bytes, data: bytes) -> None:
     """Put it there, whole or not at all, with a digest of the key and of itself; where that cannot be done, nothing."""
     with suppress(OSError):
-        fd, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        part = Path(name)
-        try:
-            with open(fd, "wb") as file:
-                file.write(_digest(key, data) + data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        put(path, _digest(key, data) + data)
+
+
+def put(path: Path, data: bytes, mode: int = 0o600, lasting: bool = False) -> None:
+    """Put it there, whole or not at all (rename(2)); lasting: on the disk before its name leads to it. OSError."""
+    fd, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    part = Path(name)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            if lasting:
+                os.fsync(fd)
+        part.chmod(mode)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _digest(key: bytes, data: bytes) -> bytes:

@@ -25,6 +25,7 @@ from pagewarden.studies.calibrate.scripts import LEAST_NS, PriceFound, found, sc
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.vocab import Progress, Unavailable, UserMistake, one_of
 from pagewarden.vocab.closing import Closing
+from pagewarden.vocab.places import put
 
 NAME = "this-host"
 PARAMETERS = {
@@ -252,21 +253,5 @@ def save(profile: Profile, path: Path) -> bool:
     parse(text, str(path))  # what cannot be read back is never put there
     replaced = _free(path)
     with _written(path):
-        _replace(path, text)
+        put(path, text.encode(), 0o644, lasting=True)
     return replaced
-
-
-def _replace(path: Path, text: str) -> None:
-    """Beside the file, flushed, then renamed over it."""
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.rename(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
