@@ -16,8 +16,13 @@ and after a colon what it is the source of."""
 
 
 def rule(op: Op, *sources: str, **families: str | tuple[str, ...]) -> Callable[[Rule], Rule]:
-    """Register the rule of an operation with the sources of what it says, of all objects and of some families."""
-    known = {name: (those,) if isinstance(those, str) else those for name, those in families.items()}
+    """Register the rule of an operation with the sources of what it says, of all objects and of some families: several
+    of them by their names with `_` between."""
+    known = {
+        name: (those,) if isinstance(those, str) else those
+        for names, those in families.items()
+        for name in names.split("_")
+    }
 
     def register(function: Rule) -> Rule:
         RULES[op], SOURCES[op] = function, {"": sources, **known}

@@ -52,8 +52,7 @@ def gup_pin(policy: Policy, page: Page) -> Step:
 @rule(
     Op.FD_GET,
     "mail of 5 April 2022: pread, pwrite, splice on the private fd",
-    gmem="guest_memfd_test.c test_file_read_write: guest_memfd has none",
-    inplace="guest_memfd_test.c test_file_read_write: guest_memfd has none",
+    gmem_inplace="guest_memfd_test.c test_file_read_write: guest_memfd has none",
     secret="memfd_secret.c test_file_apis: neither has memfd_secret",
     v5="patch series v5: neither has an inaccessible file",
     pkvm="shmem.c shmem_file_read_iter: the memfd below a slot knows of no guest",

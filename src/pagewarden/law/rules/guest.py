@@ -154,8 +154,7 @@ def slot_delete(policy: Policy, page: Page) -> Step:
 @rule(
     Op.SLOT_ADD,
     "kvm_main.c kvm_set_memory_region: EEXIST where there is one",
-    gmem="guest_memfd.c kvm_gmem_commit_memory_region: EEXIST for what is bound already",
-    inplace="guest_memfd.c kvm_gmem_commit_memory_region: EEXIST for what is bound already",
+    gmem_inplace="guest_memfd.c kvm_gmem_commit_memory_region: EEXIST for what is bound already",
     exclusive="thread of April 2022: exclusive references: a page that user space maps makes it fail",
 )
 def slot_add(policy: Policy, page: Page) -> Step:

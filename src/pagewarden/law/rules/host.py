@@ -94,8 +94,7 @@ def _another(policy: Policy, page: Page) -> Step:
 @rule(
     Op.HOST_MMAP,
     "mail of 5 April 2022: listing of mmap + munmap",
-    gmem="guest_memfd.c kvm_gmem_mmap: ENODEV without GUEST_MEMFD_FLAG_MMAP",
-    inplace="guest_memfd.c kvm_gmem_mmap: ENODEV without GUEST_MEMFD_FLAG_MMAP",
+    gmem_inplace="guest_memfd.c kvm_gmem_mmap: ENODEV without GUEST_MEMFD_FLAG_MMAP",
     v5="patch series v5: an inaccessible file cannot be mapped",
     exclusive="thread of April 2022: exclusive references: mapping a page takes one, and may fail",
     pkvm="pkvm.rst: stage 2 guards the frame, whatever maps it",
@@ -122,8 +121,7 @@ def host_munmap(policy: Policy, page: Page) -> Step:
     "memory.c copy_present_page: what is pinned is copied at fork, by the kernel",
     "madvise(2): MADV_DONTFORK",
     uffd="userfaultfd.c dup_userfaultfd: a child's copy is not registered",
-    gmem="guest_memfd.c kvm_gmem_fault_user_mapping: the file decides for the child as well",
-    inplace="guest_memfd.c kvm_gmem_fault_user_mapping: the file decides for the child as well",
+    gmem_inplace="guest_memfd.c kvm_gmem_fault_user_mapping: the file decides for the child as well",
 )
 def fork(policy: Policy, page: Page) -> Step:
     """A child process gets the window too: none of it where that is kept from children, a copy of anonymous memory, and
@@ -203,24 +201,25 @@ def _dropped(policy: Policy, page: Page) -> Step:
     return done(gone, *cut_off(page, guest=True))
 
 
+def _by_alias(policy: Policy, page: Page, write: bool) -> Step:
+    if not page.alias:
+        return touch(policy, page, write, Outcome[policy.fault])
+    if moving(page):
+        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
+    there = present(page)
+    return done(page, reached=there, data=Data.PUBLIC if write and there else page.data)
+
+
 @rule(Op.ALIAS_LOAD, "by definition: a mapping reaches what it maps")
 def alias_load(policy: Policy, page: Page) -> Step:
     """A read through that other mapping; without one, the window's guard decides."""
-    if not page.alias:
-        return touch(policy, page, False, Outcome[policy.fault])
-    if moving(page):
-        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
-    return done(page, reached=present(page))
+    return _by_alias(policy, page, False)
 
 
 @rule(Op.ALIAS_STORE, "by definition: a mapping reaches what it maps")
 def alias_store(policy: Policy, page: Page) -> Step:
     """A write through that other mapping; without one, the window's guard decides."""
-    if not page.alias:
-        return touch(policy, page, True, Outcome[policy.fault])
-    if moving(page):
-        return refused(page, Outcome.HOST_RETRY, Event.FAULTS)
-    return done(page, reached=True, data=Data.PUBLIC) if present(page) else done(page)
+    return _by_alias(policy, page, True)
 
 
 @rule(Op.ALIAS_CLOSE, "by definition: a mapping ends by munmap, or with its process")

@@ -23,8 +23,7 @@ def _may_go(policy: Policy, page: Page, mechanism: str) -> Outcome:
     Op.MIGRATE_BEGIN,
     "migrate.c folio_migrate_mapping: EAGAIN while referenced",
     secret="secretmem.c secretmem_migrate_folio: EBUSY",
-    gmem="guest_memfd.c kvm_gmem_migrate_folio: EINVAL",
-    inplace="guest_memfd.c kvm_gmem_migrate_folio: EINVAL",
+    gmem_inplace="guest_memfd.c kvm_gmem_migrate_folio: EINVAL",
     pkvm="arm64/kvm/mmu.c pkvm_mem_abort: a long-term pin",
     hybrid="mail of 6 April 2022: hypervisor-assisted page migration, no more is said",
 )

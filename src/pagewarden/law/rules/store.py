@@ -14,8 +14,7 @@ _GUESTS = PRIVATE | {Owner.SHARED, Owner.LEAVING, Owner.POISON}
     Op.NOTIFY_BEGIN,
     "guest_memfd.c kvm_gmem_invalidate_start: every VM that has the file bound is told",
     v5="memfile_notifier.c memfile_notifier_invalidate: all consumers are told",
-    shmem="mmu_notifier.h mmu_notifier_invalidate_range_start: KVM is told of the mapping's changes",
-    uffd="mmu_notifier.h mmu_notifier_invalidate_range_start: KVM is told of the mapping's changes",
+    shmem_uffd="mmu_notifier.h mmu_notifier_invalidate_range_start: KVM is told of the mapping's changes",
     pkvm="pkvm.rst: there are no MMU notifiers",
 )
 def notify_begin(policy: Policy, page: Page) -> Step:
@@ -37,9 +36,7 @@ def notify_end(policy: Policy, page: Page) -> Step:
     Op.ALLOCATE,
     "guest_memfd.c kvm_gmem_allocate: fallocate",
     v5="patch series v5: allocated = private",
-    shmem="shmem.c shmem_fallocate",
-    uffd="shmem.c shmem_fallocate",
-    pkvm="shmem.c shmem_fallocate",
+    shmem_uffd_pkvm="shmem.c shmem_fallocate",
     secret="secretmem.c secretmem_fault: there is no fallocate, the first touch gets the page",
 )
 def allocate(policy: Policy, page: Page) -> Step:
@@ -55,8 +52,7 @@ def allocate(policy: Policy, page: Page) -> Step:
 @rule(
     Op.POPULATE,
     "thread of April 2022: a payload can be loaded before binding",
-    gmem="guest_memfd.c __kvm_gmem_populate: EINVAL unless the page is private; only before the guest runs",
-    inplace="guest_memfd.c __kvm_gmem_populate: EINVAL unless the page is private; only before the guest runs",
+    gmem_inplace="guest_memfd.c __kvm_gmem_populate: EINVAL unless the page is private; only before the guest runs",
     exclusive="thread of April 2022: exclusive references: map, copy, unmap, hand the fd to KVM",
     v5="patch series v5: an inaccessible file takes no payload",
     pkvm="pkvm.rst: pages are the host's until the guest touches them",
@@ -78,8 +74,7 @@ def populate(policy: Policy, page: Page) -> Step:
 
 
 _HOLES: dict[str, str | tuple[str, ...]] = {
-    "gmem": "guest_memfd.c kvm_gmem_punch_hole: invalidate, truncate, end; what is private stays private",
-    "inplace": "guest_memfd.c kvm_gmem_punch_hole: invalidate, truncate, end; what is private stays private",
+    "gmem_inplace": "guest_memfd.c kvm_gmem_punch_hole: invalidate, truncate, end; what is private stays private",
     "v5": "patch series v5: punched = shared",
     "secret": "secretmem.c secretmem_fops: has no fallocate",
     "pkvm": (
@@ -149,10 +144,7 @@ def _of_a_hole(policy: Policy, page: Page) -> Owner:
 @rule(
     Op.FD_CLOSE,
     "guest_memfd.c kvm_gmem_release: guest mappings go, the inode keeps its pages",
-    shmem="file_table.c __fput: a mapping keeps the file",
-    uffd="file_table.c __fput: a mapping keeps the file",
-    pkvm="file_table.c __fput: a mapping keeps the file",
-    secret="file_table.c __fput: a mapping keeps the file",
+    shmem_uffd_pkvm_secret="file_table.c __fput: a mapping keeps the file",
 )
 def fd_close(policy: Policy, page: Page) -> Step:
     """The VMM closes its last descriptor. The guest loses a store that KVM takes pages from; a mapping lives on."""
@@ -164,8 +156,7 @@ def fd_close(policy: Policy, page: Page) -> Step:
 @rule(
     Op.RECLAIM,
     "mem_protect.c __pkvm_host_reclaim_page_guest: private zeroed, shared not, a poisoned one is nothing to do",
-    gmem="guest_memfd.c kvm_gmem_release: with the last file its pages go, and are zeroed when somebody gets them",
-    inplace="guest_memfd.c kvm_gmem_release: with the last file its pages go, and are zeroed when somebody gets them",
+    gmem_inplace="guest_memfd.c kvm_gmem_release: its pages go with the last file, zeroed when somebody gets them",
 )
 def reclaim(policy: Policy, page: Page) -> Step:
     """The guest is gone: nothing of it maps the page any more, and the page is as before there was a guest."""

@@ -4,11 +4,10 @@ import ctypes
 import errno
 
 from pagewarden.abi import kvm
-from pagewarden.kernel.door import Descriptor, ioctl, ioctl_opened, punch_hole
+from pagewarden.kernel.door import Descriptor, ioctl, ioctl_opened
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.region import Region
-from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Composed
+from pagewarden.memory.backings.protocol import FileBacked, Tariff, Wanted, backing
 from pagewarden.vocab import Event, Unavailable
 
 
@@ -37,7 +36,7 @@ def create(vm: int, size: int, flags: int) -> Descriptor:
     stops="every access of this machine's user space and kernel to the pages of a private file",
     leaves="a file that is shared is open as a whole",
 )
-class GuestMemfd(Composed):
+class GuestMemfd(FileBacked):
     """A guest_memfd with its VM (its own one unless `vm` is given, which then stays the caller's).
 
     Private: nobody but a guest reaches it, so it cannot be populated, and the window, mapped where the kernel allows
@@ -50,21 +49,19 @@ class GuestMemfd(Composed):
     sharing = unsharing = Tariff()
     punching = Tariff({}, {Event.TLBI: 1})
     compiled = single = None
-    spawn = None
-    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         size, shared, given = wanted
         self._shared = shared
         super().__init__()
-        self._files = [self.own(create_vm())] if given is None else []
-        self.vm = self._files[0].fd if given is None else given
+        if given is None:
+            self.keep(create_vm())
+        self.vm = self.file if given is None else given
         offered = flags_offered(self.vm)
         flags = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
         if shared and flags & ~offered:
             raise Unavailable("guest_memfd cannot be shared on this kernel", "needs Linux 6.18 (INIT_SHARED)")
-        self._files.append(self.own(create(self.vm, size, flags & offered)))
-        self.file = self._files[-1].fd
+        self.keep(create(self.vm, size, flags & offered))
         self.window = self.own(Region(size))
         self.guest = self.window if shared else self.own(Region(size))
         self.guest.bar()
@@ -83,13 +80,3 @@ class GuestMemfd(Composed):
     def _keep(self, shared: bool) -> None:
         if shared != self._shared:
             raise OSError(errno.EOPNOTSUPP, "this kernel's guest_memfd is private or shared as a whole file")
-
-    def punch(self, offset: int, length: int) -> None:
-        punch_hole(self.file, offset, length)
-
-    def bar(self) -> None:
-        self.window.bar()
-
-    def forked(self) -> None:
-        for file in self._files:
-            file.close()

@@ -6,8 +6,7 @@ from pagewarden.abi import memory as uapi
 from pagewarden.kernel.door import claim, memfd_secret, memlock, too_little_locked
 from pagewarden.kernel.mappings import MAPPINGS
 from pagewarden.kernel.region import Region
-from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Composed
+from pagewarden.memory.backings.protocol import FileBacked, Tariff, Wanted, backing
 from pagewarden.vocab import Event
 
 OPEN = uapi.PROT_READ | uapi.PROT_WRITE
@@ -24,24 +23,19 @@ OPEN = uapi.PROT_READ | uapi.PROT_WRITE
     "process_vm_readv, /proc/PID/mem), the kernel's own mapping of all memory, a forked child",
     leaves="code in this process that uses the private mapping's addresses, or changes the window's (mprotect)",
 )
-class MemfdSecret(Composed):
+class MemfdSecret(FileBacked):
     """For emulated CPUs: KVM cannot map it. A range of other permissions splits the mapping, so a scattered pattern of
     shared pages is refused before it uses up vm.max_map_count (ENOMEM)."""
 
     name = "memfd-secret"
-    whole_file = False
-    idle_unshare = True
     sharing = Tariff({Event.HYP_PTE_SET: 1})
     unsharing = Tariff({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
     punching = Tariff()
     compiled = single = None
-    spawn = None
-    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         super().__init__()
-        self._file = self.own(memfd_secret(wanted.size))
-        self.file = self._file.fd
+        self.keep(memfd_secret(wanted.size))
         self.guest, self.window = self.own(Region(wanted.size)), self.own(Region(wanted.size))
         try:
             self.guest.place(self.file)
@@ -64,9 +58,3 @@ class MemfdSecret(Composed):
 
     def punch(self, offset: int, length: int) -> None:
         raise OSError(errno.EOPNOTSUPP, "memfd_secret cannot give pages back before it is closed")
-
-    def bar(self) -> None:
-        self.window.bar()
-
-    def forked(self) -> None:
-        self._file.close()

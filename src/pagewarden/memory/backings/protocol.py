@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from pagewarden.kernel.door import Descriptor, punch_hole
 from pagewarden.kernel.region import Region
+from pagewarden.memory.ending import Composed
 from pagewarden.vocab import Event
 
 if TYPE_CHECKING:
@@ -130,6 +132,36 @@ class Backing(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+
+
+class FileBacked(Composed):
+    """What most kinds have alike: files of their own, and a window of this process that the pages are in."""
+
+    whole_file = False
+    idle_unshare = True
+    spawn = None
+    missing = ()
+    window: Region
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: list[Descriptor] = []
+        self.file = -1
+
+    def keep(self, file: Descriptor) -> None:
+        """Its own from now on; the last one is the memory."""
+        self._files.append(self.own(file))
+        self.file = file.fd
+
+    def punch(self, offset: int, length: int) -> None:
+        punch_hole(self.file, offset, length)
+
+    def bar(self) -> None:
+        self.window.bar()
+
+    def forked(self) -> None:
+        for file in self._files:
+            file.close()
 
 
 class Wanted(NamedTuple):

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pagewarden.abi import memory as uapi
-from pagewarden.kernel.door import memfd, punch_hole
+from pagewarden.kernel.door import memfd
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import GUARD, GUARD_FEATURES, Userfault
-from pagewarden.memory.backings.protocol import Tariff, Wanted, backing
-from pagewarden.memory.ending import Composed, insist
+from pagewarden.memory.backings.protocol import FileBacked, Tariff, Wanted, backing
+from pagewarden.memory.ending import insist
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, Event
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def share_window(guard: Userfault, address: int, guest: Region, offset: int, len
     leaves="whoever may read this process (/proc/PID/mem, ptrace, the private mapping or the descriptor in it), and "
     "pins that were taken while a page was shared: isolated=True is against those",
 )
-class UffdWindow(Composed):
+class UffdWindow(FileBacked):
     """The cooperating host: guard, window and open mapping in one process.
 
     The ledger counts one invalidation a call; the kernel flushes once for each page table (2 MiB) that a call touches
@@ -70,19 +70,14 @@ class UffdWindow(Composed):
 
     name = "uffd-window"
     modes, features = GUARD, GUARD_FEATURES
-    whole_file = False
-    idle_unshare = True
     sharing = Tariff({Event.HYP_PTE_SET: 1})
     unsharing = Tariff({Event.HYP_PTE_CLEAR: 1}, {Event.TLBI: 1})
     punching = Tariff({}, {Event.TLBI: 1})
-    spawn = None
-    missing = ()
 
     def __init__(self, wanted: Wanted) -> None:
         super().__init__()
         size = wanted.size
-        self._file = self.own(memfd("pagewarden", size))
-        self.file = self._file.fd
+        self.keep(memfd("pagewarden", size))
         self.guest = self.own(Region(size))
         self.guest.place(self.file)
         self.guest.keep_to_this_process()
@@ -150,13 +145,10 @@ class UffdWindow(Composed):
     def punch(self, offset: int, length: int) -> None:
         if self._bare and length:
             self._guard(offset, length)
-        punch_hole(self.file, offset, length)
-
-    def bar(self) -> None:
-        self.window.bar()
+        super().punch(offset, length)
 
     def forked(self) -> None:
-        self._file.close()
+        super().forked()
         self.guard.close()
 
     def close(self) -> None:
