@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache
 from struct import unpack
-from types import TracebackType
 from typing import Self
 
 from pagewarden.abi import perf
@@ -89,7 +88,7 @@ class Counters:
             undo.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *failure: object) -> None:
         try:
             ioctl(self._fds[0], perf.PERF_EVENT_IOC_DISABLE, perf.PERF_IOC_FLAG_GROUP)
             self._final = [

@@ -199,11 +199,12 @@ def punch_hole(file: int, offset: int, length: int) -> None:
     syscall("fallocate", file, uapi.FALLOC_FL_KEEP_SIZE | uapi.FALLOC_FL_PUNCH_HOLE, offset, length)
 
 
-def readable(fds: Sequence[int], timeout: float | None) -> list[int]:
-    """Which of the descriptors have something to read or are at their end, after at most so many seconds."""
+def readable(fds: Sequence[int], timeout: float | None, events: int = select.POLLIN) -> list[int]:
+    """Which of the descriptors have something to read, or what else is asked for (poll(2)), or are at their end, after
+    at most so many seconds."""
     poll = select.poll()
     for fd in fds:
-        poll.register(fd, select.POLLIN)
+        poll.register(fd, events)
     return [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
 
 

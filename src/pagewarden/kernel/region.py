@@ -13,6 +13,7 @@ from pagewarden.kernel.causes import CallFailed
 from pagewarden.kernel.door import syscall
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
+_OWN = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE
 PRESENT = 1 << 63
 """In an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
 
@@ -48,8 +49,7 @@ class Region:
 
     def fill(self) -> None:
         """Put ordinary memory of this process there, zeroes; OSError."""
-        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
-        syscall("mmap", self.address, self.size, uapi.PROT_READ | uapi.PROT_WRITE, flags, -1, 0)
+        syscall("mmap", self.address, self.size, uapi.PROT_READ | uapi.PROT_WRITE, _OWN | uapi.MAP_FIXED, -1, 0)
 
     def place(
         self,
@@ -66,9 +66,8 @@ class Region:
     def bar(self, length: int | None = None, at: int = 0) -> None:
         """Nothing is reachable through the region, or these bytes of it, any more; OSError."""
         size = self.size if length is None else length
-        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED
         try:
-            syscall("mmap", self.address + at, size, uapi.PROT_NONE, flags, -1, 0)
+            syscall("mmap", self.address + at, size, uapi.PROT_NONE, _OWN | uapi.MAP_FIXED, -1, 0)
         except BaseException as error:  # no room for a fresh mapping: what is there must not answer any more
             self.protect(uapi.PROT_NONE, at, size)
             if not isinstance(error, OSError):
@@ -144,9 +143,8 @@ class Region:
         """In a forked child: see the class."""
         if not self._alone or self._owner.closed:
             return
-        flags = uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_NORESERVE | uapi.MAP_FIXED_NOREPLACE
         try:
-            syscall("mmap", self.address, self.size, uapi.PROT_NONE, flags, -1, 0)
+            syscall("mmap", self.address, self.size, uapi.PROT_NONE, _OWN | uapi.MAP_FIXED_NOREPLACE, -1, 0)
         except OSError:  # something of the child's lies there already: the owner must never unmap it
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._owner))
             self.close = lambda: None  # type: ignore[method-assign]

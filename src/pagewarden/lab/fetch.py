@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pagewarden.lab import packages
 from pagewarden.lab.packages import Tell
@@ -50,7 +50,7 @@ def kernel(name: str, say: Tell = lambda what: None, modules: Path | None = None
     if modules is not None:
         raise UserMistake(f"{name} has modules of its own: they are named with an image's path only")
     series, _, named = name.removeprefix(PREFIX).partition("/")
-    architecture = architecture_of(named or "amd64")
+    architecture = next((known for known in get_args(Architecture) if known == (named or "amd64")), None)
     if not re.fullmatch(r"\d+\.\d+", series) or architecture is None:
         raise UserMistake(f"{name}: expected {' or '.join(map(PREFIX.__add__, NAMED[-2:]))}, or the path of an image")
     try:
@@ -66,11 +66,6 @@ def kernel(name: str, say: Tell = lambda what: None, modules: Path | None = None
     if version not in unpacked(architecture):
         unpack(version, architecture, say)
     return of_the_cache(name, version, architecture)
-
-
-def architecture_of(name: str) -> Architecture | None:
-    """That of the name, if there is one."""
-    return "amd64" if name == "amd64" else "arm64" if name == "arm64" else None
 
 
 def of_the_user(image: Path, modules: Path | None = None) -> Kernel:

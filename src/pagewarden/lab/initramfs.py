@@ -4,7 +4,7 @@ import gzip
 import lzma
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pagewarden.vocab import Unavailable
@@ -46,7 +46,8 @@ class Modules:
     """A kernel's modules by name (with _ for -)."""
 
     def __init__(self, place: Path | None) -> None:
-        self._files = {path.name.partition(".ko")[0].replace("-", "_"): path for path in _found(place)}
+        found = () if place is None else place.rglob("*.ko*")
+        self._files = {path.name.partition(".ko")[0].replace("-", "_"): path for path in found}
 
     def content(self, name: str) -> bytes | None:
         """The module, unpacked; None for one that is built in, or is not there at all."""
@@ -56,11 +57,6 @@ class Modules:
         if path.suffix not in UNPACK:
             raise Unavailable(f"module {path.name} is packed in a way that is not known here", "try another kernel")
         return UNPACK[path.suffix](path.read_bytes())
-
-
-def _found(place: Path | None) -> Iterator[Path]:
-    if place is not None:
-        yield from place.rglob("*.ko*")
 
 
 def chain(modules: Modules, wanted: Iterable[str]) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """What keeps the quick way shut: changes of one page in compiled code (protocol.Single), which take no lock."""
 
 from array import array
-from types import TracebackType
 
 BUSY, ASKED, LENT = range(3)
 """Words that the compiled code looks at, at one with its change, for it keeps the GIL: how many times somebody needs
@@ -19,5 +18,5 @@ class Bolts:
     def __enter__(self) -> None:
         self.words[BUSY] += 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.words[BUSY] -= 1

@@ -67,10 +67,9 @@ class KnownPages(OwnProcess):
         return {event.key: counts[event] for event in Event}
 
     def _covering(self, offset: int, length: int) -> PageRange:
-        if not 0 <= offset <= offset + length <= self.size:
-            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
+        pages = PageRange.inside(offset, length, self.size)
         self._alive()
-        return PageRange.covering(offset, length)
+        return pages
 
     def _range(self, pages: PageRange) -> PageRange:
         self._alive()

@@ -7,6 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -124,12 +125,10 @@ class _Child(Generic[Key]):
 
     def verdicts(self) -> list[TrialVerdict]:
         """End the child with all of its helpers and say what it found, for its first cases at least one."""
-        ended = bool(select.select([self.watch], [], [], 0)[0])
+        ended = bool(door.readable([self.watch], 0))
         for kill in (os.killpg, os.kill):
-            try:
+            with suppress(ProcessLookupError):
                 kill(self._pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         _, status = os.waitpid(self._pid, 0)
         os.set_blocking(self._answers, False)
         lines = _drain(self._answers).splitlines()
@@ -137,7 +136,11 @@ class _Child(Generic[Key]):
         os.close(self.watch)
         found = [self._read(case, line) for case, line in zip(self.job.cases, lines, strict=False)]
         if len(found) < len(self.job.cases):
-            found.append(TrialVerdict(TrialResult.REFUSED, _how_it_ended(status)) if ended else _silent(self._seconds))
+            code = os.waitstatus_to_exitcode(status)
+            how = signal.Signals(-code).name if code < 0 else f"EXIT {code}"
+            silent = f"no answer in {self._seconds:g} s; a busy machine may need more (--timeout)"
+            refused = TrialVerdict(TrialResult.REFUSED, how)
+            found.append(refused if ended else TrialVerdict(TrialResult.TIMEOUT, reason=silent))
         return found
 
     def _read(self, case: TrialCase[Key], line: bytes) -> TrialVerdict:
@@ -150,24 +153,10 @@ class _Child(Generic[Key]):
 def _drain(fd: int) -> bytes:
     """What is in a pipe, whoever may still hold its other end."""
     content = b""
-    try:
+    with suppress(BlockingIOError):
         while part := os.read(fd, 1 << 16):
             content += part
-    except BlockingIOError:
-        pass
     return content
-
-
-def _silent(seconds: float) -> TrialVerdict:
-    return TrialVerdict(
-        TrialResult.TIMEOUT, reason=f"no answer in {seconds:g} s; a busy machine may need more (--timeout)"
-    )
-
-
-def _how_it_ended(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
-    return f"EXIT {os.waitstatus_to_exitcode(status)}"
 
 
 def _serve(job: ChildJob[Any], answers: int) -> NoReturn:

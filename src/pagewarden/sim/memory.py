@@ -128,9 +128,7 @@ class ModelMemory:
 
     def _covering(self, offset: int, length: int) -> PageRange:
         self._alive()
-        if not 0 <= offset <= offset + length <= self.size:
-            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {self.size} bytes")
-        return PageRange.covering(offset, length)
+        return PageRange.inside(offset, length, self.size)
 
     def perform(self, steps: Steps, pages: PageRange) -> None:
         """A procedure's steps on a range; what a refusal leads to is done before Refused is raised."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from pagewarden.kernel.door import readable
 from pagewarden.kernel.files import peer
 from pagewarden.kernel.listening import heard
 from pagewarden.vhost.device_host import PolledHost
@@ -61,10 +62,7 @@ class Server:
     def _waited_for(self, peer: int) -> bool:
         """A front end has come; False where the one that went is gone for good."""
         watched = [self._listener.fileno(), *([peer] if peer >= 0 else [])]
-        poll = select.poll()
-        for fd in watched:
-            poll.register(fd, select.POLLIN)
-        return self._listener.fileno() in dict(poll.poll(0 if peer == GONE else None))
+        return self._listener.fileno() in readable(watched, 0 if peer == GONE else None)
 
     def serve(self, connection: socket.socket) -> None:
         """One front end, until it or its connection ends; what it broke is said, and all that it lent is given back."""

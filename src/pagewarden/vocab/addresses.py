@@ -28,6 +28,13 @@ class PageRange:
         return self
 
     @classmethod
+    def inside(cls, offset: int, length: int, size: int) -> "PageRange":
+        """The same of bytes that must lie in a memory of so many; ValueError says how they do not."""
+        if not 0 <= offset <= offset + length <= size:
+            raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {size} bytes")
+        return cls.covering(offset, length)
+
+    @classmethod
     def covering(cls, offset: int, length: int, page: int = PAGE_SIZE) -> "PageRange":
         """The pages that hold the bytes offset <= b < offset + length."""
         return cls(offset // page, -(-(offset + length) // page))

@@ -66,14 +66,8 @@ def send(
             return
         except BlockingIOError:
             left = max(0.0, (until or 0.0) - time.monotonic())
-            if not left or not _writable(channel.fileno(), left):
+            if not left or not readable([channel.fileno()], left, select.POLLOUT):
                 raise Refused(errno.ETIMEDOUT, f"the other end has not read for {timeout} s") from None
-
-
-def _writable(fd: int, timeout: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(timeout * 1000))
 
 
 def receive(

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import select
 import stat
 import threading
 from collections.abc import Iterator
@@ -93,9 +92,7 @@ class Stall:
 
     def reached(self, milliseconds: int) -> bool:
         """Whether somebody waits at the page within that time."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(milliseconds))
+        return bool(door.readable([self._fd], milliseconds / 1000))
 
     def release(self) -> None:
         """Let the page be touched like any other."""

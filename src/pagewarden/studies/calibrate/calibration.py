@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, shipped_profiles, to_toml
 from pagewarden.cost.names import HOPS, PRICES
 from pagewarden.kernel import machine
@@ -19,7 +21,7 @@ from pagewarden.kernel.threads import beside
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.cpu import MEMORY, cpu_named, guest_prices, guest_scripts
 from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
-from pagewarden.studies.calibrate.primitives import Sibling
+from pagewarden.studies.calibrate.primitives import spin
 from pagewarden.studies.calibrate.sampling import Array, Timed, sample
 from pagewarden.studies.calibrate.scripts import LEAST_NS, PriceFound, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
@@ -116,14 +118,13 @@ class BusySibling:
         self._cpus = sorted(os.sched_getaffinity(0))
         if len(self._cpus) < 2:
             raise Unavailable("a busy sibling needs a second CPU", "give this process one, or calibrate with --no-busy")
-        self._loop = Sibling()
-        self._limit = 10 * seconds + 60
+        self._stop, self._limit = np.zeros(1, np.int64), int(1e9 * (10 * seconds + 60))
         self.share = 0.0
 
     def _run(self) -> None:
         os.sched_setaffinity(0, self._cpus[1:])
         used, start = time.thread_time(), time.monotonic()
-        self._loop.run(self._limit)
+        spin(self._stop, self._limit, np.zeros(2, np.int64))
         self.share = (time.thread_time() - used) / (time.monotonic() - start)
 
     def __enter__(self) -> Self:
@@ -132,7 +133,7 @@ class BusySibling:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._loop.stop()
+        self._stop[0] = 1
         self._wait()
         os.sched_setaffinity(0, self._cpus)
 

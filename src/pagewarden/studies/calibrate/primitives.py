@@ -80,21 +80,6 @@ class PrimitiveScript:
         return [float(ns) / rounds for ns in spent]
 
 
-class Sibling:
-    """A loop for another thread of this process: it keeps a CPU busy in this address space until `stop`."""
-
-    def __init__(self) -> None:
-        self._stop = np.zeros(1, np.int64)
-        self.rounds = 0
-
-    def run(self, seconds: float) -> None:
-        """Spin without the interpreter lock; ends by itself after so many seconds."""
-        self.rounds = int(spin(self._stop, int(seconds * 1e9), np.zeros(2, np.int64)))
-
-    def stop(self) -> None:
-        self._stop[0] = 1
-
-
 @njit(nogil=True, inline="always")
 def _now(scratch: Any) -> int:
     """ns; scratch is room for a struct timespec."""
@@ -145,7 +130,8 @@ def perform(rows: Any, mmap: int, rounds: int, each: bool, spent: Any, scratch: 
 
 @njit(nogil=True)
 def spin(stop: Any, limit: int, scratch: Any) -> int:
-    """Rounds until stop[0] is set or the time is over."""
+    """For another thread, which it keeps busy without the interpreter lock: rounds until stop[0] is set or the time
+    (ns) is over."""
     end, rounds = _now(scratch) + limit, 0
     while stop[0] == 0 and _now(scratch) < end:
         rounds += 1
