@@ -9,36 +9,29 @@ from pagewarden.probe.paths.streams import load, store
 from pagewarden.probe.registry import Attempt, Direction, Target, path
 
 READ, WRITE = Direction.READ, Direction.WRITE
+USES = (READ, raw.look, "look"), (WRITE, raw.poke, "write")
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4  # include/uapi/linux/mman.h
 READABLE_AND_WRITABLE = 3
 
 
 def register(name: str, about: str, hold: Callable[[Target], int]) -> None:
-    """A path that makes itself an address of the page and uses it."""
+    """Paths that make themselves an address of the page and use it."""
+    for direction, use, what in USES:
 
-    @path(name, READ, about=f"{about}, then a look", calls=(name.split("-")[0],))
-    def read(target: Target) -> bytes:
-        return raw.look(hold(target))
-
-    @path(name, WRITE, about=f"{about}, then a write", calls=(name.split("-")[0],))
-    def write(target: Target) -> bytes:
-        return raw.poke(hold(target))
+        @path(name, direction, about=f"{about}, then a {what}", calls=(name.split("-")[0],))
+        def at_once(target: Target, use: Callable[[int], bytes] = use) -> bytes:
+            return use(hold(target))
 
 
 def register_before(name: str, about: str, hold: Callable[[Target], int]) -> None:
     """The same with the conversion in between."""
+    for direction, use, what in USES:
 
-    @path(f"{name}-before", READ, about=f"{about} before the conversion, a look after it", calls=("mremap",))
-    def read(target: Target) -> Attempt:
-        address = hold(target)
-        yield
-        return raw.look(address)
-
-    @path(f"{name}-before", WRITE, about=f"{about} before the conversion, a write after it", calls=("mremap",))
-    def write(target: Target) -> Attempt:
-        address = hold(target)
-        yield
-        return raw.poke(address)
+        @path(f"{name}-before", direction, about=f"{about} before the conversion, a {what} after it", calls=("mremap",))
+        def later(target: Target, use: Callable[[int], bytes] = use) -> Attempt:
+            address = hold(target)
+            yield
+            return use(address)
 
 
 def moved(target: Target) -> int:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pagewarden.guest.hypercalls import HYPERCALL
-from pagewarden.guest.unicorn_cpu import UnicornCpu
-from pagewarden.kernel.kvm import Kvm
-from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.memory import PrivateMemory
 from pagewarden.port import Cpu
 from pagewarden.studies.calibrate.sampling import Array, Spread, Timed
 from pagewarden.studies.calibrate.scripts import PriceFound, positive
+from pagewarden.studies.run.machine import cpu_for
 from pagewarden.vocab import PAGE_SIZE, ExitKind, GuestStopped, Unavailable, one_of
 
 CPUS = ("auto", "kvm", "unicorn", "none")
@@ -35,19 +33,12 @@ def cpu_named(name: str, memory: PrivateMemory) -> Iterator[OnCpu]:
     """A CPU that runs in this memory; auto: KVM if this host has it. Unavailable, UserMistake."""
     one_of("CPU", name, CPUS)
     with ExitStack() as opened:
-        cpu: Cpu
         try:
-            if name == "unicorn":
-                raise Unavailable("KVM is not wanted", "")
-            device = opened.enter_context(Kvm())
-            vm = opened.enter_context(device.create_vm())
-            slot = Slot(0, memory.size, memory.guest_address)
-            cpu = opened.enter_context(KvmMachine(vm, [slot])).cpus[0]
+            cpu = opened.enter_context(cpu_for("kvm" if name == "auto" else name, memory))
         except Unavailable:
-            if name == "kvm":
+            if name != "auto":
                 raise
-            cpu = UnicornCpu(memory.guest_address, memory.size)
-            opened.callback(cpu.close)
+            cpu = opened.enter_context(cpu_for("unicorn", memory))
         yield OnCpu(cpu, f"{cpu.backend} ({cpu.level})")
 
 

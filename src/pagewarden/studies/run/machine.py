@@ -134,9 +134,6 @@ class LiveMachine:
             sight.core_why = "not asked for"
         return sight
 
-    def private_read(self, gpa: int, length: int) -> bytes:
-        return self.memory.private_read(gpa, length)
-
 
 def memory_for(plan: RunPlan, kind: str, size: int) -> PrivateMemory:
     """Private memory of the plan's backing."""
@@ -202,8 +199,6 @@ class ModelMachine:
 
     def read(self, gpa: int, length: int) -> bytes:
         return self.memory.private_read(gpa, length)
-
-    private_read = read
 
     def write(self, gpa: int, data: bytes) -> None:
         self.memory.private_write(gpa, data)

@@ -143,10 +143,14 @@ def _of_conversion(error: OSError | None) -> HostError | None:
 
 
 def _labels(plan: RunPlan, machine: RunMachine, disk: DiskFile) -> Labels:
-    traffic = getattr(machine.memory, "traffic", None)
+    kept = None
+    if plan.limit is not None:
+        from pagewarden.keep import KeptMemory
+
+        kept = machine.memory.traffic() if isinstance(machine.memory, KeptMemory) else None
     return Labels(
         machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why,
-        traffic() if traffic else None,
+        kept,
     )  # fmt: skip
 
 
@@ -171,7 +175,7 @@ def _differs(described: Program, machine: RunMachine, disk: DiskFile, wanted: By
     last = described.requests[(described.batches - 1) * described.batch :]
     for request in last:
         length, page = int(request["length"]), int(request["page"])
-        private = machine.private_read(described.layout.data + page * 4096, length)
+        private = machine.memory.private_read(described.layout.data + page * 4096, length)
         at = int(disk.extents.packed(np.array([int(request["sector"]) * 512]))[0])
         # A later write of the same batch may have changed the disk since: the guest's own check covers those.
         wrong += private != wanted[at : at + length].tobytes() and not _overwritten(last, request)
