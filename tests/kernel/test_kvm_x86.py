@@ -16,7 +16,6 @@ from guest_kit import (
     FlippingDevice,
     Misdeed,
     PlainMemory,
-    Recorder,
     SilentDevice,
     SmallDevice,
     guest_of,
@@ -29,7 +28,6 @@ from guest_kit import (
 from kvm_kit import kvm_cpu, machine
 from leftovers import descriptors
 from pagewarden.abi import kvm as uapi
-from pagewarden.guest.hypercalls import DOORBELL
 from pagewarden.guest.listing import assemble
 from pagewarden.guest.program import BATCH
 from pagewarden.guest.serve import Guest, serve
@@ -112,30 +110,6 @@ def test_a_kick_before_the_run_is_not_lost_and_a_late_one_harms_nobody(vm: Vm) -
         assert cpu.run(lambda port, value: None).kind is ExitKind.KICKED
         timer.join()
     cpu.kick()
-
-
-def test_a_doorbell_by_ioeventfd_does_not_exit(vm: Vm) -> None:
-    disk = random_disk(2)
-    described = random_program("window", disk, requests=24)
-    memory, code = PlainMemory(described.layout.size), assemble(described)
-    load(described, code, memory)
-    warden = Warden(memory, [described], SmallDevice(memory.window, described.layout, disk).process)
-    record = Recorder(warden)
-    bell = os.eventfd(0)
-
-    def device() -> None:
-        for _ in range(described.batches):
-            os.eventfd_read(bell)
-            warden.doorbell(0)
-
-    thread = threading.Thread(target=device)
-    with machine(vm, memory) as made:
-        vm.ioeventfd(bell, DOORBELL, 0)
-        thread.start()
-        assert serve(Guest(made.cpus[0], code, record, described.outs)).failures == 0
-        thread.join()
-    os.close(bell)
-    assert "doorbell" not in [words[0] for words in record.said] and warden.doorbells == described.batches
 
 
 def test_two_vcpus_run_at_once(vm: Vm) -> None:

@@ -35,17 +35,6 @@ class kvm_create_guest_memfd(Structure):
     _fields_ = (("size", u64), ("flags", u64), ("reserved", u64 * 6))
 
 
-class kvm_ioeventfd(Structure):
-    _fields_ = (
-        ("datamatch", u64),
-        ("addr", u64),
-        ("len", u32),
-        ("fd", ctypes.c_int32),
-        ("flags", u32),
-        ("pad", u8 * 36),
-    )
-
-
 class kvm_cpuid_entry2(Structure):
     _fields_ = (*each(u32, "function index flags eax ebx ecx edx"), ("padding", u32 * 3))
 
@@ -186,7 +175,6 @@ KVM_GET_SUPPORTED_CPUID = _iowr(0x05, kvm_cpuid2)
 KVM_CREATE_VCPU = _io(0x41)
 KVM_SET_USER_MEMORY_REGION = _iow(0x46, kvm_userspace_memory_region)
 KVM_SET_USER_MEMORY_REGION2 = _iow(0x49, kvm_userspace_memory_region2)
-KVM_IOEVENTFD = _iow(0x79, kvm_ioeventfd)
 KVM_CREATE_GUEST_MEMFD = _iowr(0xD4, kvm_create_guest_memfd)
 # on a vCPU
 KVM_RUN = _io(0x80)
@@ -204,9 +192,6 @@ KVM_MEM_READONLY = 1 << 1
 KVM_MEM_GUEST_MEMFD = 1 << 2
 GUEST_MEMFD_FLAG_MMAP = 1 << 0
 GUEST_MEMFD_FLAG_INIT_SHARED = 1 << 1
-KVM_IOEVENTFD_FLAG_DATAMATCH = 1 << 0
-KVM_IOEVENTFD_FLAG_PIO = 1 << 1
-KVM_IOEVENTFD_FLAG_DEASSIGN = 1 << 2
 KVM_EXIT_IO_OUT = 1
 KVM_MEMORY_EXIT_FLAG_PRIVATE = 1 << 3
 KVM_SYNC_X86_REGS = 1 << 0  # in kvm_valid_regs and kvm_dirty_regs

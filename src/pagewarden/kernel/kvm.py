@@ -129,12 +129,6 @@ class Vm(_Handle):
             raise
         return vcpu
 
-    def ioeventfd(self, fd: int, port: int, value: int, flags: int = 0) -> None:
-        """A 4-byte OUT of this value to the port signals the eventfd and does not exit to user space."""
-        flags |= uapi.KVM_IOEVENTFD_FLAG_PIO | uapi.KVM_IOEVENTFD_FLAG_DATAMATCH
-        argument = uapi.kvm_ioeventfd(datamatch=value, addr=port, len=4, fd=fd, flags=flags)
-        self._ioctl(uapi.KVM_IOEVENTFD, ctypes.byref(argument))
-
 
 class Vcpu(_Handle):
     """A virtual CPU and the kvm_run page it shares with us."""

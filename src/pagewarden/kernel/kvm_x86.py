@@ -22,7 +22,6 @@ from pagewarden.vocab.host import REMEDIES
 
 KICK = signal.SIGURG
 """Sent to a vCPU's thread: blocked there except inside KVM_RUN, ignored by default, so a late one harms nobody."""
-_KICK_BIT = 1 << (KICK - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import os
 import stat
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.kernel.region import Region
@@ -12,7 +11,6 @@ from pagewarden.vocab import PAGE_SIZE
 
 SPAN = 1 << 42
 """Bytes of guest physical addresses that are served: 4 TiB."""
-FileName: TypeAlias = tuple[int, int]
 """Device and inode of an open file."""
 
 
