@@ -9,7 +9,6 @@ import errno
 import mmap
 import os
 import platform
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -266,12 +265,6 @@ def take_key(host: HostSide, key: int) -> None:
     went = [op for op in (0, 6, 8, 10, 11, 17) if call("keyctl", op, key, buffer, 4096, 0) >= 0]
     went += [999] * (call("request_key", buffer, buffer, 0, 0) >= 0)
     host.report(len(went), " ".join(map(str, went)).encode())
-
-
-def speak_after_hello(host: HostSide, kind: int) -> None:
-    """A descriptor on the channel."""
-    socket.send_fds(host._channel, [bytes(256)], [0])
-    host.report(kind)
 
 
 def wait_and_look(host: HostSide) -> None:
