@@ -4,20 +4,17 @@ import errno
 import os
 from dataclasses import dataclass, replace
 
-REMEDIES = {
+from pagewarden.vocab import host
+
+REMEDIES = host.REMEDIES | {
     errno.ENOSPC: "make room there, or give --disk (without it: TMPDIR) a place that has some",
     errno.EDQUOT: "the quota is used up: make room, or give --disk (without it: TMPDIR) another place",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f), or take a file system that has such files",
     errno.EIO: "the disk itself fails, or became shorter: see the kernel's log (dmesg)",
     errno.EROFS: "the file system is mounted read-only: give --disk another place",
     errno.EINVAL: "the disk does not take I/O of this size or alignment: give --disk a plain file",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.ENFILE: "the host has no open files left: close some, or raise the sysctl fs.file-max",
-    errno.ENOMEM: "memory, or a limit on it: see ulimit -v, ulimit -l, the cgroup's memory.max and vm.max_map_count",
-    errno.EPERM: "a container or a seccomp filter forbids it: run outside",
-    errno.ENOSYS: "a container or a seccomp filter forbids it, or the kernel lacks it: run outside",
 }
-"""errno: what helps, after a semicolon."""
+"""errno: what helps, after a semicolon; of a disk it is often another thing than of a path."""
 ELSE = "see what the host says of it (dmesg), or try another --disk"
 
 
