@@ -47,11 +47,11 @@ DONATED = (Op.ALLOCATE, Op.KVM_GET, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, 
 CONVERTED_BACK = (Op.UNSHARE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_CHECK, *LET_GO, Op.UNSHARE_COMMIT, *AGAIN)
 
 
-def private(name: str) -> Page:
+def private(policy: Policy | str) -> Page:
     """A page that the guest has to itself, and maps."""
-    policy = policy_named(name)
+    policy = policy_named(policy) if isinstance(policy, str) else policy
     if policy.starts is Owner.HOST:
-        return after(policy, *DONATED)
+        return after(policy, *(op for op in DONATED if op is not Op.KVM_GET or not policy.has("emulated")))
     made = (Op.UNSHARE_BEGIN, Op.UNSHARE_COMMIT) if policy.has("keeps-both") else ()
     return after(policy, Op.ALLOCATE, *made, Op.KVM_GET, Op.GUEST_MAP)
 

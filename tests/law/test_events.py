@@ -21,6 +21,7 @@ from pagewarden.law import (
 )
 from pagewarden.vocab import Event
 from slow_counter import owed
+from statements import DONATED, LET_GO
 
 LOOSE = [
     *(POLICIES["hybrid"].without(name) for name in ("tlb-flushed", "notifies", "scrubs", "injects", "gup-blocked")),
@@ -50,9 +51,7 @@ def reached(policy: Policy, *ops: Op) -> Page:
     return page
 
 
-TAKEN = (Op.ALLOCATE, Op.KVM_GET, Op.DONATE_BEGIN, Op.HOST_ZAP, Op.HOST_TLBI, Op.UNSHARE_COMMIT, Op.GUEST_MAP)
-LET_GO = (Op.NOTIFY_BEGIN, Op.GUEST_ZAP, Op.GUEST_TLBI)
-SHARED = (*TAKEN, *LET_GO, Op.SHARE, Op.HOST_MAP, Op.HOST_LOAD, Op.NOTIFY_END)
+SHARED = (*DONATED, *LET_GO, Op.SHARE, Op.HOST_MAP, Op.HOST_LOAD, Op.NOTIFY_END)
 
 
 @pytest.mark.parametrize("name", ["uffd-window", "uffd-window+isolated", "guest-memfd-shared", "guest-memfd-inplace"])
@@ -92,5 +91,5 @@ def test_a_conversion_flushes_what_it_removed_and_nothing_else() -> None:
 
 def test_a_force_reclaim_maps_for_the_host_what_it_takes_from_the_guest() -> None:
     policy = POLICIES["pkvm"]
-    step = apply(policy, reached(policy, *TAKEN, Op.GUEST_STORE), Op.FORCE_RECLAIM)
+    step = apply(policy, reached(policy, *DONATED, Op.GUEST_STORE), Op.FORCE_RECLAIM)
     assert sorted(step.events) == [Event.HYP_PTE_SET, Event.GUEST_PTE_CLEAR, Event.TLBI, Event.SCRUBS]
