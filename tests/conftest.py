@@ -39,7 +39,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest first, the others run beside it; then what forks much, while there is little to copy."""
-    early = ("lab/test_qemu.py", "probe/test_paths.py", "cli/test_probe.py")
+    early = ("lab/test_qemu.py", "probe/test_paths.py", "studies/probe/test_matrix.py")
     places = {str(Path(__file__).parent / name): place for place, name in enumerate(early)}
     items.sort(key=lambda item: places.get(str(item.path), len(early)))
 

@@ -9,8 +9,6 @@ import pytest
 from pagewarden.abi import virtio, virtio_blk
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
-from pagewarden.virtio.ring import Ring
-from pagewarden.vocab import Refused
 from virtio_kit import (
     DEFAULT,
     EVENT,
@@ -173,12 +171,6 @@ def test_discard_and_unmap_go_to_the_hole_puncher(image: int) -> None:
     assert holes == [(image, 1024, 1536), (image, 9 * 512, 512)]
 
 
-@pytest.mark.parametrize("size", [-1, 0, 1, 2, 3, 1025])
-def test_a_queue_that_no_request_fits_is_refused(disk: Disk, size: int) -> None:
-    with pytest.raises(ValueError, match="this device has 4 to 1024"):
-        BlockDevice(FakeView(1 << 20), disk, queue_size=size)
-
-
 def test_the_smallest_queue_serves_direct_chains(disk: Disk, image: int) -> None:
     rig = Rig(FakeView(1 << 20), disk, size=4)
     rig.device.close()
@@ -260,58 +252,3 @@ def test_indices_wrap(disk: Disk, size: int, features: int) -> None:
         assert processed.completed == lot == len(driver.reap()) and not processed.more
         total += lot
     assert driver.free == size
-
-
-def test_configuration(disk: Disk) -> None:
-    device = BlockDevice(FakeView(1 << 20), disk, queues=3, queue_size=64)
-    config = device.read_config(0, virtio_blk.virtio_blk_config.itemsize)
-    assert struct.unpack_from("<QII", config) == (128, 1 << 19, 62)
-    assert struct.unpack_from("<H", config, 34) == (3,)
-    assert device.read_config(70, 10) == config[70:] + bytes(8)
-
-
-def test_status_and_features_in_the_order_of_the_specification(disk: Disk) -> None:
-    device = BlockDevice(FakeView(1 << 20), disk)
-    ring = Ring.placed(16, 4096)
-    device.write_status(virtio.ACKNOWLEDGE)
-    device.write_status(virtio.ACKNOWLEDGE | virtio.DRIVER)
-    device.accept(V1 | 1 << virtio.VIRTIO_F_RING_PACKED)
-    device.write_status(device.status | virtio.FEATURES_OK)
-    assert not device.status & virtio.FEATURES_OK
-    with pytest.raises(Refused):
-        device.set_queue(0, ring)
-    device.accept(DEFAULT)
-    device.write_status(device.status | virtio.FEATURES_OK)
-    assert device.status & virtio.FEATURES_OK
-    with pytest.raises(Refused):
-        device.accept(V1)
-    device.set_queue(0, ring)
-    with pytest.raises(Refused):
-        device.process(0)
-    device.write_status(device.status | virtio.DRIVER_OK | virtio.DEVICE_NEEDS_RESET)
-    assert device.status == 15 and device.process(0) == (0, False, False)
-    device.write_status(0)
-    assert device.status == device.features == 0
-    with pytest.raises(Refused):
-        device.process(0)
-
-
-@pytest.mark.parametrize(
-    "ring",
-    [
-        Ring(3, 0, 4096, 8192),
-        Ring(0, 0, 4096, 8192),
-        Ring(512, 0, 16384, 32768),
-        Ring(16, 8, 4096, 8192),
-        Ring(16, 0, 4097, 8192),
-        Ring(16, 0, 4096, 8194),
-        Ring(16, (1 << 20) - 16, 4096, 8192),
-        Ring(16, 0, 4096, 1 << 20),
-        Ring(16, 0, -2, 8192),
-        Ring(16, 0, (1 << 20) - 36, 8192),
-    ],
-)
-def test_a_ring_that_cannot_be_is_refused(disk: Disk, ring: Ring) -> None:
-    device = BlockDevice(FakeView(1 << 20), disk)
-    with pytest.raises(Refused):
-        device.resume(DEFAULT, {0: ring})
