@@ -69,7 +69,14 @@ BLOCKS = {
 
 def test_something_is_found() -> None:
     assert len(commands()) >= 15 and len(pythons()) >= 1
-    assert {shown.command.split()[1] for shown in commands()} == {"calibrate", "check", "compare", "probe", "run"}
+    assert {shown.command.split()[1] for shown in commands()} == {
+        "calibrate",
+        "check",
+        "compare",
+        "probe",
+        "run",
+        "sweep",
+    }
 
 
 @pytest.mark.parametrize("where", sorted({shown.where for shown in commands()}))

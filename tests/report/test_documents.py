@@ -35,6 +35,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
     ],
     "compare-mappings": [("compare", "--driver", "linux-virtio-blk")],
     "compare-sizes": [("compare", "--sizes", "4k..16k")],
+    "sweep": [("sweep", "GRID", "--out", "ROWS")],
     "pool": [("pool", "JOBS"), ("pool", "JOBS", "--slots", "128", "--depth", "64")],
     "serve": [],  # waits for QEMU: tests/cli/test_serve.py
     "keep": [],  # waits for a VMM: tests/keep/test_keeper.py
@@ -84,7 +85,9 @@ def test_what_is_printed_is_as_the_schema_says(
     verb: Verb, name: str, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "jobs.fio").write_text(JOBS)
-    places = {"OUT": str(tmp_path / "prices.toml"), "JOBS": str(tmp_path / "jobs.fio")}
+    (tmp_path / "grid.toml").write_text('sizes = ["4k"]\npolicies = ["hybrid", "pkvm"]\nworkloads = ["jobs.fio"]\n')
+    files = {"GRID": "grid.toml", "ROWS": "rows.csv", "OUT": "prices.toml", "JOBS": "jobs.fio"}
+    places = {word: str(tmp_path / name) for word, name in files.items()}
     words = [*(places.get(word, word) for word in arguments), "--json"]
     if name == "run":  # which searches its own process for a secret, and dumps it
         command = [sys.executable, "-m", "pagewarden", *words]

@@ -16,12 +16,13 @@ from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
 from pagewarden.cli.serve import serve
 from pagewarden.cli.status import main_of, with_status
+from pagewarden.cli.sweep import sweep
 
 app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, check, law, probe, run, calibrate, pool, keep):
+for verb in (compare, sweep, check, law, probe, run, calibrate, pool, keep):
     app.command()(with_status(verb))
 app.command("list")(with_status(listing))
 app.add_typer(serve, name="serve")

@@ -34,7 +34,7 @@ def price(counts: Amounts, profile: Profile, cache: Cache = "warm") -> Interval:
 
 def bill(counts: Amounts, profile: Profile, cache: Cache = "warm") -> list[Term]:
     """The price term by term, in the order of names.PRICES, without what did not happen."""
-    return _terms(_quantities(counts, profile, cache), profile)
+    return _terms(quantities(counts, profile, cache), profile)
 
 
 def difference(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") -> Interval:
@@ -47,7 +47,7 @@ def difference(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") 
 
 def difference_bill(a: Amounts, b: Amounts, profile: Profile, cache: Cache = "warm") -> list[Term]:
     """The difference term by term; a count is negative where b has more. The widest costs are what a doubt hangs on."""
-    first, second = _quantities(a, profile, cache), _quantities(b, profile, cache)
+    first, second = quantities(a, profile, cache), quantities(b, profile, cache)
     return _terms({name: first[name] - second[name] for name in first}, profile)
 
 
@@ -73,7 +73,7 @@ def total_of(terms: list[Term]) -> Interval:
     return Interval(math.fsum(term.cost.low for term in terms), math.fsum(term.cost.high for term in terms))
 
 
-def _quantities(counts: Amounts, profile: Profile, cache: Cache) -> dict[str, float]:
+def quantities(counts: Amounts, profile: Profile, cache: Cache) -> dict[str, float]:
     """How often each price of the profile is paid. InternalError for counts that nobody can have made."""
     unknown = set(counts) - {event.key for event in Event} - {"hops", "hops_by_edge", "syscalls", "ranges"}
     unknown |= set(counts.get("ranges", ())) - set(RANGES)

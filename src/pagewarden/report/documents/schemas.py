@@ -19,12 +19,14 @@ from pagewarden.report.documents.prices import Calibrated, Predicted
 from pagewarden.report.documents.probe import Kernels, Probed, RoomFound
 from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
 from pagewarden.report.documents.serve import ServedBlocks
+from pagewarden.report.documents.sweep import Swept
 from pagewarden.vocab import Event
 
 DOCUMENTS: dict[str, type[Document]] = {
     "compare": Compared,
     "compare-mappings": ComparedMappings,
     "compare-sizes": ComparedSizes,
+    "sweep": Swept,
     "explain": Explained,
     "check": Checked,
     "check-matrix": Matrix,

@@ -1,0 +1,27 @@
+"""`pagewarden sweep --json`."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from pagewarden.report.documents.base import Document
+
+
+class SweptWorkload(Struct, frozen=True):
+    """`wins`: by design, at how many points of the workload no other design beats it at every price. `decides`: by
+    price, at how many of those points the doubt with the cheapest hangs on it most."""
+
+    workload: str
+    points: int
+    refused: int
+    wins: dict[str, int]
+    decides: dict[str, int]
+
+
+class Swept(Document, kw_only=True, frozen=True):
+    """`pagewarden sweep`: where the rows are, a point each, and who wins on each workload."""
+
+    verb: Literal["sweep"] = "sweep"
+    out: str
+    points: int
+    workloads: list[SweptWorkload]

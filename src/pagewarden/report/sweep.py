@@ -1,0 +1,39 @@
+"""A sweep in short: who wins where, and what decides it; the rows are in its file."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from pagewarden.report.console import table
+from pagewarden.report.documents.sweep import Swept, SweptWorkload
+from pagewarden.studies.sweep import SweepRow
+
+
+def swept(rows: Sequence[SweepRow], out: Path) -> Swept:
+    """For programs."""
+    groups: dict[str, list[SweepRow]] = {}
+    for row in rows:
+        groups.setdefault(str(row["workload"]), []).append(row)
+    return Swept(out=str(out), points=len(rows), workloads=[_one(name, some) for name, some in groups.items()])
+
+
+def _one(name: str, rows: Sequence[SweepRow]) -> SweptWorkload:
+    wins = Counter(str(row["design"]) for row in rows if row["pareto"])
+    decides = Counter(str(row["decides"]) for row in rows if row["decides"] is not None)
+    refused = sum(row["refused"] is not None for row in rows)
+    return SweptWorkload(name, len(rows), refused, dict(wins.most_common()), dict(decides.most_common()))
+
+
+def print_sweep(found: Swept, out: Console) -> None:
+    """For people: a line a workload."""
+    made = table("workload", "points", "refused", "not beaten, at so many points", "what decides most often", left=1)
+    for each in found.workloads:
+        made.add_row(each.workload, f"{each.points:,}", f"{each.refused:,}", _most(each.wins), _most(each.decides))
+    out.print(made)
+    out.print(f"\n{found.points:,} points in {found.out}, a row each, with every input in it")
+
+
+def _most(counts: dict[str, int], most: int = 3) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:most]) or "-"
