@@ -69,7 +69,8 @@ BLOCKS = {
 
 def test_something_is_found() -> None:
     assert len(commands()) >= 15 and len(pythons()) >= 1
-    assert {shown.command.split()[1] for shown in commands()} == {
+    verbs = {shown.command.split()[1] for shown in commands()}
+    assert verbs == {
         "calibrate",
         "check",
         "compare",
