@@ -48,7 +48,8 @@ class KnownPages(OwnProcess):
 
     def is_shared(self, page: int) -> bool:
         """May the host see the page? ValueError outside the memory."""
-        self._range(PageRange(page, page + 1))
+        if self._state.over is not None or not 0 <= page < self._pages:
+            self._range(PageRange(page, page + 1))
         return bool(self._state.shared[page])
 
     def shared_runs(self) -> Iterator[PageRange]:

@@ -82,7 +82,8 @@ class Machine:
         counts; sizes: the bytes of all of that; after: called with the number of each that has ended."""
         rows, starts, steps = programs(list(procedures))
         kinds = np.asarray(which, np.int32)
-        columns = (np.broadcast_to(np.asarray(c, np.int64), kinds.shape) for c in (firsts, counts, sizes, times))
+        given = [np.asarray(column, np.int64) for column in (firsts, counts, sizes, times)]
+        columns = [each if each.ndim else np.full(kinds.shape, each) for each in given]
         tally = self._tally(Procedures(rows, starts), Requests(kinds, *map(np.ascontiguousarray, columns)), after)
         failed, completed = tally.ended.tolist()
         found = Counts(completed=completed, failed=failed, refusal=self._refusal(tally, rows, steps))
