@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,7 @@ from pagewarden.studies.calibrate.calibration import (
     PARAMETERS,
     Timings,
     calibrate,
-    place_of,
-    places_of,
     profile_of,
-    save,
 )
 from pagewarden.studies.calibrate.cpu import LENGTHS, guest_prices, hops
 from pagewarden.studies.calibrate.library import library_prices
@@ -29,7 +25,7 @@ from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, sample
 from pagewarden.studies.calibrate.scripts import SIZES, found
 from pagewarden.studies.calibrate.timed_host import TimedHost
-from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 Rows = dict[str, tuple[float, ...]]
 CLOCK = 25.0
@@ -217,56 +213,6 @@ def test_a_range_costs_once_whatever_its_pages(taken: Mapping[str, Array]) -> No
             once = price(counts, shipped).low - price({"hyp_pte_set": pages}, shipped).low
             has = shipped.prices.get("hyp_pte_set_range")
             assert once == pytest.approx(has.value.low if has else 0)
-
-
-def test_it_is_saved_whole_and_found_by_name(
-    taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    made = profile_of("mine", found(taken), "", "compiled", "quiet")
-    path = place_of("mine", None)
-    assert [save(made, path), save(made, path)] == [False, True]
-    assert load_profile("mine").prices == dict(made.prices)
-    assert os.listdir(path.parent) == ["mine.toml"] and stat.S_IMODE(path.stat().st_mode) == 0o644
-
-
-def test_a_file_that_is_no_profile_is_left_alone(taken: Mapping[str, Array], tmp_path: Path) -> None:
-    made = profile_of("mine", found(taken), "", "compiled", "quiet")
-    path = tmp_path / "notes.toml"
-    path.write_text("my notes\n")
-    with pytest.raises(UserMistake, match="no price profile"):
-        save(made, path)
-    assert path.read_text() == "my notes\n"
-
-
-def test_what_fails_half_way_leaves_the_old_profile(
-    taken: Mapping[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, path = profile_of("mine", found(taken), "", "compiled", "quiet"), tmp_path / "mine.toml"
-    save(made, path)
-    before = path.read_bytes()
-
-    def full(fd: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserMistake, match="No space left"):
-        save(made, path)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["mine.toml"]
-
-
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x.toml", "a b", "x" * 65])
-def test_a_name_that_is_none(name: str) -> None:
-    with pytest.raises(UserMistake, match="--name"):
-        calibrate(name)
-
-
-def test_a_shipped_profile_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else every later comparison with it would be another one, and nothing would say so."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    with pytest.raises(UserMistake, match="vmx-skylake: prices that came with pagewarden"):
-        places_of("vmx-skylake", None, False)
-    assert places_of("vmx-skylake", tmp_path / "mine.toml", False) == [tmp_path / "mine.toml"]
 
 
 def test_a_failing_call_names_itself(host: TimedHost) -> None:
