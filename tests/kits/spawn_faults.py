@@ -138,11 +138,16 @@ def descendants(root: int) -> set[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as line:
-                    state, parent = line.read().rsplit(")", 1)[1].split()[:2]
+                fd = os.open(f"/proc/{name}/stat", os.O_RDONLY)
             except OSError:
                 continue
-            if state not in "ZX":
+            try:
+                state, parent = os.read(fd, 4096).rsplit(b")", 1)[1].split(None, 2)[:2]
+            except OSError:
+                continue
+            finally:
+                os.close(fd)
+            if state not in b"ZX":
                 parents[int(name)] = int(parent)
     found: set[int] = set()
     while new := {pid for pid, parent in parents.items() if parent in found | {root}} - found:
