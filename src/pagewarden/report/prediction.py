@@ -30,8 +30,10 @@ def print_prediction(found: Prediction, out: Console) -> None:
             out.print(f"order: {cheaper} was predicted to be cheaper than {dearer}, and is not")
     if own := found.worst_own:
         out.print(
-            f"\nof what a design adds to the I/O itself: median error {found.median_own_error:.1%}, worst "
-            f"{own.access_error:+.1%}, {own.design} at {own.bytes // 1024:,} KiB"
+            f"\nof what a design adds to the I/O itself: median error {found.median_own_error:.1%} (aim: under "
+            f"{MEDIAN_AIM:.0%}), worst {own.access_error:+.1%}, {own.design} at {own.bytes // 1024:,} KiB (aim: "
+            f"{WORST_AIM:.0%} at most); {len(found.own)} of {len(found.rows)} "
+            "rows, in the others it is less than the measurement scatters (-)"
         )
     worst = found.worst
     out.print(

@@ -1,5 +1,6 @@
 """Predictions from made-up times: the sums, the order, the errors; and the real studies for a moment, without times."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -105,6 +106,14 @@ def test_errors_and_order_are_seen(profile: Profile) -> None:
     assert len(document.rows) == len(DESIGNS) * len(SIZES)
     assert late.worst_own and late.worst_own.design == "dma-buffer"
     assert document.worst_own_error == late.worst_own.access_error < -0.9, "the shared I/O hides nothing of it"
+
+
+def test_a_part_smaller_than_the_scatter_is_no_error(profile: Profile) -> None:
+    shown, hidden = (Forecast("a", 4096, Interval(90, 90), Spread(100, low, 105, 9), 80) for low in (95, 80))
+    assert shown.access_error == pytest.approx(-0.5) and math.isnan(hidden.access_error)
+    found = Prediction(profile, "here", [shown, hidden])
+    assert found.own == [shown] and not found.good, "half of what a design adds is missing"
+    assert Prediction(profile, "here", [hidden]).good
 
 
 def test_overlapping_quartiles_are_no_order(profile: Profile) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ import pytest
 from live import require
 from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_toml
 from pagewarden.cost.names import REQUIRED
+from pagewarden.studies.calibrate import sampling
 from pagewarden.studies.calibrate.calibration import (
     PARAMETERS,
     Timings,
     calibrate,
     profile_of,
 )
-from pagewarden.studies.calibrate.cpu import LENGTHS, guest_prices, hops
+from pagewarden.studies.calibrate.cpu import LENGTHS, call_price, guest_prices, hops
 from pagewarden.studies.calibrate.library import library_prices
 from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, sample
@@ -70,7 +72,12 @@ LIBRARY: Rows = {
     "library/file": (1220, 1820, 2220, 1520, 2020),
     **{f"library/take-up/{pages}": (100, 4000 + 1260 * pages + 3760, 9000) for pages in SIZES},
 }
-CPU: Rows = {"cpu/exit": (20_000,), **{f"cpu/copy/{n}": (20_100 + 2.0 * n,) for n in LENGTHS}}
+CPU: Rows = {
+    "cpu/exit": (20_000, 500),
+    "cpu/call": (23_000, 500),
+    **{f"cpu/io/{n}": (21_000, 300 * n) for n in LENGTHS},
+    **{f"cpu/copy/{n}": (21_100 + 2.0 * n * PAGE_SIZE, 300 * n) for n in LENGTHS},
+}
 
 
 def fakes() -> dict[str, FakeScript]:
@@ -159,6 +166,17 @@ def test_a_cpu_has_hops_and_a_rate_of_its_own(taken: Mapping[str, Array]) -> Non
     assert made.prices["guest_copies"].value.low == pytest.approx(100)
     assert price({"guest_copy_bytes": 1000, "host_copy_bytes": 0}, made).low == pytest.approx(2000)
     assert price({"guest_copy_bytes": 0, "host_copy_bytes": PAGE_SIZE}, made).low == pytest.approx(100, rel=1e-3)
+
+
+def test_a_sample_in_which_another_had_the_cpu_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_away = iter([0, 1, 1, 2, 2, 2])
+    monkeypatch.setattr(sampling, "getrusage", lambda who: SimpleNamespace(ru_nivcsw=next(taken_away)))
+    times = iter([[900.0], [800.0], [7.0]])
+    assert sampling._undisturbed(SimpleNamespace(time=lambda rounds: next(times)), 1) == [7.0]
+
+
+def test_a_call_costs_what_it_takes_longer_than_its_exit(taken: Mapping[str, Array]) -> None:
+    assert call_price(taken, "a fake CPU")["hypercalls"].spread.median == pytest.approx(3000)
 
 
 def test_the_library_adds_what_the_same_call_takes_longer(taken: Mapping[str, Array]) -> None:

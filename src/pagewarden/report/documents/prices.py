@@ -48,8 +48,8 @@ class Calibrated(Document, kw_only=True, frozen=True):
 class PredictedRequest(Struct, kw_only=True, frozen=True):
     """A request's time, predicted and measured. `error` is of the prediction's middle, as a share of `measured_ns`.
 
-    `access_error` is the same without `shared_ns`, what all designs have in common, and null where a design measured no
-    more than that.
+    `access_error` is the same without `shared_ns`, what all designs have in common, and null where what is left
+    is less than the quartiles of the measured time lie apart.
     """
 
     design: str

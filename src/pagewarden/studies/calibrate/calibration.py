@@ -17,9 +17,10 @@ import numpy as np
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, shipped_profiles, to_toml
 from pagewarden.cost.names import HOPS, PRICES
 from pagewarden.kernel import machine
+from pagewarden.kernel.door import memfd
 from pagewarden.kernel.threads import beside
 from pagewarden.memory import PrivateMemory
-from pagewarden.studies.calibrate.cpu import MEMORY, cpu_named, guest_prices, guest_scripts
+from pagewarden.studies.calibrate.cpu import MEMORY, call_price, cpu_named, guest_prices, guest_scripts
 from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
 from pagewarden.studies.calibrate.primitives import spin
 from pagewarden.studies.calibrate.sampling import Array, Timed, sample
@@ -72,7 +73,7 @@ class Timings(Closing):
             if cpu != "none":
                 memory = undo.enter_context(PrivateMemory(MEMORY, "memfd"))
                 on = undo.enter_context(cpu_named(cpu, memory))
-                self.timed |= guest_scripts(on, memory)
+                self.timed |= guest_scripts(on, memory, undo.enter_context(memfd("pagewarden-disk", MEMORY)).fd)
                 self.label = on.label
             self._release = undo.pop_all()
 
@@ -81,6 +82,8 @@ class Timings(Closing):
         made = found(taken)
         if self.label:
             made |= guest_prices(taken, self.label)
+        if self.label and self.calls == "library":
+            made |= call_price(taken, self.label)
         return library_prices(made, taken) if self.calls == "library" else made
 
     def close(self) -> None:

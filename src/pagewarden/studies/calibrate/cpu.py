@@ -1,15 +1,21 @@
 """What calibration times on a CPU: exits of a guest to its warden and back, and the entries of its second stage."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from pagewarden.guest.hypercalls import HYPERCALL
+from pagewarden.guest.listing import Code
+from pagewarden.guest.serve import Guest
+from pagewarden.guest.watchdog import watchdog
+from pagewarden.kernel.door import syscall
 from pagewarden.memory import PrivateMemory
 from pagewarden.port import Cpu
+from pagewarden.studies.calibrate.library import elsewhere
 from pagewarden.studies.calibrate.sampling import Array, Spread, Timed
 from pagewarden.studies.calibrate.scripts import PriceFound, positive
 from pagewarden.studies.run.machine import cpu_for
@@ -42,30 +48,53 @@ def cpu_named(name: str, memory: PrivateMemory) -> Iterator[OnCpu]:
         yield OnCpu(cpu, f"{cpu.backend} ({cpu.level})")
 
 
-class Doorbells:
-    """sampling.Timed: a guest that does something and writes a port again and again, answered with nothing."""
+class Exits:
+    """sampling.Timed: a guest that does something and writes a port again and again, and what the host does then.
 
-    def __init__(self, cpu: Cpu, at: int = 0) -> None:
-        """at: the gpa of its code."""
-        self._cpu, self._at = cpu, at
+    Two rows: ns from the end of an answer to the beginning of the next, and of that one. What comes before the first
+    answer's end is not in them: it meets cold caches.
+    """
+
+    def __init__(self, cpu: Cpu, at: int = 0, answer: Callable[[], object] = elsewhere) -> None:
+        """at: the gpa of the guest's code."""
+        self._cpu, self._at, self._answer = cpu, at, answer
 
     def time(self, rounds: int) -> list[float]:
-        """One row: ns from one exit to the next, and what the guest does between."""
-        rung = 0
+        """sampling.Timed."""
+        self._begins, self._ends, self._rounds = list[int](), list[int](), rounds
+        self._run()
+        begins, ends = np.array(self._begins), np.array(self._ends)
+        return [float((begins[1:] - ends[:-1]).mean()), float((ends - begins)[1:].mean())]
 
-        def out(port: int, value: int) -> None:
-            nonlocal rung
-            rung += 1
-            if rung > rounds:
-                self._cpu.stop()
-
+    def _run(self) -> None:
         self._cpu.start(self._at)
-        start = time.perf_counter_ns()
-        stop = self._cpu.run(out)
-        spent = time.perf_counter_ns() - start
+        stop = self._cpu.run(lambda port, value: self._note())
         if stop.kind is not ExitKind.ENDED:
             raise GuestStopped(stop.why, self._cpu.rip(), stop.gpa)
-        return [spent / (rounds + 1)]
+
+    def _note(self) -> None:
+        self._begins.append(time.perf_counter_ns())
+        self._answer()
+        if len(self._begins) > self._rounds:
+            self._cpu.stop()
+        self._ends.append(time.perf_counter_ns())
+
+
+class ServedCalls(Exits):
+    """The same exits as calls that `serve` takes from the guest and answers."""
+
+    def _run(self) -> None:
+        guest = Guest(self._cpu, Code(0, RING, {}), self, self._rounds + 8)
+        with watchdog(self._cpu.kick, 60) as guest.runs:
+            self._cpu.run(guest.out)
+
+    def hypercall(self, number: int, arguments: tuple[int, int, int]) -> int:
+        """serve.Hypervisor."""
+        self._note()
+        return 0
+
+    def doorbell(self, queue: int) -> None:
+        """serve.Hypervisor; never rung."""
 
 
 def hops(exits: Array, calls: Array, label: str) -> dict[str, PriceFound]:
@@ -81,38 +110,50 @@ def hops(exits: Array, calls: Array, label: str) -> dict[str, PriceFound]:
     }
 
 
-LENGTHS = (4 * PAGE_SIZE, 64 * PAGE_SIZE)
-"""Bytes of the copies that are timed."""
+LENGTHS = (4, 64)
+"""Pages of the copies that are timed."""
 _SOURCE, _TARGET = 1, 72
-"""Pages where they start. An emulator's TLB is a small direct-mapped table: ends that lie a multiple of its entries
-apart would push each other out with every word, as the buffers of a 1 MiB request do on Unicorn."""
+"""Pages where their ends start. An emulator's TLB is a small direct-mapped table: ends that lie a multiple of
+its entries apart would push each other out with every word, as the buffers of a 1 MiB request do on Unicorn."""
 _CODE = PAGE_SIZE // 4
 """Bytes between two programs of the guest."""
-MEMORY = 136 * PAGE_SIZE
+MEMORY = (_TARGET + LENGTHS[-1]) * PAGE_SIZE
 """Bytes that the guest of a calibration has: its code, and the two ends of the longest copy."""
 
 
-def guest_scripts(on: OnCpu, memory: PrivateMemory) -> dict[str, Timed]:
-    """What is timed on a CPU whose guest has this memory of MEMORY bytes."""
-    made: dict[str, Timed] = {"cpu/exit": Doorbells(on.cpu)}
+def guest_scripts(on: OnCpu, memory: PrivateMemory, disk: int) -> dict[str, Timed]:
+    """What is timed on a CPU whose guest has this memory of MEMORY bytes. disk: the fd that the host writes to."""
+    made: dict[str, Timed] = {"cpu/exit": Exits(on.cpu), "cpu/call": ServedCalls(on.cpu)}
     memory.populate(0, RING)
-    for number, length in enumerate(LENGTHS, 1):
+    own, target = (memory.guest_address + page * PAGE_SIZE for page in (_SOURCE, _TARGET))
+    for number, pages in enumerate(LENGTHS, 1):
+        length = pages * PAGE_SIZE
         memory.populate(number * _CODE, copying(_SOURCE * PAGE_SIZE, _TARGET * PAGE_SIZE, length))
-        made[f"cpu/copy/{length}"] = Doorbells(on.cpu, number * _CODE)
+        written = [partial(syscall, "pwrite64", disk, address, length, 0) for address in (own, target)]
+        made[f"cpu/io/{pages}"] = Exits(on.cpu, 0, written[0])
+        made[f"cpu/copy/{pages}"] = Exits(on.cpu, number * _CODE, written[1])
     return made
 
 
 def guest_prices(taken: Mapping[str, Array], label: str) -> dict[str, PriceFound]:
-    """The hops, and the rate at which this CPU copies."""
-    exits, short, long = (taken[name][0] for name in ("cpu/exit", *(f"cpu/copy/{length}" for length in LENGTHS)))
-    rise = (long - np.median(short)) / (LENGTHS[1] - LENGTHS[0])
-    fixed = Spread.of(short - np.median(exits) - np.median(rise) * LENGTHS[0])
-    made = hops(exits, taken["library/clock"][0], label)
-    made["guest_copies"] = PriceFound(positive(fixed), f"REP MOVSQ on {label}, its fixed part")
-    made["guest_copy_warm"] = PriceFound(
-        positive(Spread.of(rise), LENGTHS[1]), f"REP MOVSQ on {label}, its rise a byte"
-    )
+    """The hops, and what copies by this CPU take: into a buffer that the host writes to a file between, so that its
+    lines and translations are as far away as a request's."""
+    short, long = (taken[f"cpu/copy/{n}"][0] - np.median(taken[f"cpu/io/{n}"][0]) for n in LENGTHS)
+    rise = (long - np.median(short)) / ((LENGTHS[1] - LENGTHS[0]) * PAGE_SIZE)
+    fixed = Spread.of(short - np.median(rise) * LENGTHS[0] * PAGE_SIZE)
+    made = hops(taken["cpu/exit"][0], taken["library/clock"][0], label)
+    how = f"REP MOVSQ on {label} into a buffer that the host writes to a file between"
+    made["guest_copies"] = PriceFound(positive(fixed), f"{how}, its fixed part")
+    made["guest_copy_warm"] = PriceFound(positive(Spread.of(rise), MEMORY), f"{how}, its rise a byte")
     return made
+
+
+def call_price(taken: Mapping[str, Array], label: str) -> dict[str, PriceFound]:
+    """What this library adds to an exit that is a call of the guest: to read its arguments and to answer."""
+    spread = Spread.of(taken["cpu/call"][0] - np.median(taken["cpu/exit"][0]))
+    return {
+        "hypercalls": PriceFound(positive(spread), f"a call served through this library beside its exit, on {label}")
+    }
 
 
 def copying(source: int, target: int, length: int) -> bytes:

@@ -4,6 +4,7 @@
 What the kernel and the processor do (flushes, the rise of a call a page) is timed by compiled code in both cases.
 """
 
+import json
 import os
 import struct
 import time
@@ -24,17 +25,28 @@ from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.closing import Closing
 
+_TEXT = json.dumps([{"a": [1, 2.5, "b"], "c": {"d": None}}] * 40)
+_ROOM = (bytearray(256 << 10), bytearray(256 << 10))
+
+
+def elsewhere() -> None:
+    """Other work, of the interpreter and in memory: between two calls of a request the device does as much, so that
+    code and data of each are no longer in the nearest caches. A price that is timed back to back is too low for it."""
+    json.loads(_TEXT)
+    _ROOM[0][:] = _ROOM[1]
+
 
 class Calls:
-    """sampling.Timed: Python calls in order, each timed on its own; the clock is in it."""
+    """sampling.Timed: Python calls in order, each timed on its own after other work; the clock is in it."""
 
-    def __init__(self, *calls: Callable[[], object]) -> None:
-        self._calls = calls
+    def __init__(self, *calls: Callable[[], object], between: Callable[[], object] = elsewhere) -> None:
+        self._calls, self._between = calls, between
 
     def time(self, rounds: int) -> list[float]:
         now, spent = time.perf_counter_ns, [0] * len(self._calls)
         for _ in range(rounds):
             for i, call in enumerate(self._calls):
+                self._between()
                 before = now()
                 call()
                 spent[i] += now() - before

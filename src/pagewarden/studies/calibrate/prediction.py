@@ -44,9 +44,11 @@ class Forecast:
 
     @property
     def access_error(self) -> float:
-        """The same without what all designs share; nan where nothing else was measured."""
+        """The same without what all designs share; nan where what is left is less than the quartiles of the measured
+        time lie apart: so little of it that the measurement does not show it."""
         access = self.measured.median - self.io
-        return (sum(self.predicted) / 2 - self.io) / access - 1 if access > 0 else math.nan
+        shown = access > self.measured.high - self.measured.low
+        return (sum(self.predicted) / 2 - self.io) / access - 1 if shown else math.nan
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Prediction:
 
     @property
     def own(self) -> list[Forecast]:
-        """Those of which something was measured that not all designs share: what a user chooses by."""
+        """Those of which the measurement shows what not all designs share: what a user chooses by."""
         return [row for row in self.rows if not math.isnan(row.access_error)]
 
     @property
@@ -102,6 +104,8 @@ class Prediction:
         return (
             self.median_error < MEDIAN_AIM
             and abs(self.worst.error) <= WORST_AIM
+            and not self.median_own_error >= MEDIAN_AIM
+            and not (self.worst_own and abs(self.worst_own.access_error) > WORST_AIM)
             and not any(map(self.swapped, self.sizes))
         )
 
