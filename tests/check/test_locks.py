@@ -6,12 +6,13 @@ import pytest
 
 from pagewarden.check.explain import listing, tell
 from pagewarden.check.page.strangers import stranger_named
-from pagewarden.check.page.system import DEADLOCK, PROGRESS, STALE, Setting
+from pagewarden.check.page.system import STALE, Setting
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES
 from pagewarden.designs.steps import Lock, walk
 from pagewarden.law import LOCKING, LOCKS, POLICIES, Op, Outcome, Owner, Page, Policy, apply, sources
 from pagewarden.law.page import MAX_INVALIDATIONS
+from pagewarden.law.properties import DEADLOCK, PROGRESS
 
 KERNEL = ("invalidate-lock", "mmu-lock", "sequence-compared", "gup-fast", "refusal-ends")
 INPLACE = POLICIES["guest-memfd-inplace"]

@@ -62,7 +62,9 @@ def cut_after(count: int) -> Workers:
 def test_what_is_known_of_the_matrix_is_kept() -> None:
     found = matrix(SETTING, PANIC, cut_after(2))
     names = list(APART)
-    assert [line.policy for line in found.lines] == names[:2] and found.unknown == names[2:] and not found.exhausted
+    assert (
+        [line.policy.name for line in found.lines] == names[:2] and found.unknown == names[2:] and not found.exhausted
+    )
     assert matrix_document(found).unknown == names[2:]
 
 

@@ -10,12 +10,12 @@ from pagewarden.check.page.actors import guest_procedures
 from pagewarden.check.page.flow import TAKES, Flow, Leads, Node, flow
 from pagewarden.check.page.moves import FRAME_OPS, LAW, NEEDS_HOLD
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
-from pagewarden.check.page.system import PROGRESS, PROPERTIES, Setting, build
+from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import check
 from pagewarden.designs import DESIGNS, PROCEDURES
 from pagewarden.designs.steps import Lock
 from pagewarden.law import Home, Op, Outcome, Owner, Page, Policy, Reach, Step, apply, policy_named, start
-from pagewarden.law.properties import ALWAYS, SOMETIMES
+from pagewarden.law.properties import ALWAYS, PROGRESS, SOMETIMES
 
 Seat = tuple[str, Node, bool] | None
 """The procedure, where it stands, whether the page has left the frame that it holds, or is not what was looked up."""

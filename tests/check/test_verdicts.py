@@ -72,13 +72,13 @@ def test_strace_panics_the_host_of_2022() -> None:
 
 FAULTS = [  # policy, the mechanism that is taken away, what it was to prevent, strangers, length of the shortest way
     ("hybrid", "tlb-flushed", "host-never-reads-private", "touch", 9),  # no TLBI: read through what is cached
-    ("hybrid", "refs-checked", "no-stale-translation", "file-io", 9),  # a pin survives the change of hands
+    ("hybrid", "refs-checked", "no-pin-left", "file-io", 9),  # a pin survives the change of hands
     ("hybrid", "iommu-guarded", "host-never-reads-private", "dma,file-io", 18),  # unshare races DMA: a stale IOTLB
     ("hybrid", "notifies", "no-stale-translation", "punch", 11),  # the notifier is not told on punch
     ("hybrid", "swap-fresh", "swap-is-fresh", "swap,swap-stale", 14),  # an earlier swap copy is accepted
     ("hybrid", "scrubs", "scrubbed-before-reuse", "migrate", 16),  # a page is not scrubbed before reuse
     ("hybrid", "state-checked", "no-stale-translation", "none", 12),  # double share: two vCPUs convert one page
-    ("uffd-window", "moves-checked", "nothing-lost", "o-direct,migrate", 17),  # a page migrates while it is pinned
+    ("uffd-window", "moves-checked", "no-write-undone", "o-direct,migrate", 17),  # a page migrates while it is pinned
 ]
 
 

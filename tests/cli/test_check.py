@@ -21,12 +21,16 @@ def test_json_has_the_documented_keys(verb: Verb, tmp_path: Path) -> None:
     assert (found["schema"], found["verb"], found["symmetry"], found["exhausted"]) == (1, "check", True, True)
     verdicts = {entry["name"]: entry for entry in found["properties"]}
     for entry in found["properties"]:
-        assert set(entry) == {"name", "kind", "verdict", "trace"}
+        assert set(entry) == {"name", "kind", "promise", "verdict", "trace", "ways"}
+        assert (entry["promise"] is None) == (entry["kind"] == "sometimes")
         assert entry["kind"] in ("always", "sometimes") and entry["verdict"] in ("holds", "fails", "open")
         assert all(set(step) == {"actor", "action", "effect", "rule"} for step in entry["trace"])
     panic = verdicts["host-never-panics"]
     assert panic["verdict"] == "fails" and "kmap_read" in panic["trace"][-1]["action"]
     assert "host-never-panics fails" in {event["name"] for event in json.loads(trace.read_text())["traceEvents"]}
+    (way,) = panic["ways"]
+    assert (way["actors"], way["steps"]) == (["strace"], len(panic["trace"])) and way["trace"] == panic["trace"]
+    assert any(each.startswith("gup-blocked with gets-pfn (step ") for each in way["missing"])
 
 
 def test_a_failure_is_told_as_a_listing(verb: Verb) -> None:

@@ -1,10 +1,11 @@
 """A counterexample as a listing in the mail's style: who does what, what the hardware says, where it goes wrong."""
 
-from pagewarden.check.page.system import OF_THE_WHOLE
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
+from pagewarden.check.words import alias, missing, wrong
 from pagewarden.designs.steps import WORLDS, said
-from pagewarden.law import Outcome, Page, reason
+from pagewarden.law import Op, Outcome, Page, reason
+from pagewarden.law.properties import OF_THE_WHOLE
 
 MEANS = {
     Outcome.GUEST_FAULT: "the guest faults",
@@ -22,24 +23,35 @@ def tell(report: Report, verdict: Verdict) -> list[Told]:
 
 def in_words(report: Report, verdict: Verdict) -> list[tuple[str, str, str, str]]:
     """The steps of a verdict's path: who does what, what comes of it, the rule that says so."""
+    steps = tell(report, verdict)
     return [
-        (_actor(step), f"page {step.page}: {_action(step)}", _effect(step), _rule(report, step))
-        for step in tell(report, verdict)
+        (_actor(step), f"page {step.page}: {_action(step, steps)}", _effect(step), _rule(report, step))
+        for step in steps
     ]
 
 
 def listing(report: Report, verdict: Verdict) -> list[str]:
-    """Lines of text; hops and remarks of the procedures between the steps that touch memory."""
+    """Lines of text: the steps that touch memory are numbered, between them hops and remarks of the procedures; then
+    what went wrong, the rule that says so, and which mechanisms were missing."""
     lines: list[str] = []
-    for told in tell(report, verdict):
+    steps = tell(report, verdict)
+    for number, told in enumerate(steps, 1):
         lines += [_aside(told, said(step)) for step in told.lead]
-        lines.append(f"  {_actor(told):<24} page {told.page}: {_action(told)}")
-        lines.append(f"  {'':<24}   = {_effect(told)}")
+        lines.append(f"{number:>3}  {_actor(told):<21} page {told.page}: {_action(told, steps)}")
+        lines.append(f"{'':<27}= {_effect(told)}")
         lines += [_aside(told, said(step)) for step in told.after]
-    if verdict.verdict == "fails" and lines:
-        lines.append(f"  {'':<24} here it goes wrong: {verdict.name}")
-        lines.append(f"  {'':<24} rule: {_rule(report, told)}")
+    if verdict.verdict == "fails" and steps:
+        lines.append(f"     here it goes wrong: {verdict.name}: {wrong(verdict.name, steps[-1])}")
+        lines.append(f"     rule: {_rule(report, steps[-1])}")
+        lines += [f"     missing: {each}" for each in lacks(report, verdict, steps)]
     return lines
+
+
+def lacks(report: Report, verdict: Verdict, steps: list[Told]) -> list[str]:
+    """What would have ended a path, in words."""
+    setting = report.checked.setting
+    found = missing(verdict.name, setting.policy, setting.design, steps)
+    return [f"{' with '.join(each.names)} (step {each.step}): {each.what}" for each in found]
 
 
 def _actor(told: Told) -> str:
@@ -51,7 +63,7 @@ def _actor(told: Told) -> str:
     return f"host, {told.move.name}"
 
 
-def _action(told: Told) -> str:
+def _action(told: Told, steps: list[Told]) -> str:
     op = told.move.op
     if op is None and told.move.place is not None and told.move.place.op is None:
         return told.text
@@ -59,7 +71,8 @@ def _action(told: Told) -> str:
         gone = "what it looked up has changed" if told.move.looked else "a frame that the page has left"
         return f"{told.text} [{gone}]"
     text = told.text or reason(op).rsplit(" [", 1)[0].rstrip(".")
-    return f"{text} [{op.key}]"
+    which = alias(steps, told) if op in (Op.ALIAS_LOAD, Op.ALIAS_STORE, Op.ALIAS_CLOSE) else ""
+    return f"{text}{f' ({which})' if which else ''} [{op.key}]"
 
 
 def _effect(told: Told) -> str:
@@ -87,4 +100,4 @@ def _rule(report: Report, told: Told) -> str:
 def _aside(told: Told, text: str) -> str:
     """What an actor's procedure says between two steps that touch memory."""
     who = "stranger" if told.who is None else f"vCPU {told.who}"
-    return f"  {who:<24} {text}"
+    return f"     {who:<21} {text}"

@@ -3,21 +3,24 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection, wait
 from traceback import format_exc
-from typing import Any
+from typing import Any, NamedTuple
 
 from pagewarden.abi.memory import PR_SET_PDEATHSIG
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
-from pagewarden.check.verdict import Said, check
+from pagewarden.check.stake import at_stake
+from pagewarden.check.verdict import Report, Said, check
+from pagewarden.check.ways import Way, ways
 from pagewarden.kernel.door import prctl
-from pagewarden.law import APART
+from pagewarden.law import APART, Policy
+from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.vocab.host import naming
 
@@ -151,12 +154,25 @@ def _cluster(address: str) -> Any:
         raise Unavailable(f"no Dask scheduler answers at {address}: {error}", "start one: dask scheduler") from error
 
 
+class CellOf(NamedTuple):
+    """steps: of the first way to a failure, or 0; at_stake: a variant of the policy could break the property."""
+
+    verdict: Said
+    steps: int = 0
+    at_stake: bool = True
+
+    def __str__(self) -> str:
+        if not self.at_stake:
+            return "-"
+        return f"{self.verdict} {self.steps}" if self.steps else self.verdict
+
+
 @dataclass(frozen=True)
 class PolicyVerdicts:
-    """What the matrix says of a policy. verdicts: by property, with the steps of the shortest way to a failure."""
+    """What the matrix says of a policy, by property."""
 
-    policy: str
-    verdicts: dict[str, tuple[Said, int]]
+    policy: Policy
+    cells: dict[str, CellOf]
     states: int
     seconds: float
     exhausted: bool
@@ -209,8 +225,17 @@ def matrix(setting: Setting, names: tuple[str, ...], pool: Workers, limits: Limi
 def _line(task: tuple[Setting, tuple[str, ...], Budget]) -> PolicyVerdicts:
     setting, names, budget = task
     report = check(setting, names, budget.limits(), search="apart")
-    verdicts = {
-        verdict.name: (verdict.verdict, len(verdict.path) if verdict.verdict == "fails" else 0)
-        for verdict in report.verdicts
+    return column(report, ways(report, budget.limits(), every=False))
+
+
+def column(report: Report, found: Mapping[str, Sequence[Way]]) -> PolicyVerdicts:
+    """What a check of one page says of its policy, and which of what holds is no merit of the policy's."""
+    said = {verdict.name: verdict for verdict in report.verdicts}
+    holds = [name for name, verdict in said.items() if verdict.verdict == "holds" and name in ALWAYS]
+    ops = {op for cast in report.checked.casts for op in cast.all_ops}
+    staked = at_stake(report.checked.setting.policy, holds, ops)
+    cells = {
+        name: CellOf(verdict.verdict, found[name][0].steps if name in found else 0, name not in holds or name in staked)
+        for name, verdict in said.items()
     }
-    return PolicyVerdicts(setting.policy.name, verdicts, report.states, report.seconds, not report.open)
+    return PolicyVerdicts(report.checked.setting.policy, cells, report.states, report.seconds, not report.open)

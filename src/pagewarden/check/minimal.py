@@ -7,7 +7,7 @@ to be monotone: a mechanism may also open a way.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -22,21 +22,12 @@ from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import PROCEDURES, Design, Do, Steps, follow
 from pagewarden.law import NAMES, Op, Outcome, Page, Policy, apply, start
+from pagewarden.law.policy import Watched
 from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import UserMistake
 
 MOST = 24
 """Mechanisms whose subsets can be listed."""
-
-
-@dataclass(frozen=True)
-class Watched(Policy):
-    """A policy that remembers which mechanisms it was asked for, in their order."""
-
-    consulted: dict[str, bool] = field(default_factory=dict, compare=False)
-
-    def has(self, mechanism: str) -> bool:
-        return self.consulted.setdefault(mechanism, super().has(mechanism))
 
 
 Asks = Callable[[Policy], bool]

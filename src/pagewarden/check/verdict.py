@@ -8,8 +8,6 @@ from typing import Literal, TypeAlias
 
 from pagewarden.check.page.local import EVERY
 from pagewarden.check.page.system import (
-    OF_THE_WHOLE,
-    PROGRESS,
     PROPERTIES,
     CheckedSystem,
     Setting,
@@ -20,7 +18,7 @@ from pagewarden.check.page.system import (
 )  # fmt: skip
 from pagewarden.check.search.explorer import INTERRUPTED, Exploration, Limits, SoFar, Taken, exhaust, explore
 from pagewarden.law import enumerated
-from pagewarden.law.properties import ALWAYS
+from pagewarden.law.properties import ALWAYS, OF_THE_WHOLE, PROGRESS
 from pagewarden.vocab import UserMistake
 
 SEARCHES = ("auto", "together", "apart")
@@ -104,13 +102,15 @@ def check(
     search: str = "auto",
     announce: Callable[[Setting, CheckedSystem | None, bool], None] | None = None,
     progress: Callable[[SoFar], None] | None = None,
+    own: bool = False,
 ) -> Report:
     """Explore a setting and judge the named properties, or every one that it offers.
 
     search: `together` explores all pages at once; `apart` one page of each kind with everybody who acts on it, which
     decides for any number of pages, as they meet in nothing but the actors (docs/check.md); `auto`: together, if there
     are no more than AFFORDABLE states, and no more than ALONE of one page. The limits hold for all of it. announce:
-    called with the setting, what is known of its pages and whether they are explored together.
+    called with the setting, what is known of its pages and whether they are explored together. own: what must always
+    hold is judged on pages with bytes of the guest's only.
     """
     if search not in SEARCHES:
         raise UserMistake(f"--search {search}: expected {', '.join(SEARCHES)}")
@@ -122,7 +122,7 @@ def check(
     if search == "apart":
         say(setting, None, False)
     keep = EVERY if PROGRESS in names else {"together": EVERY, "auto": ALONE}.get(search, 0)
-    casts, pages = page_searches(setting, limits, keep, began)
+    casts, pages = page_searches(setting, limits, keep, began, own)
     searches: list[Exploration] = []
     for page in pages:
         ended = searches[-1].why if searches else ""

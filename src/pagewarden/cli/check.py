@@ -104,7 +104,10 @@ EFFECTIVE = {
 def _check(
     setting: Any, names: tuple[str, ...], limits: Any, search: str, trace: Path | None, json: bool, html: Path | None
 ) -> None:
+    from dataclasses import replace
+
     from pagewarden.check.verdict import check as explore
+    from pagewarden.check.ways import ways
     from pagewarden.report.check import announcement, checked, print_report, progress_line
     from pagewarden.report.pages import answer
     from pagewarden.report.trace import counterexamples, write_trace
@@ -115,12 +118,14 @@ def _check(
 
     with _Line() as line:
         report = explore(setting, names, limits, search, announce, lambda now: line(progress_line(now)))
-    answer(lambda: checked(report), lambda out: print_report(report, out), json, html)
+        found = {} if report.interrupted else ways(report, replace(limits, seconds=limits.seconds - report.seconds))
+    document = checked(report, found)
+    answer(lambda: document, lambda out: print_report(report, found, out), json, html)
     if trace is not None:
-        write_trace(trace, counterexamples(checked(report).properties))
+        write_trace(trace, counterexamples(document.properties))
     if report.interrupted:
         raise KeyboardInterrupt
-    if report.exit_code == 2 and (why := checked(report).stopped):
+    if report.exit_code == 2 and (why := document.stopped):
         print(f"pagewarden: not every state was seen: {why}; raise the limit, or ask less", file=sys.stderr)
     if report.exit_code:
         raise typer.Exit(report.exit_code)

@@ -113,6 +113,6 @@ FREES = frozenset(
 """Operations after which a frame that held the page's bytes may be somebody else's."""
 KEEPS = frozenset(
     {Op.SHARE, Op.HOST_MAP, Op.UNSHARE_BEGIN, Op.UNSHARE_COMMIT, Op.MIGRATE_COPY, Op.MIGRATE_COMMIT, Op.MIGRATE_ABORT,
-     Op.SWAP_OUT, Op.SWAP_IN, Op.SWAP_IN_TAMPERED, Op.SWAP_IN_STALE}
+     Op.SWAP_OUT, Op.SWAP_IN}
 )  # fmt: skip
 """Operations that must keep the guest's bytes: conversion, migration, swap."""

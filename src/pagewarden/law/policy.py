@@ -1,7 +1,7 @@
 """What a policy is: a set of names. Mechanisms say what a kernel object does, measures what a program adds to it; the
 rules ask for both. The objects are in `objects`, the usages in `usages`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pagewarden.law.locks import LOCKING
@@ -98,6 +98,15 @@ class Policy:
         """Where a private page stops answering the host, by itself or by what the host's program does."""
         return Guard.STAGE1 if self.level is Guard.NONE and self.has("mprotect") else self.level
 
+    @property
+    def trusted(self) -> str:
+        """Who has to be for a promise to hold: whoever could undo the guard."""
+        if self.guard is Guard.STAGE2:
+            return "hypervisor"
+        if self.guard is Guard.NONE:
+            return "whole host"
+        return "host kernel" if self.guard is Guard.ABSENT or self.has("file-guards") else "kernel, warden"
+
     def with_(self, *names: str) -> "Policy":
         """The same with more mechanisms or measures; UserMistake for an unknown name."""
         known = _known(names)
@@ -114,3 +123,13 @@ class Policy:
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one_of("mechanism", name, sorted(NAMES)) for name in names)
+
+
+@dataclass(frozen=True)
+class Watched(Policy):
+    """A policy that remembers which mechanisms it was asked for, in their order."""
+
+    consulted: dict[str, bool] = field(default_factory=dict, compare=False)
+
+    def has(self, mechanism: str) -> bool:
+        return self.consulted.setdefault(mechanism, super().has(mechanism))

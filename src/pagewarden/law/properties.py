@@ -1,7 +1,8 @@
 """What must never happen, and what must be possible: predicates on one step of one page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pagewarden.law.ops import DESTROYS, FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, Reach, View, stale
@@ -11,7 +12,19 @@ from pagewarden.law.step import Outcome, Step
 from pagewarden.vocab import Event
 
 _HOLES = (Op.PUNCH, Op.HOST_DISCARD, Op.HOST_DROP)
+_MOVES = (Op.MIGRATE_COMMIT, Op.SWAP_OUT)
 Holds = Callable[[Policy, Page, Op, Step], bool]
+
+
+class Promise(StrEnum):
+    """What a property is about: a policy may promise one and not another."""
+
+    CONFIDENTIALITY = "confidentiality"  # nobody else reads the guest's bytes
+    INTEGRITY = "integrity"  # the guest takes no bytes for its own that it did not write: no corruption
+    AVAILABILITY = "availability"  # the guest keeps its bytes and its life: no loss, no denial of service
+    SURVIVAL = "host survival"  # the host kernel lives
+    ORDER = "order"  # no translation outlives a change of hands, and nobody waits for ever
+    PINS = "pins"  # no reference of the host's outlives one
 
 
 @dataclass(frozen=True)
@@ -44,22 +57,26 @@ def _destroys(policy: Policy, page: Page, op: Op, step: Step) -> bool:
 
 
 def _loses(policy: Policy, page: Page, op: Op, step: Step) -> bool:
-    if op is Op.MIGRATE_COMMIT and page.home is Home.DIRTIED:
-        return True
     return page.data is not Data.ZERO and step.page.data is Data.ZERO and step.page.beside is not page.data
 
 
-def held(page: Page) -> bool:
-    """Something of the host's still translates to, or holds, the page."""
-    return page.host is not Reach.NONE or page.dma is not Reach.NONE or page.pins > 0 or page.alias
+def _undoes(policy: Policy, page: Page, op: Op, step: Step) -> bool:
+    """The copy is older than what was written to the old frame."""
+    return page.home is Home.DIRTIED
 
 
 def _leaves_translation(policy: Policy, page: Page, op: Op, step: Step) -> bool:
-    if op in (Op.MIGRATE_COMMIT, Op.SWAP_OUT):  # what translated to the page translates to a freed frame now
-        return page.guest is not View.NONE or page.pins > 0 or page.dma is not Reach.NONE
+    if op in _MOVES:  # what translated to the page translates to a freed frame now
+        return page.guest is not View.NONE or page.dma is not Reach.NONE
     if op is Op.PUNCH and page.home is not step.page.home and not elsewhere(policy, page):
         return page.guest is not View.NONE
-    return op is not Op.PUNCH and step.page.owner in PRIVATE and held(step.page)
+    after = step.page
+    left = after.host is not Reach.NONE or after.dma is not Reach.NONE or after.alias
+    return op is not Op.PUNCH and after.owner in PRIVATE and left
+
+
+def _leaves_pin(policy: Policy, page: Page, op: Op, step: Step) -> bool:
+    return page.pins > 0 if op in _MOVES else step.page.owner in PRIVATE and step.page.pins > 0
 
 
 def _both_flavours(policy: Policy, page: Page, op: Op, step: Step) -> bool:
@@ -91,18 +108,30 @@ def _done(holds: Holds, *ops: Op) -> Predicate:
 
 ALWAYS: dict[str, Predicate] = {
     "host-never-reads-private": _done(_reads_private, *HOST_READS),
-    "host-never-writes-private": _done(_writes_private, *HOST_WRITES),
-    "host-never-destroys-private": _done(_destroys, *DESTROYS),
-    "host-never-panics": Predicate(frozenset(Op), frozenset({Outcome.PANIC}), _at_all),
-    "nothing-lost": _done(_loses, *KEEPS),
-    "no-stale-translation": _done(
-        _leaves_translation, Op.MIGRATE_COMMIT, Op.SWAP_OUT, Op.PUNCH, Op.UNSHARE_COMMIT, Op.HOST_MAP
-    ),
-    "one-flavour": _done(_both_flavours, Op.GUEST_MAP),
     "scrubbed-before-reuse": _done(_unscrubbed, *FREES),
+    "host-never-writes-private": _done(_writes_private, *HOST_WRITES),
+    "no-write-undone": _done(_undoes, Op.MIGRATE_COMMIT),
     "swap-is-fresh": _done(_at_all, Op.SWAP_IN_TAMPERED, Op.SWAP_IN_STALE),
+    "host-never-destroys-private": _done(_destroys, *DESTROYS),
+    "nothing-lost": _done(_loses, *KEEPS),
+    "host-never-panics": Predicate(frozenset(Op), frozenset({Outcome.PANIC}), _at_all),
+    "no-stale-translation": _done(_leaves_translation, *_MOVES, Op.PUNCH, Op.UNSHARE_COMMIT, Op.HOST_MAP),
+    "one-flavour": _done(_both_flavours, Op.GUEST_MAP),
+    "no-pin-left": _done(_leaves_pin, *_MOVES, Op.UNSHARE_COMMIT, Op.HOST_MAP),
 }
-"""True for a step that breaks the property."""
+"""True for a step that breaks the property; by promise."""
+DEADLOCK, PROGRESS = "no-deadlock", "progress"
+OF_THE_WHOLE = (DEADLOCK, PROGRESS)
+"""What no step shows, but a state and what may follow it."""
+PROMISES: Mapping[str, Promise] = {
+    **dict.fromkeys(("host-never-reads-private", "scrubbed-before-reuse"), Promise.CONFIDENTIALITY),
+    **dict.fromkeys(("host-never-writes-private", "no-write-undone", "swap-is-fresh"), Promise.INTEGRITY),
+    **dict.fromkeys(("host-never-destroys-private", "nothing-lost", PROGRESS), Promise.AVAILABILITY),
+    "host-never-panics": Promise.SURVIVAL,
+    **dict.fromkeys(("no-stale-translation", "one-flavour", DEADLOCK), Promise.ORDER),
+    "no-pin-left": Promise.PINS,
+}
+"""What each property that must always hold is about."""
 
 SOMETIMES: dict[str, Predicate] = {
     "share-succeeds": _done(_at_all, Op.HOST_MAP),

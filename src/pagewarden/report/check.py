@@ -1,17 +1,31 @@
 """The checker's answers for people and for programs."""
 
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from rich.console import Console
 
-from pagewarden.check.explain import in_words, listing
+from pagewarden.check.explain import in_words, lacks, listing, tell
 from pagewarden.check.many import PolicyMatrix, PolicyVerdicts
 from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
+from pagewarden.check.ways import Way
+from pagewarden.check.words import wrong
+from pagewarden.law import Policy
+from pagewarden.law.properties import PROMISES
 from pagewarden.report.console import in_bytes, table
-from pagewarden.report.documents.check import Cell, Checked, Column, Matrix, MinimalSets, Property, TraceStep
+from pagewarden.report.documents.check import (
+    Cell,
+    Checked,
+    Column,
+    Matrix,
+    MinimalSets,
+    Property,
+    TraceStep,
+    WayToFail,
+)  # fmt: skip
 
 RATE = 2_000_000
 """States a second to expect, in round figures; what a machine really does is printed at the end."""
@@ -19,8 +33,8 @@ RATE = 2_000_000
 
 WIDEST = 120
 """Columns of text that a matrix takes, also where there is no terminal to ask."""
-MOST_DIGITS = len("10,000,000")
-"""Of a number of states, which is the widest thing in a column of the matrix beside its name."""
+Ways = Mapping[str, Sequence[Way]]
+"""By property that fails."""
 
 
 def announcement(setting: Setting, checked: CheckedSystem | None, together: bool) -> str:
@@ -55,20 +69,27 @@ def progress_line(now: SoFar) -> str:
     return f"{now.states:,} states, {rate:,.0f} a second, depth {now.depth}, {in_bytes(now.memory)}"
 
 
-def print_report(report: Report, out: Console) -> None:
-    """The verdicts, the shortest way to each that fails, and what was explored."""
-    made = table("property", "kind", "verdict", "shortest way", left=3)
+def print_report(report: Report, ways: Ways, out: Console) -> None:
+    """The verdicts, the first way to each that fails and what else leads there, and what was explored."""
+    made = table("property", "promise", "verdict", "steps", left=3)
     for verdict in report.verdicts:
-        made.add_row(verdict.name, verdict.kind, _words(verdict), str(len(verdict.path) or ""))
+        steps = ways[verdict.name][0].steps if verdict.name in ways else len(verdict.path)
+        made.add_row(verdict.name, PROMISES.get(verdict.name, verdict.kind), _words(verdict), str(steps or ""))
     out.print(made)
     for name, why in report.absent.items():
         out.print(f"not asked: {name}: {why}")
-    for verdict in report.verdicts:
-        if verdict.verdict == "fails" and verdict.path:
-            out.print(f"\n{verdict.name} fails, {len(verdict.path)} steps:")
-            for line in listing(report, verdict):
-                out.print(line)
+    for name, (first, *others) in ways.items():
+        out.print(f"\n{name} fails, {first.steps} steps, by {by(first)}:")
+        for line in listing(first.report, first.verdict):
+            out.print(line)
+        for way in others:
+            out.print(f"     also by {by(way)}, {way.steps} steps")
     out.print(f"\n{summary(report)}")
+
+
+def by(way: Way) -> str:
+    """The actors of a way."""
+    return " and ".join(sorted(way.actors)) or "the guest alone"
 
 
 def _words(verdict: Verdict) -> str:
@@ -89,45 +110,60 @@ def _stopped(report: Report) -> str:
     return "; ".join(filter(None, report.stops))
 
 
-def checked(report: Report) -> Checked:
+def checked(report: Report, ways: Ways) -> Checked:
     """The same for programs."""
     setting = report.checked.setting
     return Checked(
         policy=setting.policy.name, design=setting.design.name, pages=setting.pages if report.together else 1,
         vcpus=setting.vcpus, symmetry=setting.symmetric, states=report.states, transitions=report.transitions,
         depth=report.depth, seconds=report.seconds, exhausted=report.exhausted, stopped=_stopped(report) or None,
-        properties=[_property(report, verdict) for verdict in report.verdicts], absent=report.absent,
+        properties=[_property(verdict, ways.get(verdict.name, ())) for verdict in report.verdicts],
+        absent=report.absent,
     )  # fmt: skip
 
 
-def _property(report: Report, verdict: Verdict) -> Property:
-    steps = in_words(report, verdict) if verdict.verdict == "fails" else []
-    return Property(verdict.name, verdict.kind, verdict.verdict, [TraceStep(*step) for step in steps])
+def _property(verdict: Verdict, ways: Sequence[Way]) -> Property:
+    told = [_way(way) for way in ways]
+    promise = PROMISES.get(verdict.name)
+    return Property(verdict.name, verdict.kind, promise, verdict.verdict, told[0].trace if told else [], told)
+
+
+def _way(way: Way) -> WayToFail:
+    steps = tell(way.report, way.verdict)
+    return WayToFail(
+        sorted(way.actors), way.steps, wrong(way.verdict.name, steps[-1]), lacks(way.report, way.verdict, steps),
+        [TraceStep(*step) for step in in_words(way.report, way.verdict)],
+    )  # fmt: skip
 
 
 def print_matrix(found: PolicyMatrix, out: Console) -> None:
-    """Policies as columns, as many side by side as there is room for, properties as rows; a failure with the length of
-    the shortest way there, a dash for what a policy does not offer."""
-    lines = found.lines
-    names = list(dict.fromkeys(name for name in PROPERTIES for line in lines if name in line.verdicts))
-    room = min(out.width, WIDEST) - max(map(len, names), default=0)
-    while lines:
-        ends = list(accumulate(max(len(line.policy), MOST_DIGITS) + 2 for line in lines))
+    """Policies as columns, as many side by side as there is room for, properties as rows; a failure with the steps of
+    the first way there, a dash for what a policy does not offer, and for what none of its variants could break."""
+    named = {name for line in found.lines for name in line.cells}
+    names = [name for name in PROPERTIES if name in named]
+    columns = []
+    for line in found.lines:
+        said = [str(line.cells.get(name, "-")) for name in names]
+        columns.append([line.policy.name, seen_on(line.policy), line.policy.trusted, *said, f"{line.states:,}"])
+    rows = ["seen on", "trusted", *names, "states"]
+    room = min(out.width, WIDEST) - max(map(len, rows))
+    while columns:
+        ends = list(accumulate(max(map(len, column)) + 2 for column in columns))
         count = max(1, sum(end <= room for end in ends))
-        beside, lines = lines[:count], lines[count:]
-        made = table("property", *(line.policy for line in beside), left=1)
-        for name in names:
-            made.add_row(name, *(_cell(*line.verdicts.get(name, ("-", 0))) for line in beside))
-        made.add_row("states", *(f"{line.states:,}" for line in beside))
+        beside, columns = columns[:count], columns[count:]
+        made = table("property", *(column[0] for column in beside), left=1)
+        for number, row in enumerate(rows, 1):
+            made.add_row(row, *(column[number] for column in beside))
         out.print(made)
-        if lines:
+        if columns:
             out.print()
     if found.unknown:
         out.print(f"interrupted: nothing is known of {', '.join(found.unknown)}")
 
 
-def _cell(verdict: str, steps: int) -> str:
-    return f"fails {steps}" if verdict == "fails" and steps else verdict
+def seen_on(policy: Policy) -> str:
+    """The kernels that were asked, as short as can be, or that it is argued."""
+    return " ".join(".".join(version.split()[0].split(".")[:2]) for version in policy.asked) or "argued"
 
 
 def matrix_document(found: PolicyMatrix) -> Matrix:
@@ -136,8 +172,8 @@ def matrix_document(found: PolicyMatrix) -> Matrix:
 
 
 def _column(line: PolicyVerdicts) -> Column:
-    cells = [Cell(name, verdict, steps) for name, (verdict, steps) in line.verdicts.items()]
-    return Column(line.policy, line.states, line.seconds, line.exhausted, cells)
+    policy, cells = line.policy, [Cell(name, *cell) for name, cell in line.cells.items()]
+    return Column(policy.name, list(policy.asked), policy.trusted, line.states, line.seconds, line.exhausted, cells)
 
 
 def print_minimal(found: Minimal, names: tuple[str, ...], out: Console) -> None:

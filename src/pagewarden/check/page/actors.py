@@ -36,6 +36,12 @@ class Cast:
     procedure: tuple[Start, ...]
     ops: dict[Op, str]
 
+    @property
+    def all_ops(self) -> set[Op]:
+        """Every operation that anybody may do."""
+        places = [*self.places(self.vcpu), *self.places(self.procedure)]
+        return {Op.GUEST_LOAD, Op.GUEST_STORE, *self.ops, *(place.op for place in places if place.op is not None)}
+
     def places(self, starts: Iterable[Start]) -> list[Place]:
         return places_of(start.first for start in starts)
 

@@ -14,15 +14,13 @@ from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.search.automaton import MOST, System
 from pagewarden.check.search.explorer import Limits
 from pagewarden.designs import DESIGNS, Design, Options
-from pagewarden.law import LOCKING, Op, Policy, Table, enumerated
-from pagewarden.law.properties import ALWAYS, SOMETIMES
+from pagewarden.law import LOCKING, Data, Op, Page, Policy, Table, enumerated
+from pagewarden.law.page import PRIVATE
+from pagewarden.law.properties import ALWAYS, DEADLOCK, OF_THE_WHOLE, PROGRESS, SOMETIMES
 from pagewarden.vocab import UserMistake, one_of
 
 COMPLETES = "io-completes"
 STALE = "no-stale-translation"
-DEADLOCK, PROGRESS = "no-deadlock", "progress"
-OF_THE_WHOLE = (DEADLOCK, PROGRESS)
-"""What no step shows, but a state and what may follow it: found where one page is searched with all who act on it."""
 PROPERTIES = (*ALWAYS, *SOMETIMES, COMPLETES, *OF_THE_WHOLE)
 """In the order of their marks' bits."""
 
@@ -117,10 +115,11 @@ def _holders(setting: Setting) -> bool:
 
 
 def page_searches(
-    setting: Setting, limits: Limits, keep: int, began: float | None = None
+    setting: Setting, limits: Limits, keep: int, began: float | None = None, own: bool = False
 ) -> tuple[list[Cast], list[PageSearch]]:
-    """The actors on each kind of page, and the search of its states. keep, began: as PageSearch has them."""
-    table, marks = enumerated(setting.policy), properties(setting.policy)
+    """The actors on each kind of page, and the search of its states. keep, began: as PageSearch has them;
+    own: as `verdict.check` has it."""
+    table, marks = enumerated(setting.policy), properties(setting.policy, own)
     casts = [cast(setting.design, table, setting.strangers, pool) for pool in (False, True)[: 1 + _has_pool(setting)]]
     vcpus, symmetric = setting.vcpus, setting.symmetric
     listed = [moves(everybody, table, vcpus) for everybody in casts]
@@ -141,13 +140,20 @@ def _has_pool(setting: Setting) -> bool:
 
 
 @cache
-def properties(policy: Policy) -> Properties:
+def properties(policy: Policy, own: bool = False) -> Properties:
     """The marks of every step of the law. A page that is given to the guest ends with the step of an unshare, which
-    shows nothing of conversion."""
+    shows nothing of conversion. own: what must always hold is marked on pages with bytes of the guest's only."""
     where = enumerated(policy).where({**ALWAYS, **SOMETIMES})
     marks = np.zeros((len(enumerated(policy).pages), len(Op)), np.uint32)
     for bit, name in enumerate(where):
         marks |= where[name].astype(np.uint32) << np.uint32(bit)
+    if own:
+        marks[[not _own(page) for page in enumerated(policy).pages]] &= np.uint32(~bits(ALWAYS) & 0xFFFF_FFFF)
     hidden = 1 << PROPERTIES.index("unshare-succeeds")
     completes, stale, deadlock, stuck = (bits([name]) for name in (COMPLETES, STALE, DEADLOCK, PROGRESS))
     return Properties(PROPERTIES, marks, completes, stale, deadlock, stuck, hidden)
+
+
+def _own(page: Page) -> bool:
+    """The guest has written to it: what is the host's business where it is shared, else its own."""
+    return page.data is Data.SECRET or (page.data is Data.PUBLIC and page.owner not in PRIVATE)

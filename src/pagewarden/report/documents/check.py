@@ -17,13 +17,28 @@ class TraceStep(Struct, frozen=True):
     rule: str
 
 
+class WayToFail(Struct, frozen=True):
+    """An independent way to break a property, which no part of its `actors` is enough for: those beside a vCPU of the
+    guest. `wrong` says what its last step does, `missing` which mechanisms would have ended it at which step."""
+
+    actors: list[str]
+    steps: int
+    wrong: str
+    missing: list[str]
+    trace: list[TraceStep]
+
+
 class Property(Struct, frozen=True):
-    """`trace` is a shortest way to a failure; a `sometimes` that fails has none. `open`: not every state was seen."""
+    """`promise` is what it is about, or null where it is one that must be possible. `trace` is the first of the `ways`
+    to a failure, those with the fewest actors first, then the shortest; a `sometimes` that fails has none. `open`: not
+    every state was seen."""
 
     name: str
     kind: Kind
+    promise: str | None
     verdict: Said
     trace: list[TraceStep]
+    ways: list[WayToFail]
 
 
 class Checked(Document, kw_only=True, frozen=True):
@@ -50,17 +65,22 @@ class Checked(Document, kw_only=True, frozen=True):
 
 
 class Cell(Struct, frozen=True):
-    """`steps` of the shortest way to a failure; 0 without one."""
+    """`steps` of the first way to a failure; 0 without one. `at_stake`: a variant of the policy, with one mechanism
+    left out, could break it; where none could, that it holds is no merit of the policy's."""
 
     name: str
     verdict: Said
     steps: int
+    at_stake: bool
 
 
 class Column(Struct, frozen=True):
-    """A policy, one page with all who act on it. `exhausted`: each property is decided."""
+    """A policy, one page with all who act on it. `exhausted`: each property is decided. `asked`: the kernels that were
+    asked whether they do as the policy says; none: it is argued. `trusted`: who must be for its promises to hold."""
 
     policy: str
+    asked: list[str]
+    trusted: str
     states: int
     seconds: float
     exhausted: bool

@@ -12,9 +12,11 @@ VERDICTS = {"holds": "#54a24b", "fails": "#e45756", "open": "#f0b429", "-": "#9a
 def page(found: Checked) -> Sheet:
     """Every property, then a diagram for each that fails."""
     failed = [entry for entry in found.properties if entry.verdict == "fails"]
-    rows = [(entry.name, entry.kind, entry.verdict, len(entry.trace) or None) for entry in found.properties]
+    rows = [
+        (entry.name, entry.promise or entry.kind, entry.verdict, len(entry.trace) or None) for entry in found.properties
+    ]
     absent = [(name, "", why, None) for name, why in found.absent.items()]
-    properties = table(("property", "kind", "verdict", "steps to the failure"), [*rows, *absent], left=3)
+    properties = table(("property", "promise", "verdict", "steps to the failure"), [*rows, *absent], left=3)
     if failed:
         answer = f"Fails: {', '.join(entry.name for entry in failed)}."
     else:
@@ -32,7 +34,7 @@ def page(found: Checked) -> Sheet:
 def matrix_page(found: Matrix) -> Sheet:
     """Policies against properties, coloured by verdict; a number is the steps of the shortest failure."""
     rows = [
-        {"policy": column.policy, "property": cell.name, "verdict": cell.verdict,
+        {"policy": column.policy, "property": cell.name, "verdict": cell.verdict if cell.at_stake else "-",
          "says": str(cell.steps or "")} for column in found.policies for cell in column.properties
     ]  # fmt: skip
     place = {"x": axis("policy", "", "nominal", sort=None, axis={"labelAngle": -40, "orient": "top"}),
@@ -61,10 +63,15 @@ def matrix_page(found: Matrix) -> Sheet:
 
 
 def _diagram(entry: Property) -> Panel:
+    way, *others = entry.ways
     heads = "".join(f'<th class="left">{lane}</th>' for lane in LANES)
-    body = "".join(_step(number, step) for number, step in enumerate(entry.trace, 1))
+    body = "".join(_step(number, step) for number, step in enumerate(way.trace, 1))
     lanes = f'<table class="lanes"><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody></table>'
-    return Panel(f"{entry.name} fails, {len(entry.trace)} steps", "Red: what the hostile host does.", html=lanes)
+    ends = [f"In the end: {way.wrong}.", *(f"Missing: {each}." for each in way.missing)]
+    ends += [f"Also: {' and '.join(other.actors)}, {other.steps} steps." for other in others]
+    said = "".join(f"<p>{escape(each)}</p>" for each in ends)
+    title = f"{entry.name} fails, {len(way.trace)} steps"
+    return Panel(title, "Red: what the hostile host does.", html=lanes + said)
 
 
 def _step(number: int, step: TraceStep) -> str:

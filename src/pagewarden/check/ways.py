@@ -1,0 +1,106 @@
+"""Every independent way to break a property: the smallest sets of actors that do it, and what a person would do there.
+
+An actor is an ability of the stranger's, or a second vCPU; one more only adds to what may happen. Of each smallest set
+one shortest path is told, of a page that holds the guest's own bytes if there is one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from pagewarden.check.page.strangers import STRANGERS
+from pagewarden.check.page.system import Setting
+from pagewarden.check.replay import replay
+from pagewarden.check.search.explorer import Limits
+from pagewarden.check.verdict import Report, Verdict, check
+from pagewarden.law.properties import PROMISES
+
+SECOND = "a second vCPU"
+Actors = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Way:
+    """actors: beside one vCPU of the guest; report, verdict: of the setting that has only these."""
+
+    actors: Actors
+    report: Report
+    verdict: Verdict
+
+    @property
+    def steps(self) -> int:
+        return len(self.verdict.path)
+
+
+def ways(report: Report, limits: Limits | None = None, every: bool = True) -> dict[str, list[Way]]:
+    """Of each property that must always hold and fails, by name: the ways, the fewest actors first, then the shortest.
+    every: or only as many as it takes to have the first; within the time that the limits leave, always at least one."""
+    failing = tuple(v.name for v in report.verdicts if v.verdict == "fails" and v.name in PROMISES)
+    search = _Ways(report.checked.setting, failing, limits or Limits(), every)
+    found = {}
+    for verdict in report.verdicts:
+        if verdict.name in failing:
+            sets = search.smallest(verdict.name) or [_whole(report.checked.setting)]
+            told = [search.natural(verdict.name, actors) for actors in sets]
+            found[verdict.name] = sorted(told, key=lambda way: (len(way.actors), way.steps, sorted(way.actors)))
+    return found
+
+
+def _whole(setting: Setting) -> Actors:
+    return frozenset(setting.strangers) | ({SECOND} if setting.vcpus > 1 else set())
+
+
+class _Ways:
+    def __init__(self, setting: Setting, names: tuple[str, ...], limits: Limits, every: bool) -> None:
+        self.setting, self.names, self.limits, self.every = setting, names, limits, every
+        self.until = perf_counter() + limits.seconds
+        self.known: dict[tuple[Actors, bool], dict[str, Way]] = {}
+
+    def breaks(self, actors: Actors, own: bool = False) -> dict[str, Way]:
+        """What these few break, by name. own: on a page with bytes of the guest's."""
+        if (actors, own) not in self.known:
+            strangers = tuple(name for name in STRANGERS if name in actors)
+            vcpus = self.setting.vcpus if SECOND in actors else 1
+            setting = replace(self.setting, pages=1, vcpus=vcpus, strangers=strangers)
+            found = check(setting, self.names, replace(self.limits, first=0), search="apart", own=own)
+            self.known[actors, own] = {v.name: Way(actors, found, v) for v in found.verdicts if v.verdict == "fails"}
+        return self.known[actors, own]
+
+    def smallest(self, name: str) -> list[Actors]:
+        """The sets of which no smaller part breaks the property."""
+        whole = _whole(self.setting)
+        for few in ([frozenset[str]()], [frozenset({actor}) for actor in sorted(whole)]):
+            found = [actors for actors in few if name in self.breaks(actors)]
+            if found and (not self.every or not few[0]):
+                return found
+        rest = whole.difference(*found)
+        return [*found, *dict.fromkeys(self.several(name, rest, set()) if len(rest) > 1 else ())]
+
+    def several(self, name: str, among: Actors, seen: set[Actors]) -> Iterator[Actors]:
+        """Sets of more than one actor: one of them, then those without each of its actors."""
+        if among in seen or perf_counter() > self.until:
+            return
+        seen.add(among)
+        way = self.breaks(among).get(name)
+        if way is None:
+            return
+        some = _involved(way)
+        for actor in sorted(some):
+            if name in self.breaks(some - {actor}):
+                some -= {actor}
+        yield some
+        for actor in sorted(some) if self.every else ():
+            yield from self.several(name, among - {actor}, seen)
+
+    def natural(self, name: str, actors: Actors) -> Way:
+        """A shortest path of these actors, of a page with bytes of the guest's if they break it there."""
+        return self.breaks(actors, True).get(name) or self.breaks(actors)[name]
+
+
+def _involved(way: Way) -> Actors:
+    """The actors of a path: abilities, by what they do, and a second vCPU."""
+    told = replay(way.report.checked, list(way.verdict.path), way.verdict.page_kind)
+    named = {step.procedure if step.move.actor == "procedure" else step.move.name for step in told}
+    some = {name for name in way.report.checked.setting.strangers if named & {name, *STRANGERS[name].procedures}}
+    second = {SECOND} if len({step.who for step in told if step.who is not None}) > 1 else set()
+    return frozenset(some | second)
