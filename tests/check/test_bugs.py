@@ -25,6 +25,7 @@ LAST = {
     "fork-then-vmsplice": (9, Op.ALIAS_LOAD),
     "no-freshness": (15, Op.SWAP_IN_STALE),
     "check-then-zap": (22, Op.KMAP_READ),
+    "page-server-crashes": (7, Op.SWAP_IN_TAMPERED),
 }
 """The length of the shortest way, and its last operation (None: on no page, or what a page can do no more)."""
 

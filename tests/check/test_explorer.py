@@ -146,3 +146,5 @@ def test_too_many_components() -> None:
 def test_resource_fields() -> None:
     with pytest.raises(ValueError, match="resources"):
         System([], (1 << (FIELD - 1),))
+    with pytest.raises(UserMistake, match="without --no-symmetry"):
+        System([], (1,) * 9)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pagewarden.cost import shipped_profiles, table
 from pagewarden.memory.choose import what_each_stops
-from pagewarden.report import apidoc, lawdoc
+from pagewarden.report import apidoc, lawdoc, traces
 from pagewarden.report.documents import schemas
 from pagewarden.vocab import InternalError
 
@@ -30,12 +30,16 @@ WHOLE: dict[str, Callable[[], str]] = {
     "docs/json.md": schemas.page,
     **{f"docs/schema/{name}.json": partial(schemas.schema_text, name) for name in schemas.DOCUMENTS},
 }
+SLOW: dict[str, Callable[[], str]] = {"docs/traces.md": traces.page}
+"""Whole files that take minutes."""
 PARTS: dict[str, Callable[[], str]] = {
+    "matrix": traces.matrix_table,
+    "threat model": traces.threat_model,
     "what each backing stops": what_each_stops,
     "prices": lambda: table(shipped_profiles()),
 }
 BLOCK = re.compile(
-    r"(<!-- (?:run( slow)?( like)?( \d+)?: (pagewarden [^\n]*)|generated: ([^\n]*)) -->\n)(.*?)(<!-- end -->)",
+    r"(<!-- (?:run|generated)( slow)?( like)?( \d+)?: (?:(pagewarden [^\n]*)|([^\n]*)) -->\n)(.*?)(<!-- end -->)",
     re.DOTALL,
 )
 COLUMNS = 118
@@ -48,7 +52,7 @@ def documents(root: Path) -> list[Path]:
 
 def current(root: Path, slow: bool) -> Iterator[tuple[Path, str]]:
     """Each document that is generated, or has blocks, as it should be. slow: minutes are granted."""
-    for name, document in WHOLE.items():
+    for name, document in (WHOLE | SLOW if slow else WHOLE).items():
         yield root / name, document()
     for path in documents(root):
         text = path.read_text()
@@ -58,10 +62,10 @@ def current(root: Path, slow: bool) -> Iterator[tuple[Path, str]]:
 
 def _block(block: re.Match[str], root: Path, slow: bool) -> str:
     head, is_slow, like, lines, command, part, before, end = block.groups()
-    if part:
-        return f"{head}{PARTS[part]()}\n{end}"
     if is_slow and not slow:
         return block[0]
+    if part:
+        return f"{head}{PARTS[part]()}\n{end}"
     said = output(command, root).splitlines()[: int(lines) if lines else None]
     text = "\n".join(["```text", *(line.rstrip() for line in said), "```\n"])
     return block[0] if like and _heads(text) == _heads(before) else f"{head}{text}{end}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.check.search.merge import merge
+from pagewarden.vocab import UserMistake
 
 FIELD = 4
 """Bits of a resource in a packed word: up to 7 units, the top bit shows that there were not enough."""
@@ -64,8 +65,13 @@ class System:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.capacity) > RESOURCES or any(not 0 <= units <= MOST for units in self.capacity):
-            raise ValueError(f"at most {RESOURCES} resources of at most {MOST} units: {self.capacity}")
+        if any(not 0 <= units <= MOST for units in self.capacity):
+            raise ValueError(f"resources of at most {MOST} units: {self.capacity}")
+        if len(self.capacity) > RESOURCES:
+            raise UserMistake(
+                f"{len(self.capacity)} things are shared (each vCPU, the stranger, locks), and {RESOURCES} are the "
+                "most; check fewer vCPUs, or without --no-symmetry, where all vCPUs are one of them"
+            )
 
     @cached_property
     def offsets(self) -> list[int]:
