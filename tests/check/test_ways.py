@@ -9,7 +9,7 @@ from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
 from pagewarden.check.stake import at_stake
 from pagewarden.check.verdict import Report, check
-from pagewarden.check.ways import SECOND, Way, ways
+from pagewarden.check.ways import SECOND, Counterexample, ways
 from pagewarden.check.words import missing, wrong
 from pagewarden.law import LOCKING, POLICIES, Data, Op, Policy, policy_named
 from pagewarden.law.properties import ALWAYS, OF_THE_WHOLE, PROMISES
@@ -18,7 +18,7 @@ READS, DESTROYS = "host-never-reads-private", "host-never-destroys-private"
 
 
 @cache
-def found(policy: Policy, strangers: str, vcpus: int = 2) -> tuple[Report, dict[str, list[Way]]]:
+def found(policy: Policy, strangers: str, vcpus: int = 2) -> tuple[Report, dict[str, list[Counterexample]]]:
     report = check(Setting(policy, pages=1, vcpus=vcpus, strangers=stranger_named(strangers)), search="apart")
     return report, ways(report)
 

@@ -17,7 +17,7 @@ from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.stake import at_stake
 from pagewarden.check.verdict import Report, Said, check
-from pagewarden.check.ways import Way, ways
+from pagewarden.check.ways import Counterexample, ways
 from pagewarden.kernel.door import prctl
 from pagewarden.law import APART, Policy
 from pagewarden.law.properties import ALWAYS
@@ -228,7 +228,7 @@ def _line(task: tuple[Setting, tuple[str, ...], Budget]) -> PolicyVerdicts:
     return column(report, ways(report, budget.limits(), every=False))
 
 
-def column(report: Report, found: Mapping[str, Sequence[Way]]) -> PolicyVerdicts:
+def column(report: Report, found: Mapping[str, Sequence[Counterexample]]) -> PolicyVerdicts:
     """What a check of one page says of its policy, and which of what holds is no merit of the policy's."""
     said = {verdict.name: verdict for verdict in report.verdicts}
     holds = [name for name, verdict in said.items() if verdict.verdict == "holds" and name in ALWAYS]

@@ -13,7 +13,7 @@ from pagewarden.law.properties import ALWAYS
 from pagewarden.law.rules import RULES
 from pagewarden.law.step import Step
 
-Row = tuple[list[tuple[Op, Step]], dict[str, list[Op]]]
+PageMoves = tuple[list[tuple[Op, Step]], dict[str, list[Op]]]
 """What may happen to a page and matters: it is another one then, or a property is broken; and which operations ask for
 each mechanism."""
 
@@ -34,9 +34,9 @@ class _Known:
 
     def __init__(self, policy: Policy, ops: list[Op]) -> None:
         self.policy = Watched(policy.name, policy.level, policy.mechanisms, policy.fault, starts=policy.starts)
-        self.ops, self.rows = ops, dict[Page, Row]()
+        self.ops, self.rows = ops, dict[Page, PageMoves]()
 
-    def row(self, page: Page) -> Row:
+    def row(self, page: Page) -> PageMoves:
         if page not in self.rows:
             moves, asks = [], defaultdict[str, list[Op]](list)
             for op in self.ops:

@@ -20,7 +20,7 @@ Actors = frozenset[str]
 
 
 @dataclass(frozen=True)
-class Way:
+class Counterexample:
     """actors: beside one vCPU of the guest; report, verdict: of the setting that has only these."""
 
     actors: Actors
@@ -32,7 +32,7 @@ class Way:
         return len(self.verdict.path)
 
 
-def ways(report: Report, limits: Limits | None = None, every: bool = True) -> dict[str, list[Way]]:
+def ways(report: Report, limits: Limits | None = None, every: bool = True) -> dict[str, list[Counterexample]]:
     """Of each property that must always hold and fails, by name: the ways, the fewest actors first, then the shortest.
     every: or only as many as it takes to have the first; within the time that the limits leave, always at least one."""
     failing = tuple(v.name for v in report.verdicts if v.verdict == "fails" and v.name in PROMISES)
@@ -54,16 +54,18 @@ class _Ways:
     def __init__(self, setting: Setting, names: tuple[str, ...], limits: Limits, every: bool) -> None:
         self.setting, self.names, self.limits, self.every = setting, names, limits, every
         self.until = perf_counter() + limits.seconds
-        self.known: dict[tuple[Actors, bool], dict[str, Way]] = {}
+        self.known: dict[tuple[Actors, bool], dict[str, Counterexample]] = {}
 
-    def breaks(self, actors: Actors, own: bool = False) -> dict[str, Way]:
+    def breaks(self, actors: Actors, own: bool = False) -> dict[str, Counterexample]:
         """What these few break, by name. own: on a page with bytes of the guest's."""
         if (actors, own) not in self.known:
             strangers = tuple(name for name in STRANGERS if name in actors)
             vcpus = self.setting.vcpus if SECOND in actors else 1
             setting = replace(self.setting, pages=1, vcpus=vcpus, strangers=strangers)
             found = check(setting, self.names, replace(self.limits, first=0), search="apart", own=own)
-            self.known[actors, own] = {v.name: Way(actors, found, v) for v in found.verdicts if v.verdict == "fails"}
+            self.known[actors, own] = {
+                v.name: Counterexample(actors, found, v) for v in found.verdicts if v.verdict == "fails"
+            }
         return self.known[actors, own]
 
     def smallest(self, name: str) -> list[Actors]:
@@ -92,12 +94,12 @@ class _Ways:
         for actor in sorted(some) if self.every else ():
             yield from self.several(name, among - {actor}, seen)
 
-    def natural(self, name: str, actors: Actors) -> Way:
+    def natural(self, name: str, actors: Actors) -> Counterexample:
         """A shortest path of these actors, of a page with bytes of the guest's if they break it there."""
         return self.breaks(actors, True).get(name) or self.breaks(actors)[name]
 
 
-def _involved(way: Way) -> Actors:
+def _involved(way: Counterexample) -> Actors:
     """The actors of a path: abilities, by what they do, and a second vCPU."""
     told = replay(way.report.checked, list(way.verdict.path), way.verdict.page_kind)
     named = {step.procedure if step.move.actor == "procedure" else step.move.name for step in told}

@@ -11,7 +11,7 @@ from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
-from pagewarden.check.ways import Way
+from pagewarden.check.ways import Counterexample
 from pagewarden.check.words import wrong
 from pagewarden.law import Policy
 from pagewarden.law.properties import PROMISES
@@ -33,7 +33,7 @@ RATE = 2_000_000
 
 WIDEST = 120
 """Columns of text that a matrix takes, also where there is no terminal to ask."""
-Ways = Mapping[str, Sequence[Way]]
+Ways = Mapping[str, Sequence[Counterexample]]
 """By property that fails."""
 
 
@@ -87,7 +87,7 @@ def print_report(report: Report, ways: Ways, out: Console) -> None:
     out.print(f"\n{summary(report)}")
 
 
-def by(way: Way) -> str:
+def by(way: Counterexample) -> str:
     """The actors of a way."""
     return " and ".join(sorted(way.actors)) or "the guest alone"
 
@@ -122,13 +122,13 @@ def checked(report: Report, ways: Ways) -> Checked:
     )  # fmt: skip
 
 
-def _property(verdict: Verdict, ways: Sequence[Way]) -> Property:
+def _property(verdict: Verdict, ways: Sequence[Counterexample]) -> Property:
     told = [_way(way) for way in ways]
     promise = PROMISES.get(verdict.name)
     return Property(verdict.name, verdict.kind, promise, verdict.verdict, told[0].trace if told else [], told)
 
 
-def _way(way: Way) -> WayToFail:
+def _way(way: Counterexample) -> WayToFail:
     steps = tell(way.report, way.verdict)
     return WayToFail(
         sorted(way.actors), way.steps, wrong(way.verdict.name, steps[-1]), lacks(way.report, way.verdict, steps),

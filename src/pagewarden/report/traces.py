@@ -8,7 +8,7 @@ from pagewarden.check.many import PolicyVerdicts, column, workers
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.page.system import PROPERTIES, Setting
 from pagewarden.check.verdict import check
-from pagewarden.check.ways import Way, ways
+from pagewarden.check.ways import Counterexample, ways
 from pagewarden.law import APART, Policy
 from pagewarden.law.properties import PROMISES
 from pagewarden.report.check import by, seen_on
@@ -20,17 +20,17 @@ one vCPU of the guest. The way with the fewest actors is told step by step, of a
 is broken there; of the others, the operations that touch memory. `pagewarden check --policy P --stranger A,B` tells
 those as well. Written by `python -m pagewarden.report.docs --all`.
 """
-Found = tuple[PolicyVerdicts, list[str]]
+PolicyTold = tuple[PolicyVerdicts, list[str]]
 
 
 @cache
-def _policies() -> list[Found]:
+def _policies() -> list[PolicyTold]:
     with workers() as pool:
-        found: list[Found] = pool.map(_policy, list(APART.values()))
+        found: list[PolicyTold] = pool.map(_policy, list(APART.values()))
     return found
 
 
-def _policy(policy: Policy) -> Found:
+def _policy(policy: Policy) -> PolicyTold:
     report = check(Setting(policy), search="apart")
     found = ways(report)
     lines = [f"## {policy.name}", "", f"{policy.stands_for}; {_seen(policy)}; trusted: {policy.trusted}.", ""]
@@ -41,7 +41,7 @@ def _policy(policy: Policy) -> Found:
     return column(report, found), lines if found else []
 
 
-def _operations(way: Way) -> str:
+def _operations(way: Counterexample) -> str:
     steps = tell(way.report, way.verdict)
     return ", ".join(step.text or "a late mapping" if step.move.op is None else step.move.op.key for step in steps)
 
