@@ -3,8 +3,8 @@
 from pagewarden.law.page import Owner
 from pagewarden.law.policy import Guard, Policy
 
-X86 = ("6.12.117", "6.18", "7.3.4")
-"""Kernels in which `pagewarden probe` tried every way on every backing."""
+X86 = ("6.1.0", "6.12.117", "6.18", "7.3.4")
+"""Kernels in which `pagewarden probe` tried every way on every backing that they have."""
 ARM64 = ("7.3.4 (arm64, kvm-arm.mode=protected)",)
 """The kernel whose pKVM was asked, page by page."""
 
@@ -50,11 +50,11 @@ _ALL = [
     ),
     Policy(
         "guest-memfd-private", Guard.STAGE1, _STORE | {"fixed", "file-guards", "idempotent"}, starts=Owner.GUEST,
-        family="gmem", asked=X86[1:], stands_for="a guest_memfd that is private as a whole: no page converts",
+        family="gmem", asked=X86[2:], stands_for="a guest_memfd that is private as a whole: no page converts",
     ),
     Policy(
         "guest-memfd-shared", Guard.STAGE1, _STORE | {"fixed", "file-guards", "idempotent", "demand"},
-        starts=Owner.SHARED, family="gmem", asked=X86[1:],
+        starts=Owner.SHARED, family="gmem", asked=X86[2:],
         stands_for="a guest_memfd with INIT_SHARED: shared as a whole, no page converts",
     ),
     Policy(
@@ -89,7 +89,7 @@ _ALL = [
         stands_for="memfd mapped twice, the host's view guarded by userfaultfd: MINOR faults, and zapped entries",
     ),
     Policy(
-        "uffd-rwp", Guard.STAGE1, _MEMFD | {"second-mapping", "protnone"}, family="uffd",
+        "uffd-rwp", Guard.STAGE1, _MEMFD | {"second-mapping", "protnone"}, family="uffd", asked=X86[3:],
         stands_for="the same, the host's view read- and write-protected by userfaultfd (RWP, Linux 7.3)",
     ),
     Policy(

@@ -9,11 +9,12 @@ from pagewarden.vocab import one_of
 
 @dataclass(frozen=True)
 class Usage:
-    """measures: names of `MEASURES`."""
+    """measures: names of `MEASURES`; asked: the only kernels in which it was tried, of those that the object was."""
 
     name: str
     measures: frozenset[str]
     stands_for: str
+    asked: tuple[str, ...] | None = None
 
     def has(self, name: str) -> bool:
         return name in self.measures
@@ -32,7 +33,7 @@ USAGES = {
         ),
         Usage(
             "isolated", frozenset({"no-file", "filtered", "replaces", "minor-too"}),
-            "the host side in a process of its own that is not trusted; unshare replaces the page",
+            "the host side in a process of its own that is not trusted; unshare replaces the page", ("6.18",),
         ),
     )
 }  # fmt: skip
@@ -70,6 +71,7 @@ def policy_named(name: str) -> Policy:
         policy = replace(
             policy, name=f"{policy.name}+{usage.name}", mechanisms=policy.mechanisms | usage.measures,
             stands_for=f"{policy.stands_for}; {usage.stands_for}",
+            asked=tuple(each for each in policy.asked if usage.asked is None or each in usage.asked),
         )  # fmt: skip
     return policy
 
