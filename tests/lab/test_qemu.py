@@ -125,8 +125,8 @@ def inside(kernel: fetch.Kernel, *commands: list[str]) -> list[tuple[int, str]]:
 
 def test_kvm_like_hardwares_runs_guests_and_counts_as_the_model_says(kernel: fetch.Kernel) -> None:
     """kvm_amd on an emulated SVM: a run, the memslot rows, and the counts of every design, exactly."""
-    run = ["run", "--cpu", "kvm", "--requests", "20", "--json"]
-    check = ["run", "--check-counts", "--cpu", "kvm", "--requests", "20", "--json"]
+    run = ["run", "--cpu", "kvm", "--requests", "6", "--json"]
+    check = ["run", "--check-counts", "--cpu", "kvm", "--requests", "6", "--json"]
     probe = ["probe", "--backing", "memfd", "--backing", "uffd-window", "--path", "kvm-memslot*", "--json"]
     for command in (run, check):  # compiles here what would take minutes inside
         subprocess.run(
