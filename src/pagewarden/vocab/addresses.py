@@ -28,16 +28,16 @@ class PageRange:
         return self
 
     @classmethod
+    def covering(cls, offset: int, length: int, page: int = PAGE_SIZE) -> "PageRange":
+        """The pages that hold the bytes offset <= b < offset + length."""
+        return cls(offset // page, -(-(offset + length) // page))
+
+    @classmethod
     def inside(cls, offset: int, length: int, size: int) -> "PageRange":
         """The same of bytes that must lie in a memory of so many; ValueError says how they do not."""
         if not 0 <= offset <= offset + length <= size:
             raise ValueError(f"bytes [{offset}, {offset + length}) do not lie in a memory of {size} bytes")
-        return cls.covering(offset, length)
-
-    @classmethod
-    def covering(cls, offset: int, length: int, page: int = PAGE_SIZE) -> "PageRange":
-        """The pages that hold the bytes offset <= b < offset + length."""
-        return cls(offset // page, -(-(offset + length) // page))
+        return cls(offset // PAGE_SIZE, -(-(offset + length) // PAGE_SIZE))
 
     @classmethod
     def runs(cls, pages: Iterable[int]) -> "list[PageRange]":
