@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Path:
 def test_it_ends_with_status_0_and_a_document(disk: Path, tmp_path: Path, ending: str) -> None:
     place = tmp_path / "socket"
     words = [sys.executable, "-m", "pagewarden", "serve", "blk", "--socket", str(place), "--disk", str(disk), "--json",
-             "--mode", "open"]  # fmt: skip
+             "--mode", "open", "--json-events", str(tmp_path / "events")]  # fmt: skip
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "serving" in process.stderr.readline()
@@ -42,6 +42,8 @@ def test_it_ends_with_status_0_and_a_document(disk: Path, tmp_path: Path, ending
     jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "serve.json").read_text()))
     assert document["mode"] == "open" and document["requests"] == 0
     assert not place.exists()
+    first, *_ = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert first["event"] == "said" and first["what"].startswith("serving") and first["time"] > 0
 
 
 def test_what_cannot_be_served_is_said_in_a_line(verb: Verb, disk: Path, tmp_path: Path) -> None:

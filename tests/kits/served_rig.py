@@ -6,12 +6,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from front_end import FrontEnd
 from pagewarden.kernel.door import punch_hole
 from pagewarden.memory import PrivateMemory
+from pagewarden.vhost.guarded import GuardedHost
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
+from pagewarden.vhost.pool import PoolHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server
 from pagewarden.virtio.block import Processed
@@ -27,8 +30,11 @@ PATIENCE = 60.0
 class ServerThread:
     """A server of one disk, for connections one after the other; said: what it complained of."""
 
-    def __init__(self, disk: Path, queues: int = 1, read_only: bool = False, **guarded: bool) -> None:
-        """guarded: options of an IommuHost; without one the host is an OpenHost."""
+    def __init__(
+        self, disk: Path, queues: int = 1, read_only: bool = False, pool: range | str = "", **guarded: Any
+    ) -> None:
+        """guarded: options of an IommuHost; pool: of a PoolHost, "learned" or pages; without one the host is an
+        OpenHost."""
         self.said: list[str] = []
         self.ended: BaseException | None = None
         self.counts = ServeCounts()
@@ -37,9 +43,12 @@ class ServerThread:
         self._view = view_of(self.regions)
         image = Disk(self._fd, read_only, punch=punch_hole)
         self.device = BlockDevice(self._view, image, queues)
-        self.host: OpenHost | IommuHost = OpenHost(self.device, self.regions, queues, self.counts)
-        if guarded:
-            self.host = IommuHost(self._view, image, self.regions, queues, self.counts, self.said.append, **guarded)
+        self.host: OpenHost | GuardedHost = OpenHost(self.device, self.regions, queues, self.counts)
+        given = self._view, image, self.regions, queues, self.counts, self.said.append
+        if pool:
+            self.host = PoolHost(*given, pool=None if isinstance(pool, str) else pool)
+        elif guarded:
+            self.host = IommuHost(*given, **guarded)
         listener = socket.socket()
         self.server = Server(listener, self.host, self.regions, self.said.append)
         listener.close()
@@ -67,13 +76,12 @@ class ServerThread:
             self.ended = error
 
     @property
-    def guard(self) -> IommuHost:
-        assert isinstance(self.host, IommuHost)
+    def guard(self) -> GuardedHost:
+        assert isinstance(self.host, GuardedHost)
         return self.host
 
     def close(self) -> None:
-        if isinstance(self.host, IommuHost):
-            self.host.close()
+        self.host.close()
         self.device.close()
         self._view.close()
         self.regions.close()
@@ -83,8 +91,10 @@ class ServerThread:
 class ServedRig(Rig):
     """The rig's driver, with the device behind a connection."""
 
-    def __init__(self, memory: PrivateMemory, connection: socket.socket, disk: Disk, features: int = DEFAULT) -> None:
-        super().__init__(memory.window, disk, features, here=False)
+    def __init__(
+        self, memory: PrivateMemory, connection: socket.socket, disk: Disk, features: int = DEFAULT, size: int = 16
+    ) -> None:
+        super().__init__(memory.window, disk, features, size, here=False)
         self.front = FrontEnd(connection, memory.file, memory.size, features)
         self.queue = self.front.start(0, self.rings[0])
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def memory() -> Iterator[PrivateMemory]:
 
 @contextmanager
 def served(
-    image: Path, memory: PrivateMemory, program: object = None, **more: bool
+    image: Path, memory: PrivateMemory, program: object = None, **more: Any
 ) -> Iterator[tuple[ServerThread, IommuRig]]:
     """A rig on a guarded device."""
     fd = os.open(image, os.O_RDWR)

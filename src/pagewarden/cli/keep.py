@@ -34,8 +34,9 @@ def keep(
     """
     import sys
 
-    from pagewarden.keep.keeper import PageKeeper, event_lines, until_stopped
+    from pagewarden.keep.keeper import PageKeeper, until_stopped
     from pagewarden.keep.source import PageSource, PlainFile, SealedFile
+    from pagewarden.kernel.files import event_lines
     from pagewarden.kernel.listening import listening
     from pagewarden.report.keep import kept_document, print_kept
     from pagewarden.report.pages import answer

@@ -4,11 +4,9 @@ The holder keeps every userfaultfd open, so that no VMM's memory loses its guard
 page waits until the next pager, which the holder starts at once. Where none can go on rightly, the VM is ended.
 """
 
-import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -235,14 +233,3 @@ def until_stopped() -> Iterator[int]:
             yield pipe.receive
     finally:
         pipe.close()
-
-
-@contextmanager
-def event_lines(path: Path | None) -> Iterator[Callable[[Mapping[str, object]], object]]:
-    """For `tell`: a JSON object a line, appended to the file, where one is named, with the time in seconds since 1970.
-    OSError."""
-    if path is None:
-        yield lambda event: None
-        return
-    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab", 0) as file:
-        yield lambda event: file.write(json.dumps({"time": round(time.time(), 3), **event}).encode() + b"\n")

@@ -1,5 +1,8 @@
 """What a served device did, for people and for programs."""
 
+import time
+from typing import TextIO
+
 from rich.console import Console
 
 from pagewarden.report.console import in_bytes
@@ -13,8 +16,9 @@ def print_served(mode: ServeMode, counts: ServeCounts, out: Console) -> None:
     """The summary at the end."""
     out.print(f"served {counts.requests:,} requests, {in_bytes(counts.carried)} of data")
     out.print(
-        f"pages opened: {counts.pages_opened:,}, at most {counts.max_open:,} at a time "
-        f"({in_bytes(counts.max_open * PAGE_SIZE)}), the longest {counts.longest_open_ms / 1000:,.3f} s"
+        f"pages opened: {counts.pages_opened:,} times, {counts.pages_ever:,} different ones, at most "
+        f"{counts.max_open:,} at a time ({in_bytes(counts.max_open * PAGE_SIZE)}), the longest "
+        f"{counts.longest_open_ms / 1000:,.3f} s; {counts.byte_seconds / (1 << 20):,.3f} MiB x s in all"
     )
     guard = (
         "no guard: the device saw all of the guest's memory" if mode == "open" else f"violations: {counts.violations:,}"
@@ -24,10 +28,34 @@ def print_served(mode: ServeMode, counts: ServeCounts, out: Console) -> None:
         out.print(f"refused: {trouble}")
 
 
+class LiveLine:
+    """On a terminal, what is done while it is done: called with the counts about once a second."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._then, self._done = out, time.monotonic(), 0
+
+    def __call__(self, counts: ServeCounts) -> None:
+        now = time.monotonic()
+        rate = (counts.requests - self._done) / max(now - self._then, 1e-3)
+        self._then, self._done = now, counts.requests
+        self._write(
+            f"{rate:,.0f} requests/s, open pages {counts.open_now:,}, at most {counts.max_open:,}; "
+            f"refused {counts.refused:,}"
+        )
+
+    def say(self, what: str) -> None:
+        """A line that stays."""
+        self._write(f"{what}\n")
+
+    def _write(self, what: str) -> None:
+        print(f"\r\x1b[K{what}", end="", file=self._out, flush=True)
+
+
 def served_document(mode: ServeMode, counts: ServeCounts) -> ServedBlocks:
     """The same for programs."""
     return ServedBlocks(
         mode=mode, requests=counts.requests, bytes=counts.carried, pages_opened=counts.pages_opened,
         max_open=counts.max_open, longest_open_ms=counts.longest_open_ms, refused=counts.refused,
         violations=counts.violations, device_restarts=counts.device_restarts, probed=counts.probed,
+        pages_ever=counts.pages_ever, byte_seconds=counts.byte_seconds,
     )  # fmt: skip

@@ -2,25 +2,41 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from pagewarden.kernel.door import punch_hole
 from pagewarden.kernel.listening import listening
+from pagewarden.vhost.guarded import GuardedHost
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
+from pagewarden.vhost.pool import PoolHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server, until_signal
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import PAGE_SIZE, UserMistake
 
-ServeMode: TypeAlias = Literal["iommu", "open"]
+ServeMode: TypeAlias = Literal["iommu", "pool", "open"]
 MODES: tuple[ServeMode, ...] = get_args(ServeMode)
 QCOW2 = b"QFI\xfb"
 QUEUES_MAX = 16
+
+
+def pages_between(given: str) -> range:
+    """Guest physical pages from `ADDR-ADDR`, the second beyond the pool as Linux says it (kernel/dma/swiotlb.c,
+    swiotlb_print_info). UserMistake."""
+    try:
+        first, stop = (int(part, 0) for part in given.split("-"))
+        if first % PAGE_SIZE or not 0 <= first < stop <= 1 << 52:
+            raise ValueError
+    except ValueError:
+        raise UserMistake(
+            f"--pool {given}: expected ADDR-ADDR in whole pages; in the guest, dmesg | grep 'software IO TLB' says them"
+        ) from None
+    return range(first // PAGE_SIZE, -(-stop // PAGE_SIZE))
 
 
 @contextmanager
@@ -55,15 +71,24 @@ def serve_block(
     stay: bool = False,
     allow_lazy: bool = False,
     probe: bool = False,
+    pool: range | None = None,
     say: Callable[[str], None] = lambda what: None,
+    tell: Callable[[Mapping[str, object]], object] = lambda event: None,
+    live: Callable[[ServeCounts], None] | None = None,
 ) -> ServeCounts:
     """Serve the disk at a new socket, or at one that was inherited, until the front end's process or a signal ends it;
     what was done. allow_lazy: serve a guest that takes pages back late; probe: the device's process tries pages that
-    are not lent all the while, and what answers is a violation; say: hears what went wrong. UserMistake,
-    Unavailable."""
+    are not lent all the while, and what answers is a violation; pool: see PoolHost; say: hears what went wrong;
+    tell: what happens, event by event; live: hears the counts about once a second. UserMistake, Unavailable."""
     if not 1 <= queues <= QUEUES_MAX:
         raise UserMistake(f"--queues {queues}: expected 1 to {QUEUES_MAX}")
     counts = ServeCounts()
+
+    def heard(what: str) -> None:
+        tell({"event": "said", "what": what})
+        say(what)
+
+    counts.tell = tell
     with until_signal(), ExitStack() as opened:
         file = opened.enter_context(opened_disk(disk, read_only))
         memory = opened.enter_context(closing(GuestRegions()))
@@ -71,18 +96,23 @@ def serve_block(
         image = Disk(file, read_only, punch=punch_hole)
         device = BlockDevice(view, image, queues)
         opened.callback(device.close)
-        host: OpenHost | IommuHost = OpenHost(device, memory, queues, counts)
+        host: OpenHost | GuardedHost = OpenHost(device, memory, queues, counts)
+        given = view, image, memory, queues, counts, heard
         if mode == "iommu":
-            host = opened.enter_context(
-                closing(
-                    IommuHost(
-                        view, image, memory, queues, counts, say,
-                        sealed=read_only, allow_lazy=allow_lazy, probe=probe,
-                    )
-                )
-            )  # fmt: skip
+            host = IommuHost(*given, sealed=read_only, allow_lazy=allow_lazy, probe=probe)
+        elif mode == "pool":
+            host = PoolHost(*given, sealed=read_only, pool=pool, probe=probe)
+        opened.callback(host.close)
         opened.callback(host.count)
         listener = opened.enter_context(listening(path, fd))
-        say(f"serving {disk} at {path if path is not None else f'descriptor {fd}'}")
-        Server(listener, host, memory, say).run(stay)
+        heard(f"serving {disk} at {path if path is not None else f'descriptor {fd}'}")
+        server = Server(listener, host, memory, heard)
+        if live is not None:
+
+            def look() -> None:
+                host.count()
+                live(counts)
+
+            server.live = look
+        server.run(stay)
     return counts

@@ -215,7 +215,8 @@ class ConfinedDevice:
 
     def _close(self, pairs: NDArray[np.int64]) -> None:
         self._view.table[pairs[:, 0]] = 0
-        pages = np.unique(pairs[pairs[:, 1] >= 0, 1])
+        pages = pairs[:, 1] if len(pairs) == 1 else np.unique(pairs[:, 1])
+        pages = pages[pages >= 0]
         if not len(pages):
             return
         for first, stop in in_runs(pages):

@@ -31,6 +31,7 @@ class Grants:
         self.entries: dict[int, int] = {}
         """By I/O page: the entry of the device's table (translated)."""
         self.pages: dict[int, LentPage] = {}
+        self._ever = set[int]()
 
     def add(self, window: LentWindow, io_page: int, page: int, writable: bool) -> None:
         """Open the page for this I/O page, as far as it is not; OSError."""
@@ -40,6 +41,8 @@ class Grants:
         if lent is None:
             lent = self.pages[page] = LentPage(writable)
             self._counts.opened(1)
+            self._ever.add(page)
+            self._counts.pages_ever = len(self._ever)
             window.open(page * PAGE_SIZE, writable)
         elif writable and not lent.writable:
             lent.writable = True

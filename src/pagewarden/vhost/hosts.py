@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -47,9 +47,12 @@ class ServeCounts:
     def __init__(self) -> None:
         self.requests = self.carried = self.refused = self.violations = 0
         self.pages_opened = self.open_now = self.max_open = self.device_restarts = 0
-        self.longest_open_ms = 0.0
+        self.longest_open_ms = self.byte_seconds = 0.0
+        self.pages_ever = 0
         self.probed = 0
         self.trouble: list[str] = []
+        self.tell: Callable[[Mapping[str, object]], object] = lambda event: None
+        """Hears what happens, each as `event` and its facts."""
 
     def opened(self, pages: int) -> None:
         """So many pages are open to the device from now on."""
@@ -61,10 +64,12 @@ class ServeCounts:
         """So many are not any more, which were for so long."""
         self.open_now -= pages
         self.longest_open_ms = max(self.longest_open_ms, seconds * 1000)
+        self.byte_seconds += pages * PAGE_SIZE * seconds
 
     def blame(self, what: str) -> None:
         """Remember what went wrong, the first times."""
         self.refused += 1
+        self.tell({"event": "refused", "why": what})
         if len(self.trouble) < 16:
             self.trouble.append(what)
 
@@ -91,6 +96,7 @@ class OpenHost:
     def place(self, part: MemoryRegion, fd: int) -> None:
         self._since[part] = time.monotonic()
         self.counts.opened(part.size // PAGE_SIZE)
+        self.counts.pages_ever = max(self.counts.pages_ever, self.counts.open_now)
 
     def displace(self, part: MemoryRegion) -> None:
         self.counts.closed(part.size // PAGE_SIZE, time.monotonic() - self._since.pop(part))
@@ -117,6 +123,7 @@ class OpenHost:
     def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
     def call_changed(self, vring: Vring) -> None: ...
     def forget(self) -> None: ...
+    def close(self) -> None: ...
 
     def _kicked(self, vring: Vring) -> bool:
         """Serve what waits in a ring; True where the driver keeps adding, so that no kick will come."""

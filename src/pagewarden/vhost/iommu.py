@@ -1,44 +1,28 @@
-"""The warden of a device in a process of its own: it lends what the guest maps for DMA, and takes it back.
+"""The warden of a device behind an IOMMU: it lends what the guest maps for DMA, and takes it back.
 
 A page is opened for an I/O page that the device asked for and the front end's IOMMU translates; an INVALIDATE is
-acknowledged once the device's process has closed the page and /proc shows that it has: close or die.
+acknowledged once the page was seen closed.
 """
 
-import errno
-import os
 import socket
 from collections.abc import Callable
 
-import numpy as np
-
 from pagewarden.abi.vhost_user import IotlbType
-from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
-from pagewarden.kernel.door import Descriptor
+from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
 from pagewarden.port import HostView
-from pagewarden.vhost import confined, wire
-from pagewarden.vhost.grants import Grants
-from pagewarden.vhost.hosts import ServeCounts, take_features
-from pagewarden.vhost.lent import LentWindow
+from pagewarden.vhost.guarded import GuardedHost
+from pagewarden.vhost.hosts import ServeCounts
 from pagewarden.vhost.messages import FrontEndFault
-from pagewarden.vhost.process import ConfinedProcess
 from pagewarden.vhost.questions import Questions
-from pagewarden.vhost.regions import GuestRegions, MemoryRegion
+from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.translated import OPEN, SHIFT, SPAN, WRITABLE
-from pagewarden.vhost.vrings import Vring
-from pagewarden.vhost.wire import NEVER, NOT_NOW, WireKind, WireRecord
-from pagewarden.virtio.device import BlockDevice
+from pagewarden.vhost.wire import NEVER
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
-from pagewarden.vocab import PAGE_SIZE, Refused
-from pagewarden.vocab.runs import in_runs
+from pagewarden.vocab import PAGE_SIZE
 
-HOPELESS = 3
-"""Deaths in a row, without a request between, after which the device is not started again."""
 WHOLE = 1 << 40
 """Bytes of an INVALIDATE that is meant for all: no mapping is so long."""
-RING = 128
-"""Entries that a ring has at least, QEMU's default: a driver fills so many with one request, header and status in."""
-SHORT = f"the ring has fewer entries than a request may take: give the device queue-size={RING} or more"
 PASSES_THROUGH = (
     "the guest's IOMMU passes I/O addresses through, so that the device could name any page: "
     "boot it with iommu.passthrough=0"
@@ -51,10 +35,9 @@ NO_IOMMU = (
     "the device is behind no IOMMU of QEMU's: add -device intel-iommu,intremap=off,device-iotlb=on, put the device "
     "behind a pcie-root-port and give it iommu_platform=on,ats=on,disable-legacy=on"
 )
-ONE_FILE = "has its memory in more than one file, of which --mode iommu serves one: give QEMU one memory-backend"
 
 
-class IommuHost:
+class IommuHost(GuardedHost):
     """A device_host.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
 
     iotlb = True
@@ -72,88 +55,19 @@ class IommuHost:
         allow_lazy: bool = False,
         probe: bool = False,
     ) -> None:
-        """view: for a device that has the configuration of the process's alone."""
-        self._device = device = BlockDevice(view, disk, queues, RING)
-        self._disk, self._regions, self.queues, self.counts = disk.fd, regions, queues, counts
-        # A table of its own would be a page more to ask for, in a second round.
-        self.offered, self.queue_size = device.offered & ~(1 << VIRTIO_F_INDIRECT_DESC), 2 * RING
-        self._say, self._sealed, self._allow_lazy, self._probe = say, sealed, allow_lazy, probe
-        self.process = ConfinedProcess()
-        self.polled: dict[int, Callable[[], bool]] = {}
-        self.grants = Grants(counts)
-        self._features = 0
-        self._window: LentWindow | None = None
-        self._file: tuple[int, int] | None = None
+        """As a GuardedHost. allow_lazy: serve a guest that takes pages back late, too."""
+        super().__init__(view, disk, regions, queues, counts, say, sealed=sealed, probe=probe)
+        self._allow_lazy = allow_lazy
         self._questions: Questions | None = None
-        self._rings: dict[int, tuple[Vring, Ring]] = {}
-        self._asked: dict[int, bool] = {}
-        self._ready: dict[int, int] = {}
-        self._orders = self._deaths = 0
-        self._refusing = False
-        self._requests_then = -1
-        self._violations = 0
-        self._told: set[str] = set()
 
-    # -- as a DeviceHost -----------------------------------------------------------------------------------------------
-
-    def read_config(self, offset: int, length: int) -> bytes:
-        return self._device.read_config(offset, length)
-
-    def accept(self, features: int) -> None:
-        take_features(self._device, features)
-        self._features = features
-        self.process.order(WireKind.FEATURES, features)
-
-    def place(self, part: MemoryRegion, fd: int) -> None:
-        status = os.fstat(fd)
-        file = status.st_dev, status.st_ino
-        if self._window is not None and file != self._file:
-            if len(self._regions.parts) > 1:
-                raise FrontEndFault(ONE_FILE)
-            self._end_device()
-        if self._window is None:
-            self._window, self._file = LentWindow(Descriptor(os.dup(fd)), status.st_size), file
-            self._start_device()
-
-    def displace(self, part: MemoryRegion) -> None:
-        self._take_back(list(self.grants.entries))
-
-    def forget(self) -> None:
-        self._end_device()
-        self._no_questions()
+    def _lacks(self, ring: Ring) -> str:
+        return "" if self._features >> VIRTIO_F_ACCESS_PLATFORM & 1 and ring.desc < SPAN else NO_IOMMU
 
     def _no_questions(self) -> None:
         questions, self._questions = self._questions, None
         if questions is not None:
             questions.channel.close()
         self._watch()
-
-    def start(self, vring: Vring, ring: Ring) -> None:
-        if not self._features >> VIRTIO_F_ACCESS_PLATFORM & 1 or ring.desc >= SPAN:
-            self._tell(NO_IOMMU)
-            raise Refused(errno.EINVAL, NO_IOMMU)
-        if ring.size < RING:
-            self._tell(SHORT)
-            raise Refused(errno.EINVAL, SHORT)
-        self._rings[vring.index] = vring, ring.checked(SPAN, self.queue_size)
-        self._refusing = False
-        self._send_start(vring, ring)
-
-    def call_changed(self, vring: Vring) -> None:
-        self.process.order(WireKind.CALL, vring.index, (), self.process.nobody if vring.call < 0 else vring.call)
-
-    def stop(self, index: int) -> int:
-        vring, _ = self._rings.pop(index)
-        before, self._refusing = self._refusing, True
-        self._answer(list(self._asked), NEVER)
-        self.process.order(WireKind.STOP, index)
-        said = self.process.wait(WireKind.STOPPED, index)
-        done = int(said.pairs[0, 0]) if said is not None and len(said.pairs) else -1
-        if not self._rings:
-            self._take_back(list(self.grants.entries))
-        self._work_off()
-        self._refusing = before
-        return vring.base if done < 0 else done & 0xFFFF
 
     def back_channel(self, channel: socket.socket) -> None:
         self._no_questions()
@@ -182,7 +96,7 @@ class IommuHost:
         ]
         if not pages or window is None:
             return
-        if iova == self._regions.gpa_of(user, size) and self._features >> VIRTIO_F_EVENT_IDX & 1:
+        if iova == self._regions.gpa_of(user, size) and self._by_a_system:
             self._tell(PASSES_THROUGH)  # a driver of an operating system: firmware has no IOMMU, and few features
             return
         for page in pages:
@@ -193,60 +107,21 @@ class IommuHost:
 
     def _invalidate(self, iova: int, size: int) -> None:
         pages = self.grants.within(iova // PAGE_SIZE, -(-(iova + size) // PAGE_SIZE))
-        if size >= WHOLE and self._rings and pages and self._features >> VIRTIO_F_EVENT_IDX & 1:
+        if size >= WHOLE and self._rings and pages and self._by_a_system:
             self._tell(LAZY)
             self._refusing |= not self._allow_lazy
         self._take_back(pages)
         self._work_off()
 
-    def _take_back(self, io_pages: list[int]) -> None:
-        """The I/O pages mean nothing any more, and pages that nothing else means are closed when this returns."""
-        for page in io_pages:
-            if page in self._ready:
-                self._ready[page] = NOT_NOW
-        orders = self.grants.take_back(io_pages)
-        closed = sorted({page for _, page in orders if page >= 0})
-        if not orders or self._window is None:
-            self.grants.closed(closed)
-            return
-        for first in range(0, len(orders), wire.PAIRS_MAX):
-            self._orders += 1
-            self.process.order(WireKind.CLOSE, self._orders, orders[first : first + wire.PAIRS_MAX])
-        said = self.process.wait(WireKind.CLOSED, self._orders)
-        if said is None or self._still_open(closed):
-            if self.process.host is not None and not self.process.host.dead:
-                self._violations += 1
-                self._tell("the device's process did not close a page in time, and was killed")
-            self._died()
-        self.grants.closed(page for page in closed if page in self.grants.pages)
-
-    def _still_open(self, pages: list[int]) -> bool:
-        assert self._window is not None
-        try:
-            runs = in_runs(np.array(pages, np.int64))
-            return any(self._window.answers(first * PAGE_SIZE, stop - first) for first, stop in runs)
-        except (OSError, Refused):
-            return True
-
     # -- questions of the device ---------------------------------------------------------------------------------------
 
-    def _missed(self, record: WireRecord) -> None:
-        ask = []
-        for page, write in record.pairs.tolist():
-            if not 0 <= page < SPAN // PAGE_SIZE:
-                self._violated("asked for an I/O page beyond all")
-                return
-            entry = self.grants.entries.get(page, 0)
-            if entry & (WRITABLE if write else OPEN):
-                self._ready[page] = entry
-            elif self._refusing or self._questions is None:
-                self._ready[page] = NEVER
-            elif page not in self._asked:
-                self._asked[page] = bool(write)
-                ask.append((page, bool(write)))
-        if ask and self._questions is not None:
-            self._questions.put(ask)
-        self._flush()
+    def _ask(self, pages: list[tuple[int, bool]]) -> None:
+        if self._questions is None:
+            self._ready.update(dict.fromkeys((page for page, _ in pages), NEVER))
+            return
+        if new := [(page, write) for page, write in pages if page not in self._asked]:
+            self._asked.update(new)
+            self._questions.put(new)
 
     def _answered(self) -> bool:
         assert self._questions is not None
@@ -267,121 +142,11 @@ class IommuHost:
         return False
 
     def _answer(self, pages: list[int], entry: int) -> None:
-        for page in pages:
-            self._asked.pop(page, None)
-            self._ready[page] = entry
         if self._questions is not None:
             self._questions.forget()
-        self._flush()
-
-    def _flush(self) -> None:
-        """Answer the device, once all that it waits for is known."""
-        if self._ready and not self._asked:
-            ready, self._ready = list(self._ready.items()), {}
-            for first in range(0, len(ready), wire.PAIRS_MAX):
-                self.process.order(WireKind.GRANT, 0, ready[first : first + wire.PAIRS_MAX])
-
-    # -- the process ---------------------------------------------------------------------------------------------------
-
-    def _start_device(self) -> None:
-        assert self._window is not None
-        self.process.start(self._window, (self._disk,), (self.queues, self._sealed, self._probe))
-        self._watch()
-        self.process.order(WireKind.FEATURES, self._features)
-        for vring, ring in self._rings.values():
-            self._send_start(vring, ring)
-
-    def _send_start(self, vring: Vring, ring: Ring) -> None:
-        places = [(ring.size, ring.desc), (ring.avail, ring.used), (vring.base, 0)]
-        call = self.process.nobody if vring.call < 0 else vring.call
-        self.process.order(WireKind.START, vring.index, places, vring.kick, call)
-
-    def _work_off(self) -> None:
-        while self.process.backlog:
-            self._hear(self.process.backlog.popleft())
-
-    def _heard(self) -> bool:
-        channel = self.process.channel
-        try:
-            record = None if channel is None else wire.receive(channel, wire.DEVICES, wait=False)
-        except BlockingIOError:
-            return False
-        except Refused as refused:
-            self._violated(str(refused))
-            return False
-        if record is None:
-            self._died()
-        else:
-            self._hear(record)
-        return False
-
-    def _hear(self, record: WireRecord) -> None:
-        if record.kind is WireKind.MISS:
-            self._missed(record)
-        elif record.kind is WireKind.BROKEN and record.number in self._rings:
-            self.counts.blame(
-                f"ring {record.number} broke the rules, or a page of it is not lent: it waits for a reset"
-            )
-
-    def _violated(self, what: str) -> None:
-        self._violations += 1
-        self._tell(f"the device's process {what}, and was killed")
-        self._died()
-
-    def _died(self) -> None:
-        """Start it again: it goes on where the used rings stand."""
-        requests = self.process.counters()[confined.REQUESTS]
-        self._bury_device()
-        if self._window is None:
-            return
-        self._deaths = self._deaths + 1 if requests == self._requests_then else 1
-        self._requests_then = requests
-        if self._deaths > HOPELESS:
-            raise FrontEndFault("has a device that dies again and again before it did anything")
-        self.counts.device_restarts += 1
-        self._start_device()
-
-    def _bury_device(self) -> None:
-        """Nobody has the window afterwards."""
-        self.process.bury(self._window)
-        self.grants.lost()
-        self._asked.clear()
-        self._ready.clear()
-        self._watch()
-
-    def _end_device(self) -> None:
-        window, self._window = self._window, None
-        self._bury_device()
-        if window is not None:
-            window.close()
+        super()._answer(pages, entry)
 
     def _watch(self) -> None:
-        polled: dict[int, Callable[[], bool]] = {}
-        if self.process.channel is not None:
-            polled[self.process.channel.fileno()] = self._heard
+        super()._watch()
         if self._questions is not None:
-            polled[self._questions.channel.fileno()] = self._answered
-        self.polled = polled
-
-    # -- what is to be known -------------------------------------------------------------------------------------------
-
-    def count(self) -> None:
-        """Bring the counts up to date with what the process says."""
-        counts, violations = self.counts, self._violations
-        counts.requests, counts.carried, counts.probed, leaks = self.process.counters()
-        counts.violations = violations + leaks
-
-    @property
-    def requests(self) -> int:
-        return self.process.counters()[confined.REQUESTS]
-
-    def _tell(self, what: str) -> None:
-        self.counts.blame(what)
-        if what not in self._told:
-            self._told.add(what)
-            self._say(what)
-
-    def close(self) -> None:
-        """Give everything back. Twice is once."""
-        self._end_device()
-        self.process.close()
+            self.polled = {**self.polled, self._questions.channel.fileno(): self._answered}

@@ -3,6 +3,8 @@
 import os
 from struct import Struct
 
+import numpy as np
+
 from pagewarden.abi import uffd
 from pagewarden.kernel.door import Descriptor
 from pagewarden.kernel.region import Region
@@ -11,6 +13,7 @@ from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated.keeper import HostKeeper
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable
+from pagewarden.vocab.runs import in_runs
 
 _ENTRY = Struct("<Q")
 _PRESENT = 1 << 63
@@ -65,6 +68,16 @@ class LentWindow(HostKeeper):
         if len(entries) < _ENTRY.size * pages:
             raise Refused(0, "the address space of the device's process is not to be seen", offset)
         return any(entry & _PRESENT for (entry,) in _ENTRY.iter_unpack(entries))
+
+    def any_open(self, pages: list[int]) -> bool:
+        """Does one of these ascending pages answer the host side, or can that not be seen?"""
+        try:
+            if len(pages) == 1:
+                return self.answers(pages[0] * PAGE_SIZE)
+            runs = in_runs(np.array(pages, np.int64))
+            return any(self.answers(first * PAGE_SIZE, stop - first) for first, stop in runs)
+        except (OSError, Refused):
+            return True
 
     def _forget_host(self) -> None:
         pagemap, self._pagemap = self._pagemap, None

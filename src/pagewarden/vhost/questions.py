@@ -1,11 +1,12 @@
 """Asking a front end for translations, many at once, on the channel that it gave for questions."""
 
+import os
 import socket
 from collections import deque
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import BackRequest, IotlbType
-from pagewarden.vhost.messages import FrontEndFault, ask
+from pagewarden.vhost.messages import FrontEndFault, FrontMessage, ask
 from pagewarden.vocab import PAGE_SIZE
 
 UNDER_WAY = 1024
@@ -68,3 +69,18 @@ class Questions:
         pages = [page for page, _ in self._waiting]
         self._waiting.clear()
         return pages
+
+
+def channel_of(message: FrontMessage) -> socket.socket:
+    """The channel that comes with a message; FrontEndFault where it is none."""
+    fd = message.take_fd()
+    assert fd is not None
+    try:
+        channel = socket.socket(fileno=fd)
+    except OSError as error:
+        os.close(fd)
+        raise FrontEndFault("sent something else than a socket for questions") from error
+    if (channel.family, channel.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+        channel.close()
+        raise FrontEndFault("sent a socket for questions that is no Unix stream")
+    return channel

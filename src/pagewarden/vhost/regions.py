@@ -103,8 +103,14 @@ class GuestRegions:
 
     def file_offset(self, user: int, length: int) -> int:
         """The same in the file of the region."""
-        gpa = self.gpa_of(user, length)
-        return next(gpa - part.gpa + part.offset for part in self.parts if part.gpa <= gpa < part.gpa + part.size)
+        return self.behind(self.gpa_of(user, length))
+
+    def behind(self, gpa: int) -> int:
+        """Where a byte of the guest's lies in the file of its region; FrontEndFault where there is none."""
+        for part in self.parts:
+            if part.gpa <= gpa < part.gpa + part.size:
+                return gpa - part.gpa + part.offset
+        raise FrontEndFault(f"named gpa {gpa:#x}, which lies in no region")
 
     def clear(self) -> None:
         """No region is left."""

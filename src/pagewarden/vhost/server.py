@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -44,6 +45,9 @@ class Server:
         self, listener: socket.socket, host: PolledHost, memory: GuestRegions, say: Callable[[str], None]
     ) -> None:
         self._listener, self._host, self._memory, self._say = listener, host, memory, say
+        self.live: Callable[[], None] | None = None
+        """Called about once a second, where there is one."""
+        self._due = 0.0
 
     def run(self, stay: bool = False) -> None:
         """Until the process that connected has ended; stay: for ever."""
@@ -62,7 +66,18 @@ class Server:
     def _waited_for(self, peer: int) -> bool:
         """A front end has come; False where the one that went is gone for good."""
         watched = [self._listener.fileno(), *([peer] if peer >= 0 else [])]
-        return self._listener.fileno() in readable(watched, 0 if peer == GONE else None)
+        while not (ready := readable(watched, 0 if peer == GONE else self._pause())) and peer != GONE:
+            self._tick()
+        return self._listener.fileno() in ready
+
+    def _pause(self) -> int | None:
+        """Seconds that a wait may last."""
+        return None if self.live is None else 1
+
+    def _tick(self) -> None:
+        if self.live is not None and (now := time.monotonic()) >= self._due:
+            self._due = now + 1
+            self.live()
 
     def serve(self, connection: socket.socket) -> None:
         """One front end, until it or its connection ends; what it broke is said, and all that it lent is given back."""
@@ -89,7 +104,8 @@ class Server:
         with select.epoll() as poll:
             poll.register(talk, select.EPOLLIN)
             while True:
-                for fd, _ in poll.poll(0 if busy else None):
+                self._tick()
+                for fd, _ in poll.poll(0 if busy else self._pause()):
                     if fd in acts:
                         busy[fd] = acts[fd]
                     elif fd == talk and not self._heard(session):

@@ -1,9 +1,9 @@
 """One front end: what it asks is checked against what was said before, then done. One method for each request."""
 
 import errno
-import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest, ProtocolFeature
@@ -11,6 +11,7 @@ from pagewarden.kernel.door import Descriptor
 from pagewarden.vhost.device_host import DeviceHost
 from pagewarden.vhost.inflight import inflight_file
 from pagewarden.vhost.messages import SHAPES, FrontEndFault, FrontMessage, answer, receive
+from pagewarden.vhost.questions import channel_of
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
 from pagewarden.vhost.vrings import Vring
 from pagewarden.virtio.ring import Ring
@@ -77,9 +78,7 @@ class FrontSession:
         for vring in self.vrings:
             self._stop(vring)
             vring.close()
-        for part in list(self.memory.parts):
-            self.host.displace(part)
-            self.memory.remove(part)
+        self._drop(*self.memory.parts)
         self.host.forget()
         self.connection.close()
 
@@ -158,16 +157,25 @@ class FrontSession:
         if len(set(described)) != count:
             raise FrontEndFault("described a region twice")
         self.memory.check(dict(zip(described, message.fds, strict=True)))
+        with self._still_rings():
+            self._drop(*self.memory.parts)
+            for part in described:
+                self._add(part, message)
+
+    @contextmanager
+    def _still_rings(self) -> Iterator[None]:
+        """Rings that run stand still meanwhile."""
         running = [vring for vring in self.vrings if vring.started]
         for vring in running:
             self._stop(vring)
-        for part in list(self.memory.parts):
-            self.host.displace(part)
-            self.memory.remove(part)
-        for part in described:
-            self._add(part, message)
+        yield
         for vring in running:
             self._start(vring)
+
+    def _drop(self, *parts: MemoryRegion) -> None:
+        for part in parts:
+            self.host.displace(part)
+            self.memory.remove(part)
 
     def _add(self, part: MemoryRegion, message: FrontMessage) -> None:
         fd = message.take_fd()
@@ -189,13 +197,8 @@ class FrontSession:
     def _rem_mem_reg(self, message: FrontMessage) -> None:
         _, gpa, size, user, _ = abi.SINGLE_REGION.unpack(message.payload)
         part = self.memory.found(gpa, user, size)
-        running = [vring for vring in self.vrings if vring.started]
-        for vring in running:
-            self._stop(vring)
-        self.host.displace(part)
-        self.memory.remove(part)
-        for vring in running:
-            self._start(vring)
+        with self._still_rings():
+            self._drop(part)
 
     # -- rings ---------------------------------------------------------------------------------------------------------
 
@@ -290,17 +293,7 @@ class FrontSession:
     def _set_backend_req_fd(self, message: FrontMessage) -> None:
         if not self.protocol >> ProtocolFeature.BACKEND_REQ & 1:
             raise FrontEndFault("sent a channel for questions, which was not agreed upon")
-        fd = message.take_fd()
-        assert fd is not None
-        try:
-            channel = socket.socket(fileno=fd)
-        except OSError as error:
-            os.close(fd)
-            raise FrontEndFault("sent something else than a socket for questions") from error
-        if (channel.family, channel.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
-            channel.close()
-            raise FrontEndFault("sent a socket for questions that is no Unix stream")
-        self.host.back_channel(channel)
+        self.host.back_channel(channel_of(message))
 
     def _iotlb_msg(self, message: FrontMessage) -> None:
         iova, size, user, access, kind = abi.IOTLB.unpack(message.payload)

@@ -12,11 +12,12 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     device; `max_open`: most of them open at a time; `longest_open_ms`: one page, from its opening to its close.
     `refused`: what the guest or its front end asked in vain, outside of a request's status; `violations`: accesses of
     the device process to what was not open for it, or pages that it did not close; `probed`: how many closed pages it
-    tried with --probe. `device_restarts`: how often that process was started anew.
+    tried with --probe. `pages_ever`: different pages among those opened; `byte_seconds`: bytes that were open, times
+    how long, of pages that were closed by the end. `device_restarts`: how often that process was started anew.
     """
 
     verb: Literal["serve"] = "serve"
-    mode: Literal["iommu", "open"]
+    mode: Literal["iommu", "pool", "open"]
     requests: int
     bytes: int
     pages_opened: int
@@ -26,3 +27,5 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     violations: int
     device_restarts: int
     probed: int
+    pages_ever: int
+    byte_seconds: float
