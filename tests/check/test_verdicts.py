@@ -63,7 +63,10 @@ def test_strace_panics_the_host_of_2022() -> None:
     assert [step.move.op for step in told[-2:]] == [Op.GUP_PIN, Op.KMAP_READ]
     assert told[-1].step.outcome is Outcome.PANIC
     lines = listing(report, verdict)
-    assert any("process_vm_readv" in line for line in lines) and "host-never-panics" in lines[-2]
+    assert any("process_vm_readv" in line for line in lines)
+    end = next(number for number, line in enumerate(lines) if "here it goes wrong: host-never-panics" in line)
+    assert "the host kernel dies" in lines[end] and lines[end + 1].startswith("     rule: ")
+    assert any("gup-blocked" in line for line in lines[end + 2 :])
     steps = in_words(report, verdict)
     assert len(steps) == len(verdict.path) == 9
     *_, effect, rule = steps[-1]
