@@ -35,6 +35,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
     ],
     "compare-mappings": [("compare", "--driver", "linux-virtio-blk")],
     "compare-sizes": [("compare", "--sizes", "4k..16k")],
+    "compare-decide": [("compare", "--decide"), ("compare", "--decide", "--size", "64k")],
     "sweep": [("sweep", "GRID", "--out", "ROWS")],
     "pool": [("pool", "JOBS"), ("pool", "JOBS", "--slots", "128", "--depth", "64")],
     "serve": [],  # waits for QEMU: tests/cli/test_serve.py

@@ -51,6 +51,7 @@ def compare(
     sizes: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="One request of each size: 4k..1m, or 4k,64k.")
     ] = None,
+    decide: Annotated[bool, typer.Option("--decide", help="Which prices, measured, would settle it.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, a row a design.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All counts, in as many columns as it takes.")] = False,
     html: Html = None,
@@ -65,6 +66,7 @@ def compare(
     pagewarden compare --policy pkvm --profile arm64-kunpeng --set cache=cold --set tlbi_ns=310..890
     pagewarden compare --platform sev-snp --sizes 4k..1m
     pagewarden compare --explain window
+    pagewarden compare --size 64k --decide
     """
     from pagewarden.cli import compare_modes, platforms
     from pagewarden.cli.options import setup
@@ -74,6 +76,7 @@ def compare(
     from pagewarden.cost import load_profile
     from pagewarden.designs import DESIGNS
     from pagewarden.report.compare import compared, print_comparison
+    from pagewarden.report.decide import decided, print_decided
     from pagewarden.report.pages import answer
     from pagewarden.report.sizes import print_csv
     from pagewarden.studies.compare.comparison import compare as study
@@ -81,6 +84,10 @@ def compare(
     from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.load import Reading
 
+    if decide and (csv or wide or html is not None):
+        raise UserMistake(
+            "--decide says what to measure: --csv, --wide and --html have no effect with it; leave them out"
+        )
     if csv + json + wide > 1:
         raise UserMistake("--csv, --json and --wide are forms of one answer: give one of them")
     if workload and (size is not None or sizes is not None):
@@ -109,6 +116,10 @@ def compare(
             compare_modes.mappings(wanted, driver, json)
             return
         found = study(made, wanted, designs, progress)
+    if decide:
+        decision = decided(found)
+        answer(lambda: decision, lambda out: print_decided(decision, out), json, None)
+        return
     answer(
         lambda: compared(found),
         lambda out: print_csv([found]) if csv else print_comparison(found, out, wide),

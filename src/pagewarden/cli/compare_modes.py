@@ -10,8 +10,8 @@ _READING = ("workload", "section", "requests", "columns")
 EFFECTIVE = {
     "explain": ("with --explain, which shows one request of --size bytes", (*_SETUP, "explain", "size")),
     "sizes": ("with --sizes", (*_SETUP, "design", "sizes", "csv", "html")),
-    "single": ("without a workload", (*_SETUP, "design", "size", "csv", "wide", "driver", "html")),
-    "workload": ("here", (*_SETUP, *_READING, "design", "csv", "wide", "driver", "html")),
+    "single": ("without a workload", (*_SETUP, "design", "size", "csv", "wide", "driver", "html", "decide")),
+    "workload": ("here", (*_SETUP, *_READING, "design", "csv", "wide", "driver", "html", "decide")),
     "driver": ("with --driver", (*_READING, "size", "driver", "json")),
     "mappings": ("on DMA mappings", (*_READING, "size", "driver", "json")),
 }

@@ -132,3 +132,27 @@ class ComparedSizes(Document, kw_only=True, frozen=True):
     policy: str
     profile: str
     sizes: list[SizeCost]
+
+
+class Measure(Struct, frozen=True):
+    """A price to measure: `low` to `high` is what is known of it, `within` what a measurement may be off by; ns, or ns
+    a byte."""
+
+    setting: str
+    low: float
+    high: float
+    within: float
+
+
+class Decided(Document, kw_only=True, frozen=True):
+    """`pagewarden compare --decide`: which prices would settle which design is cheapest, if they turn out to be at the
+    middles of their ranges. `rivals` are the designs that may win beside `cheapest`, null where none completes the
+    workload. `measure` is null where no measurement settles it, empty where it is settled."""
+
+    verb: Literal["compare-decide"] = "compare-decide"
+    workload: str
+    policy: str
+    profile: str
+    cheapest: str | None
+    rivals: list[str]
+    measure: list[Measure] | None

@@ -10,7 +10,7 @@ import msgspec
 
 from pagewarden.report.documents.base import Document, NameList
 from pagewarden.report.documents.check import Checked, Matrix, MinimalSets, PublicBugs
-from pagewarden.report.documents.compare import Compared, ComparedSizes, Explained
+from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided, Explained
 from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.law import PolicyLaw
 from pagewarden.report.documents.mappings import ComparedMappings
@@ -27,6 +27,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "compare-mappings": ComparedMappings,
     "compare-sizes": ComparedSizes,
     "sweep": Swept,
+    "compare-decide": Decided,
     "explain": Explained,
     "check": Checked,
     "check-matrix": Matrix,
