@@ -60,7 +60,7 @@ def decide(found: Comparison) -> Decision:
         return Decision(best, tuple(rivals), None)
     left = np.delete(halves, chosen, 1).sum(1)
     measured = halves[:, chosen].sum(1)
-    share = min((abs(middles) - left)[measured > 0] / measured[measured > 0], default=1.0)
+    share = float(min((abs(middles) - left)[measured > 0] / measured[measured > 0], default=1.0))
     return Decision(best, tuple(rivals), tuple(_measurement(profile, names[at], min(share, 1.0)) for at in chosen))
 
 
