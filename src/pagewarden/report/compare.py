@@ -117,7 +117,7 @@ def _remarks(found: Comparison) -> Iterator[str]:
     for result in found.results:
         if result.ns is None and result.requests:
             why = result.refusal or "the request has to wait for what it does not get (pool exhausted)"
-            yield f"{result.name}: {result.failed:,} of {result.requests:,} requests fail. {why}"
+            yield fill(f"{result.name}: {result.failed:,} of {result.requests:,} requests fail. {why}", WIDTH)
         elif not found.applies(result.name):
             yield f"{result.name} does not apply: the job is direct I/O, without a page cache."
     once = [(result.name, result.once_ns) for result in found.results if result.once_ns and result.once_ns.high]

@@ -2,10 +2,13 @@
 
 import errno
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -13,14 +16,20 @@ from pagewarden.report.documents.base import Document
 from pagewarden.vocab.host import OUTPUT, naming
 
 PIPED_WIDTH = 200
+MOST_TEXT = 20
+"""Columns that a text on the left keeps, where numbers need the rest."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
-        """An error says that it is of standard output."""
+        """An error says that it is of standard output. A table that is too wide is printed in parts."""
         with naming(OUTPUT):
-            super().print(*objects, **options)
+            whole = _parts(objects[0], self.width) if objects and isinstance(objects[0], Table) else [objects]
+            for number, part in enumerate(whole):
+                if number:
+                    super().print()
+                super().print(*part, **options)
 
     def on_broken_pipe(self) -> NoReturn:
         """Not rich's status 1, which would be an answer: an error as of any other writer."""
@@ -30,6 +39,32 @@ class _Console(Console):
 def console() -> Console:
     """Standard output."""
     return _Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+
+
+def _parts(whole: Table, width: int) -> Sequence[tuple[Any, ...]]:
+    """The table, or where that is wider than the console several: numbers are never cut. Its left columns are wrapped,
+    and stand in each part."""
+    widths = [max(cell_len(str(cell)) for cell in [column.header, *column.cells]) + 2 for column in whole.columns]
+    if sum(widths) - 2 <= width:
+        return [(whole,)]
+    left = [n for n, column in enumerate(whole.columns) if column.justify == "left"]
+    room = width - sum(min(widths[n], MOST_TEXT) for n in left)
+    groups: list[list[int]] = [[]]
+    for n in range(len(left), len(widths)):
+        if groups[-1] and sum(widths[m] for m in [*groups[-1], n]) - 2 > room:
+            groups.append([])
+        groups[-1].append(n)
+    parts = []
+    for group in groups:
+        part = Table(box=None, title=whole.title, title_justify="left", title_style="bold", header_style="bold")
+        part.pad_edge = False
+        for n in [*left, *group]:
+            like = replace(whole.columns[n], _index=len(part.columns), no_wrap=n not in left, overflow="fold")
+            part.columns.append(like)
+            part.columns[-1].min_width = None if n in left else widths[n] - 2
+        part.rows = whole.rows
+        parts.append((part,))
+    return parts
 
 
 def table(*headers: str, title: str | None = None, left: int = 1) -> Table:
