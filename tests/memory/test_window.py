@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live import require
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused
 from pagewarden.memory.scratch import CHUNK
+from private_kit import made
 
 PAGES = 8
 DATA = bytes(np.arange(PAGES * PAGE_SIZE, dtype=np.uint32).view(np.uint8)[: PAGES * PAGE_SIZE])
@@ -25,12 +25,7 @@ DATA = bytes(np.arange(PAGES * PAGE_SIZE, dtype=np.uint32).view(np.uint8)[: PAGE
 @pytest.fixture(params=["uffd-window", "memfd-secret"])
 def mem(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
     """Pages 1-2 and 4-5 are shared."""
-    try:
-        memory = PrivateMemory(PAGES * PAGE_SIZE, request.param)
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
-    with memory:
+    with made(request.param, PAGES * PAGE_SIZE) as memory:
         memory.populate(0, DATA)
         memory.share(PageRange(1, 3))
         memory.share(PageRange(4, 6))
@@ -57,7 +52,7 @@ def first_private(start: int, length: int) -> int | None:
 @given(start=st.integers(0, PAGES * PAGE_SIZE), length=st.integers(0, 3 * PAGE_SIZE), wide=st.booleans())
 def test_reads_and_writes_reach_shared_pages_and_name_the_first_other_byte(start: int, length: int, wide: bool) -> None:
     length = min(length, PAGES * PAGE_SIZE - start)
-    with PrivateMemory(PAGES * PAGE_SIZE, "uffd-window") as memory:
+    with made("uffd-window", PAGES * PAGE_SIZE) as memory:
         memory.populate(0, DATA)
         for pages in (PageRange(1, 3), PageRange(4, 6)):
             memory.share(pages)
@@ -97,7 +92,7 @@ def test_ranges_outside_are_value_errors(mem: PrivateMemory) -> None:
 def test_long_copies_pass_in_pieces() -> None:
     size = 3 * CHUNK + PAGE_SIZE
     data = np.random.default_rng(1).bytes(size)
-    with PrivateMemory(size, "uffd-window", shared=True) as memory:
+    with made("uffd-window", size, shared=True) as memory:
         memory.window.write(0, data)
         assert memory.window.read(0, size) == data
         words = np.zeros(size // 8, np.uint64)
@@ -221,7 +216,7 @@ def test_errors_of_the_file_pass_through(mem: PrivateMemory) -> None:
 
 def test_a_shared_page_whose_entry_was_lost_is_opened_again() -> None:
     """What reclaim does to an unlocked shared page, done by hand."""
-    with PrivateMemory(PAGES * PAGE_SIZE, "uffd-window") as memory:
+    with made("uffd-window", PAGES * PAGE_SIZE) as memory:
         memory.populate(0, DATA)
         memory.share(PageRange(0, 4))
         for offset, length in ((PAGE_SIZE, 8), (0, 3 * PAGE_SIZE)):
