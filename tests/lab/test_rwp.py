@@ -21,7 +21,7 @@ PYTHONPATH=tests/kits "$python" tests/kits/rwp_in_flight.py "$size" || status=1
 exit $status
 """
 TESTS = ["memory/test_private", "memory/test_contract"]
-LONG = ["memory/test_faults", "memory/test_lifetime", "virtio/test_interrupted_reset"]
+LONG = ["memory/test_faults", "memory/test_lifetime"]
 """They take minutes inside. What the probe finds is recorded as a whole (tests/lab/recorded)."""
 SLOW_DISK = 3 << 20
 """Bytes of a disk that takes some seconds for a write after a long one."""
