@@ -169,7 +169,7 @@ def test_summaries_of_servants_are_as_they_print_them(capsys: pytest.CaptureFixt
     served.opened(96)
     served.closed(96, 0.012)
     served.opened(47872 - 96)
-    served.max_open = 96
+    served.max_open, served.pages_ever = 96, 1204
     print_served("iommu", served, console())
     text = (ROOT / "docs/outputs.md").read_text()
     assert all(line in text for line in capsys.readouterr().out.splitlines())
