@@ -23,7 +23,7 @@ REMEDIES = {
     errno.ENFILE: "the host has no open files left: close some, or raise the sysctl fs.file-max",
     errno.ENOMEM: f"memory is short, or limited: {LIMITS}",
     errno.EAGAIN: f"a limit on processes, threads or locked memory: see ulimit -u and -l, and pids.max; {LIMITS}",
-    errno.ENOENT: "it is missing: check the path; /proc and /sys must be mounted",
+    errno.ENOENT: "check the path",
     errno.ENOTDIR: "a part of the path is no directory: check it",
     errno.EISDIR: "it is a directory: name a file",
     errno.ELOOP: "symbolic links lead in a circle: check the path",
@@ -34,6 +34,7 @@ REMEDIES = {
     errno.ENODEV: "the device is gone: check the path",
 }
 """What helps, by errno."""
+_MOUNTED = ("/proc/", "/sys/")
 
 
 def is_hosts(error: OSError) -> bool:
@@ -59,7 +60,7 @@ def is_short(error: BaseException) -> str:
     """What the host is short of or forbids, whatever was being done, in words; empty when the error says more."""
     match error:
         case OSError():
-            missing = error.errno == errno.ENOENT and str(error.filename).startswith("/proc/")
+            missing = error.errno == errno.ENOENT and str(error.filename).startswith(_MOUNTED)
             return in_words(error) if missing or error.errno in _SHORT else ""
         case Refused():
             return mendable(error) if error.errno in _SHORT else ""
@@ -82,7 +83,8 @@ def in_words(error: OSError) -> str:
     """What failed, why, and what to do."""
     where = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
-    return f"{where}{why}; {REMEDIES.get(error.errno or 0, LIMITS)}"
+    mounted = "; it must be mounted" if error.errno == errno.ENOENT and where.startswith(_MOUNTED) else ""
+    return f"{where}{why}; {REMEDIES.get(error.errno or 0, LIMITS)}{mounted}"
 
 
 def mendable(error: BaseException) -> str:
