@@ -3,6 +3,7 @@ is in the files, what it read was, and the device's process saw nothing that was
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pagewarden.lab import fetch, qemu
 from served_guest import BEHIND_IOMMU, INSIDE, LIMIT, block, served
 
 STRICT = "intel_iommu=on iommu.strict=1 iommu.passthrough=0"
+SLOTS = 2048
+"""Of a small bounce pool, 4 MiB."""
 
 
 def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) -> None:
@@ -46,3 +49,22 @@ def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) ->
     assert lent["requests"] >= 40 and lent["pages_opened"] > 1000
     assert lent["max_open"] < 600 < everything["max_open"]
     assert lent["probed"] > 10_000 and lent["violations"] == 0 and lent["device_restarts"] == 0
+
+
+def test_a_guest_that_bounces_lends_its_pool_alone(kernel: fetch.Kernel, tmp_path: Path) -> None:
+    content = np.random.default_rng(2).bytes(64 << 20)
+    (tmp_path / "pool").write_bytes(content)
+    device = ["-device", "vhost-user-blk-pci,chardev=pool,addr=0x1a,iommu_platform=on,disable-legacy=on"]
+    with served(tmp_path / "pool", tmp_path, "pool", "--probe") as (process, words):
+        shape = qemu.GuestShape(f"swiotlb={SLOTS},force", words=(*words, *device))
+        answer = qemu.run(kernel, [sys.executable, str(INSIDE), "/dev/vdd"], LIMIT, shape=shape)
+        assert answer.status == 0, answer.stderr
+        out, err = process.communicate(timeout=LIMIT)
+        require("cannot be kept apart" not in err, err)
+        assert process.returncode == 0 and not re.search("refused|reset", err)
+    (found,) = json.loads(answer.stdout).values()
+    assert found == {"first": hashlib.sha256(content[: 1 << 20]).hexdigest(), "wrong": 0}
+    lent = json.loads(out)
+    pool, rings = SLOTS * 2048 // 4096, 4
+    assert pool <= lent["max_open"] <= pool + rings, "its loads go round the pool twice, and nothing else is opened"
+    assert lent["refused"] == lent["violations"] == lent["device_restarts"] == 0 and lent["probed"] > 10_000

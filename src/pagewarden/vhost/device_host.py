@@ -17,7 +17,7 @@ class DeviceHost(Protocol):
     queues: int
     queue_size: int
     iotlb: bool
-    """Ring addresses may be I/O addresses, which it asks the front end for."""
+    """VIRTIO_F_ACCESS_PLATFORM is offered; where the front end takes it, ring addresses are I/O addresses."""
 
     def read_config(self, offset: int, length: int) -> bytes: ...
     def accept(self, features: int) -> None:

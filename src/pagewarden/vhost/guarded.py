@@ -135,7 +135,9 @@ class GuardedHost:
 
     # -- what another class says ---------------------------------------------------------------------------------------
 
-    def back_channel(self, channel: socket.socket) -> None: ...
+    def back_channel(self, channel: socket.socket) -> None:
+        channel.close()
+
     def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
 
     def _lacks(self, ring: Ring) -> str:

@@ -4,17 +4,14 @@ Linux takes both from its DMA API where the device has VIRTIO_F_ACCESS_PLATFORM 
 vring_use_dma_api); a bounce pool is one range, given out round and round (kernel/dma/swiotlb.c, swiotlb_search_area).
 """
 
-import socket
 from collections.abc import Callable
 
-from pagewarden.abi.vhost_user import IotlbType
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
 from pagewarden.port import HostView
 from pagewarden.vhost.guarded import GuardedHost
 from pagewarden.vhost.hosts import ServeCounts
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.regions import GuestRegions
-from pagewarden.vhost.translated import SPAN
 from pagewarden.vhost.wire import NEVER
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
@@ -25,19 +22,20 @@ SETTLED = 1 << 14
 at least (header, data, status), so that they go round the kernel's default of 32,768 slots."""
 POOL_MOST = (1 << 30) // PAGE_SIZE
 """Pages of a pool: the kernel's own choice for an encrypted guest ends there (arch/x86/mm/mem_encrypt_amd.c)."""
-NO_POOL = (
-    "the driver does not use the guest's DMA API, so that nothing bounces: give the device "
-    "iommu_platform=on,disable-legacy=on, and boot the guest with swiotlb=force"
-)
 BEHIND_IOMMU = "the device is behind an IOMMU of QEMU's, whose addresses are no pool's: serve it with --mode iommu"
 SCATTERED = (
-    "the guest's buffers lie further apart than any pool is long, so they do not bounce: boot it with swiotlb=force"
+    "the guest's buffers lie further apart than any pool is long, so they do not bounce: boot it with swiotlb=force, "
+    "and give the device iommu_platform=on,disable-legacy=on"
 )
 
 
 class PoolHost(GuardedHost):
     """A device_host.DeviceHost. Pages are opened singly, when the device first asks for them, and stay open until its
-    driver resets it: they hold copies. pool: guest physical pages; None: learned from what the driver names."""
+    driver resets it: they hold copies. pool: guest physical pages; None: learned from what the driver names.
+
+    VIRTIO_F_ACCESS_PLATFORM is offered to the driver; QEMU takes it on to the back end only where an IOMMU is between
+    (hw/virtio/vhost.c, vhost_dev_set_features), and gives the rings by its own addresses otherwise.
+    """
 
     def __init__(
         self,
@@ -54,25 +52,9 @@ class PoolHost(GuardedHost):
     ) -> None:
         super().__init__(view, disk, regions, queues, counts, say, sealed=sealed, probe=probe)
         self._pool, self._learning, self._last = pool or range(0), pool is None, 0
-        self._channel: socket.socket | None = None
 
     def _lacks(self, ring: Ring) -> str:
-        return "" if self._features >> VIRTIO_F_ACCESS_PLATFORM & 1 and ring.desc < SPAN else NO_POOL
-
-    def back_channel(self, channel: socket.socket) -> None:
-        self._no_questions()
-        self._channel = channel  # a front end wants it to be there; nothing is asked
-
-    def _no_questions(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None:
-        """QEMU takes the feature for an IOMMU, and tells where the used ring lies: where it says."""
-        if kind == IotlbType.UPDATE and size and self._regions.gpa_of(user, size) != iova:
-            self._tell(BEHIND_IOMMU)
-            self._refusing = True
+        return BEHIND_IOMMU if self._features >> VIRTIO_F_ACCESS_PLATFORM & 1 else ""
 
     def _ask(self, pages: list[tuple[int, bool]]) -> None:
         for page, write in pages:

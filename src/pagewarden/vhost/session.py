@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest, ProtocolFeature
+from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
 from pagewarden.kernel.door import Descriptor
 from pagewarden.vhost.device_host import DeviceHost
 from pagewarden.vhost.inflight import inflight_file
@@ -278,7 +279,7 @@ class FrontSession:
             return
         assert vring.places is not None
         ring = Ring(vring.size, *vring.places)
-        if not self.host.iotlb:
+        if not self.features >> VIRTIO_F_ACCESS_PLATFORM & 1:
             ring = Ring(ring.size, *(self.memory.gpa_of(*part) for part in ring.parts))
         self.host.start(vring, ring)
         vring.started = True
