@@ -75,7 +75,7 @@ def test_what_the_mail_asks_for() -> None:
 def scheduler() -> Iterator[str]:
     distributed: Any = pytest.importorskip("distributed", reason="pip install 'pagewarden[cluster]'")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp"
     ) as cluster:
         yield cluster.scheduler_address
 

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from pagewarden.cli import limited
 from pagewarden.vocab import Unavailable
+from waits import SOON
 
 SCORE = Path("/proc/self/oom_score_adj")
 
@@ -37,16 +40,27 @@ def test_a_status_is_handed_on_by_a_child_that_the_kernel_takes_first() -> None:
     assert SCORE.read_text() == score
 
 
-def test_what_ends_the_parent_ends_the_verb_in_its_own_way() -> None:
-    def ends_well() -> int:
-        got = list[int]()
-        signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
-        os.kill(os.getppid(), signal.SIGTERM)
-        while not got:
-            signal.pause()
-        return got[0]
+ENDS_WELL = """
+import os, signal
+from pagewarden.cli import limited
 
-    assert limited.watched(ends_well) == signal.SIGTERM
+def ends_well():
+    got = []
+    signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    os.kill(os.getppid(), signal.SIGTERM)
+    while not got:
+        signal.pause()
+    return got[0]
+
+limited.available = lambda: 0
+raise SystemExit(limited.watched(ends_well))
+"""
+
+
+def test_what_ends_the_parent_ends_the_verb_in_its_own_way() -> None:
+    """In a process of one thread, as the command is: no other thread takes the signal."""
+    ended = subprocess.run([sys.executable, "-c", ENDS_WELL], capture_output=True, text=True, timeout=SOON, check=False)
+    assert ended.returncode == signal.SIGTERM, ended.stderr
 
 
 def test_with_much_memory_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:

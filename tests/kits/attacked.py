@@ -208,6 +208,7 @@ def inherited() -> Verdict:
     host = warden.spawn(hostile.take_key, key)
     with open(f"/proc/{host.pid}/status") as lines:
         sets_left = [line for line in lines if line.startswith("Cap") and int(line.split()[1], 16)]
+    host.tell(0)
     went = warden.hear()
     warden.secrets.pop()
     keyring = host.outcomes[Part.KEYRING]

@@ -260,7 +260,8 @@ def take_terminal(host: HostSide) -> None:
 
 
 def take_key(host: HostSide, key: int) -> None:
-    """Read a key of the warden's session keyring, search for it, and link it here."""
+    """Read a key of the warden's session keyring, search for it, and link it here, once the warden has looked at it."""
+    host.listen()
     buffer = ctypes.addressof(ctypes.create_string_buffer(4096))
     went = [op for op in (0, 6, 8, 10, 11, 17) if call("keyctl", op, key, buffer, 4096, 0) >= 0]
     went += [999] * (call("request_key", buffer, buffer, 0, 0) >= 0)

@@ -124,7 +124,7 @@ def test_a_dask_cluster_gives_the_same(grid: Path) -> None:
     cluster: Any = LocalCluster
     two = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
     with (
-        cluster(**two, dashboard_address=None, protocol="tcp") as found,
+        cluster(**two, dashboard_address=":0", protocol="tcp") as found,
         workers(f"dask://{found.scheduler_address.removeprefix('tcp://')}") as pool,
     ):
         assert pool.width == 2
