@@ -60,10 +60,11 @@ class IommuFrontEnd(FrontEnd):
         self.tell(FrontRequest.IOTLB_MSG, abi.IOTLB.pack(iova, size, 0, 0, IotlbType.INVALIDATE))
 
     def close(self) -> None:
-        super().close()
-        self._ours.shutdown(socket.SHUT_RDWR)
+        for end in (self._ours, self._socket):
+            end.shutdown(socket.SHUT_RDWR)  # an answer that is under way ends, before its descriptor does
         self._thread.join()
         self._ours.close()
+        super().close()
 
 
 class TurnedView:
