@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 from typer.testing import Result as Run
 
+from columns import ISOLATED, WINDOW
 from live import require
 from pagewarden.cli.probe import probe
 from pagewarden.kernel.kvm import Vcpu
@@ -22,18 +23,10 @@ from pagewarden.probe.registry import Direction
 from pagewarden.probe.stages import Here
 from pagewarden.probe.trial import State, TrialResult, TrialVerdict
 from pagewarden.studies.probe.expected import SCRIPTS
-from pagewarden.studies.probe.isolation import (
-    MatrixColumn,
-    isolation,
-)
+from pagewarden.studies.probe.isolation import isolation
 from pagewarden.vocab import UserMistake
 
 READ, WRITE = Direction.READ, Direction.WRITE
-MEMFD, WINDOW, ISOLATED = (
-    MatrixColumn("memfd", False),
-    MatrixColumn("uffd-window", False),
-    MatrixColumn("uffd-window", True),
-)
 
 
 def cli(*arguments: str) -> Run:

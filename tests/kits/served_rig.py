@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from front_end import FrontEnd
+from live import require
 from pagewarden.kernel.door import punch_hole
 from pagewarden.memory import PrivateMemory
-from pagewarden.vhost.guarded import GuardedHost
+from pagewarden.vhost.guarded import GuardedHost, ServedDisk
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
 from pagewarden.vhost.pool import PoolHost
@@ -21,17 +22,36 @@ from pagewarden.virtio.block import Processed
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.driver import Used
+from pagewarden.vocab import Unavailable
 from virtio_kit import DEFAULT, Rig
 
 MEMORY = 8 << 20
 PATIENCE = 60.0
 
 
+@contextmanager
+def opened_image(image: Path) -> Iterator[int]:
+    """A descriptor of the disk; a host on which it cannot be served skips the test."""
+    fd = os.open(image, os.O_RDWR)
+    try:
+        yield fd
+    except Unavailable as lack:
+        require(False, str(lack))
+    finally:
+        os.close(fd)
+
+
 class ServerThread:
     """A server of one disk, for connections one after the other; said: what it complained of."""
 
     def __init__(
-        self, disk: Path, queues: int = 1, read_only: bool = False, pool: range | str = "", **guarded: Any
+        self,
+        disk: Path,
+        queues: int = 1,
+        read_only: bool = False,
+        pool: range | str = "",
+        probe: bool = False,
+        **guarded: Any,
     ) -> None:
         """guarded: options of an IommuHost; pool: of a PoolHost, "learned" or pages; without one the host is an
         OpenHost."""
@@ -44,11 +64,11 @@ class ServerThread:
         image = Disk(self._fd, read_only, punch=punch_hole)
         self.device = BlockDevice(self._view, image, queues)
         self.host: OpenHost | GuardedHost = OpenHost(self.device, self.regions, queues, self.counts)
-        given = self._view, image, self.regions, queues, self.counts, self.said.append
+        served = ServedDisk(self._view, image, self.regions, queues, self.counts, self.said.append, probe=probe)
         if pool:
-            self.host = PoolHost(*given, pool=None if isinstance(pool, str) else pool)
+            self.host = PoolHost(served, pool=None if isinstance(pool, str) else pool)
         elif guarded:
-            self.host = IommuHost(*given, **guarded)
+            self.host = IommuHost(served, **guarded)
         listener = socket.socket()
         self.server = Server(listener, self.host, self.regions, self.said.append)
         listener.close()

@@ -12,13 +12,11 @@ import pytest
 
 import stubborn_device
 from iommu_front import PAGE, IommuRig
-from live import require
 from pagewarden.abi.vhost_user import VHOST_ACCESS_RO, VHOST_ACCESS_RW
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost.translated import WRITABLE
 from pagewarden.virtio.disk import Disk
-from pagewarden.vocab import Unavailable
-from served_rig import MEMORY, ServerThread
+from served_rig import MEMORY, ServerThread, opened_image
 from virtio_kit import IN, OK, OUT, SECTOR, Rig
 from waits import in_time
 
@@ -43,19 +41,14 @@ def served(
     image: Path, memory: PrivateMemory, program: object = None, **more: Any
 ) -> Iterator[tuple[ServerThread, IommuRig]]:
     """A rig on a guarded device."""
-    fd = os.open(image, os.O_RDWR)
-    try:
-        with closing(ServerThread(image, allow_lazy=more.pop("allow_lazy", False), **more)) as server:
-            if program is not None:
-                server.guard.process.program = program  # type: ignore[assignment]
-            with server.connected() as connection:
-                rig = IommuRig(memory, connection, Disk(fd))
-                with closing(rig.front):
-                    yield server, rig
-    except Unavailable as lack:
-        require(False, str(lack))
-    finally:
-        os.close(fd)
+    allow_lazy = more.pop("allow_lazy", False)
+    with opened_image(image) as fd, closing(ServerThread(image, allow_lazy=allow_lazy, **more)) as server:
+        if program is not None:
+            server.guard.process.program = program  # type: ignore[assignment]
+        with server.connected() as connection:
+            rig = IommuRig(memory, connection, Disk(fd))
+            with closing(rig.front):
+                yield server, rig
 
 
 def read(rig: Rig, image: Path, sector: int, length: int = 4096) -> None:

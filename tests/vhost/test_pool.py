@@ -1,6 +1,5 @@
 """A guest that bounces: its rings and its pool are lent, and nothing else, whatever the device asks for."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,13 +9,12 @@ import pytest
 
 from front_end import BackEndError
 from iommu_front import FEATURES, PAGE
-from live import require
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost import pool
 from pagewarden.vhost.blk import pages_between
 from pagewarden.virtio.disk import Disk
-from pagewarden.vocab import Unavailable, UserMistake
-from served_rig import MEMORY, ServedRig, ServerThread
+from pagewarden.vocab import UserMistake
+from served_rig import MEMORY, ServedRig, ServerThread, opened_image
 from virtio_kit import DEFAULT, IN, OK, SECTOR
 from waits import in_time
 
@@ -28,20 +26,15 @@ def bounced(place: Path, lent: range | str, features: int = DEFAULT) -> Iterator
     """A rig whose ring begins to run on a device that is lent this pool."""
     image = place / "disk"
     image.write_bytes(CONTENT)
-    fd = os.open(image, os.O_RDWR)
-    try:
-        with (
-            PrivateMemory(MEMORY, "memfd", shared=True) as memory,
-            closing(ServerThread(image, pool=lent)) as server,
-            server.connected() as connection,
-        ):
-            rig = ServedRig(memory, connection, Disk(fd), features, 128)
-            with closing(rig.front):
-                yield server, rig
-    except Unavailable as lack:
-        require(False, str(lack))
-    finally:
-        os.close(fd)
+    with (
+        opened_image(image) as fd,
+        PrivateMemory(MEMORY, "memfd", shared=True) as memory,
+        closing(ServerThread(image, pool=lent)) as server,
+        server.connected() as connection,
+    ):
+        rig = ServedRig(memory, connection, Disk(fd), features, 128)
+        with closing(rig.front):
+            yield server, rig
 
 
 def begin(rig: ServedRig, size: int = 1 << 14) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pagewarden.kernel.door import punch_hole
 from pagewarden.kernel.listening import listening
-from pagewarden.vhost.guarded import GuardedHost
+from pagewarden.vhost.guarded import GuardedHost, ServedDisk
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
 from pagewarden.vhost.pool import PoolHost
@@ -97,11 +97,11 @@ def serve_block(
         device = BlockDevice(view, image, queues)
         opened.callback(device.close)
         host: OpenHost | GuardedHost = OpenHost(device, memory, queues, counts)
-        given = view, image, memory, queues, counts, heard
+        served = ServedDisk(view, image, memory, queues, counts, heard, sealed=read_only, probe=probe)
         if mode == "iommu":
-            host = IommuHost(*given, sealed=read_only, allow_lazy=allow_lazy, probe=probe)
+            host = IommuHost(served, allow_lazy=allow_lazy)
         elif mode == "pool":
-            host = PoolHost(*given, sealed=read_only, pool=pool, probe=probe)
+            host = PoolHost(served, pool=pool)
         opened.callback(host.close)
         opened.callback(host.count)
         listener = opened.enter_context(listening(path, fd))

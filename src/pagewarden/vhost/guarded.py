@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
 from pagewarden.kernel.door import Descriptor
@@ -35,32 +36,37 @@ SHORT = f"the ring has fewer entries than a request may take: give the device qu
 ONE_FILE = "has its memory in more than one file, of which one is served: give QEMU one memory-backend"
 
 
+@dataclass(frozen=True)
+class ServedDisk:
+    """view: for a device that has the configuration of the process's alone. say: hears what went wrong. sealed: the
+    disk cannot be written; probe: the device's process tries pages that are not lent."""
+
+    view: HostView
+    disk: Disk
+    regions: GuestRegions
+    queues: int
+    counts: ServeCounts
+    say: Callable[[str], None]
+    sealed: bool = False
+    probe: bool = False
+
+
 class GuardedHost:
     """A device_host.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
 
     iotlb = True
 
-    def __init__(
-        self,
-        view: HostView,
-        disk: Disk,
-        regions: GuestRegions,
-        queues: int,
-        counts: ServeCounts,
-        say: Callable[[str], None],
-        *,
-        sealed: bool = False,
-        probe: bool = False,
-    ) -> None:
-        """view: for a device that has the configuration of the process's alone."""
-        self._device = device = BlockDevice(view, disk, queues, RING)
-        self._disk, self._regions, self.queues, self.counts = disk.fd, regions, queues, counts
+    def __init__(self, served: ServedDisk) -> None:
+        self._device = device = BlockDevice(served.view, served.disk, served.queues, RING)
+        self._disk, self._regions, self.queues, self.counts = (
+            served.disk.fd, served.regions, served.queues, served.counts
+        )  # fmt: skip
         # A table of its own would be a page more to ask for, in a second round.
         self.offered, self.queue_size = device.offered & ~(1 << VIRTIO_F_INDIRECT_DESC), 2 * RING
-        self._say, self._sealed, self._probe = say, sealed, probe
+        self._say, self._sealed, self._probe = served.say, served.sealed, served.probe
         self.process = ConfinedProcess()
         self.polled: dict[int, Callable[[], bool]] = {}
-        self.grants = Grants(counts)
+        self.grants = Grants(self.counts)
         self._features = 0
         self._window: LentWindow | None = None
         self._file: tuple[int, int] | None = None

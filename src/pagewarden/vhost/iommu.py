@@ -5,19 +5,14 @@ acknowledged once the page was seen closed.
 """
 
 import socket
-from collections.abc import Callable
 
 from pagewarden.abi.vhost_user import IotlbType
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
-from pagewarden.port import HostView
-from pagewarden.vhost.guarded import GuardedHost
-from pagewarden.vhost.hosts import ServeCounts
+from pagewarden.vhost.guarded import GuardedHost, ServedDisk
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.questions import Questions
-from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.translated import OPEN, SHIFT, SPAN, WRITABLE
 from pagewarden.vhost.wire import NEVER
-from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
 
@@ -38,25 +33,11 @@ NO_IOMMU = (
 
 
 class IommuHost(GuardedHost):
-    """A device_host.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
+    """A device_host.DeviceHost: pages are lent by the translations of the front end's IOMMU."""
 
-    iotlb = True
-
-    def __init__(
-        self,
-        view: HostView,
-        disk: Disk,
-        regions: GuestRegions,
-        queues: int,
-        counts: ServeCounts,
-        say: Callable[[str], None],
-        *,
-        sealed: bool = False,
-        allow_lazy: bool = False,
-        probe: bool = False,
-    ) -> None:
-        """As a GuardedHost. allow_lazy: serve a guest that takes pages back late, too."""
-        super().__init__(view, disk, regions, queues, counts, say, sealed=sealed, probe=probe)
+    def __init__(self, served: ServedDisk, *, allow_lazy: bool = False) -> None:
+        """allow_lazy: serve a guest that takes pages back late, too."""
+        super().__init__(served)
         self._allow_lazy = allow_lazy
         self._questions: Questions | None = None
 

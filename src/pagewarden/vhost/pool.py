@@ -4,16 +4,10 @@ Linux takes both from its DMA API where the device has VIRTIO_F_ACCESS_PLATFORM 
 vring_use_dma_api); a bounce pool is one range, given out round and round (kernel/dma/swiotlb.c, swiotlb_search_area).
 """
 
-from collections.abc import Callable
-
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
-from pagewarden.port import HostView
-from pagewarden.vhost.guarded import GuardedHost
-from pagewarden.vhost.hosts import ServeCounts
+from pagewarden.vhost.guarded import GuardedHost, ServedDisk
 from pagewarden.vhost.messages import FrontEndFault
-from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.wire import NEVER
-from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
 
@@ -37,20 +31,8 @@ class PoolHost(GuardedHost):
     (hw/virtio/vhost.c, vhost_dev_set_features), and gives the rings by its own addresses otherwise.
     """
 
-    def __init__(
-        self,
-        view: HostView,
-        disk: Disk,
-        regions: GuestRegions,
-        queues: int,
-        counts: ServeCounts,
-        say: Callable[[str], None],
-        *,
-        pool: range | None = None,
-        sealed: bool = False,
-        probe: bool = False,
-    ) -> None:
-        super().__init__(view, disk, regions, queues, counts, say, sealed=sealed, probe=probe)
+    def __init__(self, served: ServedDisk, *, pool: range | None = None) -> None:
+        super().__init__(served)
         self._pool, self._learning, self._last = pool or range(0), pool is None, 0
 
     def _lacks(self, ring: Ring) -> str:

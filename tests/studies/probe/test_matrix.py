@@ -3,6 +3,7 @@
 import pytest
 from msgspec import convert, to_builtins
 
+from columns import ISOLATED, MEMFD, WINDOW
 from live import require
 from pagewarden.law import EVERY, POLICIES, Op, Owner, policy_named
 from pagewarden.memory.isolated.replace import Replacing
@@ -28,11 +29,6 @@ from pagewarden.vocab import UserMistake
 from waits import SOON
 
 READ, WRITE = Direction.READ, Direction.WRITE
-MEMFD, WINDOW, ISOLATED = (
-    MatrixColumn("memfd", False),
-    MatrixColumn("uffd-window", False),
-    MatrixColumn("uffd-window", True),
-)
 HARM = (TrialResult.LEAK, TrialResult.TORN)
 
 
