@@ -4,16 +4,15 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from live import require
+from live import required
 from pagewarden.cost import Profile, load_profile
 from pagewarden.kernel.kvm import Kvm, Vm
-from pagewarden.vocab import Unavailable
 from verbs import Verb, verb_of
 
 # No deadline: the first call of a compiled loop compiles it, and machines are shared. The same examples each time, so
@@ -44,6 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(str(item.path), len(early)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """What this machine lacks is the reason of a skip, wherever a test or its fixtures meet it (live.require)."""
+    with required():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    with required():
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_is_there_is_never_collected() -> None:
     """A collection looks at what this file's tests have made, not at all that those before them have kept."""
@@ -54,11 +66,7 @@ def what_is_there_is_never_collected() -> None:
 @pytest.fixture
 def vm() -> Iterator[Vm]:
     """A KVM virtual machine, for a test that needs one."""
-    try:
-        kvm = Kvm()
-    except Unavailable as missing:
-        require(False, str(missing))
-        return
+    kvm = Kvm()
     with kvm, kvm.create_vm() as made:
         yield made
 

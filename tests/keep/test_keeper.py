@@ -15,12 +15,11 @@ import jsonschema
 import pytest
 
 from kept_kit import content, kept
-from live import require
 from pagewarden.keep.handover import received
 from pagewarden.keep.seal import SLOT
 from pagewarden.keep.snapshot import KEY
 from pagewarden.kernel.uffd import Userfault
-from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable
+from pagewarden.vocab import PAGE_SIZE, Refused
 from plain_vmm import FEATURES, PlainVmm, hand_over
 
 PAGES = 200
@@ -58,10 +57,7 @@ class RunningKeeper:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    try:
-        Userfault(FEATURES).close()
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    Userfault(FEATURES).close()
     (tmp_path / "mem").write_bytes(b"".join(map(content, range(PAGES))))
     return tmp_path
 
@@ -245,14 +241,10 @@ def test_one_userfaultfd_comes_along(kind: str, count: int, tmp_path: Path) -> N
 
 
 def _a_userfault() -> int:
-    try:
-        fault = Userfault(FEATURES)
-        number = os.dup(fault.fd)
-        fault.close()
-        return number
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
+    fault = Userfault(FEATURES)
+    number = os.dup(fault.fd)
+    fault.close()
+    return number
 
 
 def _refused(message: bytes, fds: list[int]) -> None:

@@ -9,11 +9,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from guest_kit import PlainMemory
-from live import require
 from pagewarden.kernel.kvm import Kvm, Vm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.law import policy_named
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory
 from pagewarden.vocab import ExitKind
 
 KINDS = {"uffd-window": "uffd-window", "guest-memfd": "guest-memfd-shared"}
@@ -30,11 +29,7 @@ def memories(vm: Vm, kinds: list[str]) -> Iterator[dict[str, PrivateMemory]]:
         made = {}
         for kind in kinds:
             whole = kind == "guest-memfd"
-            try:
-                made[kind] = opened.enter_context(PrivateMemory(SIZE, kind, shared=whole, vm=vm.fd if whole else None))
-            except Unavailable as missing:
-                require(False, str(missing))
-                raise
+            made[kind] = opened.enter_context(PrivateMemory(SIZE, kind, shared=whole, vm=vm.fd if whole else None))
             if not whole:
                 made[kind].share(PageRange(0, 1))
         yield made

@@ -5,9 +5,7 @@ from functools import wraps
 from types import FunctionType
 from typing import ParamSpec, TypeVar
 
-from live import require
 from pagewarden.kernel.still import still
-from pagewarden.vocab import Unavailable
 
 CHUNK = 16384 // 8
 """Words of a chunk of the interpreter's stack (Python/pystate.c, DATA_STACK_CHUNK_SIZE)."""
@@ -23,10 +21,7 @@ def at_every_depth(go: Callable[[], Found], words: Iterable[int] = range(8, CHUN
 
     for size in words:
         code = frame.__code__.replace(co_stacksize=size)
-        try:
-            yield FunctionType(code, {}, "frame", None, frame.__closure__)()
-        except Unavailable as lacking:
-            require(False, str(lacking))
+        yield FunctionType(code, {}, "frame", None, frame.__closure__)()
 
 
 def called(depth: int) -> int:
@@ -39,9 +34,6 @@ def alone(test: Callable[Given, None]) -> Callable[Given, None]:
 
     @wraps(test)
     def counting(*given: Given.args, **named: Given.kwargs) -> None:
-        try:
-            still(lambda: test(*given, **named))
-        except Unavailable as lacking:
-            require(False, str(lacking))
+        still(lambda: test(*given, **named))
 
     return counting

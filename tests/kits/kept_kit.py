@@ -5,21 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from live import require
 from pagewarden.keep import KeptMemory
 from pagewarden.keep.seal import SLOT
 from pagewarden.kernel.door import copy
-from pagewarden.memory import PAGE_SIZE, Unavailable
+from pagewarden.memory import PAGE_SIZE
 
 PAGES = 96
 
 
 def kept(path: Path, pages: int = PAGES, **options: Any) -> KeptMemory:
-    try:
-        return KeptMemory(pages * PAGE_SIZE, swap=path, **options)
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
+    return KeptMemory(pages * PAGE_SIZE, swap=path, **options)
 
 
 def content(page: int) -> bytes:

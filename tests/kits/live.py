@@ -1,8 +1,12 @@
 """What a test that needs a kernel feature says when the feature is missing."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+
+from pagewarden.vocab import Unavailable
 
 LATER = "UFFD_FEATURE_RWP"
 """What no machine need have as yet: its tests run inside a guest of the lab's (tests/lab/test_rwp.py)."""
@@ -15,3 +19,12 @@ def require(available: bool, reason: str) -> None:
     if os.environ.get("PAGEWARDEN_REQUIRE_LIVE") == "1" and LATER not in reason:
         pytest.fail(f"required here: {reason}")
     pytest.skip(reason)
+
+
+@contextmanager
+def required() -> Iterator[None]:
+    """What is Unavailable within is required."""
+    try:
+        yield
+    except Unavailable as lacking:
+        require(False, str(lacking))

@@ -2,8 +2,7 @@
 
 import errno
 
-from live import require
-from pagewarden.memory import PAGE_SIZE, PrivateAccess, PrivateMemory, Unavailable
+from pagewarden.memory import PAGE_SIZE, PrivateAccess, PrivateMemory
 
 PAGES = 16
 CONVERTING = ["uffd-window", "memfd-secret", "memfd"]
@@ -11,11 +10,7 @@ GUARDED = ["uffd-window", "uffd-rwp", "memfd-secret"]
 
 
 def made(backing: str, size: int = PAGES * PAGE_SIZE, **options: bool) -> PrivateMemory:
-    try:
-        return PrivateMemory(size, backing, **options)  # type: ignore[arg-type]  # options are the keyword-only flags
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
+    return PrivateMemory(size, backing, **options)  # type: ignore[arg-type]  # options are the keyword-only flags
 
 
 def state(mem: PrivateMemory) -> list[bool]:

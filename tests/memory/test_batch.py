@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from live import require
 from pagewarden.kernel.region import Region
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused
 from pagewarden.memory.batch import RANGE, CompiledSingle
 from pagewarden.vocab import Event
 
@@ -22,11 +21,7 @@ vectors = st.lists(
 
 
 def made(backing: str = "uffd-window") -> PrivateMemory:
-    try:
-        return PrivateMemory(PAGES * PAGE_SIZE, backing)
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
+    return PrivateMemory(PAGES * PAGE_SIZE, backing)
 
 
 def array(ranges: Vector) -> NDArray[np.int64]:

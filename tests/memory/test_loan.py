@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from leftovers import descriptors
-from live import require
 from pagewarden.kernel import files
 from pagewarden.kernel.door import opened_path
 from pagewarden.kernel.guarded import enter, leave
@@ -19,17 +18,13 @@ from pagewarden.kernel.region import Region
 from pagewarden.memory import PrivateMemory
 from pagewarden.memory.loan import DirectLoan
 from pagewarden.port import LendingView
-from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, Unavailable
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused
 from waits import SOON
 
 
 @pytest.fixture(params=["uffd-window", "memfd", "memfd-secret"])
 def memory(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
-    try:
-        made = PrivateMemory(16 * PAGE_SIZE, request.param)
-    except Unavailable as missing:
-        require(False, str(missing))
-        return
+    made = PrivateMemory(16 * PAGE_SIZE, request.param)
     with made:
         made.share(PageRange(0, 8))
         yield made

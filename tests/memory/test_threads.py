@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from live import require
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, PrivateMemory, Refused
 from waits import SOON
 
 ROUNDS = 30_000 if os.environ.get("PAGEWARDEN_LONG") == "1" else 3_000
@@ -26,11 +25,7 @@ def switch_often() -> Iterator[None]:
 
 @pytest.fixture(params=["uffd-window", "memfd-secret"])
 def mem(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
-    try:
-        memory = PrivateMemory(4 * PAGE_SIZE, request.param)
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
+    memory = PrivateMemory(4 * PAGE_SIZE, request.param)
     with memory:
         memory.populate(0, DATA * 2)
         yield memory

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from live import require
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
 from pagewarden.vocab import Exit, ExitKind
 
 PORT = 0x500
@@ -31,19 +30,11 @@ def store_and_check(word: int) -> bytes:
 
 @pytest.fixture
 def machine() -> Iterator[tuple[PrivateMemory, KvmMachine]]:
-    try:
-        memory = PrivateMemory(16 * PAGE_SIZE, isolated=True)
-    except Unavailable as lacking:
-        require(False, str(lacking))
-        raise
+    memory = PrivateMemory(16 * PAGE_SIZE, isolated=True)
     with memory:
         for cpu in range(2):
             memory.populate(256 * cpu, store_and_check(PAGE_SIZE + 64 * cpu))
-        try:
-            kvm = Kvm()
-        except Unavailable as lacking:
-            require(False, str(lacking))
-            raise
+        kvm = Kvm()
         slots = [Slot(0, memory.size, memory.guest_address)]
         with kvm, kvm.create_vm() as vm, KvmMachine(vm, slots, 2) as made:
             yield memory, made

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from live import require
 from pagewarden.cli import run_modes
 from pagewarden.cli.progress import ProgressBars
 from pagewarden.cost import Interval, Profile, load_profile, to_toml
@@ -23,7 +22,7 @@ from pagewarden.studies.calibrate.scripts import SIZES
 from pagewarden.studies.calibrate.timed_host import TimedHost
 from pagewarden.studies.run.disk import open_disk
 from pagewarden.studies.run.plan import RunPlan, default_mix
-from pagewarden.vocab import PAGE_SIZE, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, UserMistake
 
 EXACT = {
     "hop_guest_hyp": 10_000,
@@ -131,32 +130,23 @@ def test_what_only_a_cpu_does_is_left_out(profile: Profile) -> None:
 
 
 def test_every_design_has_a_compiled_request_that_leaves_nothing_open() -> None:
-    try:
-        with TimedHost(4 << 20) as host:
-            host.memory.guest.memory[:] = bytes(range(256)) * (len(host.memory.guest.memory) // 256)
-            for name, timed in requests(host, tuple(DESIGNS)).items():
-                assert timed.time(2)[0] > 0, name
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    with TimedHost(4 << 20) as host:
+        host.memory.guest.memory[:] = bytes(range(256)) * (len(host.memory.guest.memory) // 256)
+        for name, timed in requests(host, tuple(DESIGNS)).items():
+            assert timed.time(2)[0] > 0, name
 
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_a_compiled_request_moves_the_bytes(design: str) -> None:
-    try:
-        with TimedHost(4 << 20) as host:
-            host.memory.guest.memory[: 2 * PAGE_SIZE] = b"guest!!!" * (PAGE_SIZE // 4)
-            PrimitiveScript(host.request(design, 2)).time(1)
-            assert host.disk_bytes(2 * PAGE_SIZE) == b"guest!!!" * (PAGE_SIZE // 4)
-            assert host.disk_bytes(3 * PAGE_SIZE)[2 * PAGE_SIZE :] == bytes(PAGE_SIZE)
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    with TimedHost(4 << 20) as host:
+        host.memory.guest.memory[: 2 * PAGE_SIZE] = b"guest!!!" * (PAGE_SIZE // 4)
+        PrimitiveScript(host.request(design, 2)).time(1)
+        assert host.disk_bytes(2 * PAGE_SIZE) == b"guest!!!" * (PAGE_SIZE // 4)
+        assert host.disk_bytes(3 * PAGE_SIZE)[2 * PAGE_SIZE :] == bytes(PAGE_SIZE)
 
 
 def test_the_bare_guest_does_its_requests_and_the_host_writes_its_own_bytes() -> None:
-    try:
-        spent = periods(RunPlan("window", "uffd-window", "unicorn"), bare(8192, 9), 8192)
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    spent = periods(RunPlan("window", "uffd-window", "unicorn"), bare(8192, 9), 8192)
     assert 2 <= len(spent) <= 9 - 1 - 4 and min(spent) > 0  # without those that were interrupted
     assert isinstance(bare(8192, 9), Bare) and not isinstance(writes("window", 8192, 9), Bare)
 
@@ -178,10 +168,7 @@ def test_the_interpreted_cpu_has_no_times() -> None:
 def test_whole_requests_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_runs, "SIZES", (1,))
     monkeypatch.setattr(prediction_runs, "ROUNDS", 1)
-    try:
-        found = predict_runs("unicorn", seconds=0.3, designs=("window", "splice", "iommu"))
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    found = predict_runs("unicorn", seconds=0.3, designs=("window", "splice", "iommu"))
     assert [row.design for row in found.rows] == ["window", "splice", "iommu"] and "unicorn" in found.where
     assert all(row.predicted.low > row.io > 0 and row.measured.samples >= 2 for row in found.rows)
     assert "the same call takes longer through this library" in found.profile.prices["hyp_pte_set_range"].source
@@ -202,11 +189,8 @@ def test_what_cannot_be_predicted_is_refused() -> None:
 def test_a_profile_of_its_own_or_one_that_is_given(profile: Profile, tmp_path: Path) -> None:
     path = tmp_path / "given.toml"
     path.write_text(to_toml(profile))
-    try:
-        given = predict(load_profile(path), seconds=0.2, designs=("window", "splice"))
-        own = predict(seconds=0.2, designs=("window", "splice"))
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    given = predict(load_profile(path), seconds=0.2, designs=("window", "splice"))
+    own = predict(seconds=0.2, designs=("window", "splice"))
     assert given.profile.prices["tlbi"].value.low == 500 and own.profile.name == "this-host"
     for made in (given, own):
         assert [(row.design, row.bytes) for row in made.rows] == [

@@ -27,7 +27,7 @@ from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, sample
 from pagewarden.studies.calibrate.scripts import SIZES, found
 from pagewarden.studies.calibrate.timed_host import TimedHost
-from pagewarden.vocab import PAGE_SIZE, Unavailable
+from pagewarden.vocab import PAGE_SIZE
 
 Rows = dict[str, tuple[float, ...]]
 CLOCK = 25.0
@@ -103,19 +103,13 @@ def taken() -> Mapping[str, Array]:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[TimedHost]:
-    try:
-        with TimedHost(4 << 20) as made:
-            yield made
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    with TimedHost(4 << 20) as made:
+        yield made
 
 
 def test_the_fake_has_the_scripts_and_rows_of_the_host() -> None:
-    try:
-        with Timings("library", "unicorn") as timings:
-            real = {name: len(script.time(1)) for name, script in timings.timed.items()}
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    with Timings("library", "unicorn") as timings:
+        real = {name: len(script.time(1)) for name, script in timings.timed.items()}
     assert {name: len(script.time(1)) for name, script in fakes().items()} == real
 
 
@@ -253,10 +247,7 @@ def test_this_host(host: TimedHost) -> None:
 def test_beside_a_busy_thread_and_without_a_cpu() -> None:
     require(len(os.sched_getaffinity(0)) > 1, "a second CPU")
     before = os.sched_getaffinity(0)
-    try:
-        made = calibrate("busy", 0.1, busy=True, cpu="none")
-    except Unavailable as lacking:
-        require(False, str(lacking))
+    made = calibrate("busy", 0.1, busy=True, cpu="none")
     assert os.sched_getaffinity(0) == before, "the thread may run where it could before"
     assert made.busy and not made.cpu and "of another CPU" in made.profile.about
 

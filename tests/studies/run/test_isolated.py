@@ -15,7 +15,6 @@ import pytest
 import dying_device
 from doorbells import AtDoorbells
 from guest_kit import LONG
-from live import require
 from pagewarden.guest.program import Program
 from pagewarden.memory import PAGE_SIZE, PrivateAccess
 from pagewarden.memory.isolated.side import HostSide
@@ -26,7 +25,7 @@ from pagewarden.studies.run.isolated import IsolatedDevice
 from pagewarden.studies.run.machine import LiveMachine, Meter, machine_for
 from pagewarden.studies.run.one import Run, run
 from pagewarden.studies.run.plan import RunPlan, default_mix, describe, replayed
-from pagewarden.vocab import GuestStopped, Unavailable, UserMistake
+from pagewarden.vocab import GuestStopped, UserMistake
 from waits import SOON
 
 MIX = default_mix(400 if LONG else 120)
@@ -38,12 +37,8 @@ STEPS = range(1, dying_device.MOST + 1) if LONG else (1, 4, 7)
 def ready(plan: RunPlan = PLAN, meter: Meter | None = None) -> Iterator[tuple[LiveMachine, Program, DiskFile]]:
     with open_disk(MIX, None, False) as disk:
         described = describe(plan, MIX, disk, disk.read())
-        try:
-            made = machine_for(plan, described, disk, meter)
-            machine = made.__enter__()
-        except Unavailable as missing:
-            require(False, str(missing))
-            raise
+        made = machine_for(plan, described, disk, meter)
+        machine = made.__enter__()
         with contextlib.ExitStack() as closing:
             closing.push(made.__exit__)
             assert isinstance(machine, LiveMachine)
@@ -51,12 +46,8 @@ def ready(plan: RunPlan = PLAN, meter: Meter | None = None) -> Iterator[tuple[Li
 
 
 def ran(plan: RunPlan, look: bool = False) -> Run:
-    try:
-        with open_disk(MIX, None, False) as disk:
-            return run(plan, MIX, disk, look)
-    except Unavailable as missing:
-        require(False, str(missing))
-        raise
+    with open_disk(MIX, None, False) as disk:
+        return run(plan, MIX, disk, look)
 
 
 @pytest.mark.parametrize("cpu", ["unicorn", "kvm"])
