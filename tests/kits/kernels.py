@@ -1,6 +1,8 @@
 """Kernels that tests boot under QEMU."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,12 @@ from pagewarden.vocab import Unavailable
 
 SAME_CPU = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 """Compiled code that is the same here and inside: what this machine has compiled, the emulated one need not."""
+
+
+def compile_here(*words: str) -> None:
+    """Run this interpreter with these words here first, however it ends: what is compiled by that would take minutes
+    inside."""
+    subprocess.run([sys.executable, *words], env={**os.environ, **SAME_CPU}, stdout=subprocess.DEVNULL)
 
 
 def bootable(name: str, check: Callable[[], object]) -> fetch.Kernel:

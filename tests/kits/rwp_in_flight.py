@@ -11,6 +11,7 @@ import errno
 import json
 import mmap
 import os
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ PAGES = 4
 PAGE = 2
 """The one that it is about; the last is private all the time."""
 BEFORE, AFTER = b"\x0b", b"\xaf"
+WRITE, BEGINS, DONE, EARLY = b"w", b"!", b".", b"-"
+"""What is said of a write; EARLY: its page was taken back before it began."""
 
 
 def disk_of(size: int) -> str:
@@ -42,13 +45,15 @@ def host_side(channel: socket.socket, file: int, disk: int) -> None:
     socket.send_fds(channel, [region.address.to_bytes(8, "little")], [guard.fd])
     page = region.memory[PAGE * PAGE_SIZE : (PAGE + 1) * PAGE_SIZE]
     with mmap.mmap(-1, 1 << 20) as filling:
-        for _ in range(2):  # protect, replace
-            channel.recv(1)
+        while channel.recv(1) == WRITE:
             os.pwritev(disk, [filling], PAGE_SIZE)  # from here on the disk makes everybody wait
-            channel.send(b"!")
-            os.pwritev(disk, [page], 0)
-            channel.send(b".")
-    channel.recv(1)
+            channel.send(BEGINS)
+            try:
+                os.pwritev(disk, [page], 0)
+                channel.send(DONE)
+            except OSError as error:
+                assert error.errno == errno.EFAULT
+                channel.send(EARLY)
     scratch = memfd("ask", PAGE_SIZE)
 
     def answers() -> bool:
@@ -80,8 +85,13 @@ def host_side(channel: socket.socket, file: int, disk: int) -> None:
     channel.recv(1)
 
 
-def waits_in_the_kernel(pid: int) -> None:
-    while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "D":
+def under_way(channel: socket.socket) -> bool:
+    return not select.select([channel], [], [], 0)[0]
+
+
+def begun(pid: int, channel: socket.socket) -> None:
+    """Wait until the write is under way in the kernel, or was."""
+    while under_way(channel) and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "D":
         pass
 
 
@@ -93,17 +103,23 @@ def warden(channel: socket.socket, pid: int, file: int, path: str) -> dict[str, 
     replacing = Replacing(file, view.address, view.size)
     shut, let = guard.protector(start, True), guard.protector(start, False)
     at, found = PAGE * PAGE_SIZE, dict[str, object]()
-    ways: dict[str, Callable[[int, int], object]] = {"protect": shut, "replace": replacing.replace}
-    for name, take_back in ways.items():
+
+    def in_time(take_back: Callable[[int, int], object]) -> bool:
+        """Take the page back during a write, and have the guest write to it; False: it was over, or had not begun."""
         view.memory[at : at + PAGE_SIZE] = BEFORE * PAGE_SIZE
         let(at, PAGE_SIZE)
         assert guard.map_present(start + at, PAGE_SIZE)[1] in (0, errno.EEXIST)
-        channel.send(b"?")
-        assert channel.recv(1) == b"!"
-        waits_in_the_kernel(pid)
+        channel.send(WRITE)
+        assert channel.recv(1) == BEGINS
+        begun(pid, channel)
         take_back(at, PAGE_SIZE)
         view.memory[at : at + PAGE_SIZE] = AFTER * PAGE_SIZE
-        assert channel.recv(1) == b"."
+        return under_way(channel) & (channel.recv(1) == DONE)
+
+    ways: dict[str, Callable[[int, int], object]] = {"protect": shut, "replace": replacing.replace}
+    for name, take_back in ways.items():
+        while not in_time(take_back):
+            pass
         with open(path, "rb") as disk:
             found[name] = {BEFORE: "before", AFTER: "after"}.get(disk.read(PAGE_SIZE)[:1], "?")
     guard.map_present(start + at, PAGE_SIZE)  # the page is there

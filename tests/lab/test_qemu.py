@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import SAME_CPU
+from kernels import SAME_CPU, compile_here
 from pagewarden.lab import fetch, qemu
 from pagewarden.vocab import Unavailable
 
@@ -128,10 +128,8 @@ def test_kvm_like_hardwares_runs_guests_and_counts_as_the_model_says(kernel: fet
     run = ["run", "--cpu", "kvm", "--requests", "6", "--json"]
     check = ["run", "--check-counts", "--cpu", "kvm", "--requests", "6", "--json"]
     probe = ["probe", "--backing", "memfd", "--backing", "uffd-window", "--path", "kvm-memslot*", "--json"]
-    for command in (run, check):  # compiles here what would take minutes inside
-        subprocess.run(
-            [sys.executable, "-m", "pagewarden", *command], env={**os.environ, **SAME_CPU}, stdout=subprocess.DEVNULL
-        )
+    for command in (run, check):
+        compile_here("-m", "pagewarden", *command)
     ran, counted, probed = inside(kernel, run, check, [*probe, "--timeout", "120"])
     assert ran[0] == 0, ran[1]
     assert json.loads(ran[1])["cpu"] == "kvm_amd"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import SAME_CPU, bootable, x86
+from kernels import SAME_CPU, bootable, compile_here, x86
 from pagewarden.lab import fetch, qemu
 
 ENOUGH = 1800.0
@@ -40,7 +40,9 @@ def test_pages_are_shut_by_protection_where_the_kernel_has_it(kernel: fetch.Kern
     os.truncate(disk, SLOW_DISK)
     throttled = qemu.GuestShape(words=("-drive", f"file={disk},if=virtio,format=raw,throttling.bps-total=200000"))
     long = LONG if os.environ.get("PAGEWARDEN_LONG") == "1" else []
-    words = [sys.executable, str(SLOW_DISK), *(f"tests/{name}.py" for name in (*TESTS, *long))]
+    files = [f"tests/{name}.py" for name in (*TESTS, *long)]
+    compile_here("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "window and not instruction")
+    words = [sys.executable, str(SLOW_DISK), *files]
     answer = qemu.run(kernel, ["/bin/sh", "-c", COMMANDS, "sh", *words], ENOUGH, SAME_CPU, shape=throttled)
     assert answer.status == 0, answer.stderr + answer.stdout[-2000:]
     summary = answer.stderr.strip().splitlines()
