@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test environments fuzz-serve check coverage bench guest-check release-check docs record clean
+.PHONY: run test environments fuzz-serve check coverage bench qtest guest-check release-check docs record clean
 run: $(VENV)/run.stamp
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
@@ -22,6 +22,9 @@ check: $(VENV)/dev.stamp
 
 coverage: $(VENV)/dev.stamp  # reported, not gated; what runs in other processes and in compiled loops is not seen
 	$(BIN)/python -m pytest --cov=pagewarden --cov-branch --cov-report=term:skip-covered
+
+qtest: $(VENV)/run.stamp  # QEMU's own test of such a back end; builds it at first, which takes root and some minutes
+	.ci/qtest
 
 guest-check: $(VENV)/dev.stamp  # boots stock guests: what they map, and how full their pools get, against the model
 	PAGEWARDEN_REQUIRE_LAB=1 $(BIN)/python -m pytest tests/lab/guest_check.py

@@ -154,21 +154,22 @@ class PlainDevice:
                 self._write(first(one.into, 20), b"disk-1".ljust(20, b"\0"))
                 filled = 20
         elif kind in (DISCARD, ZEROES):
-            status = self._ranges(kind, one.out)
+            status = self._range(kind, one.out)
         elif kind != FLUSH:
             status = UNSUPP
         return status, filled + 1 if filled == size(one.into) else filled
 
-    def _ranges(self, kind: int, segments: Segments) -> int:
-        if size(segments) % 16 or not 0 < size(segments) <= 256:
-            return IOERR
-        ranges = list(struct.iter_unpack("<QII", self._read(segments)))
-        if any(flags & ~(kind == ZEROES) for _, _, flags in ranges):
+    def _range(self, kind: int, segments: Segments) -> int:
+        if size(segments) > 16:
             return UNSUPP
-        if any(count > 8192 or (sector + count) * SECTOR > len(self.disk) for sector, count, _ in ranges):
+        if size(segments) < 16:
             return IOERR
-        for sector, count, _ in ranges:
-            self.disk[sector * SECTOR : (sector + count) * SECTOR] = bytes(count * SECTOR)
+        sector, count, flags = struct.unpack("<QII", self._read(segments))
+        if flags & ~(kind == ZEROES):
+            return UNSUPP
+        if count > 8192 or (sector + count) * SECTOR > len(self.disk):
+            return IOERR
+        self.disk[sector * SECTOR : (sector + count) * SECTOR] = bytes(count * SECTOR)
         return OK
 
     def _read(self, segments: Segments) -> bytes:

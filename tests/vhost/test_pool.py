@@ -9,6 +9,7 @@ import pytest
 
 from front_end import BackEndError
 from iommu_front import FEATURES, PAGE
+from pagewarden.abi.virtio import VIRTIO_F_INDIRECT_DESC
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost import pool
 from pagewarden.vhost.blk import pages_between
@@ -66,6 +67,15 @@ def test_a_pool_is_learned_then_frozen(tmp_path: Path, monkeypatch: pytest.Monke
         assert any("not in the pool" in trouble for trouble in server.counts.trouble)
         assert max(server.guard.grants.pages) == max(lent)
     assert server.counts.pages_ever >= len(lent) and server.counts.byte_seconds > 0
+
+
+def test_a_table_of_its_own_lies_in_the_pool_too(tmp_path: Path) -> None:
+    with bounced(tmp_path, range(MEMORY // PAGE)) as (server, rig):
+        assert rig.front.features >> VIRTIO_F_INDIRECT_DESC & 1
+        posted = rig.post(IN, 9, into=4096, indirect=True, cuts=[1000])
+        rig.serve()
+        assert (posted.status, posted.data) == (OK, CONTENT[9 * SECTOR : 9 * SECTOR + 4096])
+        assert server.counts.refused == 0
 
 
 def test_a_pool_that_is_given_is_all(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Dice:
         out, into = {0: (0, 512 * sectors), 1: (512 * sectors, 0), 8: (0, 20)}.get(kind, (0, 0))
         data = self.rng.bytes(out)
         if kind in (11, 13):
-            ranges = [(self.below(130), self.below(4), self.below(20) == 0) for _ in range(sectors)]
+            ranges = [(self.below(130), self.below(4), self.below(20) == 0) for _ in range(1 + sectors // 4)]
             data = b"".join(struct.pack("<QII", *one) for one in ranges)
         header = struct.pack("<IIQ", kind, 0, self.below(IMAGE // 512 + 1)) + data
         readable, writable = self.place(len(header)), self.place(into + 1)

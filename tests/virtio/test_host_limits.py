@@ -152,14 +152,15 @@ def test_a_disk_that_cannot_have_holes_writes_zeroes(image: int, kind: int, code
     rig = Rig(FakeView(1 << 20), Disk(image, punch=punch))
     before = os.pread(image, 1 << 20, 0)
     unmap = (kind == blk.VIRTIO_BLK_T_WRITE_ZEROES).to_bytes(4, "little")
-    ranges = b"".join(first.to_bytes(8, "little") + (2).to_bytes(4, "little") + unmap for first in (1, 9))
-    assert rig.do(kind, 0, ranges)[0] == OK and tries == [512], "asked once"
+    for first in (1, 9):
+        assert rig.do(kind, 0, first.to_bytes(8, "little") + (2).to_bytes(4, "little") + unmap)[0] == OK
+    assert tries == [512], "asked once"
     gone = before[:512] + bytes(1024) + before[1536:4608] + bytes(1024) + before[5632:]
     assert os.pread(image, 1 << 20, 0) == gone
 
 
 def test_an_empty_range_is_nothing_to_do(image: int) -> None:
-    """fallocate(2) refuses a length of 0 with EINVAL, after the first range was punched."""
+    """fallocate(2) refuses a length of 0 with EINVAL."""
 
     def punch(fd: int, offset: int, length: int) -> None:
         if not length:
@@ -167,7 +168,7 @@ def test_an_empty_range_is_nothing_to_do(image: int) -> None:
 
     rig = Rig(FakeView(1 << 20), Disk(image, punch=punch))
     empty = (5).to_bytes(8, "little") + bytes(8)
-    assert rig.do(blk.VIRTIO_BLK_T_DISCARD, 0, (0).to_bytes(8, "little") + (1).to_bytes(8, "little") + empty)[0] == OK
+    assert rig.do(blk.VIRTIO_BLK_T_DISCARD, 0, empty)[0] == OK
 
 
 def test_zeroes_reach_a_disk_without_a_cache(direct: int) -> None:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
+from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX
 from pagewarden.kernel.door import Descriptor
 from pagewarden.port import HostView
 from pagewarden.vhost import confined, wire
@@ -55,14 +55,15 @@ class GuardedHost:
     """A device_host.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
 
     iotlb = True
+    withheld = 0
+    """Features of the device that are not offered."""
 
     def __init__(self, served: ServedDisk) -> None:
         self._device = device = BlockDevice(served.view, served.disk, served.queues, RING)
         self._disk, self._regions, self.queues, self.counts = (
             served.disk.fd, served.regions, served.queues, served.counts
         )  # fmt: skip
-        # A table of its own would be a page more to ask for, in a second round.
-        self.offered, self.queue_size = device.offered & ~(1 << VIRTIO_F_INDIRECT_DESC), 2 * RING
+        self.offered, self.queue_size = device.offered & ~self.withheld, 2 * RING
         self._say, self._sealed, self._probe = served.say, served.sealed, served.probe
         self.process = ConfinedProcess()
         self.polled: dict[int, Callable[[], bool]] = {}

@@ -7,7 +7,7 @@ acknowledged once the page was seen closed.
 import socket
 
 from pagewarden.abi.vhost_user import IotlbType
-from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
+from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_INDIRECT_DESC
 from pagewarden.vhost.guarded import GuardedHost, ServedDisk
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.questions import Questions
@@ -34,6 +34,8 @@ NO_IOMMU = (
 
 class IommuHost(GuardedHost):
     """A device_host.DeviceHost: pages are lent by the translations of the front end's IOMMU."""
+
+    withheld = 1 << VIRTIO_F_INDIRECT_DESC  # a table of its own would be a page more to ask for, in a second round
 
     def __init__(self, served: ServedDisk, *, allow_lazy: bool = False) -> None:
         """allow_lazy: serve a guest that takes pages back late, too."""

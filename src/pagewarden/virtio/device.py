@@ -17,7 +17,7 @@ from pagewarden.virtio.block import BlockQueue, Processed
 from pagewarden.virtio.chains import SIZE_MIN
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
-from pagewarden.virtio.requests import RANGES_MAX, REQUEST_MAX
+from pagewarden.virtio.requests import REQUEST_MAX
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.transfers import DISCARD_MAX
 from pagewarden.virtio.work import SIZE_MAX
@@ -175,7 +175,7 @@ class BlockDevice:
         config["size_max"] = 1 << (REQUEST_MAX // segments).bit_length() - 1
         config["num_queues"] = self._count
         for name in ("discard", "write_zeroes"):
-            config[f"max_{name}_sectors"], config[f"max_{name}_seg"] = DISCARD_MAX, RANGES_MAX
+            config[f"max_{name}_sectors"], config[f"max_{name}_seg"] = DISCARD_MAX, 1
         config["discard_sector_alignment"] = self._disk.block // blk.SECTOR
         config["write_zeroes_may_unmap"] = 1
         return config.tobytes()

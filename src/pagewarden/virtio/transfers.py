@@ -12,7 +12,6 @@ from pagewarden.abi import virtio_blk as blk
 from pagewarden.port import HostView, QueueingView
 from pagewarden.virtio.disk import BOUNCE, ONE_BY_ONE, Disk, aligned
 from pagewarden.virtio.gather import Pairs, Vectored, pairs, places_of
-from pagewarden.virtio.requests import RANGES_MAX
 from pagewarden.virtio.work import BATCH, END, IN_AT, IN_BYTES, OP, OUT_AT, OUT_BYTES, START
 
 DISCARD_MAX = 8192
@@ -148,26 +147,24 @@ class Transfers:
                 places = places_of(_first(segments, blk.VIRTIO_BLK_ID_BYTES))
                 self._vectored.scatter(places, places.shape[1], np.frombuffer(bytearray(self._disk.identity), np.uint8))
             else:
-                return self._ranges(op, segments)
+                return self._range(op, segments)
         except OSError as error:
             self._disk.blame(error, _NAMES[op])
             return blk.VIRTIO_BLK_S_IOERR
         return blk.VIRTIO_BLK_S_OK
 
-    def _ranges(self, op: int, segments: Pairs) -> int:
-        """Discard or zero each range, once all were found good."""
-        count = sum(length for _, length in segments) // blk.virtio_blk_discard_write_zeroes.itemsize
-        data: NDArray[Any] = np.zeros(RANGES_MAX, blk.virtio_blk_discard_write_zeroes)[:count]
+    def _range(self, op: int, segments: Pairs) -> int:
+        """Discard or zero the range of the request, if it is good."""
+        data: NDArray[Any] = np.zeros(1, blk.virtio_blk_discard_write_zeroes)
         self._vectored.gather(places_of(segments), len(segments), data.view(np.uint8))
-        ranges: list[tuple[int, int, int]] = data.tolist()
+        sector, sectors, flags = data.tolist()[0]
         unmap = blk.VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP if op == blk.VIRTIO_BLK_T_WRITE_ZEROES else 0
-        if any(flags & ~unmap for _, _, flags in ranges):
+        if flags & ~unmap:
             return blk.VIRTIO_BLK_S_UNSUPP
-        if any(sectors > DISCARD_MAX or sector > self._disk.capacity - sectors for sector, sectors, _ in ranges):
+        if sectors > DISCARD_MAX or sector > self._disk.capacity - sectors:
             return blk.VIRTIO_BLK_S_IOERR
-        for sector, sectors, flags in ranges:
-            give_back = op == blk.VIRTIO_BLK_T_DISCARD or bool(flags & unmap)
-            self._disk.zero(sector * blk.SECTOR, sectors * blk.SECTOR, give_back)
+        give_back = op == blk.VIRTIO_BLK_T_DISCARD or bool(flags & unmap)
+        self._disk.zero(sector * blk.SECTOR, sectors * blk.SECTOR, give_back)
         return blk.VIRTIO_BLK_S_OK
 
     def _stable(self, runs: NDArray[np.int64]) -> bool:
