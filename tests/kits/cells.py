@@ -266,10 +266,12 @@ def finish(code: Any) -> NoReturn:
 def run(arguments: list[str], at: int, number: int, after: str, counted: int) -> None:
     from pagewarden.cli import main
 
-    calls, begun = 0, not after
+    calls, begun, own = 0, not after, os.getpid()
 
     def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal calls, begun
+        if os.getpid() != own:
+            return  # a child of the verb: Ctrl-C comes to its parent first
         begun = begun or frame.f_code.co_name == after
         if event == "call" and begun:
             calls += 1

@@ -108,9 +108,10 @@ class Machine:
         for row in np.flatnonzero(tally.ran):
             found = Counts(events=events[row])
             found.add_ranges(once[row])
-            if rows[row, 0] == RowKind.COUNT:
+            kind = int(rows[row, 0])  # numpy's own integers ask an enumeration for much, and swallow Ctrl-C meanwhile
+            if kind == RowKind.COUNT:
                 found.add_step(steps[row], int(tally.ran[row]), int(tally.moved[row]))
-            if rows[row, 0] not in (RowKind.JUMP, RowKind.NEXT):
+            if kind not in (RowKind.JUMP, RowKind.NEXT):
                 lines.append((steps[row], int(tally.ran[row]), found))
         return lines, self._refusal(tally, rows, steps)
 
