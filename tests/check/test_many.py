@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from multiprocessing import active_children
+from multiprocessing import active_children, resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +34,13 @@ def test_workers_answer_and_leave_no_name_behind() -> None:
         assert set(pool.map(does, ["answer"])) < set(found), "the same ones"
         assert not any(path.name.startswith("sem.") for path in set(Path("/dev/shm").iterdir()) - before)
     assert not active_children()
+
+
+def test_ctrl_c_reaches_no_worker_not_even_the_first() -> None:
+    """The start of multiprocessing's own process, with the first, changes which signals get through."""
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    with workers() as pool:
+        assert pool.map(does, ["deaf"] * 2) == ["True"] * 2
 
 
 def test_ctrl_c_leaves_the_answers_that_there_are() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pagewarden.cli import limited
 from pagewarden.vocab import Unavailable
+from pagewarden.vocab.places import core_directory
 from waits import SOON
 
 SCORE = Path("/proc/self/oom_score_adj")
@@ -31,6 +32,25 @@ def kill_oneself() -> int:
 def test_an_end_without_a_word_is_no_answer(end: Callable[[], int], how: str) -> None:
     with pytest.raises(Unavailable, match=f"{how}.: it got no memory; see ulimit"):
         limited.watched(end)
+
+
+def test_a_core_of_what_was_killed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold a guest's memory. What is alive keeps its own, and what is no such directory is left alone."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    alive, other = core_directory(os.getpid()), tmp_path / "pagewarden-core-of-mine"
+    alive.mkdir()
+    other.mkdir()
+    core_directory(1 << 30).symlink_to(alive)
+    (alive / "core").touch()
+
+    def killed() -> int:
+        (mine := core_directory(os.getpid())).mkdir(0o700)
+        (mine / "core").write_bytes(b"secret")
+        return kill_oneself()
+
+    with pytest.raises(Unavailable):
+        limited.watched(killed)
+    assert set(tmp_path.iterdir()) == {alive, other, core_directory(1 << 30)} and (alive / "core").exists()
 
 
 def test_a_status_is_handed_on_by_a_child_that_the_kernel_takes_first() -> None:

@@ -16,5 +16,7 @@ def does(what: str) -> str:
             raise InternalError("it failed")
         case "answer":
             return str(os.getpid())
+        case "deaf":
+            return str(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
     while True:
         signal.pause()

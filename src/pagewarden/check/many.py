@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing import Pipe, get_context
+from multiprocessing import Pipe, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from traceback import format_exc
 from typing import Any, NamedTuple
@@ -103,6 +103,7 @@ class _Processes:
         ours, theirs = Pipe()
         process = get_context("spawn").Process(target=_work, args=(theirs, os.getpid()), daemon=True)
         self._opened.callback(_end, process)
+        resource_tracker.ensure_running()  # its start would let the signal through again
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it, and none prints a traceback
         try:
             process.start()

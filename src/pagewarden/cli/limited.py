@@ -12,6 +12,7 @@ from pagewarden.kernel.door import prctl
 from pagewarden.kernel.free_memory import available
 from pagewarden.vocab import Unavailable
 from pagewarden.vocab.host import LIMITS
+from pagewarden.vocab.places import forget_cores
 
 _LIMITED = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 _TIGHT = 1 << 30
@@ -55,6 +56,7 @@ def watched(call: Callable[[], int]) -> int:
             signal.signal(number, handler)
     if said:
         return said[0]
+    forget_cores()
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in _PASSED:
         os.kill(parent, os.WTERMSIG(status))
     how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -10,7 +11,23 @@ from pathlib import Path
 
 DEEPEST_LINK = 40
 """Symbolic links on the way to a directory, as the kernel has it."""
+_CORE = "pagewarden-core-"
 DIGEST = hashlib.sha256().digest_size
+
+
+def core_directory(pid: int) -> Path:
+    """Where that process dumps its core."""
+    return Path(os.environ.get("TMPDIR", "/tmp")) / f"{_CORE}{pid}"
+
+
+def forget_cores() -> None:
+    """Remove what processes that are gone have left there: a core holds memory. Another user's, and what cannot be
+    removed, stays (shutil.rmtree follows no symbolic link)."""
+    for left in core_directory(0).parent.glob(f"{_CORE}*"):
+        with suppress(OSError):
+            pid = left.name.removeprefix(_CORE)
+            if left.lstat().st_uid == os.geteuid() and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(left)
 
 
 def config_home() -> Path | None:

@@ -17,6 +17,7 @@ from pagewarden.probe import raw
 from pagewarden.probe.paths.mappings import mapping_of
 from pagewarden.probe.registry import SAMPLE, Direction, Target, path
 from pagewarden.vocab import Unavailable
+from pagewarden.vocab.places import core_directory
 
 CLONE_VM = 0x100  # include/uapi/linux/sched.h
 NOWHERE = 8  # an address that is never mapped
@@ -40,7 +41,7 @@ def plain_core_files() -> None:
 def dump_directory() -> Iterator[Path]:
     """An empty working directory, with cores allowed."""
     before, limit = os.getcwd(), resource.getrlimit(resource.RLIMIT_CORE)
-    directory = Path(os.environ.get("TMPDIR", "/tmp")) / f"pagewarden-core-{os.getpid()}"
+    directory = core_directory(os.getpid())
     directory.mkdir(0o700)
     os.chdir(directory)
     resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
