@@ -59,6 +59,7 @@ def marks(chromium: Browser, kind: str) -> int:
         (0, 2, ("compare", EXAMPLE)),
         (0, 1, ("compare", "--sizes", "4k,64k,1m")),
         (0, 2, ("pool", EXAMPLE, "--depth", "4")),
+        (0, 3, ("run", "--cpu", "interpreted", "--requests", "8")),
         (1, 0, ("check", *TINY, *FAILS)),
         (0, 2, ("check", "--matrix", *TINY, "--property", "host-never-panics")),
     ],

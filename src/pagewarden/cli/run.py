@@ -81,8 +81,8 @@ def run(
     if isolated and cpu == "interpreted":
         raise UserMistake("--isolated has no effect with --cpu interpreted, which runs on the model; leave it out")
     plan = RunPlan(design, backing, cpu, isolated, verify, limit=None if limit is None else size(limit), swap=swap)
-    recorder = None if trace is None else Recorder(plan.design)
-    one = partial(modes.one, meter=recorder)
+    recorder = Recorder(plan.design) if trace or html else None
+    one = partial(modes.one, recorder=recorder)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else one
     mode = modes.predict if predict else mode
     with ProgressBars() as progress:

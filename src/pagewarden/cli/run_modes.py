@@ -12,9 +12,9 @@ from pagewarden.report.documents.base import Document
 from pagewarden.studies.run import measure
 from pagewarden.studies.run.all_designs import run_all
 from pagewarden.studies.run.disk import DiskFile
-from pagewarden.studies.run.machine import Meter
 from pagewarden.studies.run.one import run
 from pagewarden.studies.run.plan import CPUS, DEEPEST, REQUESTS, RunPlan, default_mix, first
+from pagewarden.studies.run.traced import Recorder
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload, load
 
@@ -44,10 +44,13 @@ def requests(path: Path | None, count: int | None, check: bool, progress: Progre
     return first(measure.workload(), count) if check else default_mix(count or REQUESTS)
 
 
-def one(plan: RunPlan, workload: Workload, disk: DiskFile, _: ProgressBars, meter: Meter | None = None) -> ModeReport:
+def one(
+    plan: RunPlan, workload: Workload, disk: DiskFile, _: ProgressBars, recorder: Recorder | None = None
+) -> ModeReport:
     """As many requests a doorbell as the workload has in flight."""
-    found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk, meter=meter)
-    return ModeReport(found.status, lambda out: report.print_run(found, out), lambda: report.one_run(found))
+    found = run(replace(plan, batch=min(workload.depth, DEEPEST)), workload, disk, meter=recorder)
+    timeline = None if recorder is None else recorder.timeline
+    return ModeReport(found.status, lambda out: report.print_run(found, out), lambda: report.one_run(found, timeline))
 
 
 def all_designs(plan: RunPlan, workload: Workload, disk: DiskFile, progress: ProgressBars) -> ModeReport:

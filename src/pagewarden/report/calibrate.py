@@ -56,5 +56,6 @@ def _price(price: Price, found: PriceFound | None) -> MeasuredPrice:
     return MeasuredPrice(
         name=price.name, unit=unit(price.name), range=price.value, parameter=price.parameter,
         median=spread.median if spread else None, quartiles=(spread.low, spread.high) if spread else None,
+        deciles=list(spread.deciles) if spread else None,
         samples=spread.samples if spread else 0, bend=found.bend if found else None, source=price.source, why=price.why,
     )  # fmt: skip

@@ -18,10 +18,12 @@ from pagewarden.report.documents.run import (
     Refusal,
     Searched,
 )  # fmt: skip
+from pagewarden.report.times import run_times
 from pagewarden.studies.run.all_designs import PROFILE, DesignAnswer
 from pagewarden.studies.run.canary import Sight
 from pagewarden.studies.run.measure import KEYS, Check, DesignCounts
 from pagewarden.studies.run.one import Run
+from pagewarden.vocab.timeline import Timeline
 
 
 def print_run(found: Run, out: Console) -> None:
@@ -92,8 +94,8 @@ def _verdict(hits: int, cut: str) -> str:
     return f"{hits:,} found" if hits or not cut else f"but NOT SEARCHED WHOLE, so none found says nothing: {cut}"
 
 
-def one_run(found: Run) -> OneRun:
-    """The same for programs."""
+def one_run(found: Run, recorded: Timeline | None = None) -> OneRun:
+    """The same for programs, with the times of a run that was recorded."""
     labels, outcome, error = found.labels, found.outcome, found.host_error
     return OneRun(
         design=found.plan.design, cpu=labels.cpu, level=labels.level, cpu_why=labels.cpu_why, backing=labels.backing,
@@ -105,6 +107,7 @@ def one_run(found: Run) -> OneRun:
         restarts=found.restarts, host_error=convert(error, HostFailure, from_attributes=True) if error else None,
         total=found.counts, per_request={key: n / found.requests for key, n in found.counts.items()},
         start_and_end=found.overhead, sight=_searched(found.sight) if found.sight else None, good=found.good,
+        times=None if recorded is None else run_times(recorded),
     )  # fmt: skip
 
 

@@ -148,6 +148,14 @@ def test_prices_are_what_the_times_were_made_from(taken: Mapping[str, Array]) ->
     assert all(price.bend < 1e-6 for price in found(taken).values())
 
 
+def test_deciles_are_those_of_the_samples_of_which_each_fifth_is_late(taken: Mapping[str, Array]) -> None:
+    prices = found(taken)
+    for name, ns, times in (("access_syscalls", 200, 1), ("io_pte_set", 4, 2)):
+        deciles = prices[name].spread.deciles
+        assert len(deciles) == 11 and deciles[:8] == pytest.approx([ns * times] * 8)
+        assert deciles[9:] == pytest.approx([(ns + 1e6) * times] * 2)
+
+
 def test_what_takes_no_time_has_a_price_all_the_same(taken: Mapping[str, Array]) -> None:
     nothing = {name: np.zeros_like(times) for name, times in taken.items()}
     prices = found(nothing) | guest_prices(nothing, "a fake CPU") | library_prices(found(nothing), nothing)

@@ -8,7 +8,8 @@ from pagewarden.report.documents.base import Document, Pair
 
 
 class MeasuredPrice(Struct, kw_only=True, frozen=True):
-    """`median`, `quartiles` and `bend` are null where nothing was timed.
+    """`median`, `quartiles`, `deciles` and `bend` are null where nothing was timed. `deciles`: the least of its
+    samples, each tenth of them, the most; of a price from a straight line, what single samples would have made it.
 
     `bend` is how far the medians lie off a straight line, as a share. `parameter`: not known here, so that what depends
     on it is a range; `why` says why this one.
@@ -20,6 +21,7 @@ class MeasuredPrice(Struct, kw_only=True, frozen=True):
     parameter: bool
     median: float | None
     quartiles: Pair | None
+    deciles: list[float] | None = None
     samples: int
     bend: float | None
     source: str

@@ -39,12 +39,40 @@ class Searched(Struct, kw_only=True, frozen=True):
     leaks: int | None
 
 
+class DurationBin(Struct, frozen=True):
+    """How often something took from `low_us` up to `high_us`."""
+
+    low_us: float
+    high_us: float
+    count: int
+
+
+class Durations(Struct, kw_only=True, frozen=True):
+    """How long requests (`read`, `write`: from the exit that shares their pages to the end of the one that takes them
+    back) or exits of the guest (`exit`, by kind) took; `us_percentiles`: 50, 90, 99 and 100."""
+
+    kind: str
+    exit: bool
+    count: int
+    us_percentiles: tuple[float, float, float, float]
+    bins: list[DurationBin]
+
+
+class RunTimes(Struct, frozen=True):
+    """`levels`: pages open, and pages of the pool that are used: ms since the start, and the most from then on. What
+    an isolated device does of itself is not seen."""
+
+    durations: list[Durations]
+    levels: dict[str, list[tuple[float, int]]]
+
+
 class OneRun(Document, kw_only=True, frozen=True):
     """`pagewarden run`: a guest, its I/O, what that cost, and what the host saw of it.
 
     Counts are `exits`, `doorbells`, and events as in compare; `total` and `per_request` are without what the guest's
     start and end cost once (`start_and_end`). `differs` is null without `--verify`. `kept`: with `--limit`, the guest's
-    `faults`, and the pages that were sent away (`gone`) and came back (`came`). `good` is false when the status is
+    `faults`, and the pages that were sent away (`gone`) and came back (`came`). `times`: with --html or --trace, whose
+    recording takes its own time. `good` is false when the status is
     not 0: 1 for wrong bytes or a leak, 2 where the host failed or would not be searched whole.
     """
 
@@ -75,6 +103,7 @@ class OneRun(Document, kw_only=True, frozen=True):
     start_and_end: dict[str, int]
     sight: Searched | None
     good: bool
+    times: RunTimes | None = None
 
 
 class DesignRun(Struct, kw_only=True, frozen=True):

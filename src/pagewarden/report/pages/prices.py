@@ -9,7 +9,7 @@ LOG = {"type": "log"}
 
 
 def page(found: Calibrated) -> Sheet:
-    """Each price: median, quartiles and the range of the profile; idle beside busy."""
+    """Each price: median, quartiles, and how its samples are distributed; idle beside busy."""
     rows = [
         {"profile": made.name, "price": price.name, "unit": price.unit.replace("_per_", "/"), "median": price.median,
          "low": price.quartiles[0], "high": price.quartiles[1], "samples": price.samples, "bend": price.bend}
@@ -27,11 +27,28 @@ def page(found: Calibrated) -> Sheet:
              "encoding": {"x": axis("median", "", scale=LOG), **y, "color": {"value": "currentColor"}}},
         ],
     )  # fmt: skip
+    tenths = [
+        {"profile": made.name, "price": price.name, "ns": ns, "share": place / 10}
+        for made in found.profiles for price in made.prices for place, ns in enumerate(price.deciles or ())
+    ]  # fmt: skip
+    names = list(dict.fromkeys(str(row["price"]) for row in tenths))
+    spread = chart(
+        tenths, height=230, params=[{"name": "price", "value": names[0] if names else "",
+                                     "bind": {"input": "select", "name": "price ", "options": names}}],
+        transform=[{"filter": "datum.price == price && (datum.ns > 0)"}], mark=told("line", point=True),
+        encoding={"x": axis("ns", "ns, or ns a byte", scale=LOG | {"nice": False}),
+                  "y": axis("share", "samples that took at most so long", axis={"format": "%"},
+                            scale={"domain": [0, 1]}),
+                  **whose},
+    )  # fmt: skip
     guessed = [
         (made.name, price.name, price.why or price.source, *price.range)
         for made in found.profiles for price in made.prices if price.quartiles is None
     ]  # fmt: skip
-    sections = [Panel("What was timed", "From the lower to the upper quartile; a line is the median.", times)]
+    sections = [
+        Panel("What was timed", "From the lower to the upper quartile; a line is the median.", times),
+        Panel("How the samples of a price are distributed", "From the least to the most by tenths.", spread),
+    ]
     if guessed:
         sections.append(Panel("What was not timed", html=table(("profile", "price", "why", "from", "to"), guessed, 3)))
     return Sheet(

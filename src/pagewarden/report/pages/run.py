@@ -1,10 +1,11 @@
 """The pages of `run`: one run, every design live beside the model, the counts."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from pagewarden.report.console import in_bytes
-from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun
+from pagewarden.report.documents.run import AllDesigns, CheckedCounts, OneRun, RunTimes
 from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
 
 COUNTS = ("access_syscalls", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
@@ -16,7 +17,8 @@ def page(found: OneRun) -> Sheet:
     rows = [{"event": key.replace("_", " "), "count": value} for key, value in found.per_request.items() if value]
     bars = chart(
         rows, height={"step": 22}, mark=told("bar"),
-        encoding={"x": axis("count", "of each request"), "y": axis("event", "", "nominal", sort="-x")},
+        encoding={"x": axis("count", "of each request", scale={"type": "symlog"}),
+                  "y": axis("event", "", "nominal", sort="-x")},
     )  # fmt: skip
     sight = found.sight
     seen = "not searched" if sight is None else "not known" if sight.leaks is None else f"{sight.leaks:,} leaks"
@@ -25,14 +27,50 @@ def page(found: OneRun) -> Sheet:
         ("doorbells", found.doorbells), ("failed requests", found.failures), ("bytes that differ", found.differs),
         ("host side started anew", found.restarts), ("what the host saw of private memory", seen),
     ]  # fmt: skip
+    recorded = [] if found.times is None else _times(found.times)
     return Sheet(
         f"pagewarden run: {found.design}",
         f"{'Good' if found.good else 'NOT good'}: {found.requests:,} requests, {in_bytes(found.bytes)}, "
         f"in {found.seconds:.2f} s",
         f"CPU {found.cpu} ({found.level}), backing {found.backing}{', isolated' if found.isolated else ''}",
-        [Panel("What a request cost", "Without what the guest's start and end cost once.", bars),
+        [Panel("What a request cost", "Without what the guest's start and end cost once.", bars), *recorded,
          Panel("The run", html=table(("", "measured"), facts))],
     )  # fmt: skip
+
+
+def _times(found: RunTimes) -> list[Panel]:
+    """How long requests and exits took, and how many pages were open when."""
+    named = [(f"exit: {took.kind}" if took.exit else took.kind, took) for took in found.durations]
+    rows = [
+        {"kind": kind, "us": us, "share": done / took.count}
+        for kind, took in named
+        for us, done in ((took.bins[0].low_us, 0),
+                         *zip((each.high_us for each in took.bins), accumulate(each.count for each in took.bins),
+                              strict=True))
+    ]  # fmt: skip
+    spread = chart(
+        rows, height=230, params=[{"name": "one", "select": {"type": "point", "fields": ["kind"]}, "bind": "legend"}],
+        transform=[{"filter": {"param": "one"}}], mark=told("line"),
+        encoding={"x": axis("us", "us", scale={"type": "log"}),
+                  "y": axis("share", "took at most so long", axis={"format": "%"}),
+                  "color": axis("kind", "click one to see it alone", "nominal", sort=[kind for kind, _ in named])},
+    )  # fmt: skip
+    levels = [
+        {"ms": at, "pages": value, "what": name} for name, moments in found.levels.items() for at, value in moments
+    ]
+    over = chart(
+        levels, height=200, mark=told("line", interpolate="step-after"),
+        encoding={"x": axis("ms", "ms since the start"), "y": axis("pages", "pages"),
+                  "color": axis("what", "", "nominal")},
+    )  # fmt: skip
+    heads = ("what", "how often", "median us", "90 %", "99 %", "longest")
+    about = (
+        "A request: from the exit that shares its pages to the end of the one that takes them back. To record slows "
+        "it; what an isolated device does is not seen."
+    )
+    numbers = ((kind, took.count, *took.us_percentiles) for kind, took in named)
+    return [Panel("How long it took", about, spread, table(heads, numbers)),
+            Panel("Open pages over time", "The most from then on.", over)]  # fmt: skip
 
 
 def designs_page(found: AllDesigns) -> Sheet:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from resource import RUSAGE_THREAD, getrusage
 from typing import Protocol, TypeAlias
 
@@ -27,12 +27,13 @@ class Timed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A measured number: median and quartiles of so many samples."""
+    """A measured number: median and quartiles of so many samples; deciles: the least, each tenth, the most of them."""
 
     median: float
     low: float
     high: float
     samples: int
+    deciles: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, samples: Array) -> "Spread":
@@ -42,13 +43,22 @@ class Spread:
     def around(cls, median: float, samples: Array) -> "Spread":
         """A number made from medians, and the quartiles of what single samples would have made it."""
         low, high = np.percentile(samples, [25, 75])
-        return cls(median, min(float(low), median), max(float(high), median), int(samples.size))
+        deciles = tuple(np.percentile(samples, range(0, 101, 10)).tolist())
+        return cls(median, min(float(low), median), max(float(high), median), int(samples.size), deciles)
 
     def plus(self, added: float) -> "Spread":
-        return Spread(self.median + added, self.low + added, self.high + added, self.samples)
+        return self._each(lambda value: value + added)
 
     def times(self, factor: float) -> "Spread":
-        return Spread(self.median * factor, self.low * factor, self.high * factor, self.samples)
+        return self._each(lambda value: value * factor)
+
+    def not_under(self, least: float) -> "Spread":
+        """Median and upper half; the lower one not under 0."""
+        made = self._each(lambda value: max(value, 0))
+        return replace(made, median=max(made.median, least), high=max(made.high, least))
+
+    def _each(self, of: Callable[[float], float]) -> "Spread":
+        return Spread(of(self.median), of(self.low), of(self.high), self.samples, tuple(map(of, self.deciles)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,7 @@ def found(taken: Mapping[str, Array]) -> dict[str, PriceFound]:
 
 def positive(spread: Spread, units: int = 1) -> Spread:
     """Not under what the clock can tell from nothing, for so many units together."""
-    least = LEAST_NS / units
-    return Spread(max(spread.median, least), max(spread.low, 0), max(spread.high, least), spread.samples)
+    return spread.not_under(LEAST_NS / units)
 
 
 def _price(spread: Spread, what: str, bend: float = 0) -> PriceFound:

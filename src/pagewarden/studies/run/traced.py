@@ -18,6 +18,8 @@ from pagewarden.vocab import PAGE_SIZE, PageRange
 from pagewarden.vocab.timeline import CounterValue, Timeline, TimeSlice
 
 EXITS, CONVERSIONS, DEVICE, COPIES = "guest: exits", "hypervisor: conversions", "host: device", "host: copies"
+REQUEST = "request "
+"""How the name of a request's track begins."""
 OPEN, POOL = "pages open", "pool pages used"
 _POOLED = ("bounce", "dma-buffer")
 _SHARE, _DOORBELL, _UNSHARE = "share", "doorbell", "unshare"
@@ -132,7 +134,7 @@ class Recorder(Meter):
         }
         took = {"host copies": done.copies, "access syscalls": done.access_syscalls}
         self.timeline.slices += [
-            TimeSlice(f"request {number} of a doorbell", name, begin, end, (flow,), about),
+            TimeSlice(f"{REQUEST}{number} of a doorbell", name, begin, end, (flow,), about),
             TimeSlice(COPIES, name, start, stop, (flow,), {**about, **took}),
         ]
 
