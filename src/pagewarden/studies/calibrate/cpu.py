@@ -16,8 +16,8 @@ from pagewarden.kernel.door import syscall
 from pagewarden.memory import PrivateMemory
 from pagewarden.port import Cpu
 from pagewarden.studies.calibrate.library import elsewhere
-from pagewarden.studies.calibrate.sampling import Array, Spread, Timed
-from pagewarden.studies.calibrate.scripts import PriceFound, positive
+from pagewarden.studies.calibrate.sampling import Array, Spread, StraightLine, Timed
+from pagewarden.studies.calibrate.scripts import SIZES, PriceFound, positive
 from pagewarden.studies.run.machine import cpu_for
 from pagewarden.vocab import PAGE_SIZE, ExitKind, GuestStopped, Unavailable, one_of
 
@@ -55,6 +55,8 @@ class Exits:
     answer's end is not in them: it meets cold caches.
     """
 
+    clock = staticmethod(time.perf_counter_ns)
+
     def __init__(self, cpu: Cpu, at: int = 0, answer: Callable[[], object] = elsewhere) -> None:
         """at: the gpa of the guest's code."""
         self._cpu, self._at, self._answer = cpu, at, answer
@@ -73,11 +75,11 @@ class Exits:
             raise GuestStopped(stop.why, self._cpu.rip(), stop.gpa)
 
     def _note(self) -> None:
-        self._begins.append(time.perf_counter_ns())
+        self._begins.append(self.clock())
         self._answer()
         if len(self._begins) > self._rounds:
             self._cpu.stop()
-        self._ends.append(time.perf_counter_ns())
+        self._ends.append(self.clock())
 
 
 class ServedCalls(Exits):
@@ -97,6 +99,19 @@ class ServedCalls(Exits):
         """serve.Hypervisor; never rung."""
 
 
+class Copies(Exits):
+    """A guest that copies before every other write of the port: ns from answer to write with a copy between, and
+    without; the first pair is not counted. By this thread's own time: a slice may end in the middle of a copy."""
+
+    clock = staticmethod(time.thread_time_ns)
+
+    def time(self, rounds: int) -> list[float]:
+        """sampling.Timed."""
+        super().time(2 * rounds + 2)
+        between = np.array(self._begins[1:]) - self._ends[:-1]
+        return [float(between[first::2].mean()) for first in (3, 2)]
+
+
 def hops(exits: Array, calls: Array, label: str) -> dict[str, PriceFound]:
     """The four edges, from samples of an exit with its way back, and of a call of the host's function."""
     exit_, call = (positive(Spread.of(taken).times(0.5)) for taken in (exits, calls))
@@ -110,14 +125,14 @@ def hops(exits: Array, calls: Array, label: str) -> dict[str, PriceFound]:
     }
 
 
-LENGTHS = (4, 64)
-"""Pages of the copies that are timed."""
-_SOURCE, _TARGET = 1, 72
+LENGTHS = SIZES[2:]
+"""Pages of the copies that are timed: beside an exit a shorter one is not seen."""
+_SOURCE, _TARGET = 1, SIZES[-1] + 73
 """Pages where their ends start. An emulator's TLB is a small direct-mapped table: ends that lie a multiple of
 its entries apart would push each other out with every word, as the buffers of a 1 MiB request do on Unicorn."""
-_CODE = PAGE_SIZE // 4
+_CODE = PAGE_SIZE // 8
 """Bytes between two programs of the guest."""
-MEMORY = (_TARGET + LENGTHS[-1]) * PAGE_SIZE
+MEMORY = (_TARGET + SIZES[-1]) * PAGE_SIZE
 """Bytes that the guest of a calibration has: its code, and the two ends of the longest copy."""
 
 
@@ -125,26 +140,28 @@ def guest_scripts(on: OnCpu, memory: PrivateMemory, disk: int) -> dict[str, Time
     """What is timed on a CPU whose guest has this memory of MEMORY bytes. disk: the fd that the host writes to."""
     made: dict[str, Timed] = {"cpu/exit": Exits(on.cpu), "cpu/call": ServedCalls(on.cpu)}
     memory.populate(0, RING)
-    own, target = (memory.guest_address + page * PAGE_SIZE for page in (_SOURCE, _TARGET))
+    target = memory.guest_address + _TARGET * PAGE_SIZE
     for number, pages in enumerate(LENGTHS, 1):
         length = pages * PAGE_SIZE
         memory.populate(number * _CODE, copying(_SOURCE * PAGE_SIZE, _TARGET * PAGE_SIZE, length))
-        written = [partial(syscall, "pwrite64", disk, address, length, 0) for address in (own, target)]
-        made[f"cpu/io/{pages}"] = Exits(on.cpu, 0, written[0])
-        made[f"cpu/copy/{pages}"] = Exits(on.cpu, number * _CODE, written[1])
+        made[f"cpu/copy/{pages}"] = Copies(on.cpu, number * _CODE, partial(_served, disk, target, length))
     return made
 
 
+def _served(disk: int, address: int, length: int) -> None:
+    elsewhere()
+    syscall("pwrite64", disk, address, length, 0)
+
+
 def guest_prices(taken: Mapping[str, Array], label: str) -> dict[str, PriceFound]:
-    """The hops, and what copies by this CPU take: into a buffer that the host writes to a file between, so that its
-    lines and translations are as far away as a request's."""
-    short, long = (taken[f"cpu/copy/{n}"][0] - np.median(taken[f"cpu/io/{n}"][0]) for n in LENGTHS)
-    rise = (long - np.median(short)) / ((LENGTHS[1] - LENGTHS[0]) * PAGE_SIZE)
-    fixed = Spread.of(short - np.median(rise) * LENGTHS[0] * PAGE_SIZE)
+    """The hops, and what copies by this CPU take: of bytes that were not used just before, into a buffer that the host
+    writes to a file between, so that lines and translations are as far away as a request's."""
+    copies = np.stack([np.subtract(*taken[f"cpu/copy/{pages}"]) for pages in LENGTHS])
+    line = StraightLine.through([pages * PAGE_SIZE for pages in LENGTHS], copies)
     made = hops(taken["cpu/exit"][0], taken["library/clock"][0], label)
     how = f"REP MOVSQ on {label} into a buffer that the host writes to a file between"
-    made["guest_copies"] = PriceFound(positive(fixed), f"{how}, its fixed part")
-    made["guest_copy_warm"] = PriceFound(positive(Spread.of(rise), MEMORY), f"{how}, its rise a byte")
+    made["guest_copies"] = PriceFound(positive(line.fixed), f"{how}, its fixed part", line.bend)
+    made["guest_copy_warm"] = PriceFound(positive(line.unit, MEMORY), f"{how}, its rise a byte", line.bend)
     return made
 
 
@@ -157,17 +174,8 @@ def call_price(taken: Mapping[str, Array], label: str) -> dict[str, PriceFound]:
 
 
 def copying(source: int, target: int, length: int) -> bytes:
-    """Machine code: copy words with REP MOVSQ, write the port, again."""
-    body = (
-        b"\x48\xbe"
-        + source.to_bytes(8, "little")
-        + b"\x48\xbf"
-        + target.to_bytes(8, "little")
-        + b"\xb9"
-        + (length // 8).to_bytes(4, "little")
-        + bytes.fromhex("f348a5")
-        + b"\xba"
-        + HYPERCALL.to_bytes(4, "little")
-        + bytes.fromhex("31c0 ef")
-    )
+    """Machine code: copy words with REP MOVSQ, write the port, write it again, and all that again."""
+    ends = (b"\x48" + code + at.to_bytes(8, "little") for code, at in ((b"\xbe", source), (b"\xbf", target)))
+    port = b"\xba" + HYPERCALL.to_bytes(4, "little") + bytes.fromhex("31c0 ef ef")
+    body = b"".join(ends) + b"\xb9" + (length // 8).to_bytes(4, "little") + bytes.fromhex("f348a5") + port
     return body + b"\xeb" + (-len(body) - 2).to_bytes(1, "little", signed=True)

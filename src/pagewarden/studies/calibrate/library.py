@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
@@ -18,11 +19,12 @@ from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import IOPTE_VALID, Program, program
 from pagewarden.guest.warden import Warden
 from pagewarden.kernel.door import map_anywhere, memfd, syscall, unmap
+from pagewarden.kernel.files import Pipe
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.calibrate.sampling import Array, StraightLine, Timed
 from pagewarden.studies.calibrate.scripts import LONGEST, SIZES, PriceFound, positive
-from pagewarden.studies.run.host_half import HostHalf
-from pagewarden.vocab import PAGE_SIZE
+from pagewarden.studies.run.host_half import HostHalf, Request
+from pagewarden.vocab import PAGE_SIZE, PageRange
 from pagewarden.vocab.closing import Closing
 
 _TEXT = json.dumps([{"a": [1, 2.5, "b"], "c": {"d": None}}] * 40)
@@ -37,19 +39,24 @@ def elsewhere() -> None:
 
 
 class Calls:
-    """sampling.Timed: Python calls in order, each timed on its own after other work; the clock is in it."""
+    """sampling.Timed: Python calls in order, each timed on its own after other work; the clock is in it.
 
-    def __init__(self, *calls: Callable[[], object], between: Callable[[], object] = elsewhere) -> None:
-        self._calls, self._between = calls, between
+    skipped: rounds at first that are not counted. None, where the code is as far away as a request finds it; one, where
+    two calls that share code are compared."""
+
+    def __init__(
+        self, *calls: Callable[[], object], between: Callable[[], object] = elsewhere, skipped: int = 0
+    ) -> None:
+        self._calls, self._between, self._skipped = calls, between, skipped
 
     def time(self, rounds: int) -> list[float]:
         now, spent = time.perf_counter_ns, [0] * len(self._calls)
-        for _ in range(rounds):
+        for done in range(self._skipped + rounds):
             for i, call in enumerate(self._calls):
                 self._between()
                 before = now()
                 call()
-                spent[i] += now() - before
+                spent[i] += (now() - before) * (done >= self._skipped)
         return [ns / rounds for ns in spent]
 
 
@@ -64,14 +71,15 @@ class TimedLibrary(Closing):
         with ExitStack() as undo:
             self.program = _iommu_program()
             self.at: Layout = self.program.layout
-            self.memory = undo.enter_context(PrivateMemory(self.at.size, "uffd-window"))
-            self.memory.populate(0, bytes(self.at.size))
+            self.pool = self.at.size
+            self.memory = undo.enter_context(PrivateMemory(self.pool + LONGEST, "uffd-window"))
+            self.memory.populate(0, bytes(self.memory.size))
             self.memory.share(self.at.shared_pages)
+            self.memory.share(PageRange.covering(self.pool, LONGEST))
             self.disk = undo.enter_context(memfd("pagewarden-disk", LONGEST)).fd
             self.half = undo.enter_context(HostHalf(self.memory, self.disk, LONGEST))
-            self.receive, self.transmit = os.pipe()
-            undo.callback(os.close, self.receive)
-            undo.callback(os.close, self.transmit)
+            self.pipe = Pipe(LONGEST)
+            undo.callback(self.pipe.close)
             self._release = undo.pop_all()
         self.warden = Warden(self.memory, [self.program], lambda queue: None)
         self._buffer = memoryview(bytearray(LONGEST))
@@ -82,19 +90,23 @@ class TimedLibrary(Closing):
 
     def scripts(self) -> dict[str, Timed]:
         """By name, LIBRARY/what/pages."""
-        share, unshare = (
-            lambda call=call: self.warden.hypercall(call, (self._data, 1, 0)) for call in (Number.SHARE, Number.UNSHARE)
-        )
         made: dict[str, Timed] = {
             "library/clock": Calls(nothing),
-            "library/convert": Calls(share, unshare),
             "library/map": self._mapping(),
-            "library/file": self._file(),
-            "library/copy": self._copy(),
         }
         for pages in SIZES:
+            made[f"library/convert/{pages}"] = self._converting(pages)
             made[f"library/take-up/{pages}"] = self._taking_up(pages)
+            made[f"library/copy/{pages}"] = self._copy(pages)
+            made[f"library/file/{pages}"] = self._file(pages)
         return made
+
+    def _converting(self, pages: int) -> Calls:
+        """As the guest asks for it."""
+        calls = (
+            partial(self.warden.hypercall, call, (self._data, pages, 0)) for call in (Number.SHARE, Number.UNSHARE)
+        )
+        return Calls(*calls)
 
     def _taking_up(self, pages: int) -> Calls:
         """The guest lists entries (row 0), rings (row 1), and takes its pages back (row 2)."""
@@ -119,26 +131,39 @@ class TimedLibrary(Closing):
 
         return Calls(make, lambda: unmap(mapped[0], PAGE_SIZE))
 
-    def _file(self) -> Calls:
-        """A page: pread of the memory's file, splice into a pipe and out of it, the I/O in two ways."""
-        file, disk, at = self.memory.file, self.disk, self.at.data
-        buffer, address = self._buffer[:PAGE_SIZE], self.memory.guest_address + at
+    def _put(self, pages: int) -> Callable[[], object]:
+        """A guest puts bytes into its pool, and other work comes."""
+        data = bytes(pages * PAGE_SIZE)
+
+        def put() -> None:
+            self.memory.private_write(self.pool, data)
+            elsewhere()
+
+        return put
+
+    def _file(self, pages: int) -> Calls:
+        """pread of the memory's file, splice into a pipe and out of it, the I/O with bytes of the host's own, or the
+        guest's."""
+        file, disk, at, length = self.memory.file, self.disk, self.pool, pages * PAGE_SIZE
+        buffer, own, address = self._buffer[:length], bytes(length), self.memory.guest_address + at
         return Calls(
             lambda: os.preadv(file, [buffer], at),
-            lambda: os.splice(file, self.transmit, PAGE_SIZE, at),
-            lambda: os.splice(self.receive, disk, PAGE_SIZE, None, 0),
-            lambda: os.pwrite(disk, buffer, 0),
-            lambda: syscall("pwrite64", disk, address, PAGE_SIZE, 0),
+            lambda: os.splice(file, self.pipe.transmit, length, at),
+            lambda: os.splice(self.pipe.receive, disk, length, None, 0),
+            lambda: os.pwrite(disk, own, 0),
+            lambda: syscall("pwrite64", disk, address, length, 0),
+            between=self._put(pages),
         )
 
-    def _copy(self) -> Calls:
-        """A page, as the host half copies it."""
-        into, source, first = self._buffer, self.memory.window.memory, self.at.shared
+    def _copy(self, pages: int) -> Calls:
+        """As the host half copies and writes, and with bytes of its own."""
+        request, own = Request(self.pool, pages * PAGE_SIZE, 0, True), bytes(pages * PAGE_SIZE)
 
-        def copy() -> None:
-            into[:PAGE_SIZE] = source[first : first + PAGE_SIZE]
+        def write() -> None:
+            with self.half.claim(request):
+                os.pwrite(self.disk, own, 0)
 
-        return Calls(copy)
+        return Calls(lambda: self.half.copied(request), write, between=self._put(pages), skipped=1)
 
     def close(self) -> None:
         """Give everything back."""
@@ -167,23 +192,24 @@ class Overheads:
 
     def take_up(self) -> StraightLine:
         """The warden reads the ring and the table at a doorbell: without opening the pages."""
-        opening = self.of("convert", 0, "convert/1", 0)
-        clock = self._clocks[True] - self._clocks[False]
-        times = [
-            self._taken[f"library/take-up/{pages}"][1] - self._taken[f"convert/{pages}"][0] - opening - clock
-            for pages in SIZES
-        ]
-        return StraightLine.through(SIZES, np.stack(times))
+        return StraightLine.through(SIZES, self._sizes("take-up", 1) - self._sizes("convert", 0))
+
+    def copies(self) -> StraightLine:
+        """The host half with its copy, less what writes bytes of its own; by bytes."""
+        lengths = [pages * PAGE_SIZE for pages in SIZES]
+        return StraightLine.through(lengths, self._sizes("copy", 0) - self._sizes("copy", 1))
+
+    def line(self, name: str, row: int, less: float = 0) -> StraightLine:
+        """A call of the library by pages, less something that is priced apart, ns."""
+        return StraightLine.through(SIZES, self._sizes(name, row) - self._clocks[True] - less)
+
+    def _sizes(self, name: str, row: int) -> Array:
+        return np.stack([self._taken[f"library/{name}/{pages}"][row] for pages in SIZES])
 
 
 _ADDED = {
-    "hyp_pte_set_range": ("convert", 0, "convert/1", 0),
-    "hyp_pte_clear_range": ("convert", 1, "convert/1", 1),
     "syscall_mmap": ("map", 0, "map", 0),
     "syscall_munmap": ("map", 1, "map", 1),
-    "syscall_pread": ("file", 0, "file/1", 0),
-    "syscall_splice": ("file", 1, "splice/1", 1),
-    "host_copies": ("copy", 0, "copy/1", 0),
 }
 """Price -> the call of the library that is behind it, and the compiled one."""
 
@@ -195,8 +221,17 @@ def library_prices(prices: Mapping[str, PriceFound], taken: Mapping[str, Array])
         added, found = overheads.of(*calls), prices[name]
         what = f"{found.what}, and {added:,.0f} ns that the same call takes longer through this library"
         made[name] = PriceFound(found.spread.plus(added), what, found.bend)
-    line = overheads.take_up()
-    what = "the warden's reading of I/O page-table entries at a doorbell, beside opening the pages"
-    made["io_pte_set"] = PriceFound(positive(line.unit), f"{what}, its rise a page", line.bend)
-    made["io_pte_set_range"] = PriceFound(positive(line.fixed), f"{what}, its fixed part", line.bend)
+    copies, entries = overheads.copies(), "reading I/O page-table entries at a doorbell, beside opening the pages"
+    unshares = overheads.line("convert", 1, prices["tlbi"].spread.median)
+    for what, line, fixed, unit in (
+        ("a share, from the call on", overheads.line("convert", 0), "hyp_pte_set_range", "hyp_pte_set"),
+        ("an unshare, beside a flush", unshares, "hyp_pte_clear_range", "hyp_pte_clear"),
+        ("a copy by the host half of what a guest has just written", copies, "host_copies", "copy_warm"),
+        ("pread(2), beside a copy", overheads.line("file", 0, copies.fixed.median), "syscall_pread", None),
+        ("splice(2) from the memory's file", overheads.line("file", 1), "syscall_splice", "pins"),
+        (entries, overheads.take_up(), "io_pte_set_range", "io_pte_set"),
+    ):
+        made[fixed] = PriceFound(positive(line.fixed), f"{what}, by this library: its fixed part", line.bend)
+        if unit:
+            made[unit] = PriceFound(positive(line.unit, LONGEST), f"{what}, by this library: its rise", line.bend)
     return made

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from resource import RUSAGE_THREAD, getrusage
 
 import numpy as np
@@ -21,9 +21,7 @@ from pagewarden.guest.layout import Layout
 from pagewarden.guest.program import Act, Program, program
 from pagewarden.kernel.door import memfd
 from pagewarden.studies.calibrate.calibration import NAME, Timings, profile_of
-from pagewarden.studies.calibrate.library import Overheads
 from pagewarden.studies.calibrate.prediction import BY_TURNS, Forecast, Prediction, counted
-from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, Spread, sample
 from pagewarden.studies.calibrate.scripts import SIZES
 from pagewarden.studies.run.disk import DiskFile, Extents
@@ -50,24 +48,29 @@ class Open(Layout):
         return PageRange(self.shared // PAGE_SIZE, self.end // PAGE_SIZE)
 
 
-class Bare(Program):
-    """A guest that neither copies nor shares as it goes: what all designs have in common."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Writes(Program):
+    """A guest that leaves out some of what its design does."""
+
+    acts: tuple[Act, ...] = ()
 
     @property
     def steps(self) -> tuple[Act, ...]:
-        return Act.FILL, Act.POST, Act.KICK, Act.WAIT, Act.CHECK
+        return self.acts
 
 
-def writes(design: str, length: int, count: int) -> Program:
-    """A guest that writes `count` times so many bytes to the start of the disk, one request a doorbell."""
+def writes(design: str, length: int, count: int, fills: bool = True) -> Writes:
+    """A guest that writes `count` times so many bytes to the start of the disk, one request a doorbell. design: "" for
+    one that only rings, and neither copies nor shares as it goes: what all designs have in common. fills: each time
+    with new data; an emulated CPU takes longer for that than for all the rest, and what a design adds drowns in its
+    scatter."""
     disk = np.zeros(length // SECTOR, np.uint64)
-    return program(design, np.ones(count, bool), np.zeros(count, np.int64), np.full(count, length), disk)
-
-
-def bare(length: int, count: int) -> Program:
-    """A guest that only rings: it neither copies nor shares."""
-    made = writes("window", length, count)
-    return Bare(made.design, made.requests, made.batch, Open(*astuple(made.layout)), made.queue)
+    lengths = np.full(count, length)
+    made = program(design or "window", np.ones(count, bool), np.zeros(count, np.int64), lengths, disk)
+    left = () if design else (Act.SHARE, Act.UNSHARE)
+    acts = tuple(act for act in made.steps if act not in left and (fills or act is not Act.FILL))
+    layout = made.layout if design else Open(*astuple(made.layout))
+    return Writes(made.design, made.requests, made.batch, layout, made.queue, acts)
 
 
 @contextmanager
@@ -98,7 +101,7 @@ class Stamps(Meter):
             path = own_bytes(half, self._own)
 
         def stamped(request: Request) -> Done:
-            self.times.append((time.perf_counter_ns(), getrusage(RUSAGE_THREAD).ru_nivcsw))
+            self.times.append((time.thread_time_ns(), getrusage(RUSAGE_THREAD).ru_nivcsw))
             return path(request)
 
         return stamped
@@ -117,7 +120,7 @@ def own_bytes(half: HostHalf, length: int) -> RequestPath:
 
 def periods(plan: RunPlan, described: Program, length: int) -> list[float]:
     """ns from each request to the next, without those in which somebody else had the CPU, if enough are left."""
-    stamps = Stamps(length if isinstance(described, Bare) else 0)
+    stamps = Stamps(length if isinstance(described.layout, Open) else 0)
     with disk_for(length) as disk, machine_for(plan, described, disk, stamps) as machine:
         failures = machine.run().failures
     if failures:
@@ -144,14 +147,13 @@ def predict_runs(
     taken: list[dict[str, Array]] = []
     whole: dict[tuple[str, int], list[float]] = {}
     with Timings("library", kind) as timings:
-        timed = timings.timed | {f"io/{n}": PrimitiveScript([timings.host.write(n)], whole=True) for n in SIZES}
         for turn in range(ROUNDS):
-            taken.append(sample(timed, seconds / ROUNDS))
+            taken.append(sample(timings.timed, seconds / ROUNDS))
             for at, pages in enumerate(SIZES):
                 progress(turn * len(SIZES) + at, ROUNDS * len(SIZES))
                 for design in _order(designs, turn + at):
                     whole.setdefault((design, pages), []).extend(_run(design, kind, pages))
-        together = {name: np.concatenate([part[name] for part in taken], axis=1) for name in timed}
+        together = {name: np.concatenate([part[name] for part in taken], axis=1) for name in timings.timed}
         chosen = profile or profile_of(NAME, timings.prices(together), timings.label, "library", BY_TURNS)
     return Prediction(
         chosen,
@@ -169,7 +171,7 @@ def _order(designs: Sequence[str], turn: int) -> list[str]:
 
 def _run(design: str, kind: str, pages: int) -> list[float]:
     length, count = pages * PAGE_SIZE, int(8 + 24 / pages**0.5)
-    described = writes(design, length, count) if design else bare(length, count)
+    described = writes(design, length, count, fills=kind == "kvm")
     return periods(RunPlan(design or "window", "uffd-window", kind), described, length)
 
 
@@ -190,11 +192,7 @@ def _row(
 
 
 def _io_beside(design: str, pages: int, taken: Mapping[str, Array]) -> float:
-    """How much longer than a pwrite(2) by the interpreter the I/O of this design takes, ns."""
-    calls = Overheads(taken)
-    if design == "splice":
-        added = calls.of("file", 2, "splice/1", 3) - calls.of("file", 3, "io/1", 0)
-        return calls.median(f"splice/{pages}", 3) - calls.median(f"io/{pages}") + added
-    if design == "remap":
-        return calls.median("library/file", 4) - calls.median("library/file", 3)
-    return 0.0
+    """How much longer than a pwrite(2) of the host's own bytes the I/O of this design takes, ns."""
+    row = {"splice": 2, "remap": 4}.get(design, 3)
+    beside, own = (float(np.median(taken[f"library/file/{pages}"][n])) for n in (row, 3))
+    return beside - own

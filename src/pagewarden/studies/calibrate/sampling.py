@@ -71,16 +71,19 @@ class StraightLine:
 
     @classmethod
     def through(cls, sizes: Sequence[float], times: Array) -> "StraightLine":
-        """Through the medians of times[sizes, samples], by least squares of relative errors; no part is below 0."""
-        units, medians = np.asarray(sizes, np.float64), np.median(times, axis=1)
-        fixed, slope = _fit(units, medians[:, None], medians)
-        each = _fit(units, times, medians)
+        """Through the medians of times[sizes, samples], by least squares of relative errors, or of errors by the
+        scatter where that is more than the median; no part is below 0."""
+        units = np.asarray(sizes, np.float64)
+        low, medians, high = np.percentile(times, [25, 50, 75], axis=1)
+        scale = np.maximum(np.maximum(medians, high - low), 1)
+        fixed, slope = _fit(units, medians[:, None], scale)
+        each = _fit(units, times, scale)
         bend = np.max(np.abs(fixed + slope * units - medians) / np.maximum(np.abs(medians), 1e-9))
         return cls(Spread.around(float(fixed[0]), each[0]), Spread.around(float(slope[0]), each[1]), float(bend))
 
 
-def _fit(units: Array, times: Array, medians: Array) -> tuple[Array, Array]:
-    weights = 1 / np.maximum(medians, 1)
+def _fit(units: Array, times: Array, scale: Array) -> tuple[Array, Array]:
+    weights = 1 / scale
     design = np.stack([weights, weights * units], axis=1)
     fixed, slope = np.linalg.lstsq(design, weights[:, None] * times, rcond=None)[0]
     through_zero = (weights**2 * units) @ times / (weights**2 @ units**2)
