@@ -8,7 +8,7 @@ from typing import Any
 from pagewarden.keep import KeptMemory
 from pagewarden.keep.seal import SLOT
 from pagewarden.kernel.door import copy
-from pagewarden.memory import PAGE_SIZE
+from pagewarden.memory import PAGE_SIZE, PrivateMemory
 
 PAGES = 96
 
@@ -25,14 +25,14 @@ def filled(mem: KeptMemory, pages: int = PAGES) -> None:
     mem.populate(0, b"".join(map(content, range(pages))))
 
 
-def guest_reads(mem: KeptMemory, page: int) -> bytes:
+def guest_reads(mem: PrivateMemory, page: int) -> bytes:
     """As a vCPU would: it waits in the kernel, and the interpreter goes on."""
     buffer = ctypes.create_string_buffer(PAGE_SIZE)
     copy(ctypes.addressof(buffer), mem.guest_address + page * PAGE_SIZE, PAGE_SIZE)
     return buffer.raw
 
 
-def guest_writes(mem: KeptMemory, page: int, data: bytes) -> None:
+def guest_writes(mem: PrivateMemory, page: int, data: bytes) -> None:
     buffer = ctypes.create_string_buffer(data, len(data))
     copy(mem.guest_address + page * PAGE_SIZE, ctypes.addressof(buffer), len(data))
 
