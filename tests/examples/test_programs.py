@@ -1,5 +1,6 @@
 """The programs of examples/ run as a reader would run them, and say what their first lines promise."""
 
+import hmac
 import subprocess
 import sys
 import zlib
@@ -21,7 +22,7 @@ def said(program: str) -> list[str]:
 
 def test_there_are_no_others() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "own_design.py", "own_device.py", "own_prices.py", "private_memory.py",
+        "own_design.py", "own_device.py", "own_prices.py", "own_worker.py", "private_memory.py",
     }  # fmt: skip
 
 
@@ -66,4 +67,13 @@ def test_own_device() -> None:
         f"page 0: CRC {zlib.crc32(b'x' * PAGE_SIZE).to_bytes(4, 'little').hex()}",
         "page 1: refused, it is private",
         "the device ended with status 0",
+    ]
+
+
+def test_own_worker() -> None:
+    available(isolated=True)
+    signed = hmac.digest(b"secret", b"I owe you a page", "sha256").hex()
+    assert said("own_worker.py") == [
+        "'I owe you a page' is signed, the worker ended with status 0",
+        f"in the file: {signed}",
     ]

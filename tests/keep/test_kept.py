@@ -17,10 +17,12 @@ import pytest
 from kept_kit import PAGES, change, content, filled, guest_reads, guest_writes, kept
 from leftovers import descriptors
 from pagewarden.keep import KeptMemory
-from pagewarden.keep.seal import SLOT, Slots
+from pagewarden.keep.seal import SLOT, SWAP, Slots
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable, UserMistake
 
 LIMIT = 16
+
+KEY = bytes(range(32))
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_what_the_guest_touches_comes_back_and_the_limit_holds(mem: KeptMemory) 
 def test_nothing_that_the_guest_wrote_is_in_the_file(mem: KeptMemory, swap: Path) -> None:
     mem.swap_out(PageRange(0, PAGES))
     data = swap.read_bytes()
-    assert len(data) == PAGES * SLOT
+    assert len(data) == len(SWAP) + PAGES * SLOT
     assert not any(content(page)[:16] in data for page in range(PAGES))
     assert mem._residence.versions.itemsize + mem._residence.state.itemsize <= 16  # bytes a page, in all
 
@@ -102,7 +104,7 @@ def test_what_is_used_stays(mem: KeptMemory) -> None:
 def test_a_copy_that_is_not_the_one_written_last_is_refused(mem: KeptMemory, swap: Path, attack: str) -> None:
     page = 40
     mem.swap_out(PageRange(0, PAGES))
-    older = swap.read_bytes()[page * SLOT : (page + 1) * SLOT]
+    older = swap.read_bytes()[len(SWAP) + page * SLOT :][:SLOT]
     guest_writes(mem, page, b"new")
     mem.swap_out(PageRange(0, PAGES))
     change(swap, attack, page, older)
@@ -241,6 +243,29 @@ def test_one_that_cannot_be_made_leaves_nothing(what: str, swap: Path, monkeypat
             KeptMemory(PAGE_SIZE, limit=PAGE_SIZE, swap=swap)
     assert not swap.exists()
     assert descriptors(sweep=True) == before
+
+
+def test_a_file_that_is_no_swap_file_is_left_alone(mem: KeptMemory, swap: Path, tmp_path: Path) -> None:
+    """Nor is what took the swap file's path meanwhile."""
+    (own := tmp_path / "thesis").write_text("years of work")
+    with pytest.raises(Refused, match="thesis is no swap file: it was left alone"):
+        kept(own)
+    assert own.read_text() == "years of work"
+    mem.swap_out(PageRange(0, PAGES))
+    mem.snapshot(swap, KEY)
+    with pytest.raises(Refused, match="is no swap file"):
+        KeptMemory.restored(swap, KEY, limit=PAGE_SIZE, swap=swap)
+    mem.close()
+    again, _ = KeptMemory.restored(swap, KEY)
+    with again:
+        assert again.private_read(PAGE_SIZE, PAGE_SIZE) == content(1)
+
+
+def test_a_swap_file_that_was_left_behind_is_taken(tmp_path: Path) -> None:
+    (left := tmp_path / "left").write_bytes(SWAP + bytes(SLOT))
+    with kept(left):
+        assert left.stat().st_size == 0
+    assert not left.exists()
 
 
 def test_a_forked_child_has_nothing_and_takes_nothing(mem: KeptMemory, swap: Path) -> None:

@@ -24,6 +24,18 @@ def peek(host: HostSide) -> None:
             host.report(1, str(refusal.offset).encode())
 
 
+def talk(host: HostSide) -> None:
+    """More than anybody keeps, and fail."""
+    print("x" * (1 << 20))
+    raise KeyError("the last word")
+
+
+def report_much(host: HostSide) -> None:
+    print("first")
+    for _ in range(5000):
+        host.report(0, b"")
+
+
 def scribble(host: HostSide, offset: int, data: bytes) -> None:
     host.write(offset, data)
 

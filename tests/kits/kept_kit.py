@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pagewarden.keep import KeptMemory
-from pagewarden.keep.seal import SLOT
+from pagewarden.keep.seal import SLOT, SWAP
 from pagewarden.kernel.door import copy
 from pagewarden.memory import PAGE_SIZE, PrivateMemory
 
@@ -40,16 +40,17 @@ def guest_writes(mem: PrivateMemory, page: int, data: bytes) -> None:
 def change(path: Path, attack: str, page: int, older: bytes = b"") -> None:
     """What the host makes of one page's copy."""
     with path.open("r+b", buffering=0) as file:
-        own = os.pread(file.fileno(), SLOT, page * SLOT)
+        at = len(SWAP) + page * SLOT
+        own = os.pread(file.fileno(), SLOT, at)
         if attack == "flipped":
-            os.pwrite(file.fileno(), bytes([own[100] ^ 1]), page * SLOT + 100)
+            os.pwrite(file.fileno(), bytes([own[100] ^ 1]), at + 100)
         elif attack == "tag":
-            os.pwrite(file.fileno(), bytes([own[-1] ^ 0x80]), (page + 1) * SLOT - 1)
+            os.pwrite(file.fileno(), bytes([own[-1] ^ 0x80]), at + SLOT - 1)
         elif attack == "exchanged":
-            os.pwrite(file.fileno(), os.pread(file.fileno(), SLOT, (page - 1) * SLOT), page * SLOT)
+            os.pwrite(file.fileno(), os.pread(file.fileno(), SLOT, at - SLOT), at)
         elif attack == "old":
-            os.pwrite(file.fileno(), older, page * SLOT)
+            os.pwrite(file.fileno(), older, at)
         elif attack == "zeroes":
-            os.pwrite(file.fileno(), bytes(SLOT), page * SLOT)
+            os.pwrite(file.fileno(), bytes(SLOT), at)
         elif attack == "truncated":
-            file.truncate(page * SLOT + 17)
+            file.truncate(at + 17)

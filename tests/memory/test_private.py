@@ -217,10 +217,26 @@ def test_any_sequence_keeps_state_window_and_contents_in_step(steps: list[tuple[
 def test_arguments_that_are_none_are_said_to_be(memory: PrivateMemory) -> None:
     wrong: object = 0
     for call in (memory.share, memory.unshare, memory.punch, memory.hold):
-        with pytest.raises(TypeError, match=r"PageRange\(start, stop\), not 0"):
+        with pytest.raises(TypeError, match=r"PageRange\(start, stop\), .*, not 0"):
             call(wrong)  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(
+            TypeError, match=r"not range\(0, 4, 2\)"
+        ):  # it has a start and a stop, and means other pages
+            call(range(0, 4, 2))  # type: ignore[arg-type]  # that is the point
+    for ranges in ([range(0, 4, 2)], PageRange(0, 1)):
+        with pytest.raises(TypeError, match="a sequence of those"):
+            memory.convert(to_shared=ranges)  # type: ignore[arg-type]  # that is the point
+    assert not list(memory.shared_runs())
     with pytest.raises(UserMistake, match="any, kvm, emulated, host"):
         PrivateMemory(PAGE_SIZE, use="foo")  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(UserMistake, match="best-effort"):
+        PrivateMemory(PAGE_SIZE, isolated="best_efort")  # type: ignore[arg-type]  # that is the point
+    with open(os.devnull) as none, pytest.raises(UserMistake, match="no KVM VM's descriptor"):
+        PrivateMemory(PAGE_SIZE, "guest-memfd", vm=none.fileno())
+    with pytest.raises(UserMistake, match="memfd memory has none"):
+        PrivateMemory(PAGE_SIZE, "memfd", vm=5)
+    with pytest.raises(TypeError, match="isolate"):
+        PrivateMemory(PAGE_SIZE, isolate=True)  # type: ignore[call-arg]  # that is the point
     with pytest.raises(ValueError, match="beyond"):
         PrivateMemory(1 << 63, "memfd")
     with pytest.raises(TypeError, match="number of bytes"):

@@ -37,13 +37,15 @@ class KeptMemory(PrivateMemory):
 
     limit: bytes of private pages that may be resident, None for all; over it the least recently used go, as many as
     the swap file takes: where it takes none (a full disk), nothing is lost and the limit is passed (`resident` says).
-    swap: the file, made anew, of this memory alone. ahead: pages that come at a touch, an eighth of the limit at most.
+    swap: a file of this memory alone, which goes with it: one that is not there, or was left behind by another one's.
+    ahead: pages that come at a touch, an eighth of the limit at most.
 
     The guest's view waits on a page that is not there until it has come, in a thread of this process: Python code must
     not touch `guest_address` itself, for it waits with the interpreter's lock (private_read and private_write do not).
     A page whose copy is refused is poison for the guest (SIGBUS, EFAULT of KVM_RUN), Refused(EBADMSG) for private_read
     and share, and `refused` says why. Raises as PrivateMemory does, Unavailable without a cooperating userfaultfd
-    window, Refused(EBUSY) where the file is in use, and the OSError of opening it. Not isolated.
+    window, Refused(EBUSY) where the file is in use, Refused(EEXIST) where it is none, and the OSError of opening
+    it. Not isolated.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class KeptMemory(PrivateMemory):
         ahead: int = AHEAD,
     ) -> None:
         self._closed = True  # until there is something to close
-        if limit is not None and (swap is None or limit < PAGE_SIZE):
-            raise UserMistake("a limit needs a swap file, swap=PATH, and room for a page at least")
+        if limit is not None and swap is None:
+            raise UserMistake("a limit needs a swap file: swap=PATH")
+        if limit is not None and limit < PAGE_SIZE:
+            raise UserMistake(f"a limit of {limit} bytes has no room for a page ({PAGE_SIZE})")
         with ExitStack() as undone:
             slots = None if swap is None else Slots.swap(swap)
             if slots is not None:

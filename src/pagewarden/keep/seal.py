@@ -22,6 +22,8 @@ TAG = 16
 SLOT = PAGE_SIZE + TAG
 BATCH = 64
 """The most pages that go or come in one step."""
+SWAP = b"pagewarden swap1"
+"""What a swap file begins with, before its slots: a file of anybody else's is not taken for one."""
 _PLACE = np.dtype([("page", "<u8"), ("version", "<u8")])
 
 
@@ -123,20 +125,27 @@ class Slots:
     def __init__(
         self, file: Descriptor, wrong: WrongCopy, start: int = 0, goes: str | os.PathLike[str] | None = None
     ) -> None:
-        """goes: the path that goes with it."""
+        """goes: the path that goes with it, as long as it leads to it."""
         self._file, self._wrong, self._start, self._goes = file, wrong, start, goes
+        self._head = b"" if goes is None else SWAP
 
     @classmethod
     def swap(cls, path: str | os.PathLike[str]) -> "Slots":
-        """A new or emptied file for one memory, which goes with it; Refused(EBUSY) while another uses it; OSError."""
+        """A file for one memory, which goes with it: a new one, an empty one, or a swap file that was left behind.
+        Refused(EBUSY) while another uses it, Refused(EEXIST) where it is anything else; OSError."""
         file = Descriptor(path, "w+", opener=_without_links)
         if lock(file.fd, shared=False) is not None:
             raise Refused(errno.EBUSY, f"{os.fspath(path)} is the swap file of a memory that is alive: name another")
+        if os.pread(file.fd, len(SWAP), 0) not in (b"", SWAP):
+            raise Refused(errno.EEXIST, f"{os.fspath(path)} is no swap file: it was left alone, name another")
         os.ftruncate(file.fd, 0)
-        return cls(file, SWAPPED, goes=path)
+        return cls(file, SWAPPED, len(SWAP), path)
 
     def put(self, slots: "NDArray[np.int64]", data: memoryview) -> None:
         """Write one after the other to ascending slots; OSError, with some written perhaps."""
+        if self._head:
+            write_at(self._file.fd, self._head, 0)
+            self._head = b""
         for first, stop in runs_of_pages(slots):
             write_at(self._file.fd, data[first * SLOT : stop * SLOT], self._start + int(slots[first]) * SLOT)
 
@@ -168,11 +177,12 @@ class Slots:
 
     def close(self) -> None:
         """Give the file back. Twice is once."""
-        self._file.close()
         if self._goes is not None:
             with suppress(OSError):  # without the key it is noise
-                os.unlink(self._goes)
+                if os.path.samestat(os.lstat(self._goes), os.fstat(self._file.fd)):
+                    os.unlink(self._goes)
             self._goes = None
+        self._file.close()
 
     def forked(self) -> None:
         """In a forked child: see Residence."""

@@ -14,14 +14,16 @@
 
 from pagewarden.memory.backings.protocol import BackingName, Use
 from pagewarden.memory.consumers import Hold
+from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.memory.private import PrivateMemory
 from pagewarden.memory.window import Window
 from pagewarden.port import HostView, Listener, Memory
-from pagewarden.vocab import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, PageRange, PagewardenError, PrivateAccess, Refused, Unavailable, UserMistake
 
 __all__ = [
-    "PAGE_SIZE", "BackingName", "Hold", "HostProcess", "HostSide", "HostView", "Listener", "Memory", "PageRange",
-    "PrivateAccess", "PrivateMemory", "Refused", "Unavailable", "Use", "UserMistake", "Window",
+    "PAGE_SIZE", "BackingName", "Hold", "HostProcess", "HostSide", "HostView", "Listener", "Memory", "Message",
+    "MessageKind", "PageRange", "PagewardenError", "PrivateAccess", "PrivateMemory", "Refused", "Unavailable",
+    "Use", "UserMistake", "Window",
 ]  # fmt: skip

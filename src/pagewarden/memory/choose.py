@@ -26,6 +26,10 @@ def what_each_stops() -> str:
 def choose(wanted: Wanted, name: str, isolated: bool | Literal["best-effort"], use: Use) -> tuple[Backing, str]:
     """The backing and why it was taken; Unavailable, UserMistake."""
     name = one_of("backing", name, (*BACKINGS, "auto"))
+    if isolated not in (False, True):
+        isolated = one_of("isolated", str(isolated), ("best-effort",))  # type: ignore[assignment]  # it is that
+    if wanted.vm is not None and (isolated or name not in ("auto", "guest-memfd")):
+        raise UserMistake(f"vm is the KVM VM of a guest-memfd: {name} memory has none")
     if isolated:
         if name not in ("auto", "uffd-window"):
             raise UserMistake(f"{name} cannot be isolated: only a uffd-window is opened and shut from another process")

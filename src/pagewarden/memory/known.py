@@ -18,6 +18,8 @@ from pagewarden.vocab import Event, PageRange
 class KnownPages(OwnProcess):
     """A memory's backing and the ledger of its pages."""
 
+    _closed = True  # until there is something to close
+
     def __init__(
         self,
         size: int,
@@ -28,7 +30,6 @@ class KnownPages(OwnProcess):
         vm: int | None,
     ) -> None:
         """See PrivateMemory."""
-        self._closed = True  # until there is something to close
         super().__init__()
         self._pages = pages_of(size)
         self.size = size
@@ -95,5 +96,5 @@ class KnownPages(OwnProcess):
 
 
 def no_range(pages: object) -> TypeError:
-    """What is said of something that is no range."""
-    return TypeError(f"pages are a PageRange(start, stop), not {pages!r}")
+    """What is said of something that is no range, or no ranges."""
+    return TypeError(f"pages are a PageRange(start, stop), many are a sequence of those, not {pages!r}"[:200])

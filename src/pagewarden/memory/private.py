@@ -103,29 +103,30 @@ class PrivateMemory(KnownPages, Closing):
         """Let the host see the pages; those it sees already stay so. Refused(EAGAIN, offset) while one is held,
         Refused with the kernel's errno where it says no; then everything is as before. ValueError outside."""
         state = self._state
-        try:  # no range, a float, far outside: `_change` says so
-            if (at := state.at) and state.share_single(at, pages.start | 0, pages.stop | 0):
-                return
-        except (AttributeError, TypeError, OverflowError):
-            pass
+        if pages.__class__ is PageRange and (at := state.at):
+            try:  # a float, far outside: `_change` says so
+                if state.share_single(at, pages.start | 0, pages.stop | 0):
+                    return
+            except (TypeError, OverflowError):
+                pass
         self._change(pages, state.share, 0)
 
     def unshare(self, pages: PageRange) -> None:
         """Take the pages back, contents kept; raises as share does."""
         state = self._state
-        try:
-            if (at := state.at) and state.unshare_single(at, pages.start | 0, pages.stop | 0):
-                return
-        except (AttributeError, TypeError, OverflowError):
-            pass
+        if pages.__class__ is PageRange and (at := state.at):
+            try:
+                if state.unshare_single(at, pages.start | 0, pages.stop | 0):
+                    return
+            except (TypeError, OverflowError):
+                pass
         self._change(pages, state.unshare, 1)
 
     def _change(self, pages: PageRange, change: Callable[[int, int], None], state: int) -> None:
         """Change those of the pages that are in the state, if any."""
-        try:
-            start, stop = pages.start, pages.stop
-        except AttributeError:
-            raise no_range(pages) from None
+        if not isinstance(pages, PageRange):
+            raise no_range(pages)
+        start, stop = pages.start, pages.stop
         with self._lock:
             if self._state.over is not None or not 0 <= start <= stop <= self._pages:
                 self._range(pages)
@@ -161,6 +162,8 @@ class PrivateMemory(KnownPages, Closing):
         import numpy as np
 
         if not isinstance(ranges, np.ndarray):
+            if isinstance(ranges, PageRange) or not {PageRange}.issuperset(map(type, ranges)):
+                raise no_range(ranges)
             ranges = np.array([(pages.start, pages.stop) for pages in ranges], np.int64).reshape(-1, 2)
         if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1] != 2:
             raise ValueError(f"ranges are int64 of shape (n, 2), not {ranges.dtype} of shape {ranges.shape}")

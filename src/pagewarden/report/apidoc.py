@@ -8,6 +8,7 @@ from types import ModuleType
 
 ROOMS = (
     "pagewarden.memory",
+    "pagewarden.keep",
     "pagewarden.port",
     "pagewarden.virtio.device",
     "pagewarden.workload",
@@ -21,6 +22,8 @@ ROOMS = (
 _HEAD = (
     "# Reference of the library\n\nGenerated from docstrings by `python -m pagewarden.report.docs`; a test compares."
 )
+_AFTER_FORK = ("forked", "foreign")
+"""What is called by nobody but the hook of fork (memory/own_process.py)."""
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -64,8 +67,13 @@ def _class(kind: type[object]) -> list[str]:
     made = _signature(methods["__init__"], node.name) if "__init__" in methods else node.name
     fields = [ast.unparse(item) for item in body if isinstance(item, ast.AnnAssign)]
     lines = [f"- `{field}`" for field in fields if not field.startswith("_")]
-    lines += [_method(item) for name, item in reversed(methods.items()) if not name.startswith("_")]
-    return [f"### class `{made.removesuffix(' -> None')}`", _doc(node), "\n".join(lines)]
+    lines += [
+        _method(item)
+        for name, item in reversed(methods.items())
+        if not name.startswith("_") and name not in _AFTER_FORK
+    ]
+    bases = " ".join(f"(`{base.__name__}`)" for base in kind.__bases__ if base is not object)
+    return [f"### class `{made.removesuffix(' -> None')}` {bases}".rstrip(), _doc(node), "\n".join(lines)]
 
 
 def _method(node: FunctionNode) -> str:

@@ -19,6 +19,7 @@ from pagewarden.kernel import door
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused
 from pagewarden.memory.isolated import messages, window
 from pagewarden.memory.isolated.messages import RECORD, MessageKind
+from pagewarden.memory.isolated.process import WORDS_MAX
 from pagewarden.memory.isolated.side import LOWEST_OWN, SCRATCHES
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import HUGE_PAGE
@@ -216,6 +217,26 @@ def test_the_words_of_a_failing_function_arrive(mem: PrivateMemory) -> None:
     done = host.receive(SOON)
     assert done is not None and done.kind is MessageKind.DONE and b"the device model has a bug" in done.data
     assert host.wait(SOON) == 1
+
+
+def test_who_waits_for_its_end_hears_it_meanwhile(mem: PrivateMemory, capfd: pytest.CaptureFixture[str]) -> None:
+    host = mem.spawn(host_programs.talk)
+    assert host.wait(SOON) == 1 and 3 < len(host.words) <= WORDS_MAX and host.words.startswith("xxx")
+    host = mem.spawn(host_programs.fail)
+    assert host.wait(SOON) == 1 and "the device model has a bug" in host.words
+    assert "the device model has a bug" in capfd.readouterr().err
+
+
+def test_reports_stay_for_who_receives_them(mem: PrivateMemory) -> None:
+    host = mem.spawn(host_programs.report_much)
+    said = ""
+    while "it may wait for what it reported" not in said:
+        with pytest.raises(Refused, match="still runs") as refusal:
+            host.wait(0.1)
+        said = str(refusal.value)
+    kinds = [message.kind for message in iter(lambda: host.receive(SOON), None)]
+    assert kinds == [MessageKind.REPORT] * 5000 + [MessageKind.DONE] and host.words == "first\n"
+    assert host.wait(SOON) == 0
 
 
 def test_users_of_a_page_wait_while_it_is_replaced(mem: PrivateMemory) -> None:

@@ -8,7 +8,7 @@ from pagewarden.kernel.door import Descriptor, ioctl, ioctl_opened
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.region import Region
 from pagewarden.memory.backings.protocol import FileBacked, Tariff, Wanted, backing
-from pagewarden.vocab import Event, Unavailable
+from pagewarden.vocab import Event, Unavailable, UserMistake
 
 
 def create_vm() -> Descriptor:
@@ -57,7 +57,12 @@ class GuestMemfd(FileBacked):
         if given is None:
             self.keep(create_vm())
         self.vm = self.file if given is None else given
-        offered = flags_offered(self.vm)
+        try:
+            offered = flags_offered(self.vm)
+        except OSError as error:
+            if given is None or error.errno not in (errno.EBADF, errno.ENOTTY):
+                raise
+            raise UserMistake(f"vm={self.vm} is no KVM VM's descriptor ({error.strerror})") from error
         flags = kvm.GUEST_MEMFD_FLAG_MMAP | (kvm.GUEST_MEMFD_FLAG_INIT_SHARED if shared else 0)
         if shared and flags & ~offered:
             raise Unavailable("guest_memfd cannot be shared on this kernel", "needs Linux 6.18 (INIT_SHARED)")

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -50,6 +51,7 @@ class HostProcess(OwnProcess):
         self.outcomes = room.Outcomes()
         self.words = ""
         self._pidfd, self._fate, self._channel = pidfd, fate, channel
+        self._reading = threading.Lock()
         self._status: int | None = None
         self.buried = False
 
@@ -79,7 +81,12 @@ class HostProcess(OwnProcess):
                 raise Refused(errno.ETIMEDOUT, f"no message in {timeout} s")
             if self._channel.fileno() not in ready:  # dead, and it had said nothing more
                 return None
-            message = self._receive((*kinds, MessageKind.WORDS), fds)
+            try:
+                message = self._receive((*kinds, MessageKind.WORDS), fds)
+            except Refused as refused:
+                if refused.errno == errno.ETIMEDOUT:  # another thread, which waits for its end, took the words
+                    continue
+                raise
             if message is None or message.kind is not MessageKind.WORDS:
                 return message
             self._hear(message.data)
@@ -88,7 +95,8 @@ class HostProcess(OwnProcess):
 
     def _receive(self, kinds: tuple[MessageKind, ...], fds: int) -> Message | None:
         try:
-            message = messages.receive(self._channel, 0, kinds, fds if self.guard is None else 0)
+            with self._reading:
+                message = messages.receive(self._channel, 0, kinds, fds if self.guard is None else 0)
         except Refused as refused:
             if refused.errno == errno.EPROTO:
                 self.end()
@@ -135,16 +143,16 @@ class HostProcess(OwnProcess):
     # -- its end -------------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> int:
-        """How it ended: 0, 1 when its function raised, or minus the signal. Without a timeout a host side that does not
-        end is waited for. Refused(ETIMEDOUT), and Refused(ESRCH) when nobody can tell any more."""
+        """How it ended: 0, 1 when its function raised, or minus the signal. What it prints goes to `words` then, as
+        far as no report lies before it. Without a timeout one that does not end is waited for.
+        Refused(ETIMEDOUT), and Refused(ESRCH) when nobody can tell any more."""
         if self._status is None:
             if self.buried:
                 raise Refused(
                     errno.ESRCH, "the host side is dead, and when it was buried nobody could tell how it ended"
                 )
             try:
-                if not readable([self._pidfd.fd], timeout):
-                    raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s")
+                self._hear_until_dead(timeout)
             except OSError as error:
                 raise Refused(error.errno or errno.EIO, f"poll: {error.strerror}") from error
             try:
@@ -152,6 +160,29 @@ class HostProcess(OwnProcess):
             except (Refused, OSError) as lost:
                 raise Refused(errno.ESRCH, f"the host side is dead, and nobody can tell how it ended: {lost}") from lost
         return self._status
+
+    def _hear_until_dead(self, timeout: float | None) -> None:
+        until, hears = None if timeout is None else time.monotonic() + timeout, True
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            ready = readable([self._pidfd.fd, *([self._channel.fileno()] if hears else [])], left)
+            if not ready:
+                why = "" if hears else ": it may wait for what it reported to be received, until that is None"
+                raise Refused(errno.ETIMEDOUT, f"the host side still runs after {timeout} s{why}")
+            if self._channel.fileno() in ready:
+                hears = self._hear_next()
+            elif self._pidfd.fd in ready:
+                return
+
+    def _hear_next(self) -> bool:
+        """Keep what it printed next; False: it has said something else first, or nothing more."""
+        with self._reading, suppress(OSError, Refused):
+            head = self._channel.recv(4, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if int.from_bytes(head, sys.byteorder) == MessageKind.WORDS:
+                message = messages.receive(self._channel, 0, (MessageKind.WORDS,))
+                self._hear(message.data if message else b"")
+                return True
+        return False
 
     @property
     def dead(self) -> bool:

@@ -34,7 +34,8 @@ class SpawnRequest(NamedTuple):
         if "<" in function.__qualname__ or function.__module__ == "__main__":
             raise UserMistake(
                 f"{function.__qualname__} of {function.__module__} cannot be imported by a new process: "
-                "define it at the top of a module"
+                "define it at the top of a module that is imported; a script can import itself by its name: "
+                "`if __name__ == '__main__': import mine; mine.main()`"
             )
         request = cls(size, os.getpid(), numbers, function.__module__, function.__qualname__, arguments)
         data = pickle.dumps(tuple(request))
