@@ -223,6 +223,8 @@ def test_arguments_that_are_none_are_said_to_be(memory: PrivateMemory) -> None:
             TypeError, match=r"not range\(0, 4, 2\)"
         ):  # it has a start and a stop, and means other pages
             call(range(0, 4, 2))  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(TypeError, match=r"port\.Listener"):
+        memory.subscribe(object())  # type: ignore[arg-type]  # that is the point
     for ranges in ([range(0, 4, 2)], PageRange(0, 1)):
         with pytest.raises(TypeError, match="a sequence of those"):
             memory.convert(to_shared=ranges)  # type: ignore[arg-type]  # that is the point

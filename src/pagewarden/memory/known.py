@@ -85,12 +85,12 @@ class KnownPages(OwnProcess):
 
     def __repr__(self) -> str:
         if self._closed:
-            return f"<PrivateMemory of {self.size} bytes, {self.backing}, closed>"
+            return f"<{type(self).__name__} of {self.size} bytes, {self.backing}, closed>"
         runs = runs_of(self._state.shared, 0, self._pages, 1)
         pages = sum(stop - start for start, stop in runs)
         shown = ", ".join(f"[{start}, {stop})" for start, stop in runs[:4]) + ", .." * (len(runs) > 4)
         return (
-            f"<PrivateMemory of {self.size} bytes, {self.backing}{', isolated' * self.isolated}: "
+            f"<{type(self).__name__} of {self.size} bytes, {self.backing}{', isolated' * self.isolated}: "
             f"{pages} of {self._pages} pages shared{': ' * bool(runs)}{shown}>"
         )
 

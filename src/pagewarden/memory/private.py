@@ -215,7 +215,10 @@ class PrivateMemory(KnownPages, Closing):
 
     def subscribe(self, listener: Listener) -> None:
         """Tell the listener around each conversion and punch. It may refuse by raising Refused in invalidate_begin.
-        There it must not wait for a thread that is inside an accessor of the window: that waits for the conversion."""
+        There it must not wait for a thread that is inside an accessor of the window: that waits for the conversion.
+        TypeError for an object that cannot be told."""
+        if not callable(getattr(listener, "invalidate_begin", None)) or not hasattr(listener, "invalidate_end"):
+            raise TypeError(f"a listener has invalidate_begin and invalidate_end (port.Listener), not {listener!r}")
         with self._lock:
             self._alive()
             self._consumers.subscribe(listener)

@@ -224,6 +224,9 @@ def test_who_waits_for_its_end_hears_it_meanwhile(mem: PrivateMemory, capfd: pyt
     assert host.wait(SOON) == 1 and 3 < len(host.words) <= WORDS_MAX and host.words.startswith("xxx")
     host = mem.spawn(host_programs.fail)
     assert host.wait(SOON) == 1 and "the device model has a bug" in host.words
+    mem.close()
+    with pytest.raises(ValueError, match="the memory is closed"):
+        host.receive(SOON)
     assert "the device model has a bug" in capfd.readouterr().err
 
 

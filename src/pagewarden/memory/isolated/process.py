@@ -17,7 +17,7 @@ from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.request import ENDED
 from pagewarden.memory.isolated.zygote import PATIENCE, Fate, pid_of
-from pagewarden.memory.own_process import OwnProcess
+from pagewarden.memory.own_process import OwnProcess, closed
 from pagewarden.vocab import PAGE_SIZE, InternalError, Refused, Unavailable
 
 START_TIMEOUT = 120.0
@@ -73,6 +73,8 @@ class HostProcess(OwnProcess):
             messages.send(self._channel, MessageKind.GO, self.pid, timeout=SEND_TIMEOUT)
 
     def _expect(self, timeout: float | None, kinds: tuple[MessageKind, ...], fds: int = 0) -> Message | None:
+        if self._channel.fileno() < 0:
+            raise closed()
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
