@@ -93,7 +93,7 @@ def minimal_sets(
     lattice.drop([condition(lambda policy: not works(policy, setting.design), setting.policy, universe)])
     tried, budget, interrupted = 0, Budget.of(limits or Limits(), pool), False
     while len(batch := lattice.smallest(pool.width)) and not budget.over and not interrupted:
-        tasks = [(_with(setting, lattice.names(each)), names, budget) for each in batch]
+        tasks = [(_with(setting, lattice.names(each)), names, budget, lattice.known) for each in batch]
         try:
             answers = pool.map(judge, tasks)
         except CutShort as cut:
@@ -163,16 +163,16 @@ class _Lattice:
         self.alive = np.delete(self.alive, meets)
 
 
-def judge(task: tuple[Setting, tuple[str, ...], Budget]) -> Answer:
-    """Whether everything asked holds for one set; if not, which others fail with it."""
-    setting, names, budget = task
+def judge(task: tuple[Setting, tuple[str, ...], Budget, frozenset[str]]) -> Answer:
+    """Whether everything asked holds for one set; if not, which others, of the mechanisms named, fail with it."""
+    setting, names, budget, universe = task
     if not works(setting.policy, setting.design):
         return Answer(False)
     enough = replace(budget.limits(), first=bits(name for name in names if name in ALWAYS))
     report = check(setting, names, enough, search="apart")
     for verdict in report.verdicts:
         if verdict.verdict == "fails":
-            return Answer(False, fails_alike(report, verdict))
+            return Answer(False, fails_alike(report, verdict, universe))
     return Answer(None if report.open else True)
 
 
@@ -203,9 +203,9 @@ def _undisturbed(policy: Policy, page: Page, steps: Steps, pool: bool) -> Page |
     return page if follow(steps, act) is not False else None
 
 
-def fails_alike(report: Report, verdict: Verdict) -> frozenset[Cubes]:
-    """Of which mechanisms a counterexample is one: they list the same procedures, their rules answer each of its steps
-    with the same page and outcome, and the last one breaks the property. None without a counterexample."""
+def fails_alike(report: Report, verdict: Verdict, universe: frozenset[str]) -> frozenset[Cubes]:
+    """Of which of the mechanisms a counterexample is one: they list the same procedures, their rules answer each of its
+    steps with the same page and outcome, and the last one breaks the property. None without a counterexample."""
     setting = report.checked.setting
     if not verdict.path or verdict.kind != "always":
         return frozenset()
@@ -219,12 +219,12 @@ def fails_alike(report: Report, verdict: Verdict) -> frozenset[Cubes]:
     if last.move.op is not None:
         asked.add((_breaks, verdict.name, last.before, last.move.op))
     like = replace(setting.policy, mechanisms=frozenset())
-    return frozenset(_said(like, *each)[each[0](*each[1:], setting.policy)] for each in asked)
+    return frozenset(_said(like, universe, *each)[each[0](*each[1:], setting.policy)] for each in asked)
 
 
 @cache
-def _said(like: Policy, what: Callable[..., Hashable], *of: object) -> dict[object, Cubes]:
-    return answers(lambda policy: what(*of, policy), like)
+def _said(like: Policy, universe: frozenset[str], what: Callable[..., Hashable], *of: object) -> dict[object, Cubes]:
+    return answers(lambda policy: what(*of, policy), like, universe)
 
 
 def _listing(design: Design, name: str, policy: Policy) -> Steps:
