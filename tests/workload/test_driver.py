@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pagewarden.workload.driver import VirtioBlk, mappings_of
+from pagewarden.workload.load import load
 from pagewarden.workload.model import Workload, single
 from pool_guest import Said, as_the_driver_maps, recorded
 
@@ -31,12 +32,33 @@ def test_pages_that_lie_apart_are_segments_and_split_a_request() -> None:
 
 
 def test_as_many_requests_are_in_flight_as_asked() -> None:
-    load = Workload("w", "made", np.zeros(5, np.bool_), np.arange(5, dtype=np.uint64), np.full(5, 4096, np.uint32))
+    five = Workload("w", "made", np.zeros(5, np.bool_), np.arange(5, dtype=np.uint64), np.full(5, 4096, np.uint32))
     for depth in (1, 2, 5, 9):
-        found = mappings_of(load, VirtioBlk(), depth)
+        found = mappings_of(five, VirtioBlk(), depth)
         live = np.cumsum(np.where(found.opens, 1, -1))
         assert live.max() == 4 * min(depth, 5) and live[-1] == 0 and live.min() >= 0
         assert (found.maker[~found.opens] < np.flatnonzero(~found.opens)).all()
+
+
+def test_groups_of_jobs_that_wait_for_others_have_depths_of_their_own(tmp_path: Path) -> None:
+    """The most that is mapped at once: 64 requests of 4 mappings, then 2 of which each has 258, not 64 of those."""
+    job = tmp_path / "two.fio"
+    small, large = "[a]\nbs=4k\niodepth=64\nsize=1m\n", "[b]\nstonewall\nbs=1m\niodepth=2\nsize=8m\n"
+    job.write_text(f"[global]\nioengine=libaio\nrw=read\n{small}{large}")
+    found = mappings_of(load(job), VirtioBlk())
+    live = np.cumsum(np.where(found.opens, 1, -1))
+    border = int(np.flatnonzero(live == 0)[0]) + 1
+    assert live[:border].max() == 64 * 4 and live[border:].max() == 2 * len(VirtioBlk().read(1 << 20)) and live[-1] == 0
+    assert (found.maker[~found.opens] < np.flatnonzero(~found.opens)).all()
+    together = job.with_name("together.fio")
+    together.write_text(job.read_text().replace("stonewall\n", ""))
+    assert np.cumsum(np.where(mappings_of(load(together), VirtioBlk()).opens, 1, -1)).max() > 64 * 4
+
+
+def test_a_depth_that_nobody_says_is_said_to_be_assumed() -> None:
+    assert (
+        "--depth N" in mappings_of(single(), VirtioBlk()).notes[-1] and not mappings_of(single(), VirtioBlk(), 2).notes
+    )
 
 
 def test_reads_and_writes_differ_in_direction_alone() -> None:

@@ -60,9 +60,16 @@ class VirtioBlk:
 
 
 def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> DmaMappings:
-    """A workload's mappings as the driver makes them, `depth` requests in flight (the workload's own where it has
-    one), each ended before the next beyond that begins, in the order of their beginning."""
-    depth = depth or load.depth
+    """A workload's mappings as the driver makes them, `depth` requests in flight (the workload's own where it has one,
+    in each group of jobs that waits for others), each ended before the next beyond that begins, in the order of their
+    beginning."""
+    phases = [(load.requests, depth or load.depth)] if depth or not load.phases else load.phases
+    notes = load.notes
+    if depth is None and not load.jobs:
+        notes = (
+            *notes,
+            f"one request in flight is assumed, which {load.format} does not say: --depth N says otherwise",
+        )
     kinds, of = np.unique(np.stack([load.length.astype(np.int64), load.write]), axis=1, return_inverse=True)
     of = of.reshape(-1)
     lists = [(driver.write if write else driver.read)(int(length)) for length, write in kinds.T.tolist()]
@@ -70,13 +77,20 @@ def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> 
     directions = np.array([direction for one in lists for _, direction in one], np.uint8)
     starts = np.cumsum([0, *map(len, lists)])[:-1]
     count = np.array([len(one) for one in lists], np.int64)[of]
-    late = np.concatenate([count, np.zeros(depth, np.int64)]) + np.concatenate([np.zeros(depth, np.int64), count])
-    begin = np.concatenate([[0], np.cumsum(late)])[:-1]  # at each step: the ends of one request, then the next begins
+    first, steps, begins, late = 0, 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for stop, most in phases:
+        begins.append(np.arange(first, stop) + (steps - first))
+        late.append(np.full(stop - first, most))
+        first, steps = stop, steps + stop - first + most
+    begun = np.concatenate(begins)  # at which step a request begins; it ends, before another begins, so many later
+    over = begun + np.concatenate(late)
+    ending, beginning = np.zeros((2, steps), np.int64)
+    ending[over] = beginning[begun] = count
+    before = np.cumsum(ending + beginning) - ending - beginning
     request = np.repeat(np.arange(load.requests), count)
     within = np.arange(len(request)) - np.repeat(np.cumsum(count) - count, count)
-    ended = np.concatenate([np.zeros(depth, np.int64), count])  # how many end at a step
-    made = (begin[: load.requests] + ended[: load.requests])[request] + within
-    ends = begin[request + depth] + within
+    made = (before + ending)[begun][request] + within
+    ends = before[over][request] + within
     total = 2 * len(request)
     opens, maker = np.zeros(total, np.bool_), np.full(total, -1, np.int64)
     opens[made], maker[ends] = True, made
@@ -87,7 +101,7 @@ def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> 
     return DmaMappings(
         load.name, f"{load.format}, as linux-virtio-blk maps it", opens, maker, size, direction,
         np.zeros(total, np.int16), _both(owner[request], made, ends), np.arange(total), np.ones(total, np.bool_),
-        np.zeros(total, np.bool_), zeros, zeros, ("virtio-blk",), notes=load.notes,
+        np.zeros(total, np.bool_), zeros, zeros, ("virtio-blk",), notes=notes,
     )  # fmt: skip
 
 

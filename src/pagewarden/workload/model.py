@@ -30,6 +30,7 @@ class Workload:
     notes: tuple[str, ...] = ()  # what was read otherwise than the file's own tool would
     owner: NDArray[np.int32] | None = None  # the index in `jobs` of whose each is; None: nobody says
     jobs: tuple[tuple[str, int], ...] = ()  # name and depth of each job that made them
+    phases: tuple[tuple[int, int], ...] = ()  # where groups of jobs that wait for one another end, and their depths
     direct: bool = False  # all of it by direct I/O: no page cache of the guest lies between
     independent: bool = False  # its jobs are experiments of their own: one after the other, or each on its own file
 
@@ -53,7 +54,7 @@ class Workload:
             for name in ("write", "offset", "length", "time_ns", "owner")
             if (values := getattr(self, name)) is not None
         }
-        return replace(self, **columns)
+        return replace(self, phases=(), **columns)
 
     def parts(self) -> "tuple[Workload, ...]":
         """The requests of each job alone, in their order, the empty ones left out; itself where there is one."""

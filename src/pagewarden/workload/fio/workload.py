@@ -30,13 +30,14 @@ def jobs_workload(
         if job.offset + job.step * job.copies + job.region > MAX_END:
             raise UserMistake(f"{name}: job [{job.name}] reaches beyond byte {MAX_END}; make offset or size smaller")
     levels = _levels(jobs)
-    parts, depth = [], 1
+    parts, depths = [], []
     for level in sorted(set(levels)):
         group = [i for i, at in enumerate(levels) if at == level]
-        depth = max(depth, sum(jobs[i].copies * jobs[i].depth for i in group))
+        depths.append(sum(jobs[i].copies * jobs[i].depth for i in group))
         parts.append(_together([(i, draw(jobs[i], copy, i)) for i in group for copy in range(jobs[i].copies)]))
     owner, write, offset, length = (np.concatenate(column) for column in zip(*parts, strict=True))
     trims = np.array([job.trims for job in jobs])[owner]
+    ends = np.cumsum(~trims)[np.cumsum([len(part[0]) for part in parts]) - 1]
     if trims.all():
         raise UserMistake(f"{name}: its jobs only trim, which moves no data")
     notes["fio's sizes, mix and limits, but not its own random sequence"] = None
@@ -46,11 +47,12 @@ def jobs_workload(
         write=write[~trims],
         offset=offset[~trims].astype(np.uint64),
         length=length[~trims].astype(np.uint32),
-        depth=depth,
+        depth=max(depths),
         skipped={"trim": int(trims.sum())} if trims.any() else {},
         notes=tuple(notes),
         owner=owner[~trims].astype(np.int32),
         jobs=tuple((job.name, job.copies * job.depth) for job in jobs),
+        phases=tuple(zip(ends.tolist(), depths, strict=True)),
         direct=all(job.direct for job in jobs),
         independent=len(jobs) > 1 and (len(set(levels)) > 1 or len({job.place for job in jobs}) == len(jobs)),
     )
