@@ -59,6 +59,9 @@ def _file(job: FioJob, rng: np.random.Generator) -> Columns:
     if job.mapped and job.largest > job.smallest:
         return _mapped(job, rng)
     write, length = _lengths(job, rng)
+    for holes, writes in zip(job.holes or (), (True, False), strict=False):
+        stop = np.searchsorted(np.cumsum(write == writes), holes.most, side="right")
+        write, length = write[:stop], length[:stop]
     return write, _random_offsets(job, write, length, rng) if job.random else _in_order(job, write, length), length
 
 
@@ -102,7 +105,7 @@ def _last(job: FioJob, write: Bools, length: Int64s, before: int) -> tuple[Bools
 
     At the end of a pass fio goes on only if a longest request is still allowed.
     """
-    if job.random and not job.mapped:
+    if job.holes or (job.random and not job.mapped):
         return write, length
     sizes = job.write_sizes if write[-1] else job.read_sizes
     usable = job.region - job.region % sizes.smallest
@@ -117,6 +120,10 @@ def _last(job: FioJob, write: Bools, length: Int64s, before: int) -> tuple[Bools
 def _in_order(job: FioJob, write: Bools, length: Int64s) -> Int64s:
     """Reads and writes each go on from their own last end, and start again at the region's end."""
     offset = np.zeros(len(length), np.int64)
+    if job.holes and job.holes[0].hole > 0:
+        for holes, mine in zip(job.holes, (write, ~write), strict=True):
+            offset[mine] = holes.places(int(mine.sum()))
+        return offset
     for mine, sizes in ((write, job.write_sizes), (~write, job.read_sizes)):
         usable = job.region - job.region % sizes.smallest
         offset[mine] = (np.cumsum(length[mine]) - length[mine]) % usable

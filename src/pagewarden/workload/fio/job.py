@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 
 from pagewarden.workload.fio.given import SectionOptions
+from pagewarden.workload.fio.holes import Holes
 from pagewarden.workload.fio.options import known
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.fio.sizes import Sizes, sizes_of
@@ -52,6 +53,7 @@ class FioJob:
     region: int  # size, of all files together
     limit: int  # to move in one loop
     number: int | None  # requests at most in one loop (number_ios)
+    holes: tuple[Holes, Holes] | None  # of its writes, of its reads; none where requests follow each other
     loops: int
     verified: bool  # what was written is read again at the end of a loop
     copies: int  # numjobs
@@ -76,7 +78,8 @@ class FioJob:
     def expected(self) -> float:
         """Requests, roughly."""
         mean = (self.reads * self.read_sizes.mean + (100 - self.reads) * self.write_sizes.mean) / 100
-        return self.copies * self.loops * min(self.number or MAX, self.limit / mean)
+        most = self.files * sum(each.most for each in self.holes) if self.holes else MAX
+        return self.copies * self.loops * min(self.number or MAX, self.limit / mean, most)
 
 
 def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -> FioJob | None:
@@ -96,12 +99,18 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     reads = mixed if share is None else share
     read_sizes, write_sizes = sizes_of(options, reads, random)
     files, place = _files(options)
-    offset, hole = _offset(options), max(0, step or 0)
+    offset = _offset(options)
     region, limit, number = _amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
     mapped = random and not again and _mapped(options, read_sizes, write_sizes)
-    if hole and read_sizes.largest == read_sizes.smallest:
-        limit = _with_holes(section, read_sizes.largest, hole, region // files, limit)
+    holes = None
+    if step and all(sizes.largest == sizes.smallest for sizes in (read_sizes, write_sizes)):
+        write_holes, read_holes = (
+            _holes(options, sizes.largest, step, offset, region // files) for sizes in (write_sizes, read_sizes)
+        )
+        holes = write_holes, read_holes
     limit, loops = _loops(options, not random or mapped, region, limit)
+    if holes and any(each.most == MAX for each in holes):
+        limit, loops = limit * loops, 1
     return FioJob(
         name=section.name,
         random=random,
@@ -116,6 +125,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
         region=region,
         limit=limit,
         number=number,
+        holes=holes,
         loops=loops,
         verified=reads < 100 and options.set("verify") and options.number("do_verify", 1) == 1,
         copies=options.number("numjobs", 1, 1, MAX_COPIES),
@@ -218,16 +228,13 @@ def _offset(options: SectionOptions) -> int:
     return 0
 
 
-def _with_holes(section: Section, size: int, hole: int, region: int, limit: int) -> int:
-    """Bytes of one loop of requests that each leave a hole behind them. They go round only where a hole reaches beyond
-    the file's end; a request that does not fit ends the loop."""
-    if "io_size" in section.options:
-        return limit
-    if "size" not in section.options:
-        return limit * size // (size + hole)
-    steps = -(-region // (size + hole))
-    end = (steps - 1) * (size + hole) + size
-    return limit if end < region else (steps - (end > region)) * size * (limit // region)
+def _holes(options: SectionOptions, size: int, step: int, offset: int, region: int) -> Holes:
+    """The holes of a job whose requests of one direction have one size."""
+    if step < 0 or "io_size" in options.given:
+        return Holes(size, step, offset, 1 << 62)
+    if "filesize" in options.given:
+        return Holes(size, step, offset, _filesize(options), "size" in options.given)
+    return Holes(size, step, offset, offset + region)
 
 
 def _loops(options: SectionOptions, passes: bool, region: int, limit: int) -> tuple[int, int]:
