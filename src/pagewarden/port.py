@@ -181,6 +181,13 @@ class Cpu(Protocol):
         """Run until something ends it. Each 4-byte OUT calls out(port, value) before the next instruction; there,
         arguments, reply and stop may be called. An exception of `out` passes through."""
 
+    def registers(self) -> tuple[int, ...]:
+        """From inside `out` or after run: rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 to r15, rip, rflags, behind the
+        OUT: a CPU of any kind that is told to `resume` from these goes on there."""
+
+    def resume(self, registers: Sequence[int]) -> None:
+        """Go on with these, as `registers` gave them, at the next run."""
+
     def arguments(self) -> tuple[int, int, int]: ...
     def reply(self, value: int) -> None: ...
     def stop(self) -> None: ...

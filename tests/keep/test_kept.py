@@ -57,6 +57,13 @@ def test_nothing_that_the_guest_wrote_is_in_the_file(mem: KeptMemory, swap: Path
     assert mem._residence.versions.itemsize + mem._residence.state.itemsize <= 16  # bytes a page, in all
 
 
+def test_what_a_page_came_through_keeps_nothing_of_it(mem: KeptMemory, tmp_path: Path) -> None:
+    mem.swap_out(PageRange(0, PAGES))
+    mem.prefetch(PageRange(0, LIMIT))
+    mem.snapshot(tmp_path / "snapshot", bytes(32))
+    assert mem.resident and not any(mem._residence._pages)
+
+
 def test_a_page_that_was_never_touched_is_zeroes_and_costs_nothing(swap: Path) -> None:
     with kept(swap, limit=LIMIT * PAGE_SIZE) as memory:
         assert guest_reads(memory, 50) == bytes(PAGE_SIZE)

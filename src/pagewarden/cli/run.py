@@ -42,6 +42,16 @@ def run(
         str | None, typer.Option(metavar="SIZE", help="Private pages that may be resident; needs --swap.")
     ] = None,
     swap: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the others lie, sealed: made anew.")] = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Stop half way, the guest sealed into FILE; needs --key, --disk."),
+    ] = None,
+    restore: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Go on from there, with the same requests and disk.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of the two: 32 bytes; --snapshot makes it where none is.")
+    ] = None,
     trace: Trace = None,
     html: Html = None,
     json: Json = False,
@@ -57,6 +67,8 @@ def run(
     pagewarden run --design iommu --cpu kvm --verify examples/randrw.iolog
     pagewarden run --isolated --json
     pagewarden run --limit 64k --swap /tmp/guest.swap --verify
+    pagewarden run --snapshot guest.snap --key guest.key --disk disk.img
+    pagewarden run --restore guest.snap --key guest.key --disk disk.img --verify
     pagewarden run --trace run.pftrace
     pagewarden run --all-designs
     pagewarden run --check-counts
@@ -80,14 +92,20 @@ def run(
         raise UserMistake("--overwrite is about --disk FILE: a temporary disk has nothing to lose; leave it out")
     if isolated and cpu == "interpreted":
         raise UserMistake("--isolated has no effect with --cpu interpreted, which runs on the model; leave it out")
-    plan = RunPlan(design, backing, cpu, isolated, verify, limit=None if limit is None else size(limit), swap=swap)
+    if (snapshot or restore) is not None and disk is None:
+        raise UserMistake("--snapshot and --restore need --disk FILE: a temporary disk would be gone in between")
+    plan = RunPlan(
+        design, backing, cpu, isolated, verify, limit=None if limit is None else size(limit), swap=swap,
+        snapshot=snapshot, restore=restore, key=key,
+    )  # fmt: skip
     recorder = Recorder(plan.design) if trace or html else None
     one = partial(modes.one, recorder=recorder)
     mode = modes.all_designs if all_designs else modes.check_counts if check_counts else one
     mode = modes.predict if predict else mode
     with ProgressBars() as progress:
         chosen = modes.requests(workload, requests, check_counts, progress)
-        with open_disk(chosen, disk, overwrite, source=workload) as opened:
+        lost = overwrite or restore is not None
+        with open_disk(chosen, disk, lost, source=workload, make=snapshot is not None) as opened:
             try:
                 found = mode(plan, chosen, opened, progress)
             except GuestStopped as stopped:

@@ -20,7 +20,7 @@ from pagewarden.workload import Workload, load
 
 _LOAD = ("workload", "requests", "disk", "overwrite", "cpu", "backing", "json", "html")
 EFFECTIVE = {
-    "one": ("here", (*_LOAD, "design", "isolated", "verify", "limit", "swap", "trace")),
+    "one": ("here", (*_LOAD, "design", "isolated", "verify", "limit", "swap", "snapshot", "restore", "key", "trace")),
     "all": ("with --all-designs", (*_LOAD, "isolated", "verify", "all_designs")),
     "check": ("with --check-counts", (*_LOAD, "check_counts", "isolated")),
     "predict": ("with --predict", ("cpu", "backing", "json", "html", "predict", "isolated")),

@@ -5,15 +5,19 @@ would first finish the block of instructions that it is in, so the answer would 
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from pagewarden.abi.kvm_x86 import USER_RFLAGS
 from pagewarden.guest import stage2 as table
 from pagewarden.guest.stage2 import Stage2
 from pagewarden.vocab import PAGE_SIZE, Exit, ExitKind, InternalError, Unavailable
 
 _NEEDED = {16: table.READ, 17: table.WRITE, 18: table.EXECUTE}
 """Permission for each kind of access that a TLB fill is asked for (uc_mem_type UC_MEM_READ, _WRITE, _FETCH)."""
+
+
+_GENERAL = ("RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", *(f"R{n}" for n in range(8, 16)))
 
 
 class UnicornCpu:
@@ -34,7 +38,7 @@ class UnicornCpu:
         self.stage2.attach(self._forget)
         self.level = f"CPL{self._uc.reg_read(self._x86.UC_X86_REG_CS) & 3}, emulated"
         self._out: Callable[[int, int], None] = _nobody
-        self._rip = 0
+        self._rip = self._ahead = 0
         self._kicked = False
         self._fault: int | None = None
         self._end: Exit | None = None
@@ -42,9 +46,18 @@ class UnicornCpu:
 
     def start(self, rip: int) -> None:
         """See port.Cpu."""
-        for name in ("RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", *(f"R{n}" for n in range(8, 16))):
-            self._uc.reg_write(getattr(self._x86, f"UC_X86_REG_{name}"), 0)
-        self._rip = rip
+        self.resume((*[0] * len(_GENERAL), rip, USER_RFLAGS))
+
+    def resume(self, registers: Sequence[int]) -> None:
+        """See port.Cpu."""
+        *general, self._rip, flags = registers
+        for name, value in zip((*_GENERAL, "EFLAGS"), (*general, flags), strict=True):
+            self._uc.reg_write(getattr(self._x86, f"UC_X86_REG_{name}"), value)
+
+    def registers(self) -> tuple[int, ...]:
+        """See port.Cpu."""
+        general = [self._uc.reg_read(getattr(self._x86, f"UC_X86_REG_{name}")) for name in _GENERAL]
+        return *general, self.rip() + self._ahead, self._uc.reg_read(self._x86.UC_X86_REG_EFLAGS)
 
     def run(self, out: Callable[[int, int], None], budget: int = 0) -> Exit:
         """See port.Cpu. With a budget of instructions it may end as SLICE, and some five times slower; a HLT then looks
@@ -131,11 +144,14 @@ class UnicornCpu:
         if size != 4:
             self._finish(Exit(ExitKind.CRASH, f"an OUT of {size} bytes, not 4"))
             return
+        self._ahead = 1  # the OUT has a byte, and it is where the hook finds rip
         try:
             self._out(port, value)
         except BaseException as error:  # not through Unicorn: it would lose it if the rest of the block fails
             self._raised = error
             self.stop()
+        finally:
+            self._ahead = 0
 
     def _port_read(self, _uc: Any, port: int, _size: int, _data: object) -> int:
         self._finish(Exit(ExitKind.CRASH, f"IN from port {port:#x}"))

@@ -45,6 +45,12 @@ class Warden:
             return -refusal.errno
         return 0
 
+    def resume(self, taken_up: int) -> None:
+        """Go on with one guest that was paused when a warden before this one had taken up so many entries."""
+        self.taken_up = taken_up
+        for recent in self._recent.values():
+            recent.seen = taken_up
+
     def doorbell(self, queue: int) -> None:
         """While the exit is handled anyway: take up new I/O page-table entries, then tell the device."""
         self.doorbells += 1
@@ -58,7 +64,7 @@ class _RecentEntries:
 
     def __init__(self, memory: Memory, described: Program) -> None:
         self._memory, self._layout = memory, described.layout
-        self._seen = 0
+        self.seen = 0
 
     def take_up(self) -> int:
         """Share the pages of the entries added since last time; how many. Refused when the guest wrote nonsense.
@@ -67,18 +73,18 @@ class _RecentEntries:
         """
         layout = self._layout
         (head,) = self._words(layout.recent, 1)
-        new = head - self._seen
+        new = head - self.seen
         if not 0 <= new <= layout.recent_entries:
             raise Refused(errno.EINVAL, f"{new} new entries in a ring of {layout.recent_entries}", layout.recent)
         if new:
             for run in PageRange.runs(sorted(set(self._pages(self._listed(new))))):
                 self._memory.share(run)
-        self._seen = head
+        self.seen = head
         return new
 
     def _listed(self, new: int) -> list[int]:
         """The next entries of the ring: indices into the I/O page table, checked."""
-        layout, first = self._layout, self._seen % self._layout.recent_entries
+        layout, first = self._layout, self.seen % self._layout.recent_entries
         fit = min(new, layout.recent_entries - first)
         ring = layout.recent + RECENT_HEAD
         listed = [*self._words(ring + 8 * first, fit), *self._words(ring, new - fit)]

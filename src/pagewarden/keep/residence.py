@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots
+from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots, wipe
 from pagewarden.kernel.door import opened_path, punch_hole
 from pagewarden.kernel.region import PRESENT, Region
 from pagewarden.vocab import PAGE_SIZE, Refused
@@ -92,6 +92,7 @@ class Residence:
             self._install(int(good[first]), stop - first, None if kind == HOLE else self._pages[first * PAGE_SIZE :])
         if kind != HOLE:
             self.came += right
+            wipe(self._pages[: len(pages) * PAGE_SIZE])
         if why:
             raise Refused(errno.EBADMSG, why, int(pages[right]) * PAGE_SIZE)
 
@@ -145,12 +146,14 @@ class Residence:
             among = np.flatnonzero(self.state[pages] == kind)
             if kind == THERE:
                 held = np.frombuffer(self._guest.memory, np.uint8).reshape(-1, PAGE_SIZE)
-                target[among] = held[pages[among]]
+                for k in among.tolist():  # singly, and through no array between that keeps the bytes
+                    target[k] = held[pages[k]]
                 continue
             right, why = self._fetched(kind, pages[among])
             if why:
                 raise Refused(errno.EBADMSG, why, int(pages[among[right]]) * PAGE_SIZE)
             target[among] = np.frombuffer(self._pages, np.uint8).reshape(-1, PAGE_SIZE)[:right]
+            wipe(self._pages[: len(among) * PAGE_SIZE])
 
     # -- going ---------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, SLOT, SNAPPED, Sealer, Slots
+from pagewarden.keep.seal import BATCH, SLOT, SNAPPED, Sealer, Slots, wipe
 from pagewarden.kernel.door import SIZE_MAX, Descriptor
 from pagewarden.kernel.files import write_at
 from pagewarden.vocab import PAGE_SIZE, Refused, UserMistake
@@ -42,6 +42,26 @@ class Manifest(NamedTuple):
     """The caller's own: CPUs, devices."""
 
 
+def read_key(path: str | os.PathLike[str], make: bool = False) -> bytes:
+    """The key in a file. make: where there is no such file, one with a fresh key, for its owner alone; UserMistake."""
+    if make:
+        with suppress(FileExistsError), open(path, "xb", opener=lambda at, flags: os.open(at, flags, 0o600)) as file:
+            file.write(secrets.token_bytes(KEY))
+    try:
+        with open(path, "rb") as file:
+            return _checked(file.read(KEY + 1))
+    except FileNotFoundError:
+        raise UserMistake(
+            f"there is no key {os.fspath(path)}: give the one that the snapshot was sealed with"
+        ) from None
+
+
+def _checked(key: bytes) -> bytes:
+    if len(key) != KEY:
+        raise UserMistake(f"a snapshot's key has {KEY} bytes, not {len(key)}")
+    return key
+
+
 def _sealer(key: bytes, salt: bytes) -> Sealer:
     """A key for one snapshot alone (HMAC-SHA-256 of its salt): each of its pages is sealed once under it, so no page
     of another snapshot, however alike, passes for one of this."""
@@ -50,9 +70,7 @@ def _sealer(key: bytes, salt: bytes) -> Sealer:
 
 def _head(key: bytes, header: bytes) -> bytes:
     """The header with its own seal, which is looked at before a length in it is believed; UserMistake."""
-    if len(key) != KEY:
-        raise UserMistake(f"a snapshot's key has {KEY} bytes, not {len(key)}")
-    return header + hmac.digest(key, b"head" + header, hashlib.sha256)
+    return header + hmac.digest(_checked(key), b"head" + header, hashlib.sha256)
 
 
 def write_snapshot(
@@ -73,12 +91,9 @@ def write_snapshot(
     folder, name = os.path.split(os.path.abspath(place))
     draft = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
     file = Descriptor(draft, "x+", opener=lambda at, flags: os.open(at, flags | os.O_CLOEXEC, 0o600))
+    plain, sealed = memoryview(bytearray(BATCH * PAGE_SIZE)), bytearray(BATCH * SLOT)
     try:
-        slots, plain, sealed = (
-            Slots(file, SNAPPED, _START),
-            memoryview(bytearray(BATCH * PAGE_SIZE)),
-            bytearray(BATCH * SLOT),
-        )
+        slots = Slots(file, SNAPPED, _START)
         for first in range(0, len(pages), BATCH):
             part = pages[first : first + BATCH]
             copy(part, plain)
@@ -94,6 +109,7 @@ def write_snapshot(
             os.unlink(draft)
         raise
     finally:
+        wipe(plain)
         file.close()
     home = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -106,10 +106,20 @@ class KvmCpu:
 
     def start(self, rip: int) -> None:
         """See port.Cpu; whatever the last run left behind (half an OUT, a shutdown) is dropped."""
+        self.resume((*[0] * 16, rip, kvm_x86.USER_RFLAGS))
+
+    def resume(self, registers: Sequence[int]) -> None:
+        """See port.Cpu."""
         self._complete()
         self._vcpu.set_sregs(self._sregs)
-        self._vcpu.set_regs(uapi.kvm_regs(rip=rip, rflags=kvm_x86.USER_RFLAGS))
-        self._known_rip, self._gone_on = rip, False
+        self._vcpu.set_regs(regs := uapi.kvm_regs(*registers))
+        self._known_rip, self._gone_on = regs.rip, False
+
+    def registers(self) -> tuple[int, ...]:
+        """See port.Cpu."""
+        self._complete()
+        regs = self._vcpu.get_regs()
+        return tuple(getattr(regs, name) for name, *_ in regs._fields_)
 
     def _complete(self) -> None:
         """KVM_RUN completes the pending access and returns."""

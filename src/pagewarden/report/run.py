@@ -1,5 +1,6 @@
 """A run for people and for programs."""
 
+from pathlib import Path
 from typing import Any
 
 from msgspec import convert
@@ -37,6 +38,10 @@ def print_run(found: Run, out: Console) -> None:
     if labels.kept:
         kept = labels.kept
         out.print(f"kept     pages sealed away: {kept['gone']:,}, back: {kept['came']:,}, faults: {kept['faults']:,}")
+    if found.plan.restore is not None:
+        out.print(f"restored from {found.plan.restore}: these are the requests that were left")
+    if found.plan.snapshot is not None:
+        out.print(f"sealed   into {found.plan.snapshot} behind doorbell {found.batches:,}: --restore does the others")
     out.print(f"disk     {labels.disk}\n")
     made = table("counts", "in all", "a request", "start and end")
     for key, count in found.counts.items():
@@ -99,7 +104,8 @@ def one_run(found: Run, recorded: Timeline | None = None) -> OneRun:
     labels, outcome, error = found.labels, found.outcome, found.host_error
     return OneRun(
         design=found.plan.design, cpu=labels.cpu, level=labels.level, cpu_why=labels.cpu_why, backing=labels.backing,
-        backing_why=labels.why, kept=labels.kept, isolated=found.plan.isolated, disk=labels.disk,
+        backing_why=labels.why, kept=labels.kept, snapshot=_name(found.plan.snapshot),
+        restored=_name(found.plan.restore), isolated=found.plan.isolated, disk=labels.disk,
         batch=found.plan.batch,
         requests=found.requests, bytes=found.bytes, doorbells=found.batches, seconds=found.seconds,
         requests_per_s=found.per_second, bytes_per_s=found.bytes / found.seconds, failures=outcome.failures,
@@ -109,6 +115,10 @@ def one_run(found: Run, recorded: Timeline | None = None) -> OneRun:
         start_and_end=found.overhead, sight=_searched(found.sight) if found.sight else None, good=found.good,
         times=None if recorded is None else run_times(recorded),
     )  # fmt: skip
+
+
+def _name(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _searched(sight: Sight) -> Searched:

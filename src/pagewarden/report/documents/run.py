@@ -71,9 +71,10 @@ class OneRun(Document, kw_only=True, frozen=True):
 
     Counts are `exits`, `doorbells`, and events as in compare; `total` and `per_request` are without what the guest's
     start and end cost once (`start_and_end`). `differs` is null without `--verify`. `kept`: with `--limit`, the guest's
-    `faults`, and the pages that were sent away (`gone`) and came back (`came`). `times`: with --html or --trace, whose
-    recording takes its own time. `good` is false when the status is
-    not 0: 1 for wrong bytes or a leak, 2 where the host failed or would not be searched whole.
+    `faults`, and the pages that were sent away (`gone`) and came back (`came`); `snapshot` and `restored`: with those
+    options, the file, and all else is of the part that was run. `times`: with --html or --trace, whose recording takes
+    its own time. `good` is false when the status is not 0: 1 for wrong bytes or a leak, 2 where the host failed or
+    would not be searched whole.
     """
 
     verb: Literal["run"] = "run"
@@ -85,7 +86,9 @@ class OneRun(Document, kw_only=True, frozen=True):
     backing_why: str
     isolated: bool
     disk: str
-    kept: dict[str, int] | None = None
+    kept: dict[str, int] | None
+    snapshot: str | None
+    restored: str | None
     batch: int
     requests: int
     bytes: int

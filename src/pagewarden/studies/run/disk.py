@@ -117,12 +117,14 @@ def columns(workload: Workload) -> tuple[Numbers, Numbers]:
 
 @contextmanager
 def open_disk(
-    workload: Workload, path: Path | None, overwrite: bool, seed: int = 1, source: Path | None = None
-) -> Iterator[DiskFile]:
+    workload: Workload, path: Path | None, overwrite: bool, seed: int = 1, source: Path | None = None,
+    make: bool = False,
+) -> Iterator[DiskFile]:  # fmt: skip
     """The user's file, or without one a temporary file of random bytes, gone when this ends however it ends.
 
-    source: the file that the workload was read from. UserMistake if it is the disk, `overwrite` or not, for a file that
-    is too small, and, without `overwrite`, for one that holds something where the workload writes.
+    source: the file that the workload was read from. make: a file that is not there is made, all zeroes. UserMistake
+    if it is the disk, `overwrite` or not, for a file that is too small, and, without `overwrite`, for one that holds
+    something where the workload writes.
     """
     offset, length = columns(workload)
     extents = Extents.of(offset, length)
@@ -136,6 +138,9 @@ def open_disk(
             yield disk
         return
     write = np.asarray(workload.write)
+    if make:
+        with suppress(FileExistsError), path.open("xb") as new:
+            new.truncate(extents.end)
     fd = _open(path, read_only=not write.any())
     try:
         if source is not None and _is(fd, source):

@@ -116,7 +116,11 @@ class LocalDevice:
 
     restarts = 0
 
-    def __init__(self, described: Program, view: HostView, disk: DiskFile, path: RequestPath, tally: HostTally) -> None:
+    def __init__(
+        self, described: Program, view: HostView, disk: DiskFile, path: RequestPath, tally: HostTally, *,
+        resume: bool = False,
+    ) -> None:  # fmt: skip
+        """resume: the rings are in use already."""
         self.tally = tally
         self._device = BlockDevice(
             DesignView(view, disk.fd, path, self.tally),
@@ -124,6 +128,9 @@ class LocalDevice:
             described.queue + 1,
             described.layout.queue,
         )
+        if resume:
+            self._device.resume(FEATURES, {described.queue: ring_of(described)})
+            return
         self._device.accept(FEATURES)
         self._device.write_status(virtio.ACKNOWLEDGE | virtio.DRIVER | virtio.FEATURES_OK)
         self._device.set_queue(described.queue, ring_of(described))

@@ -12,6 +12,7 @@ from pagewarden.guest.program import Program, image
 from pagewarden.guest.serve import Guest, Hypervisor, serve
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
+from pagewarden.keep import KeptMemory
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.law import BACKED, policy_named, policy_of
@@ -27,6 +28,7 @@ from pagewarden.studies.run.host import HostTally, LocalDevice, ModelHalf, Reque
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.studies.run.interrupt import stopped_by_ctrl_c
 from pagewarden.studies.run.isolated import IsolatedDevice, WardensMemory
+from pagewarden.studies.run.paused import PausedGuest, Pausing, canary_of, half, kept_memory, sealed_into
 from pagewarden.studies.run.plan import BY_FILE_CALLS, RunPlan
 from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
 
@@ -64,12 +66,14 @@ class LiveMachine:
     ) -> None:
         self._plan, self._described = plan, described
         self._canary, at = Canary.random(), described.layout.end
-        self.memory = memory = opened.enter_context(memory_for(plan, kind, at + self._canary.size))
+        memory, self._paused = memory_for(plan, kind, at + self._canary.size, described)
+        self.memory = opened.enter_context(memory)
         self.backing, self.why = memory.backing, memory.why
         self.policy = policy_of(memory.backing, plan.isolated).name
         self._code = assemble(described)
-        for gpa, content in image(described, self._code.content):
-            memory.populate(gpa, content)
+        if self._paused is None:
+            for gpa, content in image(described, self._code.content):
+                memory.populate(gpa, content)
         self.device = self._device(disk, opened, meter)
         opened.callback(self.device.close)
         self._meter = meter
@@ -81,12 +85,36 @@ class LiveMachine:
         )
         self._cpu = opened.enter_context(cpu_for(kind, memory))
         self.backend, self.level = self._cpu.backend, self._cpu.level
-        secret = self._canary.code(at)
-        memory.populate(at, secret.content)
-        serve(Guest(self._cpu, secret, self.warden, 1))
-        self.warden.calls.clear()
-        watched = meter.hypervisor(self.warden) if meter else self.warden
+        watched: Hypervisor = meter.hypervisor(self.warden) if meter else self.warden
+        if self._paused is not None:
+            self._canary = canary_of(self._paused)
+            self.warden.resume(self._paused.taken_up)
+        else:
+            secret = self._canary.code(at)
+            memory.populate(at, secret.content)
+            serve(Guest(self._cpu, secret, self.warden, 1))
+            self.warden.calls.clear()
+        if plan.snapshot is not None:
+            watched = Pausing(watched, half(described), self._pause)
         self._guest = Guest(self._cpu, self._code, watched, described.outs)
+        if self._paused is not None:
+            self._cpu.resume(self._paused.registers)
+
+    def _pause(self) -> None:
+        """From inside the guest's doorbell: it ends here, sealed."""
+        plan = self._plan
+        assert plan.snapshot is not None and plan.key is not None and isinstance(self.memory, KeptMemory)
+        self._guest.outcome = sealed_into(
+            plan.snapshot, plan.key, self.memory, self._described, self._canary, self._cpu.registers(),
+            self.warden.taken_up,
+        )  # fmt: skip
+        self._cpu.stop()
+
+    @property
+    def part(self) -> slice:
+        """Which of the batches are run here."""
+        first = self._paused.doorbells if self._paused is not None else 0
+        return slice(first, half(self._described) if self._plan.snapshot is not None else self._described.batches)
 
     @property
     def outs(self) -> int:
@@ -99,7 +127,8 @@ class LiveMachine:
         half = opened.enter_context(HostHalf(self.memory, disk.fd, LONGEST))
         path = half.paths[self._plan.design]
         tally = HostTally({Event.TLBI: 1} if self._plan.design == "remap" else {})  # munmap's, which no memory counts
-        return LocalDevice(self._described, self.memory.window, disk, meter.path(path) if meter else path, tally)
+        own = meter.path(path) if meter else path
+        return LocalDevice(self._described, self.memory.window, disk, own, tally, resume=self._paused is not None)
 
     def run(self) -> GuestReport:
         """To its end; GuestStopped for any other."""
@@ -135,8 +164,8 @@ class LiveMachine:
         return sight
 
 
-def memory_for(plan: RunPlan, kind: str, size: int) -> PrivateMemory:
-    """Private memory of the plan's backing."""
+def memory_for(plan: RunPlan, kind: str, size: int, described: Program) -> tuple[PrivateMemory, PausedGuest | None]:
+    """Private memory of the plan's backing, and the guest that goes on in it, if one does."""
     use: Use = "kvm" if kind == "kvm" else "any" if plan.every or plan.design in BY_FILE_CALLS else "emulated"
     if plan.backing == "guest-memfd":
         raise UserMistake(
@@ -148,13 +177,9 @@ def memory_for(plan: RunPlan, kind: str, size: int) -> PrivateMemory:
             "KVM cannot run a guest in memfd_secret: it takes pages by GUP, which that refuses",
             "use --backing uffd-window, or --cpu unicorn",
         )
-    if plan.limit is not None:
-        from pagewarden.keep import KeptMemory
-
-        return KeptMemory(
-            size, "uffd-window" if plan.backing == "auto" else plan.backing, limit=plan.limit, swap=plan.swap
-        )
-    return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use)
+    if plan.kept:
+        return kept_memory(plan, size, described)
+    return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use), None
 
 
 @contextmanager
@@ -182,6 +207,7 @@ class ModelMachine:
         policy = policy_of(name, plan.isolated) if name in BACKED else policy_named(name)
         self.policy = policy.name
         self._described, self._canary = described, Canary.random()
+        self.part = slice(0, described.batches)
         self._secret = described.layout.end
         self.memory = ModelMemory(self._secret + self._canary.size, policy)
         self.backing, self.why = self.memory.backing, "the law of that backing, no kernel involved"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pagewarden.guest.hypercalls import GuestReport, Number
 from pagewarden.guest.program import Program
+from pagewarden.keep import KeptMemory
 from pagewarden.kernel.causes import CallFailed
 from pagewarden.studies.run.canary import Sight
 from pagewarden.studies.run.disk import Bytes, DiskFile
@@ -45,7 +46,7 @@ class Labels:
     policy: str
     disk: str
     kept: dict[str, int] | None = None
-    """Under a limit: faults, and pages that went and came."""
+    """Where pages may be away: faults, and pages that went and came."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,14 @@ def run(plan: RunPlan, workload: Workload, disk: DiskFile, look: bool = True, me
         seconds = time.perf_counter() - start
         counts, overhead = _counts(described, machine, before)
         sight = machine.look() if look else None
+        requests = described.requests[machine.part.start * described.batch : machine.part.stop * described.batch]
         differs = _differs(described, machine, disk, replayed(described, disk, content)) if plan.verify else None
         return Run(
             plan,
             _labels(plan, machine, disk),
-            len(described.requests),
-            int(described.requests["length"].sum()),
-            described.batches,
+            len(requests),
+            int(requests["length"].sum()),
+            machine.part.stop - machine.part.start,
             outcome,
             seconds,
             counts,
@@ -144,10 +146,8 @@ def _of_conversion(error: OSError | None) -> HostError | None:
 
 def _labels(plan: RunPlan, machine: RunMachine, disk: DiskFile) -> Labels:
     kept = None
-    if plan.limit is not None:
-        from pagewarden.keep import KeptMemory
-
-        kept = machine.memory.traffic() if isinstance(machine.memory, KeptMemory) else None
+    if isinstance(machine.memory, KeptMemory):
+        kept = machine.memory.traffic()
     return Labels(
         machine.backend, machine.level, chosen_cpu(plan.cpu)[1], machine.backing, machine.why, machine.policy, disk.why,
         kept,
@@ -162,8 +162,9 @@ def _counts(described: Program, machine: RunMachine, before: dict[str, int]) -> 
     calls = machine.warden.calls
     total[Event.HYPERCALLS.key] = calls[Number.SHARE] + calls[Number.UNSHARE] + calls[Number.DONE]
     total = {"exits": machine.outs, "doorbells": machine.warden.doorbells, **total}
-    overhead = dict.fromkeys(total, 0) | {"exits": 2, "hypercalls": 2}
-    if machine.policy != "memfd":
+    first, last = machine.part.start == 0, machine.part.stop == described.batches
+    overhead = dict.fromkeys(total, 0) | dict.fromkeys(("exits", "hypercalls"), first + last)
+    if machine.policy != "memfd" and first:
         overhead[Event.HYP_PTE_SET.key] = described.layout.shared_pages.count
     return {key: total[key] - overhead[key] for key in total}, overhead
 

@@ -32,7 +32,8 @@ BY_FILE_CALLS = ("pread", "splice")
 class RunPlan:
     """How the guest runs. batch: requests a doorbell. patience: seconds that it may run without a word. every: the
     backing has to do for every design. core: a core dump is searched, too. limit: bytes of private pages that may be
-    resident, the others lie sealed in the file `swap`."""
+    resident, the others lie sealed in the file `swap`. snapshot: the guest is sealed into it half way, and stops;
+    restore: it goes on from there; key: the file with their key."""
 
     design: str = "window"
     backing: str = "auto"
@@ -45,19 +46,38 @@ class RunPlan:
     core: bool = True
     limit: int | None = None
     swap: Path | None = None
+    snapshot: Path | None = None
+    restore: Path | None = None
+    key: Path | None = None
 
     def __post_init__(self) -> None:
         one_of("CPU", self.cpu, CPUS)
         object.__setattr__(self, "design", one_of("design", self.design, DESIGNS))
         if (self.limit is None) != (self.swap is None):
             raise UserMistake("--limit and --swap go together: how much may be resident, and where the rest goes")
-        if self.limit is not None and (self.isolated or self.cpu == "interpreted"):
-            raise UserMistake("--limit is for a cooperating host and a real CPU: leave out --isolated, or interpreted")
+        if (self.snapshot or self.restore) is not None and self.key is None:
+            raise UserMistake(
+                "--snapshot and --restore need --key FILE: 32 bytes, which --snapshot makes where none are"
+            )
+        if self.snapshot is not None and (self.restore is not None or self.verify):
+            raise UserMistake(
+                "--snapshot stops half way: --restore and --verify are for the run that goes on from there"
+            )
+        if self.kept and (self.isolated or self.cpu == "interpreted"):
+            raise UserMistake(
+                "--limit, --snapshot and --restore are for a cooperating host and a real CPU: leave out --isolated, or "
+                "interpreted"
+            )
         if self.isolated and self.design in BY_FD:
             raise UserMistake(
                 f"{self.design} needs the fd of the memory, which an isolated host side does not have; "
                 "window, iommu, bounce and dma-buffer do without"
             )
+
+    @property
+    def kept(self) -> bool:
+        """Its memory's pages may be away."""
+        return self.limit is not None or self.snapshot is not None or self.restore is not None
 
 
 def default_mix(requests: int = REQUESTS, seed: int = 1) -> Workload:
