@@ -1,14 +1,19 @@
 """The programs of examples/ run as a reader would run them, and say what their first lines promise."""
 
 import hmac
+import socket
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from iommu_front import IommuFrontEnd, TurnedView
 from pagewarden.memory import PAGE_SIZE, PrivateMemory
+from pagewarden.virtio.driver import Driver
+from pagewarden.virtio.ring import Ring
 from waits import SOON
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -23,6 +28,7 @@ def said(program: str) -> list[str]:
 def test_there_are_no_others() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "own_design.py", "own_device.py", "own_prices.py", "own_worker.py", "private_memory.py",
+        "random_device.py",
     }  # fmt: skip
 
 
@@ -77,3 +83,36 @@ def test_own_worker() -> None:
         "'I owe you a page' is signed, the worker ended with status 0",
         f"in the file: {signed}",
     ]
+
+
+def test_random_device(tmp_path: Path) -> None:
+    """A front end with an IOMMU has two buffers filled, by a device that sees no other page."""
+    available(isolated=True)
+    path, words = tmp_path / "socket", [sys.executable, EXAMPLES / "random_device.py"]
+    with (
+        PrivateMemory(64 * PAGE_SIZE, "memfd", shared=True) as memory,
+        subprocess.Popen([*words, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as device,
+    ):
+        try:
+            assert device.stderr is not None and "serving" in device.stderr.readline()
+            turned, ring = TurnedView(memory.window), Ring.placed(16, PAGE_SIZE)
+            driver = Driver(turned, ring, event_idx=True)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(path))
+                with closing(IommuFrontEnd(connection, memory, turned.page)) as front:
+                    queue, found = front.start(0, ring), set()
+                    for buffer in (2 * PAGE_SIZE, 4 * PAGE_SIZE):
+                        driver.ask_interrupt()
+                        driver.add_chain([], [(buffer, 64)])
+                        driver.publish()
+                        queue.kick()
+                        while not driver.reap():
+                            queue.wait()
+                        found.add(turned.read(buffer, 64))
+                    assert len(found | {bytes(64)}) == 3
+            device.terminate()
+            out, _ = device.communicate(timeout=SOON)
+        finally:
+            device.kill()
+    assert device.returncode == 0 and out.startswith("2 requests, 128 bytes, 3 pages open at most, 0 refused")
+    assert out.endswith("of which 0 answered\n")

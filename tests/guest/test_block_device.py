@@ -15,10 +15,10 @@ from pagewarden.guest.serve import Guest, serve
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.memory import PrivateMemory
-from pagewarden.virtio.block import Processed
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
+from pagewarden.virtio.queue import Processed
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import GuestStopped
 

@@ -103,8 +103,12 @@ class IommuRig(ServedRig):
     """A driver behind an IOMMU that turns the memory round, and the device behind a connection."""
 
     def __init__(self, memory: PrivateMemory, connection: socket.socket, disk: Disk) -> None:
-        turned = TurnedView(memory.window)
-        Rig.__init__(self, turned, disk, FEATURES, 128, here=False)  # type: ignore[arg-type]
-        self.iommu = IommuFrontEnd(connection, memory, turned.page)
+        self._turned, self._memory = TurnedView(memory.window), memory
+        Rig.__init__(self, self._turned, disk, FEATURES, 128, here=False)  # type: ignore[arg-type]
+        self.connect(connection)
+
+    def connect(self, connection: socket.socket) -> None:
+        """The device is behind this connection now; its ring is as it was."""
+        self.iommu = IommuFrontEnd(connection, self._memory, self._turned.page)
         self.front = self.iommu
         self.queue = self.front.start(0, self.rings[0])

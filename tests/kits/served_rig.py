@@ -3,25 +3,25 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from front_end import FrontEnd
 from live import require
-from pagewarden.kernel.door import punch_hole
 from pagewarden.memory import PrivateMemory
-from pagewarden.vhost.guarded import GuardedHost, ServedDisk
+from pagewarden.vhost.blk import disk_kind
+from pagewarden.vhost.guarded import GuardedHost, ServedDevice
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
 from pagewarden.vhost.pool import PoolHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server
-from pagewarden.virtio.block import Processed
-from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.driver import Used
+from pagewarden.virtio.queue import Processed
 from pagewarden.vocab import Unavailable
 from virtio_kit import DEFAULT, Rig
 
@@ -51,20 +51,23 @@ class ServerThread:
         read_only: bool = False,
         pool: range | str = "",
         probe: bool = False,
+        program: Callable[..., None] | None = None,
         **guarded: Any,
     ) -> None:
-        """guarded: options of an IommuHost; pool: of a PoolHost, "learned" or pages; without one the host is an
-        OpenHost."""
+        """program: what the process of a guarded device runs; guarded: options of an IommuHost; pool: of a PoolHost,
+        "learned" or pages; without one the host is an OpenHost."""
         self.said: list[str] = []
         self.ended: BaseException | None = None
         self.counts = ServeCounts()
         self._fd = os.open(disk, os.O_RDONLY if read_only else os.O_RDWR)
         self.regions = GuestRegions()
         self._view = view_of(self.regions)
-        image = Disk(self._fd, read_only, punch=punch_hole)
-        self.device = BlockDevice(self._view, image, queues)
+        kind = disk_kind(self._fd, read_only, queues)
+        if program is not None:
+            kind = replace(kind, program=program)
+        self.device = kind.make(self._view, 256)
         self.host: OpenHost | GuardedHost = OpenHost(self.device, self.regions, queues, self.counts)
-        served = ServedDisk(self._view, image, self.regions, queues, self.counts, self.said.append, probe=probe)
+        served = ServedDevice(kind, self._view, self.regions, self.counts, self.said.append, probe=probe)
         if pool:
             self.host = PoolHost(served, pool=None if isinstance(pool, str) else pool)
         elif guarded:
@@ -102,7 +105,7 @@ class ServerThread:
 
     def close(self) -> None:
         self.host.close()
-        self.device.close()
+        self.device.write_status(0)
         self._view.close()
         self.regions.close()
         os.close(self._fd)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pagewarden.abi import virtio, virtio_blk
 from pagewarden.port import Buffer, HostView
-from pagewarden.virtio.block import Processed
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.driver import Driver, Used
+from pagewarden.virtio.queue import Processed
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, PrivateAccess
 

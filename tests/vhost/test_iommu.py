@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 import stubborn_device
 from iommu_front import PAGE, IommuRig
-from pagewarden.abi.vhost_user import VHOST_ACCESS_RO, VHOST_ACCESS_RW
+from pagewarden.abi import vhost_user as abi
+from pagewarden.abi.vhost_user import VHOST_ACCESS_RO, VHOST_ACCESS_RW, BackRequest
 from pagewarden.memory import PrivateMemory
+from pagewarden.vhost.questions import NO_PAGE, Questions
 from pagewarden.vhost.translated import WRITABLE
 from pagewarden.virtio.disk import Disk
 from served_rig import MEMORY, ServerThread, opened_image
@@ -37,18 +40,17 @@ def memory() -> Iterator[PrivateMemory]:
 
 
 @contextmanager
-def served(
-    image: Path, memory: PrivateMemory, program: object = None, **more: Any
-) -> Iterator[tuple[ServerThread, IommuRig]]:
+def served(image: Path, memory: PrivateMemory, **more: Any) -> Iterator[tuple[ServerThread, IommuRig]]:
     """A rig on a guarded device."""
     allow_lazy = more.pop("allow_lazy", False)
-    with opened_image(image) as fd, closing(ServerThread(image, allow_lazy=allow_lazy, **more)) as server:
-        if program is not None:
-            server.guard.process.program = program  # type: ignore[assignment]
-        with server.connected() as connection:
-            rig = IommuRig(memory, connection, Disk(fd))
-            with closing(rig.front):
-                yield server, rig
+    with (
+        opened_image(image) as fd,
+        closing(ServerThread(image, allow_lazy=allow_lazy, **more)) as server,
+        server.connected() as connection,
+    ):
+        rig = IommuRig(memory, connection, Disk(fd))
+        with closing(rig.front):
+            yield server, rig
 
 
 def read(rig: Rig, image: Path, sector: int, length: int = 4096) -> None:
@@ -104,21 +106,58 @@ def test_a_request_fits_the_shortest_ring(image: Path, memory: PrivateMemory) ->
         assert rig.front.config()["seg_max"] + 2 == rig.rings[0].size == 128
 
 
-@pytest.mark.parametrize("times", [3])
-def test_a_device_that_is_killed_goes_on(image: Path, memory: PrivateMemory, times: int) -> None:
-    with served(image, memory) as (server, rig):
-        for n in range(times):
-            read(rig, image, 8 * n)
-            process = server.guard.process.host
+def handed_back(rig: IommuRig) -> bool:
+    """Does the used ring say more than the driver has seen?"""
+    return int.from_bytes(rig.view.read(rig.rings[0].used + 2, 2), "little") != rig.drivers[0]._used
+
+
+DEATHS = 20
+WAYS: tuple[Callable[[IommuRig, int], bool], ...] = (
+    lambda rig, before: len(rig.iommu.asked) > before,  # it waits for pages that it asked for
+    lambda rig, before: True,  # it was kicked
+    lambda rig, before: handed_back(rig),  # it hands back what it has done
+)
+"""What is waited for before the process is killed."""
+
+
+def test_a_device_that_is_killed_again_and_again(image: Path, memory: PrivateMemory) -> None:
+    """Twenty times with requests under way, and once the connection ends with requests under way, too: each is done,
+    and what it read or wrote is right."""
+    content, blocks = bytearray(image.read_bytes()), np.random.default_rng(4)
+    with opened_image(image) as fd, closing(ServerThread(image, allow_lazy=False)) as server, ExitStack() as opened:
+        rig = IommuRig(memory, opened.enter_context(server.connected()), Disk(fd))
+        opened.callback(lambda: rig.front.close())
+        for death in range(DEATHS):
+            before, way = len(rig.iommu.asked), WAYS[death % len(WAYS)]
+            rig.iommu.hold = before + 1000 if way is WAYS[0] else 1
+            places = blocks.permutation(len(content) // PAGE)[:60] * PAGE
+            reads = {at: rig.post(IN, at // SECTOR, into=PAGE) for at in places[:30].tolist()}
+            written = {at: blocks.bytes(PAGE) for at in places[30:].tolist()}
+            writes = [rig.post(OUT, at // SECTOR, data) for at, data in written.items()]
+            rig.drivers[0].publish()
+            rig.queue.kick()
+            assert in_time(lambda: server.guard.process.host is not None and way(rig, before))  # noqa: B023
+            process, restarts = server.guard.process.host, server.counts.device_restarts
             assert process is not None
+            rig.iommu.hold = 1
             os.kill(process.pid, signal.SIGKILL)
-            assert in_time(lambda n=n: server.counts.device_restarts == n + 1)  # type: ignore[misc]
-            read(rig, image, 8 * n + 1)
-        assert server.counts.device_restarts == times
+            if death == DEATHS // 2:
+                opened.close()
+                rig.connect(opened.enter_context(server.connected()))
+                opened.callback(lambda: rig.front.close())
+            else:
+                assert in_time(lambda: server.counts.device_restarts == restarts + 1)  # noqa: B023
+            assert len(rig.serve()[1]) == len(places)
+            assert {post.status for post in (*reads.values(), *writes)} == {OK}
+            assert all(post.data == content[at : at + PAGE] for at, post in reads.items())
+            for at, data in written.items():
+                content[at : at + PAGE] = data
+            assert image.read_bytes() == content
+    assert server.counts.violations == 0 and server.said == []
 
 
 def test_close_or_die(image: Path, memory: PrivateMemory) -> None:
-    with served(image, memory, stubborn_device.block_device) as (server, rig):
+    with served(image, memory, program=stubborn_device.block_device) as (server, rig):
         read(rig, image, 0)
         first = server.guard.process.host
         rig.iommu.take_back(0, MEMORY)
@@ -176,3 +215,15 @@ def test_closed_pages_do_not_answer_and_open_ones_would_be_seen(
 
         assert in_time(enough)
         assert bool(server.counts.violations) == leaking
+
+
+def test_an_answer_that_nobody_waits_for_answers_no_later_question() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        questions = Questions(ours)
+        questions.put([(7, True)])
+        questions.forget()  # the device died, and its successor asks for the same page
+        questions.put([(7, False)])
+        reply = abi.HEADER.pack(BackRequest.IOTLB_MSG, abi.VERSION | abi.REPLY, abi.U64.size) + abi.U64.pack(0)
+        theirs.sendall(2 * reply)
+        assert questions.answers() == [(NO_PAGE, False), (7, False)]

@@ -12,7 +12,7 @@ from iommu_front import FEATURES, PAGE
 from pagewarden.abi.virtio import VIRTIO_F_INDIRECT_DESC
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost import pool
-from pagewarden.vhost.blk import pages_between
+from pagewarden.vhost.serve import pages_between
 from pagewarden.virtio.disk import Disk
 from pagewarden.vocab import UserMistake
 from served_rig import MEMORY, ServedRig, ServerThread, opened_image

@@ -61,7 +61,8 @@ def blk(
     from pagewarden.kernel.files import event_lines
     from pagewarden.report.pages import answer
     from pagewarden.report.serve import LiveLine, print_served, served_document
-    from pagewarden.vhost.blk import MODES, pages_between, serve_block
+    from pagewarden.vhost.blk import serve_block
+    from pagewarden.vhost.serve import MODES, pages_between
     from pagewarden.vocab import UserMistake
 
     if mode not in MODES:

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.serve import ServedBlocks
-from pagewarden.vhost.blk import ServeMode
 from pagewarden.vhost.hosts import ServeCounts
+from pagewarden.vhost.serve import ServeMode
 from pagewarden.vocab import PAGE_SIZE
 
 

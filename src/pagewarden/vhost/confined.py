@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -23,8 +24,9 @@ from pagewarden.kernel.door import punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory import scatter_gather  # noqa: F401  what is imported later is not found
 from pagewarden.memory.isolated.side import HostSide
+from pagewarden.port import HostView
 from pagewarden.vhost import wire
-from pagewarden.vhost.hosts import take_features
+from pagewarden.vhost.hosts import VhostDevice, take_features
 from pagewarden.vhost.translated import SHIFT, TranslatedView
 from pagewarden.vhost.vrings import tell
 from pagewarden.vhost.wire import WireKind, WireRecord
@@ -49,34 +51,39 @@ PROBE = 64
 
 
 def block_device(
-    host: HostSide, channel: int, disk: int, counters: int, queues: int, sealed: bool, probe: bool
+    host: HostSide, channel: int, counters: int, probe: bool, disk: int, queues: int, sealed: bool
 ) -> None:
-    """The function that the process runs. channel, disk, counters: descriptors that were handed over."""
+    """The function that a disk's process runs; disk: a descriptor that was handed over."""
+    image = Disk(disk, sealed, punch=punch_hole)
+    serve_rings(host, channel, counters, probe, lambda view: BlockDevice(view, image, queues))
+
+
+def serve_rings(
+    host: HostSide, channel: int, counters: int, probe: bool, make: Callable[[HostView], VhostDevice]
+) -> None:
+    """What the function of any device does at last: all but make as that was called with."""
     sys.setswitchinterval(SWITCH)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     shown = Region(PAGE_SIZE)
     shown.place(counters)
     counted = np.frombuffer(shown.memory, np.int64, COUNTERS)
-    ConfinedDevice(
-        host, socket.socket(fileno=channel), Disk(disk, sealed, punch=punch_hole), counted, queues, probe
-    ).run()
+    ConfinedDevice(host, socket.socket(fileno=channel), counted, probe, make).run()
 
 
 class ConfinedDevice:
-    """A block device, its view and the word to the warden."""
+    """A device, its view and the word to the warden."""
 
     def __init__(
         self,
         host: HostSide,
         channel: socket.socket,
-        disk: Disk,
         counted: NDArray[np.int64],
-        queues: int,
         probe: bool,
+        make: Callable[[HostView], VhostDevice],
     ) -> None:
         self._host, self._channel, self._counted, self._probe = host, channel, counted, probe
         self._view = TranslatedView(host, self._ask)
-        self.device = BlockDevice(self._view, disk, queues)
+        self.device = make(self._view)
         self._kicks: dict[int, tuple[int, int]] = {}  # of rings that run: index and call, by kick
         self._orders: deque[WireRecord] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)

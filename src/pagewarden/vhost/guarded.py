@@ -15,7 +15,7 @@ from pagewarden.kernel.door import Descriptor
 from pagewarden.port import HostView
 from pagewarden.vhost import confined, wire
 from pagewarden.vhost.grants import Grants
-from pagewarden.vhost.hosts import ServeCounts, take_features
+from pagewarden.vhost.hosts import ServeCounts, VhostDevice, take_features
 from pagewarden.vhost.lent import LentWindow
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.process import ConfinedProcess
@@ -23,31 +23,44 @@ from pagewarden.vhost.regions import GuestRegions, MemoryRegion
 from pagewarden.vhost.translated import OPEN, SPAN, WRITABLE
 from pagewarden.vhost.vrings import Vring
 from pagewarden.vhost.wire import NEVER, NOT_NOW, WireKind, WireRecord
-from pagewarden.virtio.device import BlockDevice
-from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 HOPELESS = 3
 """Deaths in a row, without a request between, after which the device is not started again."""
 RING = 128
-"""Entries that a ring has at least, QEMU's default: a driver fills so many with one request, header and status in."""
+"""Entries of a disk's ring at least, QEMU's default: a driver fills so many with one request, header and status in."""
 SHORT = f"the ring has fewer entries than a request may take: give the device queue-size={RING} or more"
 ONE_FILE = "has its memory in more than one file, of which one is served: give QEMU one memory-backend"
 
 
 @dataclass(frozen=True)
-class ServedDisk:
-    """view: for a device that has the configuration of the process's alone. say: hears what went wrong. sealed: the
-    disk cannot be written; probe: the device's process tries pages that are not lent."""
+class DeviceKind:
+    """What is served, wherever it runs."""
 
+    make: Callable[[HostView, int], VhostDevice]
+    """The device in this process, on this view, with so many entries in a queue: for what it offers, its configuration,
+    and to serve without a guard."""
+    program: Callable[..., None]
+    """The function that a process of its own runs; see confined.block_device. It must be importable by name."""
+    files: tuple[int, ...] = ()
+    words: tuple[object, ...] = ()
+    """Descriptors and words that the program gets after what all have."""
+    queues: int = 1
+    shortest: int = 1
+    """Entries that a ring has at least, when guarded."""
+
+
+@dataclass(frozen=True)
+class ServedDevice:
+    """view: for a device that has the configuration of the process's alone. say: hears what went wrong. probe: the
+    device's process tries pages that are not lent."""
+
+    kind: DeviceKind
     view: HostView
-    disk: Disk
     regions: GuestRegions
-    queues: int
     counts: ServeCounts
     say: Callable[[str], None]
-    sealed: bool = False
     probe: bool = False
 
 
@@ -58,14 +71,13 @@ class GuardedHost:
     withheld = 0
     """Features of the device that are not offered."""
 
-    def __init__(self, served: ServedDisk) -> None:
-        self._device = device = BlockDevice(served.view, served.disk, served.queues, RING)
-        self._disk, self._regions, self.queues, self.counts = (
-            served.disk.fd, served.regions, served.queues, served.counts
-        )  # fmt: skip
+    def __init__(self, served: ServedDevice) -> None:
+        kind = self._kind = served.kind
+        self._device = device = kind.make(served.view, RING)
+        self._regions, self.queues, self.counts = served.regions, kind.queues, served.counts
         self.offered, self.queue_size = device.offered & ~self.withheld, 2 * RING
-        self._say, self._sealed, self._probe = served.say, served.sealed, served.probe
-        self.process = ConfinedProcess()
+        self._say, self._probe = served.say, served.probe
+        self.process = ConfinedProcess(kind.program)
         self.polled: dict[int, Callable[[], bool]] = {}
         self.grants = Grants(self.counts)
         self._features = 0
@@ -112,7 +124,7 @@ class GuardedHost:
         if lack := self._lacks(ring):
             self._tell(lack)
             raise Refused(errno.EINVAL, lack)
-        if ring.size < RING:
+        if ring.size < self._kind.shortest:
             self._tell(SHORT)
             raise Refused(errno.EINVAL, SHORT)
         self._rings[vring.index] = vring, ring.checked(SPAN, self.queue_size)
@@ -184,7 +196,7 @@ class GuardedHost:
     # -- questions of the device ---------------------------------------------------------------------------------------
 
     def _missed(self, record: WireRecord) -> None:
-        ask = []
+        ask: dict[int, bool] = {}  # one chain may read of a page what another writes
         for page, write in record.pairs.tolist():
             if not 0 <= page < SPAN // PAGE_SIZE:
                 self._violated("asked for an I/O page beyond all")
@@ -195,8 +207,8 @@ class GuardedHost:
             elif self._refusing:
                 self._ready[page] = NEVER
             else:
-                ask.append((page, bool(write)))
-        self._ask(ask)
+                ask[page] = bool(write) or ask.get(page, False)
+        self._ask(list(ask.items()))
         self._flush()
 
     def _answer(self, pages: list[int], entry: int) -> None:
@@ -216,7 +228,7 @@ class GuardedHost:
 
     def _start_device(self) -> None:
         assert self._window is not None
-        self.process.start(self._window, (self._disk,), (self.queues, self._sealed, self._probe))
+        self.process.start(self._window, self._probe, self._kind.files, self._kind.words)
         self._watch()
         self.process.order(WireKind.FEATURES, self._features)
         for vring, ring in self._rings.values():

@@ -11,18 +11,21 @@ from pagewarden.memory.window import Window
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
 from pagewarden.vhost.vrings import Vring, tell
-from pagewarden.virtio.block import Processed
 from pagewarden.virtio.faults import DeviceNeedsReset
+from pagewarden.virtio.queue import Processed
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 
 class VhostDevice(Protocol):
-    """A virtio device that can be served; BlockDevice is one. Methods raise as its do."""
+    """A virtio device that can be served; virtio.transport.VirtioDevice is one. Methods raise as its do."""
 
     offered: int
     queue_size: int
+    status: int
 
+    @property
+    def carried(self) -> int: ...
     def accept(self, features: int) -> None: ...
     def write_status(self, status: int) -> None: ...
     def read_config(self, offset: int, length: int) -> bytes: ...
@@ -140,7 +143,7 @@ class OpenHost:
 
     def count(self) -> None:
         """Bring the counts up to date."""
-        self.counts.carried = getattr(self._device, "carried", 0)
+        self.counts.carried = self._device.carried
 
     def _run(self, vring: Vring, on: bool) -> None:
         if on:

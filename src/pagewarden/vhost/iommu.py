@@ -8,7 +8,7 @@ import socket
 
 from pagewarden.abi.vhost_user import IotlbType
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_INDIRECT_DESC
-from pagewarden.vhost.guarded import GuardedHost, ServedDisk
+from pagewarden.vhost.guarded import GuardedHost, ServedDevice
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.questions import Questions
 from pagewarden.vhost.translated import OPEN, SHIFT, SPAN, WRITABLE
@@ -37,7 +37,7 @@ class IommuHost(GuardedHost):
 
     withheld = 1 << VIRTIO_F_INDIRECT_DESC  # a table of its own would be a page more to ask for, in a second round
 
-    def __init__(self, served: ServedDisk, *, allow_lazy: bool = False) -> None:
+    def __init__(self, served: ServedDevice, *, allow_lazy: bool = False) -> None:
         """allow_lazy: serve a guest that takes pages back late, too."""
         super().__init__(served)
         self._allow_lazy = allow_lazy
@@ -128,6 +128,11 @@ class IommuHost(GuardedHost):
         if self._questions is not None:
             self._questions.forget()
         super()._answer(pages, entry)
+
+    def _bury_device(self) -> None:
+        if self._questions is not None:
+            self._questions.forget()
+        super()._bury_device()
 
     def _watch(self) -> None:
         super()._watch()

@@ -1,6 +1,7 @@
 """A window of another process on a front end's memory: opened from here, closed there, and looked at from here."""
 
 import os
+from contextlib import suppress
 from struct import Struct
 
 import numpy as np
@@ -47,17 +48,20 @@ class LentWindow(HostKeeper):
             ) from error
 
     def open(self, offset: int, writable: bool) -> None:
-        """The page answers from now on, for reading or for both; one that answered stays. OSError."""
+        """The page answers from now on, for reading or for both; one that answered stays. OSError. To a host side that
+        died meanwhile nothing is opened (fs/userfaultfd.c: ESRCH once its memory is gone)."""
         host = self._host
         if host is None or host.guard is None:
             return
         mode = 0 if writable else uffd.UFFDIO_CONTINUE_MODE_WP
-        share_window(host.guard, host.address, self._guest, offset, PAGE_SIZE, mode)
+        with suppress(ProcessLookupError):
+            share_window(host.guard, host.address, self._guest, offset, PAGE_SIZE, mode)
 
     def widen(self, offset: int) -> None:
         """A page that answers for reading may be written, too, from now on. OSError."""
         if self._host is not None and self._host.guard is not None:
-            self._host.guard.write_protect(self._host.address + offset, PAGE_SIZE, on=False)
+            with suppress(ProcessLookupError):
+                self._host.guard.write_protect(self._host.address + offset, PAGE_SIZE, on=False)
 
     def answers(self, offset: int, pages: int = 1) -> bool:
         """Is one of these pages mapped in the host side?"""

@@ -5,7 +5,7 @@ vring_use_dma_api); a bounce pool is one range, given out round and round (kerne
 """
 
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
-from pagewarden.vhost.guarded import GuardedHost, ServedDisk
+from pagewarden.vhost.guarded import GuardedHost, ServedDevice
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.wire import NEVER
 from pagewarden.virtio.ring import Ring
@@ -31,7 +31,7 @@ class PoolHost(GuardedHost):
     (hw/virtio/vhost.c, vhost_dev_set_features), and gives the rings by its own addresses otherwise.
     """
 
-    def __init__(self, served: ServedDisk, *, pool: range | None = None) -> None:
+    def __init__(self, served: ServedDevice, *, pool: range | None = None) -> None:
         super().__init__(served)
         self._pool, self._learning, self._last = pool or range(0), pool is None, 0
 

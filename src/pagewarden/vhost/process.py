@@ -24,9 +24,9 @@ PATIENCE = 5.0
 class ConfinedProcess:
     """One process after the other. channel: where it is heard, None while there is none."""
 
-    def __init__(self) -> None:
-        self.program: Callable[..., None] = confined.block_device
-        """What the process runs."""
+    def __init__(self, program: Callable[..., None]) -> None:
+        """program: what the process runs."""
+        self.program = program
         self.host: HostProcess | None = None
         self.channel: socket.socket | None = None
         self.backlog: deque[WireRecord] = deque()
@@ -35,12 +35,12 @@ class ConfinedProcess:
         self.nobody = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """An eventfd that nobody hears."""
 
-    def start(self, window: LentWindow, files: tuple[int, ...], arguments: tuple[object, ...]) -> None:
-        """Start it with the window, a channel, these files and its counters. Unavailable."""
+    def start(self, window: LentWindow, probe: bool, files: tuple[int, ...], words: tuple[object, ...]) -> None:
+        """Start it with the window; it gets a channel, its counters, probe, these files and words. Unavailable."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = theirs.fileno(), *files, self._counters.fd
+        fds = theirs.fileno(), self._counters.fd, *files
         try:
-            self.host = window.spawn(self.program, (*fds, *arguments), fds, START_TIMEOUT, [])
+            self.host = window.spawn(self.program, (*fds[:2], probe, *files, *words), fds, START_TIMEOUT, [])
             self.host.go()
         except BaseException:
             ours.close()

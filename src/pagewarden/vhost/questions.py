@@ -11,6 +11,8 @@ from pagewarden.vocab import PAGE_SIZE
 
 UNDER_WAY = 1024
 """Questions that were sent and not answered: a socket takes so many from one who may be waiting for us."""
+NO_PAGE = -1
+"""Of an answer that nobody waits for any more."""
 _ANSWER = abi.HEADER.size + abi.U64.size
 
 
@@ -64,11 +66,11 @@ class Questions:
         self._send()
         return done
 
-    def forget(self) -> list[int]:
-        """What is not asked yet need not be; the I/O pages of that."""
-        pages = [page for page, _ in self._waiting]
+    def forget(self) -> None:
+        """Nobody waits for what was asked: what is not sent need not be, and an answer to what was means nothing. It
+        may come after the same page was asked for again, with what was true before."""
         self._waiting.clear()
-        return pages
+        self.asked = deque([(NO_PAGE, False)] * len(self.asked))
 
 
 def channel_of(message: FrontMessage) -> socket.socket:

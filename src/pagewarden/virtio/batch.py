@@ -1,6 +1,9 @@
 """The requests of a batch: copied from the ring, checked, and taken apart, before anything is done about them."""
 
+from itertools import pairwise
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pagewarden.virtio import chains, faults, requests
 from pagewarden.virtio.faults import DeviceNeedsReset
@@ -24,24 +27,38 @@ class Batch:
         self._headers, self._words = work.table("headers").view(np.uint8), work.table("words").view(np.uint8)
         self._places = work["headers_at"], work["words_at"]
 
+    def chains(self, waiting: int) -> list[NDArray[np.int64]]:
+        """The first of the chains that wait, checked as far as descriptors go: of each their gpa, bytes and flags, as
+        rows. All their pages are asked for, where that is needed. Raises DeviceNeedsReset, PrivateAccess."""
+        self._flatten(waiting)
+        self._ahead()
+        wide = self._work["wide"]
+        bounds = self._bounds[wide, : self._work["chains"] + 1].tolist()
+        return [self._flat[wide, :, start:stop] for start, stop in pairwise(bounds)]
+
     def take(self, waiting: int) -> None:
         """The first of the chains that wait, checked, their headers copied and judged, all their pages touched.
 
         Raises DeviceNeedsReset, PrivateAccess; `culprit` tells whose page it was.
         """
-        work, memory = self._work, self._memory
+        self._flatten(waiting)
+        pieces = self._judged(requests.frame_of(self._work.record))
+        self._ahead()
+        self._memory.gather(self._pieces, pieces, self._headers[: requests.HEADER * self._work["chains"]])
+        requests.classify_of(self._work.record)
+
+    def _flatten(self, waiting: int) -> None:
+        work = self._work
         work["headers_at"], work["words_at"] = self._places
         tables = self._judged(chains.flatten_of(work.record, waiting))
         if tables:
-            memory.gather(self._tables, tables, self._words)
+            self._memory.gather(self._tables, tables, self._words)
             self._judged(chains.expand_of(work.record))
-        pieces = self._judged(requests.frame_of(work.record))
-        if memory.ahead is not None:
-            memory.ahead(self._flat[work["wide"]], int(self._bounds[work["wide"], work["chains"]]))
-        if memory.ahead is not None:
-            memory.ahead(self._flat[work["wide"]], int(self._bounds[work["wide"], work["chains"]]))
-        memory.gather(self._pieces, pieces, self._headers[: requests.HEADER * work["chains"]])
-        requests.classify_of(work.record)
+
+    def _ahead(self) -> None:
+        if self._memory.ahead is not None:
+            wide = self._work["wide"]
+            self._memory.ahead(self._flat[wide], int(self._bounds[wide, self._work["chains"]]))
 
     def _judged(self, items: int) -> int:
         if items < 0:

@@ -11,11 +11,9 @@ What a request asks in vain (a sector beyond the disk, an unknown type, a disk t
 status says VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_UNSUPP and the others go on.
 """
 
-import threading
-from typing import NamedTuple
+from collections.abc import Callable
 
 from pagewarden.abi import virtio_blk as blk
-from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
 from pagewarden.port import HostView
 from pagewarden.virtio.at_once import (
     COMPLETED,
@@ -30,14 +28,11 @@ from pagewarden.virtio.at_once import (
     finish,
     serve,
 )
-from pagewarden.virtio.batch import Batch
 from pagewarden.virtio.disk import Disk
-from pagewarden.virtio.faults import DeviceNeedsReset
-from pagewarden.virtio.gather import Vectored
+from pagewarden.virtio.queue import DeviceQueue, Processed
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.transfers import Transfers
-from pagewarden.virtio.virtqueue import Virtqueue
-from pagewarden.virtio.work import BATCH, Work
+from pagewarden.virtio.work import BATCH
 from pagewarden.vocab import PrivateAccess
 
 _OPTIONAL = (
@@ -47,42 +42,24 @@ _OPTIONAL = (
 )
 
 
-class Processed(NamedTuple):
-    """What a call of process did."""
-
-    completed: int  # requests handed back
-    want_interrupt: bool  # the driver asked to be told of them
-    more: bool  # the driver keeps adding: call again, no kick will come
-
-
 _ENDED = {COMPLETED * n + WANTED * w: Processed(n, bool(w), False) for n in range(BATCH + 1) for w in (0, 1)}
 """What a first batch comes to that leaves nothing waiting, by what `serve` answers: one made anew takes 0.2 us."""
 
 
-class BlockQueue:
-    """The queue `index`; its methods are called by whoever has `busy`.
-
-    inside: one of them is under way, so that who has `busy` already is its own thread, from within a transfer or in a
-    signal handler. stopping: a reset waits for the batch under way, no other one begins.
-    """
+class BlockQueue(DeviceQueue):
+    """The queue of a disk."""
 
     def __init__(self, index: int, view: HostView, ring: Ring, disk: Disk, features: int, longest: int) -> None:
-        """features: as negotiated. longest: descriptors of a chain, at most chains.SIZE_MAX.
-        Raises Refused(EINVAL) for a ring that cannot be."""
-        self._size = ring.checked(view.size, longest).size
-        self._memory = Vectored(view)
-        self._work = work = Work()
-        work["memory"], work["longest"] = view.size, longest * (features >> VIRTIO_F_INDIRECT_DESC & 1)
+        """As DeviceQueue."""
+        super().__init__(index, view, ring, features, longest)
+        work = self._work
         work["capacity"], work["kinds"], work["sealed"] = disk.capacity, kinds(features), disk.read_only
-        self._queue = Virtqueue(index, self._memory, ring, bool(features >> VIRTIO_F_EVENT_IDX & 1), work)
-        self._batch = Batch(index, self._memory, work)
         self._at_once, self._record = AtOnce(view, ring, work), work.address
         write_back = bool(features >> blk.VIRTIO_BLK_F_FLUSH & 1)
         self._transfers = Transfers(view, disk, self._memory, write_back)
         work["disk"] = disk.fd
         if not disk.direct:  # else somebody must hold the pages
             work["quick"] = 1 << blk.VIRTIO_BLK_T_IN | write_back << blk.VIRTIO_BLK_T_OUT
-        self.busy, self.inside, self.stopping = threading.RLock(), False, False
 
     def process(self) -> Processed:
         """Serve what waits, about a ring of requests at most. Raises DeviceNeedsReset."""
@@ -101,30 +78,9 @@ class BlockQueue:
         except PrivateAccess as error:
             raise self._private(error) from error
 
-    def resume(self) -> None:
-        """Go on where the used ring says that a device before this one stopped. Raises DeviceNeedsReset."""
-        try:
-            self._queue.resume()
-        except PrivateAccess as error:
-            raise self._private(error) from error
-
-    def _private(self, error: PrivateAccess) -> DeviceNeedsReset:
-        where = error.offset
-        return DeviceNeedsReset(self._queue.index, self._batch.culprit(where), f"gpa {where or 0:#x} is private")
-
-    @property
-    def done(self) -> int:
-        """Chains handed back, modulo 2^16: the used index."""
-        return self._queue.done
-
-    @property
-    def carried(self) -> int:
-        """Bytes of data of all requests that it took and found good."""
-        return self._work["carried"]
-
     def close(self) -> None:
         self._at_once.close()
-        self._memory.close()
+        super().close()
 
     def _the_rest(self, seen: int, completed: int) -> int:
         """What is left of a batch that `serve` did not end; answers what that does."""
@@ -143,15 +99,9 @@ class BlockQueue:
         waiting, wanted = self._queue.look(completed + done)
         return waiting | WANTED * wanted | COMPLETED * done
 
-    def _serve(self, waiting: int) -> int:
-        """A batch of what waits, from the snapshot to the used ring; how many requests."""
-        if not waiting:
-            return 0
+    def _taken(self, waiting: int) -> Callable[[], None]:
         self._batch.take(waiting)
-        self._queue.hold()
-        self._transfer()
-        self._queue.publish()
-        return self._work["chains"]
+        return self._transfer
 
     def _transfer(self) -> None:
         batch = self._batch

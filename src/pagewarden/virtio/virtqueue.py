@@ -116,7 +116,7 @@ class Virtqueue:
         self._memory.scatter(places_of([(self._event_at, 2)]), 1, data)
 
     def publish(self) -> None:
-        """Write the statuses of the batch to their places and hand its chains back, and ask for a kick at the next one.
+        """Write the statuses of the batch, if any, and hand its chains back, and ask for a kick at the next one.
 
         The used index goes last, in one piece. The kick is asked for a little before it: look once more afterwards, the
         driver may have been quicker.
@@ -125,7 +125,8 @@ class Virtqueue:
         count, done = work["chains"], self.done + work["chains"] & _MODULO
         event = done if self._event_idx else 0
         places = lay_out(work.record, ring.used + RING, self._event_at, event)
-        self._memory.scatter(self._places, places, self._data[: (_ELEM + 1) * count + 2])
+        statuses = count if work["marked"] else 0
+        self._memory.scatter(self._places, places, self._data[: statuses + _ELEM * count + 2])
         self._memory.add16(ring.used + 2, count)
         work["done"] = done
         barrier()
@@ -138,15 +139,17 @@ def _lay_out(work: Any, base: int, event_at: int, event: int) -> int:
     places, data = x.places, x.data
     for k in range(marked):
         places[0, k], places[1, k] = x.marks[0, k], x.marks[1, k]
-    for k in range(count):
+    lead = count if marked else 0
+    for k in range(lead):
         data[k] = x.statuses[k]
     for k in range(_ELEM * count):
-        data[count + k] = x.used_elements[k >> 2] >> (8 * (k & 3)) & 0xFF
+        data[lead + k] = x.used_elements[k >> 2] >> (8 * (k & 3)) & 0xFF
     fit = min(count, x.size - at)
     places[0, marked], places[1, marked] = base + _ELEM * at, _ELEM * fit
     places[0, marked + 1], places[1, marked + 1] = base, _ELEM * (count - fit)
     places[0, marked + 2], places[1, marked + 2] = event_at, 2
-    data[(_ELEM + 1) * count], data[(_ELEM + 1) * count + 1] = event & 0xFF, event >> 8
+    lead += _ELEM * count
+    data[lead], data[lead + 1] = event & 0xFF, event >> 8
     return int(marked) + 3
 
 
