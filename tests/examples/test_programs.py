@@ -88,15 +88,15 @@ def test_own_worker() -> None:
 def test_random_device(tmp_path: Path) -> None:
     """A front end with an IOMMU has two buffers filled, by a device that sees no other page."""
     available(isolated=True)
-    path, words = tmp_path / "socket", [sys.executable, EXAMPLES / "random_device.py"]
+    path, words = tmp_path / "socket", [sys.executable, str(EXAMPLES / "random_device.py")]
     with (
         PrivateMemory(64 * PAGE_SIZE, "memfd", shared=True) as memory,
-        subprocess.Popen([*words, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as device,
+        subprocess.Popen([*words, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as device,
     ):
         try:
             assert device.stderr is not None and "serving" in device.stderr.readline()
             turned, ring = TurnedView(memory.window), Ring.placed(16, PAGE_SIZE)
-            driver = Driver(turned, ring, event_idx=True)
+            driver = Driver(turned, ring, event_idx=True)  # type: ignore[arg-type]
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(str(path))
                 with closing(IommuFrontEnd(connection, memory, turned.page)) as front:
