@@ -1,6 +1,6 @@
 """The explorer on small random systems, against a search in plain Python."""
 
-from collections import deque
+from collections import Counter, deque
 
 import numpy as np
 import pytest
@@ -72,6 +72,7 @@ def test_as_a_plain_search(system: System) -> None:
     assert found.exhausted
     assert found.last.states == len(depths) <= system.bound()
     assert found.last.depth == max(depths.values())
+    assert Counter(depths.values()) == dict(enumerate(found.last.levels))
     assert found.last.transitions == transitions
     assert {mark for mark in range(32) if found.marks >> mark & 1} == set(marks)
     for mark, length in marks.items():

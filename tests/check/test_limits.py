@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.check.many import Workers, matrix
+from pagewarden.check.many import Workers
+from pagewarden.check.matrix import CellOf, matrix
 from pagewarden.check.minimal import minimal_sets
+from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import FILL, MOST_SLOTS, Limits, SoFar, larger
 from pagewarden.check.verdict import ALONE, check
@@ -60,6 +62,16 @@ def test_a_page_stops_at_what_is_asked() -> None:
     assert 10 * found.states < whole.states
 
 
+def test_apart_as_many_states_at_each_depth_as_together() -> None:
+    setting = Setting(POLICIES["hybrid"], pages=1, vcpus=1, strangers=stranger_named("strace,dma"))
+    apart, together = (check(setting, READS, search=search) for search in ("apart", "together"))
+    assert together.together and not apart.together
+    assert apart.levels == together.levels and sum(apart.levels) == apart.states
+    short = check(setting, READS, Limits(states=10), search="apart")
+    assert not short.exhausted and sum(short.levels) == short.states
+    assert short.levels[: short.depth] == apart.levels[: short.depth]
+
+
 def test_auto_stops_thinking_of_several_pages() -> None:
     report = check(BIG)
     assert report.exhausted and not report.together and report.states > ALONE
@@ -74,7 +86,7 @@ def test_a_page_with_too_many_states_for_several(monkeypatch: pytest.MonkeyPatch
 
 def test_matrix_and_minimal_sets_have_the_limits() -> None:
     lines = matrix(LEAKY, READS, HERE, Limits(seconds=0.0)).lines
-    assert any(line.cells == {READS[0]: ("open", 0, True)} and not line.exhausted for line in lines)
+    assert any(line.cells == {READS[0]: CellOf("open")} and not line.exhausted for line in lines)
     found = minimal_sets(LEAKY, READS, HERE, Limits(seconds=0.0))
     assert found.sets == [] and found.left > 0
 

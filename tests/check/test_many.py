@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pagewarden.check.many import CutShort, Workers, matrix, workers
+from pagewarden.check.many import CutShort, Workers, workers
+from pagewarden.check.matrix import matrix
 from pagewarden.check.minimal import minimal_sets
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting

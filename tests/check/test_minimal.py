@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pagewarden.check.many import Budget, Workers, matrix, workers
+from pagewarden.check.many import Budget, Workers, workers
+from pagewarden.check.matrix import matrix
 from pagewarden.check.minimal import Cubes, condition, fails_alike, judge, minimal_sets, works
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting

@@ -9,8 +9,8 @@ from verbs import Verb, document
 
 SMALL = ("--pages", "1", "--vcpus", "1", "--stranger", "strace,touch")
 KEYS = {
-    "schema", "verb", "policy", "design", "pages", "vcpus", "symmetry", "states", "transitions", "depth", "seconds",
-    "exhausted", "stopped", "absent", "properties",
+    "schema", "verb", "policy", "design", "pages", "vcpus", "symmetry", "states", "states_by_depth",
+    "transitions", "depth", "seconds", "exhausted", "stopped", "absent", "properties",
 }  # fmt: skip
 
 

@@ -60,8 +60,7 @@ def marks(chromium: Browser, kind: str) -> int:
         (0, 1, ("compare", "--sizes", "4k,64k,1m")),
         (0, 2, ("pool", EXAMPLE, "--depth", "4")),
         (0, 3, ("run", "--cpu", "interpreted", "--requests", "8")),
-        (1, 0, ("check", *TINY, *FAILS)),
-        (0, 2, ("check", "--matrix", *TINY, "--property", "host-never-panics")),
+        (1, 1, ("check", *TINY, *FAILS)),
     ],
 )
 def test_a_verb_writes_a_page_that_draws(
@@ -103,6 +102,28 @@ def test_a_counterexample_has_each_step_in_its_lane(verb: Verb, chromium: Browse
     assert chromium.value("document.querySelectorAll('.hostile').length") == sum(
         "stranger" in s["actor"] for s in steps
     )
+
+
+@pytest.mark.usefixtures("few")
+def test_a_cell_that_fails_leads_to_its_way(verb: Verb, chromium: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    asked = ("--property", "host-never-reads-private", "--property", "no-pin-left")
+    said = msgspec.json.decode(verb("check", "--matrix", *TINY, *asked, "--json", "--html", str(file)).stdout)
+    ways = [
+        (column["policy"], cell["name"], len(cell["trace"]))
+        for column in said["policies"] for cell in column["properties"] if cell["verdict"] == "fails"
+    ]  # fmt: skip
+    assert ways and all(steps for *_, steps in ways)
+    drawn(chromium, file, 2)
+    for number, (policy, name, steps) in enumerate(ways):
+        chromium.value(
+            "new Promise(led => { addEventListener('hashchange', led, {once: true}); setTimeout(led, 5000);"
+            "[...document.querySelectorAll('.chart .mark-text.role-mark text')].filter(mark => mark.textContent)"
+            f"[{number}].dispatchEvent(new MouseEvent('click', {{bubbles: true}})); }}).then(() => 1)"
+        )
+        target = "document.querySelector(':target')"
+        assert chromium.value(f"{target}.innerText").startswith(f"{policy}: {name} fails")
+        assert chromium.value(f"{target}.querySelectorAll('.lanes tbody tr').length") == steps
 
 
 def recorded() -> dict[str, Any]:

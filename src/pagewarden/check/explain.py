@@ -1,5 +1,7 @@
 """A counterexample as a listing in the mail's style: who does what, what the hardware says, where it goes wrong."""
 
+from typing import TypeAlias
+
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.check.words import alias, missing, wrong
@@ -21,8 +23,12 @@ def tell(report: Report, verdict: Verdict) -> list[Told]:
     return replay(report.checked, list(verdict.path), verdict.page_kind if alone else None)
 
 
-def in_words(report: Report, verdict: Verdict) -> list[tuple[str, str, str, str]]:
-    """The steps of a verdict's path: who does what, what comes of it, the rule that says so."""
+InWords: TypeAlias = tuple[str, str, str, str]
+"""A step: who does what, what comes of it, the rule that says so."""
+
+
+def in_words(report: Report, verdict: Verdict) -> list[InWords]:
+    """The steps of a verdict's path."""
     steps = tell(report, verdict)
     return [
         (_actor(step), f"page {step.page}: {_action(step, steps)}", _effect(step), _rule(report, step))

@@ -3,24 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import Pipe, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from traceback import format_exc
-from typing import Any, NamedTuple
+from typing import Any
 
 from pagewarden.abi.memory import PR_SET_PDEATHSIG
-from pagewarden.check.page.system import Setting
 from pagewarden.check.search.explorer import Limits
-from pagewarden.check.stake import at_stake
-from pagewarden.check.verdict import Report, Said, check
-from pagewarden.check.ways import Counterexample, ways
 from pagewarden.kernel.door import prctl
-from pagewarden.law import APART, Policy
-from pagewarden.law.properties import ALWAYS
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.vocab.host import naming
 
@@ -155,30 +149,6 @@ def _cluster(address: str) -> Any:
         raise Unavailable(f"no Dask scheduler answers at {address}: {error}", "start one: dask scheduler") from error
 
 
-class CellOf(NamedTuple):
-    """steps: of the first way to a failure, or 0; at_stake: a variant of the policy could break the property."""
-
-    verdict: Said
-    steps: int = 0
-    at_stake: bool = True
-
-    def __str__(self) -> str:
-        if not self.at_stake:
-            return "-"
-        return f"{self.verdict} {self.steps}" if self.steps else self.verdict
-
-
-@dataclass(frozen=True)
-class PolicyVerdicts:
-    """What the matrix says of a policy, by property."""
-
-    policy: Policy
-    cells: dict[str, CellOf]
-    states: int
-    seconds: float
-    exhausted: bool
-
-
 @dataclass(frozen=True)
 class Budget:
     """What many checks may use in all: each a worker's part of the memory, and what is left of the time."""
@@ -198,45 +168,3 @@ class Budget:
 
     def limits(self) -> Limits:
         return Limits(self.memory, self.sharers, max(0.0, self.until - time.time()))
-
-
-@dataclass(frozen=True)
-class PolicyMatrix:
-    """unknown: policies of which Ctrl-C left nothing known."""
-
-    lines: list[PolicyVerdicts]
-    unknown: list[str]
-
-    @property
-    def exhausted(self) -> bool:
-        return not self.unknown and all(line.exhausted for line in self.lines)
-
-
-def matrix(setting: Setting, names: tuple[str, ...], pool: Workers, limits: Limits | None = None) -> PolicyMatrix:
-    """The setting under every policy, one page with all who act on it; the limits hold for all of it."""
-    budget = Budget.of(limits or Limits(), pool)
-    try:
-        lines = pool.map(_line, [(replace(setting, policy=policy), names, budget) for policy in APART.values()])
-    except CutShort as cut:
-        lines = cut.answers
-    unknown = [policy.name for policy, line in zip(APART.values(), lines, strict=True) if line is None]
-    return PolicyMatrix([line for line in lines if line is not None], unknown)
-
-
-def _line(task: tuple[Setting, tuple[str, ...], Budget]) -> PolicyVerdicts:
-    setting, names, budget = task
-    report = check(setting, names, budget.limits(), search="apart")
-    return column(report, ways(report, budget.limits(), every=False))
-
-
-def column(report: Report, found: Mapping[str, Sequence[Counterexample]]) -> PolicyVerdicts:
-    """What a check of one page says of its policy, and which of what holds is no merit of the policy's."""
-    said = {verdict.name: verdict for verdict in report.verdicts}
-    holds = [name for name, verdict in said.items() if verdict.verdict == "holds" and name in ALWAYS]
-    ops = {op for cast in report.checked.casts for op in cast.all_ops}
-    staked = at_stake(report.checked.setting.policy, holds, ops)
-    cells = {
-        name: CellOf(verdict.verdict, found[name][0].steps if name in found else 0, name not in holds or name in staked)
-        for name, verdict in said.items()
-    }
-    return PolicyVerdicts(report.checked.setting.policy, cells, report.states, report.seconds, not report.open)

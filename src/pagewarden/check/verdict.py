@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter, process_time
 from typing import Literal, TypeAlias
@@ -72,6 +73,11 @@ class Report:
     @property
     def depth(self) -> int:
         return max(end.depth for end in self.ends)
+
+    @property
+    def levels(self) -> list[int]:
+        """States by the depth where they were first seen, of all searches."""
+        return [sum(at) for at in zip_longest(*(end.levels for end in self.ends), fillvalue=0)]
 
     @property
     def open(self) -> bool:

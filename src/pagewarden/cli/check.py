@@ -151,7 +151,8 @@ def _bytes(text: str) -> int:
 
 
 def _matrix(setting: Any, names: tuple[str, ...], limits: Any, executor: str, json: bool, html: Path | None) -> None:
-    from pagewarden.check.many import matrix, workers
+    from pagewarden.check.many import workers
+    from pagewarden.check.matrix import matrix
     from pagewarden.report.check import matrix_document, print_matrix
     from pagewarden.report.pages import answer
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 from rich.console import Console
 
 from pagewarden.check.explain import in_words, lacks, listing, tell
-from pagewarden.check.many import PolicyMatrix, PolicyVerdicts
+from pagewarden.check.matrix import PolicyMatrix, PolicyVerdicts
 from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
@@ -115,8 +115,10 @@ def checked(report: Report, ways: Ways) -> Checked:
     setting = report.checked.setting
     return Checked(
         policy=setting.policy.name, design=setting.design.name, pages=setting.pages if report.together else 1,
-        vcpus=setting.vcpus, symmetry=setting.symmetric, states=report.states, transitions=report.transitions,
-        depth=report.depth, seconds=report.seconds, exhausted=report.exhausted, stopped=_stopped(report) or None,
+        vcpus=setting.vcpus, symmetry=setting.symmetric,
+        states=report.states, transitions=report.transitions,
+        depth=report.depth, states_by_depth=report.levels, seconds=report.seconds, exhausted=report.exhausted,
+        stopped=_stopped(report) or None,
         properties=[_property(verdict, ways.get(verdict.name, ())) for verdict in report.verdicts],
         absent=report.absent,
     )  # fmt: skip
@@ -172,7 +174,11 @@ def matrix_document(found: PolicyMatrix) -> Matrix:
 
 
 def _column(line: PolicyVerdicts) -> Column:
-    policy, cells = line.policy, [Cell(name, *cell) for name, cell in line.cells.items()]
+    policy = line.policy
+    cells = [
+        Cell(name, cell.verdict, cell.steps, cell.at_stake, [TraceStep(*step) for step in cell.way])
+        for name, cell in line.cells.items()
+    ]
     return Column(policy.name, list(policy.asked), policy.trusted, line.states, line.seconds, line.exhausted, cells)
 
 

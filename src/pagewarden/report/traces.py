@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from pagewarden.check.explain import listing, tell
-from pagewarden.check.many import PolicyVerdicts, column, workers
+from pagewarden.check.many import workers
+from pagewarden.check.matrix import PolicyVerdicts, column
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.page.system import PROPERTIES, Setting
 from pagewarden.check.verdict import check

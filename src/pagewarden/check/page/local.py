@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pagewarden.check.page.flow import TAKES
 from pagewarden.check.page.moves import ALL, LAW, PROCEDURE, VCPU, Move, Moves
 from pagewarden.check.search.automaton import FIELD, MOST, Automaton
-from pagewarden.check.search.explorer import Limits, SoFar, Taken, grown, stop_reason
+from pagewarden.check.search.explorer import Levels, Limits, SoFar, Taken, grown, stop_reason
 from pagewarden.check.search.loops import EMPTY
 from pagewarden.check.search.page_loops import (
     ALONE,
@@ -134,7 +134,7 @@ class PageSearch:
         self.room = len(self.plan.moves) * 4
         self.found = _space(1 << 14)
         self.steps = _edges(1 << 15 if keep else 0)
-        self.head, self.count, self.made, self.depth, self.level = 0, 1, 0, 0, 1
+        self.head, self.count, self.made, self.levels = 0, 1, 0, Levels()
         self.found.codes[0] = 0
         refill(self.found.table, self.found.numbers, self.found.codes, 1)
         self.began = perf_counter() if began is None else began
@@ -148,11 +148,11 @@ class PageSearch:
 
     def progress(self) -> SoFar:
         memory = sum(array.nbytes for array in (*self.found, *self.steps))
-        return SoFar(self.count, self.made, self.depth, perf_counter() - self.began, memory)
+        return self.levels.so_far(self.count, self.made, self.began, memory)
 
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""
-        stop, before = min(self.level, self.head + RUN), self.head
+        stop, before = min(self.levels.end, self.head + RUN), self.head
         self.head, self.count, self.made = grow(
             self.law, self.plan, self.found, self.steps, self.keep > 0, self.head, stop, self.count, self.made,
             self.room,
@@ -161,9 +161,7 @@ class PageSearch:
             raise UserMistake(f"one page has more than {MOST_LOCAL:,} states; check fewer vCPUs or fewer strangers")
         if self.count > self.keep:
             self.keep, self.steps = 0, _edges(0)
-        if self.head == self.level and self.more():
-            self.depth += 1
-            self.level = self.count
+        self.levels.reached(self.head, self.count)
         if self.keep and not self.more():
             self._look_for_a_way_out()
         wanted = 0 if self.keep else self.limits.wanted

@@ -54,13 +54,33 @@ class Limits:
 
 @dataclass(frozen=True)
 class SoFar:
-    """Where the search is. memory: bytes of its arrays."""
+    """Where the search is. levels: states by the depth where they were first seen, the last perhaps not whole; depth:
+    of those that were, or are, gone on from; memory: bytes of its arrays."""
 
     states: int
     transitions: int
     depth: int
+    levels: tuple[int, ...]
     seconds: float
     memory: int
+
+
+class Levels:
+    """States by depth: those of the last one that is whole are numbered up to `end`."""
+
+    def __init__(self) -> None:
+        self.whole, self.end = [1], 1
+
+    def reached(self, head: int, count: int) -> None:
+        """So many states were gone on from, so many seen."""
+        if head == self.end < count:
+            self.whole.append(count - self.end)
+            self.end = count
+
+    def so_far(self, count: int, transitions: int, began: float, memory: int) -> SoFar:
+        """With so many states seen."""
+        levels = (*self.whole, *([count - self.end] if count > self.end else []))
+        return SoFar(count, transitions, len(self.whole) - 1, levels, time.perf_counter() - began, memory)
 
 
 @dataclass(frozen=True)
@@ -173,8 +193,8 @@ class _Search:
         order, parents = (np.zeros(int(slots * FILL), np.uint32) for _ in range(2))
         self.visited = Visited(np.full(slots, EMPTY), order, parents, np.full(32, -1, np.int64))
         self.expected = max(expected, len(order))
-        self.head, self.count, self.depth, self.level, self.transitions = 0, 1, 0, 1, 0
-        self.seen = 0
+        self.head, self.count, self.transitions, self.seen = 0, 1, 0, 0
+        self.levels = Levels()
         with np.errstate(over="ignore"):  # as in run
             order[0] = insert(self.visited.table, np.uint64(self.key(system.start)))[0]
         self.began = time.perf_counter() if began is None else began
@@ -191,20 +211,18 @@ class _Search:
 
     def progress(self) -> SoFar:
         memory = self.visited.table.nbytes + self.count * (ORDER + PARENT)  # of those two only what is used is resident
-        return SoFar(self.count, self.transitions, self.depth, time.perf_counter() - self.began, memory)
+        return self.levels.so_far(self.count, self.transitions, self.began, memory)
 
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""
-        stop = min(self.level, self.head + RUN)
+        stop = min(self.levels.end, self.head + RUN)
         before = self.head
         self.head, self.count, seen, taken = expand(
             self.edges, self.space, self.visited, self.block, self.head, self.count, stop, np.uint32(self.seen)
         )
         self.seen = int(seen)
         self.transitions += int(taken)
-        if self.head == self.level and self.head < self.count:
-            self.depth += 1
-            self.level = self.count
+        self.levels.reached(self.head, self.count)
         why = stop_reason(self.limits, self.limits.wanted, self.seen, self.count, time.perf_counter() - self.began)
         return why or (self.grow() if self.head < stop and self.head - before < RUN else "")
 

@@ -44,8 +44,9 @@ class Property(Struct, frozen=True):
 class Checked(Document, kw_only=True, frozen=True):
     """`pagewarden check`: what holds in every interleaving.
 
-    `pages` are those explored together: 1 where one page decided for all (`--search apart`). `stopped` says why a
-    search ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason.
+    `pages` are those explored together: 1 where one page decided for all (`--search apart`). `states_by_depth`: of all
+    `states`, how many were first seen after so many steps. `stopped` says why a search
+    ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason.
     """
 
     verb: Literal["check"] = "check"
@@ -57,6 +58,7 @@ class Checked(Document, kw_only=True, frozen=True):
     states: int
     transitions: int
     depth: int
+    states_by_depth: list[int]
     seconds: float
     exhausted: bool
     stopped: str | None
@@ -65,13 +67,14 @@ class Checked(Document, kw_only=True, frozen=True):
 
 
 class Cell(Struct, frozen=True):
-    """`steps` of the first way to a failure; 0 without one. `at_stake`: a variant of the policy, with one mechanism
-    left out, could break it; where none could, that it holds is no merit of the policy's."""
+    """`steps` of the first way to a failure; 0 without one; `trace` has them. `at_stake`: a variant of the
+    policy, with one mechanism left out, could break it; where none could, that it holds is no merit of the policy's."""
 
     name: str
     verdict: Said
     steps: int
     at_stake: bool
+    trace: list[TraceStep]
 
 
 class Column(Struct, frozen=True):

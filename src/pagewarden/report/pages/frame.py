@@ -23,12 +23,13 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of a page: what it shows in words, then a chart, or HTML that is already escaped."""
+    """A part of a page: what it shows in words, then a chart, or HTML that is already escaped; anchor: its id."""
 
     title: str
     about: str = ""
     chart: Chart | None = None
     html: str = ""
+    anchor: str = ""
 
     @property
     def drawn(self) -> Chart | None:
@@ -84,7 +85,8 @@ def _section(section: Panel, numbers: Iterable[int]) -> str:
     about = f"<p>{escape(section.about)}</p>" if section.about else ""
     nothing = "<p>Nothing to draw.</p>" if section.chart else ""
     chart = f'<div class="chart" id="chart-{next(iter(numbers))}"></div>' if section.drawn else nothing
-    return f"<section><h2>{escape(section.title)}</h2>{about}{chart}{section.html}</section>\n"
+    anchor = f' id="{section.anchor}"' if section.anchor else ""
+    return f"<section{anchor}><h2>{escape(section.title)}</h2>{about}{chart}{section.html}</section>\n"
 
 
 def chart(rows: Sequence[dict[str, Any]], **spec: Any) -> Chart:
