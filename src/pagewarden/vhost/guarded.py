@@ -187,7 +187,7 @@ class GuardedHost:
             self.process.order(WireKind.CLOSE, self._orders, orders[first : first + wire.PAIRS_MAX])
         said = self.process.wait(WireKind.CLOSED, self._orders)
         if said is None or self._window.any_open(closed):
-            if self.process.host is not None and not self.process.host.dead:
+            if self.process.host is not None and not (self.process.host.dead or self.process.gone):
                 self._violations += 1
                 self._tell("the device's process did not close a page in time, and was killed")
             self._died()

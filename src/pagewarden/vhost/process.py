@@ -29,6 +29,8 @@ class ConfinedProcess:
         self.program = program
         self.host: HostProcess | None = None
         self.channel: socket.socket | None = None
+        self.gone = False
+        """Its channel ended while it was waited for: it died, which may be known here before it is known elsewhere."""
         self.backlog: deque[WireRecord] = deque()
         """Records that came while another was waited for."""
         self._counters = memfd("pagewarden-counters", 8 * confined.COUNTERS)
@@ -47,7 +49,7 @@ class ConfinedProcess:
             raise
         finally:
             theirs.close()
-        self.channel = ours
+        self.channel, self.gone = ours, False
 
     def order(self, kind: WireKind, number: int, pairs: Sequence[tuple[int, int]] = (), *fds: int) -> None:
         """Tell the process something; that it is dead, or does not read, is found out by whoever waits for it."""
@@ -69,6 +71,7 @@ class ConfinedProcess:
                 record = wire.receive(channel, wire.DEVICES)
             except Refused:
                 return None
+            self.gone = record is None
             if record is None or (record.kind, record.number) == (kind, number):
                 return record
             if record.kind is not WireKind.CLOSED:  # an order before it, of the same lot
