@@ -5,7 +5,7 @@ from ctypes import Structure
 
 import pytest
 
-from pagewarden.abi import memory, uffd
+from pagewarden.abi import memory, pagemap, uffd
 from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
 
 
@@ -21,6 +21,7 @@ from pagewarden.abi.memory_syscalls import LAST, SYSCALLS
         (uffd.uffdio_rwprotect, 24, {"mode": 16}),
         (uffd.uffdio_zeropage, 32, {"mode": 16, "zeropage": 24}),
         (uffd.uffdio_poison, 32, {"mode": 16, "updated": 24}),
+        (pagemap.pm_scan_arg, 96, {"vec": 40, "max_pages": 56, "return_mask": 88}),
         (memory.iovec, 16, {"iov_len": 8}),
         (memory.statx, 256, {"stx_dev_major": 136, "stx_dio_mem_align": 152, "stx_dio_offset_align": 156}),
     ],
@@ -49,6 +50,10 @@ def test_request_numbers_hold_direction_size_and_type(
     request_number: int, direction: int, number: int, struct: type[Structure]
 ) -> None:
     assert request_number == direction << 30 | ctypes.sizeof(struct) << 16 | 0xAA << 8 | number
+
+
+def test_the_scan_of_a_pagemap_is_number_16_of_the_letter_f() -> None:
+    assert 3 << 30 | ctypes.sizeof(pagemap.pm_scan_arg) << 16 | ord("f") << 8 | 16 == pagemap.PAGEMAP_SCAN
 
 
 def test_feature_bits_are_single_and_in_order() -> None:

@@ -14,6 +14,7 @@
 
 from pagewarden.memory.backings.protocol import BackingName, Use
 from pagewarden.memory.consumers import Hold
+from pagewarden.memory.fresh_frames import migrate
 from pagewarden.memory.isolated.messages import Message, MessageKind
 from pagewarden.memory.isolated.process import HostProcess
 from pagewarden.memory.isolated.side import HostSide
@@ -25,5 +26,5 @@ from pagewarden.vocab import PAGE_SIZE, PageRange, PagewardenError, PrivateAcces
 __all__ = [
     "PAGE_SIZE", "BackingName", "Hold", "HostProcess", "HostSide", "HostView", "Listener", "Memory", "Message",
     "MessageKind", "PageRange", "PagewardenError", "PrivateAccess", "PrivateMemory", "Refused", "Unavailable",
-    "Use", "UserMistake", "Window",
+    "Use", "UserMistake", "Window", "migrate",
 ]  # fmt: skip

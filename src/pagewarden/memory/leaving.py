@@ -14,17 +14,22 @@ _CHUNK = 1 << 20
 
 
 def data_runs(memory: PrivateMemory) -> Iterator[tuple[int, int]]:
-    """The parts of its file that have bytes, first and end in bytes, whole pages (lseek(2), SEEK_DATA); all of it where
-    the file does not say."""
+    """The parts of its file that have bytes, first and end in bytes, whole pages; all of it where the file does not
+    say."""
+    return file_runs(memory.file, memory.size)
+
+
+def file_runs(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """The same of the first `size` bytes of a file (lseek(2), SEEK_DATA)."""
     at = 0
     try:
-        while at < memory.size:
-            start = os.lseek(memory.file, at, os.SEEK_DATA)
-            at = os.lseek(memory.file, start, os.SEEK_HOLE)
-            yield start, at
+        while at < size:
+            start = os.lseek(file, at, os.SEEK_DATA)
+            at = os.lseek(file, start, os.SEEK_HOLE)
+            yield start, min(at, size)
     except OSError as error:
         if error.errno != errno.ENXIO:  # which says: a hole up to the end
-            yield at, memory.size
+            yield at, size
 
 
 @contextmanager
@@ -43,19 +48,27 @@ def frozen(memory: PrivateMemory) -> Iterator[bytes]:
         yield bytes(memory._state.shared)
 
 
+def scrub(file: int, size: int, view: memoryview | None = None) -> None:
+    """The first `size` bytes are overwritten with zeroes, and their frames go back; by the view where the file is
+    reached by its mapping alone (memfd_secret). OSError, and again is allowed."""
+    zeroes = bytes(_CHUNK)
+    for start, end in list(file_runs(file, size)):
+        for at in range(start, end, _CHUNK):
+            length = min(_CHUNK, end - at)
+            try:
+                os.pwrite(file, zeroes[:length], at)
+            except OSError:
+                if view is None:
+                    raise
+                view[at : at + length] = zeroes[:length]
+    with suppress(OSError):  # memfd_secret has no holes: zeroes they are
+        punch_hole(file, 0, size)
+
+
 def relinquish(memory: PrivateMemory, why: str) -> None:
     """Nothing answers the host any more, every byte of the file is zeroes and its frames go back; who uses the memory
     from now on is Refused(ESTALE) with that reason. It is still to be closed. OSError, and again is allowed."""
     with memory._lock:
         memory._backing.bar()
-        file, zeroes = memory.file, bytes(_CHUNK)
-        for start, end in list(data_runs(memory)):
-            for at in range(start, end, _CHUNK):
-                length = min(_CHUNK, end - at)
-                try:
-                    os.pwrite(file, zeroes[:length], at)
-                except OSError:  # memfd_secret: by its mapping alone
-                    memory._backing.guest.memory[at : at + length] = zeroes[:length]
-        with suppress(OSError):  # memfd_secret has no holes: zeroes they are
-            punch_hole(file, 0, memory.size)
+        scrub(memory._backing.file, memory.size, memory._backing.guest.memory)
         memory._state.finish(partial(Refused, errno.ESTALE, why))

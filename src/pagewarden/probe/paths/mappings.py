@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from pagewarden.abi.memory import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from pagewarden.kernel.door import syscall
 from pagewarden.kernel.mappings import Mapping, mappings
 from pagewarden.probe import raw
@@ -10,7 +11,6 @@ from pagewarden.probe.registry import Attempt, Direction, Target, path
 
 READ, WRITE = Direction.READ, Direction.WRITE
 USES = (READ, raw.look, "look"), (WRITE, raw.poke, "write")
-MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4  # include/uapi/linux/mman.h
 READABLE_AND_WRITABLE = 3
 
 
