@@ -1,9 +1,11 @@
 """Every independent way to a failure, what it says in the end, and what nothing could break."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 
+import pagewarden.check.ways as module
 from pagewarden.check.explain import listing, tell
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
@@ -46,6 +48,36 @@ def test_sets_are_the_smallest() -> None:
     assert [set(way.actors) for way in gone] == [{"dma", "file-io"}]
     several = found(POLICIES["guest-memfd-inplace"], "o-direct")[1]["no-pin-left"]
     assert [set(way.actors) for way in several] == [{SECOND, "o-direct"}]
+
+
+def test_nobody_is_sought_who_has_no_breaking_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel's own file is read, kcore alone reads: without it there is no way, and nothing to explore."""
+    explored: list[Setting] = []
+
+    def noted(setting: Setting, *given: Any, **named: Any) -> Report:
+        explored.append(setting)
+        return check(setting, *given, **named)
+
+    monkeypatch.setattr(module, "check", noted)
+    report = check(
+        Setting(POLICIES["guest-memfd"], vcpus=2, strangers=stranger_named("kcore,punch,touch")), search="apart"
+    )
+    assert {name: [set(way.actors) for way in some] for name, some in ways(report).items()} == {
+        READS: [{"kcore"}], DESTROYS: [{"punch"}]
+    }  # fmt: skip
+    assert explored and max(len(each.strangers) for each in explored) == 1
+
+
+@pytest.mark.parametrize("policy", ["memfd", "guest-memfd-inplace", "pkvm", "patch-v5"])
+def test_last_actors_hide_no_way(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ways are those that are found when anybody may take the last step."""
+    some = "kcore,punch,dma,file-io,vmsplice,teardown"
+    known = {
+        name: [(way.actors, way.steps) for way in each] for name, each in found(policy_named(policy), some)[1].items()
+    }
+    monkeypatch.setattr(module, "last_actors", lambda checked, name: {None})
+    again = ways(found(policy_named(policy), some)[0])
+    assert known == {name: [(way.actors, way.steps) for way in each] for name, each in again.items()}
 
 
 @pytest.mark.parametrize("policy", ["memfd", "pkvm", "patch-v5"])

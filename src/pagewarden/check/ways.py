@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import numpy as np
+
+from pagewarden.check.page.actors import Cast
+from pagewarden.check.page.moves import Move
 from pagewarden.check.page.strangers import STRANGERS
-from pagewarden.check.page.system import Setting
+from pagewarden.check.page.system import CheckedSystem, Setting, bits
 from pagewarden.check.replay import replay
 from pagewarden.check.search.explorer import Limits
 from pagewarden.check.verdict import Report, Verdict, check
-from pagewarden.law.properties import PROMISES
+from pagewarden.law.properties import ALWAYS, PROMISES
 
 SECOND = "a second vCPU"
 Actors = frozenset[str]
@@ -36,7 +40,7 @@ def ways(report: Report, limits: Limits | None = None, every: bool = True) -> di
     """Of each property that must always hold and fails, by name: the ways, the fewest actors first, then the shortest.
     every: or only as many as it takes to have the first; within the time that the limits leave, always at least one."""
     failing = tuple(v.name for v in report.verdicts if v.verdict == "fails" and v.name in PROMISES)
-    search = _Ways(report.checked.setting, failing, limits or Limits(), every)
+    search = _Ways(report, failing, limits or Limits(), every)
     found = {}
     for verdict in report.verdicts:
         if verdict.name in failing:
@@ -51,10 +55,11 @@ def _whole(setting: Setting) -> Actors:
 
 
 class _Ways:
-    def __init__(self, setting: Setting, names: tuple[str, ...], limits: Limits, every: bool) -> None:
-        self.setting, self.names, self.limits, self.every = setting, names, limits, every
+    def __init__(self, report: Report, names: tuple[str, ...], limits: Limits, every: bool) -> None:
+        self.setting, self.names, self.limits, self.every = report.checked.setting, names, limits, every
         self.until = perf_counter() + limits.seconds
         self.known: dict[tuple[Actors, bool], dict[str, Counterexample]] = {}
+        self.last = {name: last_actors(report.checked, name) for name in names}
 
     def breaks(self, actors: Actors, own: bool = False) -> dict[str, Counterexample]:
         """What these few break, by name. own: on a page with bytes of the guest's."""
@@ -80,7 +85,7 @@ class _Ways:
 
     def several(self, name: str, among: Actors, seen: set[Actors]) -> Iterator[Actors]:
         """Sets of more than one actor: one of them, then those without each of its actors."""
-        if among in seen or perf_counter() > self.until:
+        if among in seen or self.last[name].isdisjoint(among | {None}) or perf_counter() > self.until:
             return
         seen.add(among)
         way = self.breaks(among).get(name)
@@ -97,6 +102,28 @@ class _Ways:
     def natural(self, name: str, actors: Actors) -> Counterexample:
         """A shortest path of these actors, of a page with bytes of the guest's if they break it there."""
         return self.breaks(actors, True).get(name) or self.breaks(actors)[name]
+
+
+def last_actors(checked: CheckedSystem, name: str) -> set[str | None]:
+    """Whose steps break a property, of all actors: abilities; None: the guest's, or it is not known. Fewer actors have
+    fewer steps, so where none of these is, it holds."""
+    if name not in ALWAYS:
+        return {None}  # a state breaks it, not a step
+    found = set[str | None]()
+    for cast, local in zip(checked.casts, checked.locals, strict=True):
+        for move in (local.moves.list[number] for number in np.flatnonzero(local.shown & np.uint32(bits([name])))):
+            found |= {None} if move.actor == "vcpu" else _able(cast, move)
+    return found
+
+
+def _able(cast: Cast, move: Move) -> set[str | None]:
+    """The abilities that have such a step of the host's."""
+    if move.actor == "stranger":
+        return {name for name, ability in STRANGERS.items() if move.op in ability.ops}
+    op = move.place.op if move.place else move.op
+    flows = [flow.name for start in cast.procedure for flow in start.flows
+             if any(node.step.op is op for node in flow.nodes())]  # fmt: skip
+    return {name for name, ability in STRANGERS.items() if {*ability.procedures} & {*flows}}
 
 
 def _involved(way: Counterexample) -> Actors:

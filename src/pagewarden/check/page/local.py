@@ -76,7 +76,8 @@ class Properties:
 @dataclass(frozen=True)
 class Local:
     """shape: the size of each column; codes: uint64[L], the states as mixed-radix numbers of it, in the order in which
-    they were found. The automaton's actions are numbers of moves; there is none where the edges were not kept."""
+    they were found. The automaton's actions are numbers of moves; there is none where the edges were not kept. shown:
+    uint32[M], the marks that a move may show; all of them where not every state was seen."""
 
     shape: tuple[int, ...]
     codes: NDArray[np.uint64]
@@ -84,6 +85,7 @@ class Local:
     moves: Moves
     table: Table
     symmetric: bool
+    shown: NDArray[np.uint32]
 
     @property
     def nbytes(self) -> int:
@@ -132,7 +134,7 @@ class PageSearch:
         self.law = _law(table, properties, list(whens.values()))
         self.plan = _plan(moves, self.shape, list(whens), properties, self.symmetric)
         self.room = len(self.plan.moves) * 4
-        self.found = _space(1 << 14)
+        self.found = _space(1 << 14, len(moves.list))
         self.steps = _edges(1 << 15 if keep else 0)
         self.head, self.count, self.made, self.levels = 0, 1, 0, Levels()
         self.found.codes[0] = 0
@@ -219,7 +221,8 @@ class PageSearch:
     def local(self) -> Local:
         """What was found, so far."""
         steps = _moved(self.steps, lambda each: each[: self.made])
-        return Local(self.shape, self.found.codes[: self.count], steps, self.moves, self.table, self.symmetric)
+        shown = self.found.by_move | np.uint32(0xFFFF_FFFF if self.more() else 0)
+        return Local(self.shape, self.found.codes[: self.count], steps, self.moves, self.table, self.symmetric, shown)
 
 
 def _shift(column: int, vcpus: int, symmetric: bool) -> int:
@@ -304,10 +307,11 @@ _STATE, _EDGE = 2 * 8 + 2 * 4 + 8 + 4 + 4, 4 * 4
 """Bytes of a state's places in the arrays of Found, and of an edge."""
 
 
-def _space(states: int) -> Found:
+def _space(states: int, moves: int) -> Found:
     parent, taken = (np.empty(states, np.int32) for _ in range(2))
     table, numbers, codes = np.full(2 * states, EMPTY), np.empty(2 * states, np.int32), np.empty(states, np.uint64)
-    return Found(table, numbers, codes, parent, taken, np.zeros(1, np.uint32), np.full((32, 3), -1))
+    seen, where, by_move = np.zeros(1, np.uint32), np.full((32, 3), -1), np.zeros(moves, np.uint32)
+    return Found(table, numbers, codes, parent, taken, seen, where, by_move)
 
 
 def _edges(count: int) -> LocalEdges:

@@ -1,7 +1,7 @@
 """The system that is checked: pages of one policy, a guest with one I/O design, and a stranger on the host."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -143,12 +143,16 @@ def _has_pool(setting: Setting) -> bool:
 def properties(policy: Policy, own: bool = False) -> Properties:
     """The marks of every step of the law. A page that is given to the guest ends with the step of an unshare, which
     shows nothing of conversion. own: what must always hold is marked on pages with bytes of the guest's only."""
+    if own:
+        known = properties(policy)
+        others = [not _own(page) for page in enumerated(policy).pages]
+        marks = known.marks.copy()
+        marks[others] &= np.uint32(~bits(ALWAYS) & 0xFFFF_FFFF)
+        return replace(known, marks=marks)
     where = enumerated(policy).where({**ALWAYS, **SOMETIMES})
     marks = np.zeros((len(enumerated(policy).pages), len(Op)), np.uint32)
     for bit, name in enumerate(where):
         marks |= where[name].astype(np.uint32) << np.uint32(bit)
-    if own:
-        marks[[not _own(page) for page in enumerated(policy).pages]] &= np.uint32(~bits(ALWAYS) & 0xFFFF_FFFF)
     hidden = 1 << PROPERTIES.index("unshare-succeeds")
     completes, stale, deadlock, stuck = (bits([name]) for name in (COMPLETES, STALE, DEADLOCK, PROGRESS))
     return Properties(PROPERTIES, marks, completes, stale, deadlock, stuck, hidden)

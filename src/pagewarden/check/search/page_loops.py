@@ -60,7 +60,8 @@ class Plan(NamedTuple):
 class Found(NamedTuple):
     """table: uint64 codes by slot, numbers: of those states; codes, parent, taken: by number: the state, the one that
     it was first reached from, and the move that led there. seen: uint32[1], all marks; where: int64[32, 3], for each
-    mark the state, the move and the state after it that first showed it, or -1."""
+    mark the state, the move and the state after it that first showed it, or -1. by_move: uint32[M], all marks that its
+    steps showed."""
 
     table: NDArray[np.uint64]
     numbers: NDArray[np.int32]
@@ -69,6 +70,7 @@ class Found(NamedTuple):
     taken: NDArray[np.int32]
     seen: NDArray[np.uint32]
     where: NDArray[np.int64]
+    by_move: NDArray[np.uint32]
 
 
 class LocalEdges(NamedTuple):
@@ -87,7 +89,7 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
     # Out of their tuples once: an array taken out in the loop costs a reference count each time.
     following, came_of, marks_of, misses, leaves, lates, when = law
     shape, moves, targets, first, listed, base, adrift, late, units, spare, alone, hidden, deadlock, symmetric = plan
-    table, numbers, codes, parent, taken, seen, where = found
+    table, numbers, codes, parent, taken, seen, where, by_move = found
     source, target, action, marks = steps
     columns = len(shape)
     here, then = np.empty(columns, np.int64), np.empty(columns, np.int64)
@@ -152,6 +154,7 @@ def grow(law, plan, found, steps, keep, head, stop, count, made, room):  # type:
                             codes[count], parent[count], taken[count] = code, head, number
                             count += 1
                         there = numbers[slot]
+                    by_move[number] |= shown
                     if shown & ~seen[0]:
                         _show(where, seen, shown, head, number, there)
                     if keep:
