@@ -328,6 +328,32 @@ def test_who_was_told_never_does_not_take_it_later(memory: PrivateMemory, ticket
     assert answers == [False] and "told that the VM is not taken" in str(errors[0])
 
 
+@pytest.mark.parametrize("where", ["decide", "send"])
+def test_an_interrupt_behind_the_decision_loses_no_vm(
+    memory: PrivateMemory, before: bytes, tickets: Tickets, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Ctrl-C at the destination once the ticket says taken: the VM is there, and the source hears so, or asks."""
+    decided, sent = Tickets.decide, Channel.send
+
+    def decide(self: Tickets, ticket: bytes, word: str) -> str:
+        said = decided(self, ticket, word)
+        if where == "decide" and word == TAKEN:
+            raise KeyboardInterrupt
+        return said
+
+    def send(self: Channel, kind: int, number: int = 0, *parts: Any) -> None:
+        if where == "send" and kind == say.TAKEN:
+            raise KeyboardInterrupt
+        sent(self, kind, number, *parts)
+
+    monkeypatch.setattr(Tickets, "decide", decide)
+    monkeypatch.setattr(Channel, "send", send)
+    move = Move(memory, tickets)
+    assert move.arrival is not None and isinstance(move.arrival.interrupted, KeyboardInterrupt)
+    monkeypatch.undo()
+    assert move.judge(before)
+
+
 def test_a_ticket_is_asked_for_at_its_own_destination(memory: PrivateMemory, tickets: Tickets, tmp_path: Path) -> None:
     move = _in_doubt(memory, tickets, arrives=True)
     with pytest.raises(PagewardenError):

@@ -153,6 +153,20 @@ def test_who_writes_meanwhile_is_not_lost(memory: PrivateMemory) -> None:
     assert memory.private_read(20 * PAGE_SIZE, 8) == last[1].to_bytes(8, "little")
 
 
+def test_the_host_reaches_no_page_while_it_is_copied(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its accessors ask then, and wait: what they wrote to the old file would be lost."""
+    preadv, window, open_ = os.preadv, memory._backing.window, list[bool]()
+    assert window is not None and window.is_mapped(3 * PAGE_SIZE, 2 * PAGE_SIZE)
+
+    def copies(fd: int, buffers: list[memoryview], at: int) -> int:
+        open_.append(any(window.is_mapped(page * PAGE_SIZE, PAGE_SIZE) for page in range(PAGES)))
+        return preadv(fd, buffers, at)
+
+    monkeypatch.setattr(os, "preadv", copies)
+    migrate(memory)
+    assert open_ == [False]
+
+
 def test_a_write_after_its_page_was_copied_is_not_lost(memory: PrivateMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits in the kernel until the page is in its new place."""
     preadv, numbers, threads = os.preadv, list[int](), list[threading.Thread]()

@@ -30,6 +30,8 @@ class Arrival:
     state: bytes
     pages: int
     """Pages that came, some more than once."""
+    interrupted: BaseException | None = None
+    """What came while the VM was already this side's (Ctrl-C): it is here all the same, so it was not raised."""
 
 
 def receive(
@@ -57,7 +59,7 @@ def receive(
     if kind != say.OFFER or len(said) != TICKET + 8:
         raise _nonsense("the first record offers no VM and asks for none")
     ticket, size = bytes(said[:TICKET]), int.from_bytes(said[TICKET:], "little")
-    memory = None
+    memory = arrival = None
     try:
         if not 0 < size <= SIZE_MAX or size % PAGE_SIZE:
             raise _nonsense(f"a memory of {size} bytes is offered")
@@ -67,15 +69,19 @@ def receive(
         ready(memory, arrival.state)
         if tickets.decide(ticket, TAKEN) != TAKEN:
             raise Refused(errno.ESTALE, "the source has asked meanwhile, and was told that the VM is not taken")
+        channel.send(say.TAKEN, 0, ticket)
     except BaseException as error:
+        word = NEVER
+        with suppress(Refused):
+            word = tickets.decide(ticket, NEVER)
+        if arrival is not None and word == TAKEN:  # whether the source has heard, or asks
+            arrival.interrupted = None if isinstance(error, Refused) else error
+            return arrival
         if memory is not None:
             memory.close()
         with suppress(Refused):  # the source is gone as well, or asks
-            tickets.decide(ticket, NEVER)
             channel.send(say.NO, 0, (str(error) or type(error).__name__).encode()[:500])
         raise
-    with suppress(Refused):  # it is taken; the source asks
-        channel.send(say.TAKEN, 0, ticket)
     return arrival
 
 
