@@ -1,6 +1,6 @@
 """A device of one's own for QEMU: random numbers, from a process that sees what the guest lends it and nothing else.
 
-python examples/random_device.py /tmp/random.sock
+python examples/random_device.py random.sock
 """
 
 import os
@@ -29,7 +29,7 @@ def in_its_process(host: HostSide, channel: int, counters: int, probe: bool) -> 
 
 
 def main() -> None:
-    """Serve one QEMU: -chardev socket,id=c,path=/tmp/random.sock -device vhost-user-rng-pci,chardev=c,... as for a disk
+    """Serve one QEMU: -chardev socket,id=c,path=random.sock -device vhost-user-rng-pci,chardev=c,... as for a disk
     (docs/serve.md)."""
     kind = DeviceKind(lambda view, size: RandomDevice(view, queue_size=size), in_its_process)
     say = partial(print, file=sys.stderr, flush=True)
