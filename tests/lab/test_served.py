@@ -66,5 +66,5 @@ def test_a_guest_that_bounces_lends_its_pool_alone(kernel: fetch.Kernel, tmp_pat
     assert found == {"first": hashlib.sha256(content[: 1 << 20]).hexdigest(), "wrong": 0}
     lent = json.loads(out)
     pool, rings = SLOTS * 2048 // 4096, 4
-    assert pool <= lent["max_open"] <= pool + rings, "its loads go round the pool twice, and nothing else is opened"
+    assert pool // 2 <= lent["max_open"] <= pool + rings, "what is opened is the pool, most of it, and nothing else"
     assert lent["refused"] == lent["violations"] == lent["device_restarts"] == 0 and lent["probed"] > 10_000
