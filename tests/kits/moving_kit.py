@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,25 @@ def flipped_at(place: int, behind: socket.socket) -> Wire:
         return bytes(changed)
 
     return Wire(behind, flip)
+
+
+def heard(seen: bytearray, behind: socket.socket) -> Wire:
+    """Everything that is sent is in `seen` as well."""
+
+    def listen(before: int, data: bytes) -> bytes:
+        seen.extend(data)
+        return data
+
+    return Wire(behind, listen)
+
+
+def feed(near: socket.socket, data: bytes) -> None:
+    with suppress(OSError):
+        near.sendall(data)
+
+
+def no_memory(size: int) -> PrivateMemory:
+    raise AssertionError(size)
 
 
 def a_memory(pages: int = PAGES) -> PrivateMemory:
@@ -161,3 +181,15 @@ def _file(memory: PrivateMemory) -> bytes:
 
 def tickets_in(folder: Path) -> Tickets:
     return Tickets(folder / "tickets")
+
+
+def wires(tickets: Tickets) -> tuple[Wire, Wire]:
+    with a_memory() as memory:
+        before = memory.private_read(0, memory.size)  # whose holes are pages from now on
+        move = Move(memory, tickets)
+        assert move.judge(before)
+        return move.out, move.back
+
+
+def on_side(side: str, wire: Callable[[socket.socket], Wire]) -> dict[str, Any]:
+    return {side: wire}

@@ -16,8 +16,7 @@ FREE = 9
 
 @pytest.fixture
 def mem() -> Iterator[PrivateMemory]:
-    made = PrivateMemory(16 * PAGE_SIZE, "uffd-window")
-    with made:
+    with PrivateMemory(16 * PAGE_SIZE, "uffd-window") as made:
         made.populate(0, bytes(made.size))
         made.share(PageRange(0, 2))
         made.convert()

@@ -32,7 +32,7 @@ from pagewarden.memory import (
     migrate,
 )  # fmt: skip
 from pagewarden.port import Cpu
-from waits import in_time
+from waits import SOON, in_time
 
 PAGES = 24
 
@@ -200,7 +200,7 @@ def _runs(cpu_of: Callable[[PrivateMemory], Cpu]) -> None:
     disk = random_disk(3)
     described = random_program("window", disk)
     code = assemble(described)
-    asked, over, moved = threading.Semaphore(0), threading.Event(), [0]
+    asked, done, over, moved = threading.Semaphore(0), threading.Semaphore(1), threading.Event(), [0]
     with PrivateMemory(described.layout.size, "uffd-window") as memory:
         for gpa, data in image(described, code.content):
             memory.populate(gpa, data)
@@ -209,11 +209,15 @@ def _runs(cpu_of: Callable[[PrivateMemory], Cpu]) -> None:
         def mover() -> None:
             asked.acquire()
             while not over.is_set():
-                migrate(memory)
+                try:
+                    migrate(memory)
+                finally:
+                    done.release()
                 moved[0] += 1
                 asked.acquire()
 
         def doorbell(queue: int) -> None:
+            assert done.acquire(timeout=SOON), "the move that the last one began"
             asked.release()
             device.process(queue)
 

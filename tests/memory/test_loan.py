@@ -24,8 +24,7 @@ from waits import SOON
 
 @pytest.fixture(params=["uffd-window", "memfd", "memfd-secret"])
 def memory(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
-    made = PrivateMemory(16 * PAGE_SIZE, request.param)
-    with made:
+    with PrivateMemory(16 * PAGE_SIZE, request.param) as made:
         made.share(PageRange(0, 8))
         yield made
 

@@ -34,8 +34,7 @@ def direct(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture(params=["uffd-window", "memfd-secret"])
 def memory(request: pytest.FixtureRequest) -> Iterator[PrivateMemory]:
-    made = PrivateMemory(2 * SIZE, request.param)
-    with made:
+    with PrivateMemory(2 * SIZE, request.param) as made:
         made.share(PageRange(0, 2 * SIZE // PAGE_SIZE))
         yield made
 

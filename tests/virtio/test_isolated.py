@@ -35,8 +35,7 @@ class GuestView:
 
 @pytest.fixture
 def memory() -> Iterator[PrivateMemory]:
-    made = PrivateMemory(PAGES * PAGE_SIZE, isolated=True)
-    with made:
+    with PrivateMemory(PAGES * PAGE_SIZE, isolated=True) as made:
         made.private_write(SECRET, b"secret" * 500)
         made.share(PageRange(1, 8))
         yield made

@@ -43,8 +43,7 @@ def direct(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def memory() -> Iterator[PrivateMemory]:
-    made = PrivateMemory(SIZE, "uffd-window")
-    with made:
+    with PrivateMemory(SIZE, "uffd-window") as made:
         made.share(PageRange(0, SIZE // PAGE_SIZE))
         none = made.window.no_queue()
         require(none is None, f"no io_uring here: {none}")

@@ -23,8 +23,7 @@ image, disk = pytest.fixture(image_file), pytest.fixture(image_disk)
 
 @pytest.fixture
 def memory() -> Iterator[PrivateMemory]:
-    made = PrivateMemory(1 << 20, "uffd-window")
-    with made:
+    with PrivateMemory(1 << 20, "uffd-window") as made:
         made.share(PageRange(0, 256))
         yield made
 

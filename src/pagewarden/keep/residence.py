@@ -146,8 +146,9 @@ class Residence:
             among = np.flatnonzero(self.state[pages] == kind)
             if kind == THERE:
                 held = np.frombuffer(self._guest.memory, np.uint8).reshape(-1, PAGE_SIZE)
-                for k in among.tolist():  # singly, and through no array between that keeps the bytes
-                    target[k] = held[pages[k]]
+                for first, stop in runs_of_pages(pages[among]):  # through no array between that keeps the bytes
+                    at, page = int(among[first]), int(pages[among[first]])
+                    target[at : at + stop - first] = held[page : page + stop - first]
                 continue
             right, why = self._fetched(kind, pages[among])
             if why:
