@@ -1,10 +1,13 @@
 """A machine is watched by its console, and nothing of it outlives its watcher, however that ends."""
 
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +110,19 @@ def test_a_guest_that_dies_among_its_answers_is_told_by_its_last_words(
 def test_an_answer_that_is_whole_is_brought_back(emulated: Callable[[str], fetch.Kernel]) -> None:
     kernel = emulated('answer.write_bytes(b\'{"kernel": "9.9", "cells": 0}\\n{"end": ""}\\n\' + bytes(9))\n')
     assert pkvm.ask(kernel, ["memfd"], ["*"], 60) == [b'{"kernel": "9.9", "cells": 0}', b'{"end": ""}']
+
+
+def test_an_interrupt_while_a_process_starts_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C once it runs, but nobody has it yet."""
+    start, started = subprocess.Popen, list[subprocess.Popen[bytes]]()
+
+    def interrupted(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*given, **named))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with (tmp_path / "log").open("wb") as log, pytest.raises(KeyboardInterrupt), machine.process(["sleep", "600"], log):
+        pytest.fail("it was not interrupted")
+    assert started[0].returncode == -signal.SIGKILL
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -45,22 +45,28 @@ def watch(command: Sequence[str], place: Path, name: str, seconds: float, progre
 
 @contextmanager
 def process(command: Sequence[str], output: io.BufferedWriter) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is killed, with all that it started, at the end of this block and with this process."""
-    started = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
+    """A process that is killed, with all that it started, at the end of this block and with this process; Ctrl-C waits
+    until it has this owner."""
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def begins() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
     try:
-        yield started
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=begins
+        )
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+            yield started
+        finally:
+            with suppress(ProcessLookupError):
+                killpg(started.pid, signal.SIGKILL)
+            started.wait()
+            _gone(started.pid)
     finally:
-        with suppress(ProcessLookupError):
-            killpg(started.pid, signal.SIGKILL)
-        started.wait()
-        _gone(started.pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
 
 def _gone(group: int) -> None:
