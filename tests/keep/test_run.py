@@ -1,5 +1,6 @@
 """`pagewarden run --limit`, `--snapshot` and `--restore`: a guest does the same I/O at the same counts."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -61,3 +62,13 @@ def test_what_does_not_go_together_is_said(verb: Verb, tmp_path: Path) -> None:
     assert "no key" in verb(*lacking, code=2).stderr
     few = verb("run", *snapshot, *disk, "--key", str(tmp_path / "key"), "--requests", "3", code=2)
     assert "no half way" in few.stderr
+
+
+def test_what_sealing_lacks_is_said_before_anything_is_made(
+    verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    files = ("--key", str(tmp_path / "key"), "--disk", str(tmp_path / "disk"))
+    said = verb("run", "--snapshot", str(tmp_path / "snap"), *files, code=2).stderr
+    assert said.startswith("pagewarden: sealing needs the package cryptography; pip install") and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from pagewarden.abi.virtio_blk import SECTOR
 from pagewarden.designs import DESIGNS
 from pagewarden.guest import pattern
 from pagewarden.guest.program import Program, program
+from pagewarden.keep.seal import Sealer
 from pagewarden.studies.run.disk import Bytes, DiskFile, columns
 from pagewarden.vocab import UserMistake, one_of
 from pagewarden.workload import Workload
@@ -73,6 +74,8 @@ class RunPlan:
                 f"{self.design} needs the fd of the memory, which an isolated host side does not have; "
                 "window, iommu, bounce and dma-buffer do without"
             )
+        if self.kept:
+            Sealer()  # what it lacks is said before anything is made
 
     @property
     def kept(self) -> bool:
