@@ -22,6 +22,8 @@ F_PROTOCOL = 1 << abi.VHOST_USER_F_PROTOCOL_FEATURES
 REPLY_ACK, CONFIG = 1 << abi.ProtocolFeature.REPLY_ACK, 1 << abi.ProtocolFeature.CONFIG
 _CONFIG = 60
 """Bytes of the configuration that every version has: QEMU answers nothing where more is asked for than it knows."""
+PATIENCE = 60.0
+"""Seconds that a device has for what it was told."""
 
 
 class BackEndError(Exception):
@@ -124,5 +126,6 @@ class RemoteQueue:
 
     def wait(self) -> None:
         """Until the device called since the last time. (The other process may have made the eventfd non-blocking.)"""
-        select.select([self.fds[1]], [], [])
+        if not select.select([self.fds[1]], [], [], PATIENCE)[0]:
+            raise BackEndError(f"no call within {PATIENCE:.0f} s")
         os.eventfd_read(self.fds[1])

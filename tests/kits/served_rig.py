@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from front_end import FrontEnd
+from front_end import PATIENCE, FrontEnd
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost.blk import disk_kind
 from pagewarden.vhost.guarded import GuardedHost, ServedDevice
@@ -24,7 +24,6 @@ from pagewarden.virtio.queue import Processed
 from virtio_kit import DEFAULT, Rig
 
 MEMORY = 8 << 20
-PATIENCE = 60.0
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from front_end import BackEndError, FrontEnd
+from front_end import PATIENCE, BackEndError, FrontEnd
 from leftovers import descriptors
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest as Ask
 from pagewarden.memory import PrivateMemory
 from pagewarden.virtio.disk import Disk
-from served_rig import MEMORY, PATIENCE, ServedRig, ServerThread
+from served_rig import MEMORY, ServedRig, ServerThread
 from virtio_kit import DEFAULT, FLUSH, IN, OK, OUT, SECTOR
 
 SECTORS = 256
@@ -83,6 +83,22 @@ def test_a_front_end_that_comes_again_goes_on(server: ServerThread, memory: Priv
                 rig.front.close()
         assert descriptors(sweep=True) == open_before
     assert server.counts.requests == 4
+
+
+def test_a_ring_that_stops_and_starts_with_the_eventfd_it_had_is_served(
+    server: ServerThread, memory: PrivateMemory, image: Path
+) -> None:
+    """The front end holds the eventfd all the time, and the number that it gets here is free again."""
+    with closing(ServedDisk(image)) as disk, server.connected() as connection:
+        rig = ServedRig(memory, connection, disk.disk)
+        for round_ in range(1, 4):
+            assert rig.do(IN, 1, into=512)[:2] == (OK, image.read_bytes()[512:1024])
+            assert rig.front.stop(0) == round_
+            rig.queue.kick()
+            rig.front.tell(Ask.SET_VRING_BASE, abi.VRING_STATE.pack(0, round_))
+            rig.front.tell(Ask.SET_VRING_KICK, abi.U64.pack(0), rig.queue.fds[0])
+        rig.front.close()
+    assert server.counts.requests == 3 and not server.said
 
 
 def test_the_configuration_is_the_disk_s(server: ServerThread, memory: PrivateMemory) -> None:

@@ -6,9 +6,10 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+from front_end import PATIENCE
 from pagewarden.kernel.listening import listening
 from pagewarden.vhost.server import Server
-from served_rig import PATIENCE, ServerThread
+from served_rig import ServerThread
 
 CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])"
 

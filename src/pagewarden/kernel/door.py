@@ -199,13 +199,19 @@ def punch_hole(file: int, offset: int, length: int) -> None:
     syscall("fallocate", file, uapi.FALLOC_FL_KEEP_SIZE | uapi.FALLOC_FL_PUNCH_HOLE, offset, length)
 
 
-def readable(fds: Sequence[int], timeout: float | None, events: int = select.POLLIN) -> list[int]:
-    """Which of the descriptors have something to read, or what else is asked for (poll(2)), or are at their end, after
-    at most so many seconds."""
+def polling(fds: Sequence[int], events: int = select.POLLIN) -> select.poll:
+    """What waits for these with poll(2). No epoll: that goes on hearing a descriptor that we closed and another process
+    holds, under a number which may be another's by then (epoll(7), Q6)."""
     poll = select.poll()
     for fd in fds:
         poll.register(fd, events)
-    return [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
+    return poll
+
+
+def readable(fds: Sequence[int], timeout: float | None, events: int = select.POLLIN) -> list[int]:
+    """Which of the descriptors have something to read, or what else is asked for (poll(2)), or are at their end, after
+    at most so many seconds."""
+    return [fd for fd, _ in polling(fds, events).poll(None if timeout is None else timeout * 1000)]
 
 
 def pages_of(size: int) -> int:

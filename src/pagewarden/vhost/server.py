@@ -1,14 +1,13 @@
 """Waiting for a front end, serving it, and waiting for it to come again, until it ends or somebody ends us."""
 
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from pagewarden.kernel.door import readable
+from pagewarden.kernel.door import polling
 from pagewarden.kernel.files import peer
 from pagewarden.kernel.listening import heard
 from pagewarden.vhost.device_host import PolledHost
@@ -65,14 +64,14 @@ class Server:
 
     def _waited_for(self, peer: int) -> bool:
         """A front end has come; False where the one that went is gone for good."""
-        watched = [self._listener.fileno(), *([peer] if peer >= 0 else [])]
-        while not (ready := readable(watched, 0 if peer == GONE else self._pause())) and peer != GONE:
+        poll = polling([self._listener.fileno(), *([peer] if peer >= 0 else [])])
+        while not (ready := poll.poll(0 if peer == GONE else self._pause())) and peer != GONE:
             self._tick()
-        return self._listener.fileno() in ready
+        return self._listener.fileno() in dict(ready)
 
     def _pause(self) -> int | None:
-        """Seconds that a wait may last."""
-        return None if self.live is None else 1
+        """Milliseconds that a wait may last."""
+        return None if self.live is None else 1000
 
     def _tick(self) -> None:
         if self.live is not None and (now := time.monotonic()) >= self._due:
@@ -101,20 +100,20 @@ class Server:
         acts: dict[int, Callable[[], bool]] = {}
         busy: dict[int, Callable[[], bool]] = {}
         talk = session.connection.fileno()
-        with select.epoll() as poll:
-            poll.register(talk, select.EPOLLIN)
-            while True:
-                self._tick()
-                for fd, _ in poll.poll(0 if busy else self._pause()):
-                    if fd in acts:
-                        busy[fd] = acts[fd]
-                    elif fd == talk and not self._heard(session):
-                        return
-                if acts is self._host.polled:
-                    busy = {fd: act for fd, act in busy.items() if act()}
-                if acts is not self._host.polled:
-                    acts = _watch(poll, acts, self._host.polled)
-                    busy = dict(acts)  # each has its turn, whatever was heard before
+        poll = polling([talk])
+        while True:
+            self._tick()
+            for fd, _ in poll.poll(0 if busy else self._pause()):
+                if fd in acts:
+                    busy[fd] = acts[fd]
+                elif fd == talk and not self._heard(session):
+                    return
+            if acts is self._host.polled:
+                busy = {fd: act for fd, act in busy.items() if act()}
+            if acts is not self._host.polled:
+                acts = self._host.polled
+                poll = polling([talk, *acts])
+                busy = dict(acts)  # each has its turn, whatever was heard before
 
     def _heard(self, session: FrontSession) -> bool:
         try:
@@ -126,18 +125,6 @@ class Server:
             raise FrontEndFault(f"asked for what cannot be: {refused}") from refused
         except ConnectionError:
             return False
-
-
-def _watch(
-    poll: select.epoll, before: dict[int, Callable[[], bool]], now: dict[int, Callable[[], bool]]
-) -> dict[int, Callable[[], bool]]:
-    """Poll these from now on. A number may have become another descriptor's meanwhile."""
-    for fd in before:
-        with suppress(OSError):
-            poll.unregister(fd)
-    for fd in now:
-        poll.register(fd, select.EPOLLIN)
-    return now
 
 
 def _pidfd(connection: socket.socket) -> int:
