@@ -49,8 +49,17 @@ class Step(NamedTuple):
 
 
 def done(page: Page, *events: Event, reached: bool = False, **changes: Any) -> Step:
-    """The page with these fields changed, and what that cost."""
-    return Step(page._replace(**changes) if changes else page, Outcome.DONE, events, reached)
+    """The page with these fields changed, and what that cost. (Page._replace takes twice the time; the law does this a
+    million times for one table.)"""
+    if changes:
+        fields = list(page)
+        for name, value in changes.items():
+            fields[_PLACES[name]] = value
+        page = tuple.__new__(Page, fields)
+    return Step(page, Outcome.DONE, events, reached)
+
+
+_PLACES = {name: place for place, name in enumerate(Page._fields)}
 
 
 def refused(page: Page, outcome: Outcome, *events: Event) -> Step:

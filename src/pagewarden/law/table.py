@@ -1,5 +1,6 @@
 """The law of one policy as dense arrays: every state that a page can reach, under every operation."""
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ from pagewarden.law.page import Page
 from pagewarden.law.policy import Policy
 from pagewarden.law.properties import Predicate
 from pagewarden.law.rules import RULES, start
-from pagewarden.law.step import Step
+from pagewarden.law.step import Outcome, Step
 from pagewarden.vocab import Event, InternalError
 
 MAX_STATES = 20_000
@@ -55,17 +56,23 @@ class Table:
         return found
 
     def where(self, predicates: Mapping[str, Predicate]) -> dict[str, NDArray[np.bool_]]:
-        """bool[S, O] for each name: the steps for which its predicate holds."""
+        """bool[S, O] for each name: the steps for which its predicate holds. A step's events come in no order here."""
         hits = {name: np.zeros(self.next.shape, bool) for name in predicates}
+        events: dict[bytes, tuple[Event, ...]] = {}
         for op in Op:
-            rule = RULES[op]
-            for name, predicate in predicates.items():
-                cells = (
-                    np.flatnonzero(np.isin(self.outcome[:, op], [*predicate.outcomes])) if op in predicate.ops else ()
-                )
-                for state in cells:
-                    page = self.pages[state]
-                    hits[name][state, op] = predicate.holds(self.policy, page, op, rule(self.policy, page))
+            asked = {name: predicate for name, predicate in predicates.items() if op in predicate.ops}
+            wanted = frozenset().union(*(predicate.outcomes for predicate in asked.values()))
+            cells = np.flatnonzero(np.isin(self.outcome[:, op], [*wanted]))
+            columns = (self.next, self.outcome, self.reached)
+            told = zip(cells.tolist(), *(column[cells, op].tolist() for column in columns), strict=True)
+            for state, after, outcome, reached in told:
+                counts = self.events[state, op].tobytes()
+                if counts not in events:
+                    events[counts] = tuple(kind for kind, count in zip(Event, counts, strict=True) if count)
+                step = Step(self.pages[after], _OUTCOMES[outcome], events[counts], reached)
+                for name, predicate in asked.items():
+                    if predicate(self.policy, self.pages[state], op, step):
+                        hits[name][state, op] = True
         return hits
 
 
@@ -93,6 +100,7 @@ def _table(policy: Policy, arrays: cached.Arrays) -> Table:
     )  # fmt: skip
 
 
+_OUTCOMES = {int(outcome): outcome for outcome in Outcome}
 _KINDS: list[Any] = list(Page.__annotations__.values())
 """The type of each field of a page."""
 
@@ -102,7 +110,12 @@ def _enumerate(policy: Policy) -> dict[str, NDArray[Any]]:
     first = start(policy)
     pages, index = [first], {first: 0}
     kinds: dict[tuple[Event, ...], int] = {}
-    cells: list[tuple[int, int, int, bool]] = []  # state afterwards, outcome, kind of events, reached
+    columns = next_, outcome_, kind_, reached_ = (
+        array("H"),
+        array("B"),
+        array("H"),
+        array("B"),
+    )  # no work for the collector
     rules = [RULES[op] for op in Op]
     for here, page in enumerate(pages):
         for rule in rules:
@@ -110,12 +123,15 @@ def _enumerate(policy: Policy) -> dict[str, NDArray[Any]]:
             state = here if after is page else index.setdefault(after, len(pages))
             if state == len(pages):
                 pages.append(after)
-            cells.append((state, outcome, kinds.setdefault(events, len(kinds)), reached))
+            next_.append(state)
+            outcome_.append(outcome)
+            kind_.append(kinds.setdefault(events, len(kinds)))
+            reached_.append(reached)
         if len(pages) > MAX_STATES:
             raise InternalError(f"policy {policy.name} has more than {MAX_STATES} states")
-    following, outcomes, kind, touched = np.array(cells).reshape(len(pages), len(Op), 4).transpose(2, 0, 1)
+    following, outcomes, kind, touched = (np.array(column).reshape(len(pages), len(Op)) for column in columns)
     counts = np.array([np.bincount(np.array(events, int), minlength=len(Event)) for events in kinds], np.uint8)
     return {
-        "pages": np.array(pages, np.uint8), "next": np.ascontiguousarray(following, np.uint16),
-        "outcome": np.ascontiguousarray(outcomes, np.uint8), "events": counts[kind], "reached": touched.astype(bool),
+        "pages": np.array(pages, np.uint8), "next": following, "outcome": outcomes,
+        "events": counts[kind], "reached": touched.astype(bool),
     }  # fmt: skip
