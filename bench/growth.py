@@ -19,7 +19,7 @@ import numpy as np
 
 from tools import row
 
-COUNTED = 1e-2
+COUNTED = 5e-3
 """Seconds from which on an exponent says something."""
 Work = Callable[[], float | None]
 """What is timed. It returns x where only the work itself can tell."""

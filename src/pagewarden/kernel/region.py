@@ -18,6 +18,14 @@ PRESENT = 1 << 63
 """In an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
 
 
+def zeroes(size: int) -> mmap.mmap:
+    """Ordinary memory of this process, for which nobody asks huge pages. MemoryError."""
+    try:
+        return mmap.mmap(-1, size, uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError from error
+
+
 class Region:
     """Reserved addresses that a file is placed in. They stay reserved until `close`, whatever is placed.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.kernel.region import zeroes
 from pagewarden.sim.hot import hot
 
 States: TypeAlias = NDArray[np.uint16]
@@ -43,7 +44,9 @@ class Pages(NamedTuple):
         """A memory of so many pages, all in one state. What is not touched costs no memory."""
         blocks = -(-count // BLOCK)
         mixed, spare = np.zeros((blocks, 3), np.int32), np.zeros(LIST + blocks, np.int32)
-        return cls(np.full(blocks + -blocks % 4, state, np.uint16), mixed, np.zeros(blocks << SHIFT, np.uint16), spare)
+        # numpy asks for huge pages for its zeroes, and the kernel moves others away for them (mm/compaction.c)
+        slots = np.frombuffer(zeroes(2 * blocks << SHIFT), np.uint16)
+        return cls(np.full(blocks + -blocks % 4, state, np.uint16), mixed, slots, spare)
 
     def reset(self, state: int) -> None:
         """All pages in one state again."""
