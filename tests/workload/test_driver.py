@@ -50,15 +50,26 @@ def test_groups_of_jobs_that_wait_for_others_have_depths_of_their_own(tmp_path: 
     border = int(np.flatnonzero(live == 0)[0]) + 1
     assert live[:border].max() == 64 * 4 and live[border:].max() == 2 * len(VirtioBlk().read(1 << 20)) and live[-1] == 0
     assert (found.maker[~found.opens] < np.flatnonzero(~found.opens)).all()
-    together = job.with_name("together.fio")
-    together.write_text(job.read_text().replace("stonewall\n", ""))
-    assert np.cumsum(np.where(mappings_of(load(together), VirtioBlk()).opens, 1, -1)).max() > 64 * 4
+
+
+def test_jobs_side_by_side_have_depths_of_their_own_that_add_up(tmp_path: Path) -> None:
+    """64 requests of 1 MiB, each 258 mappings of 515 slots and more, beside 2 x 3 of 4 KiB: not 70 of either."""
+    job = tmp_path / "beside.fio"
+    large, small = "[a]\nbs=1m\niodepth=64\nsize=80m\n", "[b]\nnumjobs=3\nbs=4k\niodepth=2\nsize=400k\n"
+    job.write_text(f"[global]\nioengine=libaio\nrw=randread\n{large}{small}")
+    found = load(job)
+    flying = np.array([[owner == of for owner in found.owner] for of in (0, 1)])  # requests of each, in flight then
+    for of, most in ((0, 64), (1, 6)):
+        ended = [int(flying[of, :at][found.until[:at] <= at].sum()) for at in range(found.requests + 1)]
+        assert max(np.cumsum(flying[of]) - ended[:-1]) == most
+    made = mappings_of(found, VirtioBlk())
+    assert np.cumsum(np.where(made.opens, 1, -1)).max() == 64 * len(VirtioBlk().read(1 << 20)) + 6 * 4
+    assert made.notes[-1] == "in flight at once: at most 70" and found.depth == 70
 
 
 def test_a_depth_that_nobody_says_is_said_to_be_assumed() -> None:
-    assert (
-        "--depth N" in mappings_of(single(), VirtioBlk()).notes[-1] and not mappings_of(single(), VirtioBlk(), 2).notes
-    )
+    assert "--depth N" in mappings_of(single(), VirtioBlk()).notes[-1]
+    assert mappings_of(single(), VirtioBlk(), 2).notes == ("in flight at once: at most 1",)
 
 
 def test_reads_and_writes_differ_in_direction_alone() -> None:

@@ -1,7 +1,8 @@
 """blkparse's text in its default format: `DEV CPU SEQ SECONDS.NANOSECONDS PID ACTION RWBS SECTOR + BLOCKS [COMMAND]`.
 
 Format: blkparse(1), "Output description and formatting"; checked with blkparse 1.2.0. Q (queued) is what was asked for;
-D (issued to the driver) is taken when a trace has no Q. Other actions repeat the same requests and are left out.
+D (issued to the driver) is taken when a trace has no Q; C (completed) says how many are in flight. Other actions repeat
+the same requests and are left out.
 """
 
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pagewarden.vocab import Advance, UserMistake
+from pagewarden.workload.in_flight import Extents, most_in_flight, until_completed
 from pagewarden.workload.lines import Bools, Chunk, Fields, Int64s, Problem, Uint64s, chunks
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
@@ -39,7 +41,7 @@ def load_blkparse(path: Path, progress: Advance | None = None) -> Workload:
         for reader in readers:
             reader.take(chunk, events)
     chosen = next((reader for reader in readers if reader.requests), readers[0])
-    return chosen.workload(path, whole, remaps)
+    return chosen.workload(path, whole, remaps, readers[2] if chosen is not readers[2] else None)
 
 
 def _events(chunk: Chunk, summary: bool) -> tuple[Int64s, bool]:
@@ -80,7 +82,7 @@ class _Reader:
         self.skipped: Counter[str] = Counter()
         self.devices: set[int] = set()
         self.requeued: Counter[tuple[int, int]] = Counter()
-        self.parts: list[tuple[Bools, Uint64s, Uint64s, Int64s, Uint64s]] = []
+        self.parts: list[tuple[Bools, Uint64s, Uint64s, Int64s, Uint64s, Int64s]] = []
 
     def take(self, chunk: Chunk, events: Int64s) -> None:
         """Check the lines with this action, then keep their requests."""
@@ -100,9 +102,8 @@ class _Reader:
             moved &= ~self._again(chunk, events, lines[data], device, sector)
         self.requests += int(moved.sum())
         offset, length = sector * np.uint64(SECTOR), blocks * np.uint64(SECTOR)
-        self.parts.append(
-            ((kind[data] == ord("W"))[moved], offset[moved], length[moved], stamp[data][moved], device[moved])
-        )
+        columns = (kind[data] == ord("W"), offset, length, stamp[data], device, chunk.first + lines[data])
+        self.parts.append(tuple(column[moved] for column in columns))
 
     def _again(self, chunk: Chunk, events: Int64s, lines: Int64s, device: Uint64s, sector: Uint64s) -> Bools:
         """Which of the lines issue a request again that was requeued (R) before."""
@@ -134,10 +135,17 @@ class _Reader:
             if named.any():
                 self.skipped[reason] += int(named.sum())
 
-    def workload(self, path: Path, whole: bool, remaps: _Remaps) -> Workload:
+    def extents(self) -> Extents:
+        """Where its requests begin and end, on which device, and on which line each is."""
+        _, offset, length, _, device, line = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        sector, device = (offset // np.uint64(SECTOR)).astype(np.int64), device.astype(np.int64)
+        return Extents(line, device, sector, sector + (length // np.uint64(SECTOR)).astype(np.int64))
+
+    def workload(self, path: Path, whole: bool, remaps: _Remaps, completed: "_Reader | None") -> Workload:
         if not self.requests:
             raise UserMistake(f"{path}: the trace has no queued (Q), issued (D) or completed (C) read or write")
-        write, offset, length, stamp, device = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        write, offset, length, stamp, device, _ = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        issued = self.extents()
         notes = [] if whole else ["the last line has no end; if the file was cut, its last request may be wrong"]
         if self.action == "D":
             notes.append("no queued requests (Q) in the trace: those issued to the driver (D) are taken, after merges")
@@ -146,11 +154,12 @@ class _Reader:
         names = {name: int.from_bytes(name.encode()[:8], "little") for pair in remaps.below.items() for name in pair}
         lower = [name for name, above in remaps.below.items() if names[above] in self.devices]
         if lower and not (below := np.isin(device, np.array([names[name] for name in lower], np.uint64))).all():
-            write, offset, length, stamp = write[~below], offset[~below], length[~below], stamp[~below]
+            write, offset, length, stamp, issued = (each[~below] for each in (write, offset, length, stamp, issued))
             above = sorted({remaps.below[name] for name in lower})
             notes.append(f"the requests of {', '.join(above)}: {', '.join(lower)} lies below it and sees them again")
         elif len(self.devices) > 1:
             notes.append(f"{len(self.devices)} devices; if one lies on another, the same request is counted for each")
+        until, lacking = (None, ()) if completed is None else until_completed(issued, completed.extents())
         return Workload(
             name=path.name,
             format="blkparse",
@@ -159,7 +168,9 @@ class _Reader:
             length=length.astype(np.uint32),
             time_ns=stamp,
             skipped=dict(self.skipped),
-            notes=tuple(notes),
+            notes=(*notes, *lacking),
+            until=until,
+            depth=1 if until is None else most_in_flight(until),
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.workload.dma_mappings import FROM_DEVICE, TO_DEVICE, DmaMappings
+from pagewarden.workload.in_flight import most_in_flight
 from pagewarden.workload.model import Workload
 
 DRIVERS = {"linux-virtio-blk": "Linux's virtio_blk: header, segments, status and the indirect table of each request"}
@@ -60,16 +61,13 @@ class VirtioBlk:
 
 
 def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> DmaMappings:
-    """A workload's mappings as the driver makes them, `depth` requests in flight (the workload's own where it has one,
-    in each group of jobs that waits for others), each ended before the next beyond that begins, in the order of their
-    beginning."""
-    phases = [(load.requests, depth or load.depth)] if depth or not load.phases else load.phases
-    notes = load.notes
-    if depth is None and not load.jobs:
-        notes = (
-            *notes,
-            f"one request in flight is assumed, which {load.format} does not say: --depth N says otherwise",
-        )
+    """A workload's mappings as the driver makes them, in the order of their requests' beginning: as many requests in
+    flight as the workload itself says, or `depth`, each ended before the next beyond that begins."""
+    n = load.requests
+    over = np.minimum(np.arange(n) + (depth or load.depth), n) if depth or load.until is None else load.until
+    said = depth or load.depth > 1 or load.until is not None
+    most = f"in flight at once: at most {most_in_flight(over):,}"
+    assumed = f"one request in flight is assumed, which {load.format} does not say: --depth N says otherwise"
     kinds, of = np.unique(np.stack([load.length.astype(np.int64), load.write]), axis=1, return_inverse=True)
     of = of.reshape(-1)
     lists = [(driver.write if write else driver.read)(int(length)) for length, write in kinds.T.tolist()]
@@ -77,20 +75,17 @@ def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> 
     directions = np.array([direction for one in lists for _, direction in one], np.uint8)
     starts = np.cumsum([0, *map(len, lists)])[:-1]
     count = np.array([len(one) for one in lists], np.int64)[of]
-    first, steps, begins, late = 0, 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for stop, most in phases:
-        begins.append(np.arange(first, stop) + (steps - first))
-        late.append(np.full(stop - first, most))
-        first, steps = stop, steps + stop - first + most
-    begun = np.concatenate(begins)  # at which step a request begins; it ends, before another begins, so many later
-    over = begun + np.concatenate(late)
-    ending, beginning = np.zeros((2, steps), np.int64)
-    ending[over] = beginning[begun] = count
+    ending, beginning = np.bincount(over, count, n + 1).astype(np.int64), np.append(count, 0)  # before each request
     before = np.cumsum(ending + beginning) - ending - beginning
-    request = np.repeat(np.arange(load.requests), count)
+    order = np.argsort(over, kind="stable")
+    place = np.cumsum(count[order]) - count[order]  # those that end together do so in the order of their beginning
+    place -= (np.cumsum(ending) - ending)[over[order]]
+    ended = np.empty(n, np.int64)
+    ended[order] = place
+    request = np.repeat(np.arange(n), count)
     within = np.arange(len(request)) - np.repeat(np.cumsum(count) - count, count)
-    made = (before + ending)[begun][request] + within
-    ends = before[over][request] + within
+    made = (before + ending)[:n][request] + within
+    ends = (before[over] + ended)[request] + within
     total = 2 * len(request)
     opens, maker = np.zeros(total, np.bool_), np.full(total, -1, np.int64)
     opens[made], maker[ends] = True, made
@@ -101,7 +96,7 @@ def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> 
     return DmaMappings(
         load.name, f"{load.format}, as linux-virtio-blk maps it", opens, maker, size, direction,
         np.zeros(total, np.int16), _both(owner[request], made, ends), np.arange(total), np.ones(total, np.bool_),
-        np.zeros(total, np.bool_), zeros, zeros, ("virtio-blk",), notes=notes,
+        np.zeros(total, np.bool_), zeros, zeros, ("virtio-blk",), notes=(*load.notes, most if said else assumed),
     )  # fmt: skip
 
 

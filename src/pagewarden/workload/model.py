@@ -30,13 +30,13 @@ class Workload:
     notes: tuple[str, ...] = ()  # what was read otherwise than the file's own tool would
     owner: NDArray[np.int32] | None = None  # the index in `jobs` of whose each is; None: nobody says
     jobs: tuple[tuple[str, int], ...] = ()  # name and depth of each job that made them
-    phases: tuple[tuple[int, int], ...] = ()  # where groups of jobs that wait for one another end, and their depths
+    until: NDArray[np.int32] | None = None  # each ends before this later one is issued; None: `depth` at any time
     direct: bool = False  # all of it by direct I/O: no page cache of the guest lies between
     independent: bool = False  # its jobs are experiments of their own: one after the other, or each on its own file
 
     def __post_init__(self) -> None:
         columns = [self.write, self.offset, self.length]
-        columns += [column for column in (self.time_ns, self.owner) if column is not None]
+        columns += [column for column in (self.time_ns, self.owner, self.until) if column is not None]
         if len({len(column) for column in columns}) != 1:
             raise ValueError(f"columns of {[len(column) for column in columns]} requests do not match")
         for column in columns:
@@ -51,10 +51,14 @@ class Workload:
         """Some of the requests, in their order."""
         columns = {
             name: values[chosen]
-            for name in ("write", "offset", "length", "time_ns", "owner")
+            for name in ("write", "offset", "length", "time_ns", "owner", "until")
             if (values := getattr(self, name)) is not None
         }
-        return replace(self, phases=(), **columns)
+        if self.until is not None:
+            kept = np.zeros(self.requests + 1, np.int32)
+            kept[1:][chosen] = 1
+            columns["until"] = np.cumsum(kept, dtype=np.int32)[columns["until"]]
+        return replace(self, **columns)
 
     def parts(self) -> "tuple[Workload, ...]":
         """The requests of each job alone, in their order, the empty ones left out; itself where there is one."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.fio.job import MAX_DRAWN, FioJob
@@ -177,13 +178,12 @@ def _mapped(job: FioJob, rng: np.random.Generator) -> Columns:
 def interleave(parts: Iterable[Columns]) -> Columns:
     """Jobs that run side by side take turns, one request each, until all are done."""
     columns = list(parts)
-    order = turns([len(length) for _, _, length in columns])
+    order = turns([len(length) for _, _, length in columns])[1]
     write, offset, length = (np.concatenate(column)[order] for column in zip(*columns, strict=True))
     return write, offset, length
 
 
-def turns(counts: Iterable[int]) -> Int64s:
-    """Where in the concatenated requests of jobs the next one stands, when jobs with so many each take turns."""
-    turn = np.concatenate([np.arange(count) for count in counts])
-    order: Int64s = np.argsort(turn, kind="stable")
-    return order
+def turns(counts: Iterable[int]) -> tuple[NDArray[np.int32], Int64s]:
+    """The turn of each of the concatenated requests of jobs with so many each that take turns, and their order."""
+    turn = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    return turn, np.argsort(turn, kind="stable")

@@ -30,14 +30,16 @@ def jobs_workload(
         if job.offset + job.step * job.copies + job.region > MAX_END:
             raise UserMistake(f"{name}: job [{job.name}] reaches beyond byte {MAX_END}; make offset or size smaller")
     levels = _levels(jobs)
-    parts, depths = [], []
+    parts, depths, first = [], [], 0
     for level in sorted(set(levels)):
         group = [i for i, at in enumerate(levels) if at == level]
         depths.append(sum(jobs[i].copies * jobs[i].depth for i in group))
-        parts.append(_together([(i, draw(jobs[i], copy, i)) for i in group for copy in range(jobs[i].copies)]))
-    owner, write, offset, length = (np.concatenate(column) for column in zip(*parts, strict=True))
+        drawn = [(i, draw(jobs[i], copy, i)) for i in group for copy in range(jobs[i].copies)]
+        *columns, until = _together(drawn, [jobs[i].depth for i, _ in drawn])
+        parts.append((*columns, until + first))
+        first += len(until)
+    owner, write, offset, length, until = (np.concatenate(column) for column in zip(*parts, strict=True))
     trims = np.array([job.trims for job in jobs])[owner]
-    ends = np.cumsum(~trims)[np.cumsum([len(part[0]) for part in parts]) - 1]
     if trims.all():
         raise UserMistake(f"{name}: its jobs only trim, which moves no data")
     notes["fio's sizes, mix and limits, but not its own random sequence"] = None
@@ -52,7 +54,7 @@ def jobs_workload(
         notes=tuple(notes),
         owner=owner[~trims].astype(np.int32),
         jobs=tuple((job.name, job.copies * job.depth) for job in jobs),
-        phases=tuple(zip(ends.tolist(), depths, strict=True)),
+        until=np.cumsum(np.append(False, ~trims), dtype=np.int32)[until][~trims] if trims.any() else until,
         direct=all(job.direct for job in jobs),
         independent=len(jobs) > 1 and (len(set(levels)) > 1 or len({job.place for job in jobs}) == len(jobs)),
     )
@@ -78,9 +80,21 @@ def _levels(jobs: Sequence[FioJob]) -> list[int]:
     return levels
 
 
-def _together(drawn: Sequence[tuple[int, Columns]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Requests of jobs that run side by side, by turns: whose each is, direction, offset, length."""
-    order = turns(len(length) for _, (_, _, length) in drawn)
-    owner = np.repeat([i for i, _ in drawn], [len(length) for _, (_, _, length) in drawn])
-    write, offset, length = (np.concatenate(column) for column in zip(*(columns for _, columns in drawn), strict=True))
-    return owner[order], write[order], offset[order], length[order]
+def _together(drawn: Sequence[tuple[int, Columns]], depths: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Requests of jobs that run side by side, by turns: whose each is, direction, offset, length, and before which one
+    it ends: each job has as many in flight as its depth says."""
+    counts = [len(length) for _, (_, _, length) in drawn]
+    if len(drawn) == 1:
+        ((owner, columns),), n = drawn, counts[0]
+        return np.full(n, owner), *columns, np.minimum(np.arange(depths[0], depths[0] + n, dtype=np.int32), n)
+    turn, order = turns(counts)
+    owner = np.repeat([i for i, _ in drawn], counts)
+    write, offset, length = (np.concatenate(column)[order] for column in zip(*(own for _, own in drawn), strict=True))
+    depth = np.repeat(np.array(depths, np.int32), counts)
+    before = np.cumsum(np.append(0, np.bincount(turn)), dtype=np.int32)
+    until = before[np.minimum(turn + depth, len(before) - 1)]  # when others have had that turn, if it is over itself
+    own = np.flatnonzero(turn + depth < np.repeat(counts, counts))
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    until[own] = place[own + depth[own]]
+    return owner[order], write, offset, length, until[order]

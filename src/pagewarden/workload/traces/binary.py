@@ -1,14 +1,16 @@
 """Binary block traces, as blktrace writes them for each CPU: records of include/uapi/linux/blktrace_api.h, version 7.
 
-Q (queued) is what was asked for; D (issued) is taken where there is no Q. blktrace's files of several CPUs are several
-workloads: merge them with `blkparse -i NAME -d FILE` first.
+Q (queued) is what was asked for; D (issued) is taken where there is no Q; C (completed) says how many are in flight.
+blktrace's files of several CPUs are several workloads: merge them with `blkparse -i NAME -d FILE` first.
 """
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
+from pagewarden.workload.in_flight import Extents, until_completed
 from pagewarden.workload.model import Workload
 from pagewarden.workload.traces.table import SECTOR, TraceColumns
 
@@ -19,7 +21,7 @@ RECORD = np.dtype(
 )  # fmt: skip
 MAGIC = 0x65617407
 """BLK_IO_TRACE_MAGIC | BLK_IO_TRACE_VERSION."""
-QUEUE, REQUEUE, ISSUE = 1, 5, 7  # enum blktrace_act
+QUEUE, ISSUE, COMPLETE = 1, 7, 8  # enum blktrace_act
 READ, WRITE, DISCARD, NOTIFY, PASSED = (1 << 16 << bit for bit in (0, 1, 13, 10, 9))  # enum blktrace_cat: TC_READ, ...
 
 
@@ -53,7 +55,14 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
         chosen["action"] & WRITE > 0, chosen["sector"] * np.uint64(SECTOR), chosen["bytes"].astype(np.uint64),
         chosen["time"].astype(np.int64),
     )  # fmt: skip
-    return found.workload(path, FORMAT)
+    ended, begun = (np.flatnonzero(moves & (kind == each) & (records["bytes"] > 0)) for each in (COMPLETE, act))
+    return found.workload(path, FORMAT, *until_completed(_extents(records, begun), _extents(records, ended)))
+
+
+def _extents(records: NDArray[np.void], rows: NDArray[np.int64]) -> Extents:
+    chosen = records[rows]
+    first, size = chosen["sector"].astype(np.int64), chosen["bytes"].astype(np.int64)
+    return Extents(rows, chosen["device"].astype(np.int64), first, first + size // SECTOR)
 
 
 def _records(path: Path, data: bytes) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
+from pagewarden.workload.in_flight import most_in_flight
 from pagewarden.workload.lines import mistake
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
@@ -43,7 +44,9 @@ class TraceColumns:
         if moves.any():
             self.parts.append((write[moves], offset[moves], length[moves], time_ns[moves]))
 
-    def workload(self, path: Path, form: str) -> Workload:
+    def workload(
+        self, path: Path, form: str, until: NDArray[np.int32] | None = None, notes: Sequence[str] = ()
+    ) -> Workload:
         """All of it; UserMistake where nothing moves, or a request is beyond what a device can have."""
         if not self.parts:
             raise UserMistake(f"{path}: no read or write in it ({form}); only {dict(self.skipped) or 'other lines'}")
@@ -55,7 +58,7 @@ class TraceColumns:
             )
         return Workload(
             path.name, form, write, offset, length.astype(np.uint32), time - time.min(), skipped=dict(self.skipped),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *notes), until=until, depth=1 if until is None else most_in_flight(until),
         )  # fmt: skip
 
 

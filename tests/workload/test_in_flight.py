@@ -1,0 +1,114 @@
+"""What is in flight in a trace with completions, against sets that are filled and emptied as its lines say."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from pagewarden.cli import app
+from pagewarden.workload import in_flight, load
+from pagewarden.workload.in_flight import Extents, most_in_flight, until_completed, until_latency
+
+Event = tuple[str, int, int]
+"""Q or C, first sector, sectors."""
+DEEP = [("Q", 8 * at, 8) for at in range(24)] + [
+    one for at in range(24, 200) for one in (("C", 8 * (at - 24), 8), ("Q", 8 * at, 8))
+]
+"""24 in flight of 200, as a trace shows that was stopped there."""
+
+
+def extents(events: list[Event], kind: str) -> Extents:
+    rows = [(at, 0, first, first + count) for at, (name, first, count) in enumerate(events) if name == kind]
+    return Extents(*np.array(rows, np.int64).reshape(-1, 4).T)
+
+
+def until(events: list[Event]) -> list[int]:
+    found = until_completed(extents(events, "Q"), extents(events, "C"))[0]
+    assert found is not None
+    return list(found.tolist())
+
+
+@given(data=st.data())
+def test_each_request_ends_before_the_first_that_is_issued_after_its_completion(data: st.DataObject) -> None:
+    events: list[Event] = []
+    flying: list[int] = []
+    expected: dict[int, int] = {}
+    for at in range(data.draw(st.integers(1, 20))):
+        while flying and data.draw(st.booleans()):
+            done = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+            events.append(("C", 8 * done, 8))
+            expected[done] = at
+        flying.append(at)
+        events.append(("Q", 8 * at, 8))
+    if not expected:
+        return
+    longest = max(end - at for at, end in expected.items())
+    found = until(events)
+    assert found == [expected.get(at, min(at + longest, len(found))) for at in range(len(found))]
+    assert most_in_flight(np.array(found)) == max(sum(end > at for end in found[: at + 1]) for at in range(len(found)))
+
+
+def test_what_was_merged_ends_together_and_what_was_split_with_its_last_part() -> None:
+    merged = [("Q", 0, 8), ("Q", 8, 8), ("Q", 16, 8), ("Q", 64, 8), ("C", 0, 24), ("Q", 72, 8), ("C", 64, 16)]
+    assert until(merged) == [4, 4, 4, 5, 5]
+    split = [("Q", 0, 32), ("C", 0, 16), ("Q", 64, 8), ("C", 16, 16), ("Q", 72, 8)]
+    assert until(split) == [2, 3, 3]
+    twice = [("Q", 0, 8), ("Q", 0, 8), ("C", 0, 8), ("Q", 8, 8), ("C", 0, 8), ("Q", 16, 8)]
+    assert sorted(until(twice)[:2]) == [2, 3]
+
+
+def test_the_same_sectors_of_another_device_are_another_request() -> None:
+    issued = Extents(np.array([0, 1, 3]), np.array([7, 9, 7]), np.array([0, 0, 8]), np.array([8, 8, 16]))
+    completed = Extents(np.array([2]), np.array([9]), np.array([0]), np.array([8]))
+    found, notes = until_completed(issued, completed)
+    assert found is not None and found.tolist() == [1, 2, 3] and "1 requests have no completion" in notes[0]
+
+
+def test_the_compiled_loop_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = until(DEEP)
+    monkeypatch.setattr(in_flight, "MANY", 1)
+    assert until(DEEP) == plain
+
+
+def test_latencies() -> None:
+    start, latency = np.array([0, 10, 20, 30]), np.array([25, 5, -1, 0])
+    found = until_latency(start, latency)[0]
+    assert found is not None and found.tolist() == [3, 2, 4, 4] and most_in_flight(found) == 2
+    assert until_latency(start, np.full(4, -1)) == (None, ())
+
+
+def blkparse(begins: str) -> bytes:
+    lines = [
+        f"  8,0  1 {at} {at // 1000}.{at % 1000:03}000000 697 {begins if kind == 'Q' else kind} R {first} + {count} [0]\n"
+        for at, (kind, first, count) in enumerate(DEEP)
+    ]
+    return "".join(lines).encode()
+
+
+def binary(begins: int) -> bytes:
+    acts = {"Q": begins | 1 << 16, "C": 8 | 1 << 16}
+    return b"".join(
+        struct.pack("<IIQQIIIIIHH", 0x65617407, at, at, first, count * 512, acts[kind], 1, 8 << 20, 0, 0, 0)
+        for at, (kind, first, count) in enumerate(DEEP)
+    )
+
+
+@pytest.mark.parametrize(
+    "text", [blkparse("Q"), blkparse("D"), binary(1), binary(7)], ids=["Q text", "D text", "Q binary", "D binary"]
+)
+def test_a_trace_s_own_depth_is_the_pool_s(tmp_path: Path, text: bytes) -> None:
+    """24 reads of 4 KiB of 5 slots each at once; without a look at completions: 5."""
+    path = tmp_path / "trace"
+    path.write_bytes(text)
+    assert load(path).depth == 24
+    found = json.loads(CliRunner().invoke(app, ["pool", str(path), "--json"]).stdout)
+    assert found["peak_slots"] == 24 * 5 and found["notes"][-1] == "in flight at once: at most 24"
+    found = json.loads(CliRunner().invoke(app, ["pool", str(path), "--json", "--depth", "2"]).stdout)
+    assert found["peak_slots"] == 10
+    first = load(path).part(slice(10, 30))
+    assert first.until is not None and first.until.tolist() == [20] * 20
