@@ -84,7 +84,7 @@ def test_latencies() -> None:
 
 def blkparse(begins: str) -> bytes:
     lines = [
-        f"  8,0  1 {at} {at // 1000}.{at % 1000:03}000000 697 {begins if kind == 'Q' else kind} R {first} + {count} [0]\n"
+        f"  8,0  1 {at} 0.{at:09} 697 {begins if kind == 'Q' else kind} R {first} + {count} [0]\n"
         for at, (kind, first, count) in enumerate(DEEP)
     ]
     return "".join(lines).encode()

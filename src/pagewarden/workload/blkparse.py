@@ -8,8 +8,10 @@ the same requests and are left out.
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.in_flight import Extents, most_in_flight, until_completed
@@ -82,7 +84,7 @@ class _Reader:
         self.skipped: Counter[str] = Counter()
         self.devices: set[int] = set()
         self.requeued: Counter[tuple[int, int]] = Counter()
-        self.parts: list[tuple[Bools, Uint64s, Uint64s, Int64s, Uint64s, Int64s]] = []
+        self.parts: list[tuple[NDArray[Any], ...]] = []  # write, offset, length, time, device, line
 
     def take(self, chunk: Chunk, events: Int64s) -> None:
         """Check the lines with this action, then keep their requests."""
@@ -154,7 +156,8 @@ class _Reader:
         names = {name: int.from_bytes(name.encode()[:8], "little") for pair in remaps.below.items() for name in pair}
         lower = [name for name, above in remaps.below.items() if names[above] in self.devices]
         if lower and not (below := np.isin(device, np.array([names[name] for name in lower], np.uint64))).all():
-            write, offset, length, stamp, issued = (each[~below] for each in (write, offset, length, stamp, issued))
+            write, offset, length, stamp = (column[~below] for column in (write, offset, length, stamp))
+            issued = issued[~below]
             above = sorted({remaps.below[name] for name in lower})
             notes.append(f"the requests of {', '.join(above)}: {', '.join(lower)} lies below it and sees them again")
         elif len(self.devices) > 1:

@@ -42,12 +42,10 @@ def until_completed(issued: Extents, completed: Extents) -> tuple[NDArray[np.int
     order = np.argsort(both.at, kind="stable")
     device = np.unique(both.device, return_inverse=True)[1]
     ends = np.arange(len(order)) >= len(issued.at)
-    columns = (ends[order], device[order], both.start[order], both.stop[order])
+    columns: list[NDArray[Any]] = [ends[order], device[order], both.start[order], both.stop[order]]
+    loop, given = (_compiled(), columns) if len(order) >= MANY else (_pair, [column.tolist() for column in columns])
     ended = np.full(len(order), -1, np.int64)
-    if len(order) < MANY:
-        _pair(*(column.tolist() for column in columns), ended)
-    else:
-        _compiled()(*columns, ended)
+    loop(*given, ended)
     before = np.cumsum(~columns[0])  # how many were issued up to an event
     ended = ended[~columns[0]]
     return _filled(np.where(ended >= 0, before[np.maximum(ended, 0)], -1))
@@ -79,7 +77,8 @@ def _filled(until: Int64s) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
 
 def _pair(ends: Any, device: Any, start: Any, stop: Any, ended: Any) -> None:
     """For each beginning the event that ends it."""
-    latest, below = {}, np.full(len(ends), -1)
+    latest: dict[tuple[int, int], int] = {}
+    below = np.full(len(ends), -1)
     for i in range(len(ends)):
         at = stop[i]
         if not ends[i]:

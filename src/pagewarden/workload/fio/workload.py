@@ -85,8 +85,8 @@ def _together(drawn: Sequence[tuple[int, Columns]], depths: Sequence[int]) -> tu
     it ends: each job has as many in flight as its depth says."""
     counts = [len(length) for _, (_, _, length) in drawn]
     if len(drawn) == 1:
-        ((owner, columns),), n = drawn, counts[0]
-        return np.full(n, owner), *columns, np.minimum(np.arange(depths[0], depths[0] + n, dtype=np.int32), n)
+        (job, columns), n = drawn[0], counts[0]
+        return np.full(n, job), *columns, np.minimum(np.arange(depths[0], depths[0] + n, dtype=np.int32), n)
     turn, order = turns(counts)
     owner = np.repeat([i for i, _ in drawn], counts)
     write, offset, length = (np.concatenate(column)[order] for column in zip(*(own for _, own in drawn), strict=True))
