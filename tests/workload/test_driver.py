@@ -58,6 +58,7 @@ def test_jobs_side_by_side_have_depths_of_their_own_that_add_up(tmp_path: Path) 
     large, small = "[a]\nbs=1m\niodepth=64\nsize=80m\n", "[b]\nnumjobs=3\nbs=4k\niodepth=2\nsize=400k\n"
     job.write_text(f"[global]\nioengine=libaio\nrw=randread\n{large}{small}")
     found = load(job)
+    assert found.owner is not None and found.until is not None
     flying = np.array([[owner == of for owner in found.owner] for of in (0, 1)])  # requests of each, in flight then
     for of, most in ((0, 64), (1, 6)):
         ended = [int(flying[of, :at][found.until[:at] <= at].sum()) for at in range(found.requests + 1)]

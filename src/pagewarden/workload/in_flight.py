@@ -43,9 +43,11 @@ def until_completed(issued: Extents, completed: Extents) -> tuple[NDArray[np.int
     device = np.unique(both.device, return_inverse=True)[1]
     ends = np.arange(len(order)) >= len(issued.at)
     columns: list[NDArray[Any]] = [ends[order], device[order], both.start[order], both.stop[order]]
-    loop, given = (_compiled(), columns) if len(order) >= MANY else (_pair, [column.tolist() for column in columns])
     ended = np.full(len(order), -1, np.int64)
-    loop(*given, ended)
+    if len(order) >= MANY:
+        _compiled()(*columns, ended)
+    else:
+        _pair(*[column.tolist() for column in columns], ended=ended)
     before = np.cumsum(~columns[0])  # how many were issued up to an event
     ended = ended[~columns[0]]
     return _filled(np.where(ended >= 0, before[np.maximum(ended, 0)], -1))
