@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pagewarden.cli import app
 from pagewarden.workload import in_flight, load
-from pagewarden.workload.in_flight import Extents, most_in_flight, until_completed, until_latency
+from pagewarden.workload.in_flight import SectorRuns, most_in_flight, until_completed, until_latency
 
 Event = tuple[str, int, int]
 """Q or C, first sector, sectors."""
@@ -22,9 +22,9 @@ DEEP = [("Q", 8 * at, 8) for at in range(24)] + [
 """24 in flight of 200, as a trace shows that was stopped there."""
 
 
-def extents(events: list[Event], kind: str) -> Extents:
+def extents(events: list[Event], kind: str) -> SectorRuns:
     rows = [(at, 0, first, first + count) for at, (name, first, count) in enumerate(events) if name == kind]
-    return Extents(*np.array(rows, np.int64).reshape(-1, 4).T)
+    return SectorRuns(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
 def until(events: list[Event]) -> list[int]:
@@ -63,8 +63,8 @@ def test_what_was_merged_ends_together_and_what_was_split_with_its_last_part() -
 
 
 def test_the_same_sectors_of_another_device_are_another_request() -> None:
-    issued = Extents(np.array([0, 1, 3]), np.array([7, 9, 7]), np.array([0, 0, 8]), np.array([8, 8, 16]))
-    completed = Extents(np.array([2]), np.array([9]), np.array([0]), np.array([8]))
+    issued = SectorRuns(np.array([0, 1, 3]), np.array([7, 9, 7]), np.array([0, 0, 8]), np.array([8, 8, 16]))
+    completed = SectorRuns(np.array([2]), np.array([9]), np.array([0]), np.array([8]))
     found, notes = until_completed(issued, completed)
     assert found is not None and found.tolist() == [1, 2, 3] and "1 requests have no completion" in notes[0]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
-from pagewarden.workload.in_flight import Extents, most_in_flight, until_completed
+from pagewarden.workload.in_flight import SectorRuns, most_in_flight, until_completed
 from pagewarden.workload.lines import Bools, Chunk, Fields, Int64s, Problem, Uint64s, chunks
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
@@ -137,11 +137,11 @@ class _Reader:
             if named.any():
                 self.skipped[reason] += int(named.sum())
 
-    def extents(self) -> Extents:
+    def extents(self) -> SectorRuns:
         """Where its requests begin and end, on which device, and on which line each is."""
         _, offset, length, _, device, line = (np.concatenate(column) for column in zip(*self.parts, strict=True))
         sector, device = (offset // np.uint64(SECTOR)).astype(np.int64), device.astype(np.int64)
-        return Extents(line, device, sector, sector + (length // np.uint64(SECTOR)).astype(np.int64))
+        return SectorRuns(line, device, sector, sector + (length // np.uint64(SECTOR)).astype(np.int64))
 
     def workload(self, path: Path, whole: bool, remaps: _Remaps, completed: "_Reader | None") -> Workload:
         if not self.requests:

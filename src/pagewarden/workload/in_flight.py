@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pagewarden.workload.lines import Int64s
+
 MANY = 1 << 16
 """Events from which on the loop is compiled."""
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Extents:
+class SectorRuns:
     """Events of a trace, equally long: where each stands in it, its device, the first sector and the one behind."""
 
     at: Int64s
@@ -23,31 +24,31 @@ class Extents:
     stop: Int64s
 
     @classmethod
-    def joined(cls, parts: "Sequence[Extents]") -> "Extents":
+    def joined(cls, parts: "Sequence[SectorRuns]") -> "SectorRuns":
         """The parts one after the other."""
         columns = zip(*((part.at, part.device, part.start, part.stop) for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns)) if parts else cls(*np.zeros((4, 0), np.int64))
 
-    def __getitem__(self, which: "NDArray[Any]") -> "Extents":
-        return Extents(self.at[which], self.device[which], self.start[which], self.stop[which])
+    def __getitem__(self, which: "NDArray[Any]") -> "SectorRuns":
+        return SectorRuns(self.at[which], self.device[which], self.start[which], self.stop[which])
 
 
-def until_completed(issued: Extents, completed: Extents) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
+def until_completed(issued: SectorRuns, completed: SectorRuns) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
     """`Workload.until` of the issued requests, and what has to be said of it; None where nothing says when they end.
 
     A completion ends the request whose last sector is its own, and those that were merged before that one; so a request
     that was split ends with its last part.
     """
-    both = Extents.joined((issued, completed))
+    both = SectorRuns.joined((issued, completed))
     order = np.argsort(both.at, kind="stable")
     device = np.unique(both.device, return_inverse=True)[1]
     ends = np.arange(len(order)) >= len(issued.at)
-    columns: list[NDArray[Any]] = [ends[order], device[order], both.start[order], both.stop[order]]
+    columns = (ends[order], device[order], both.start[order], both.stop[order])
     ended = np.full(len(order), -1, np.int64)
     if len(order) >= MANY:
-        _compiled()(*columns, ended)
+        _compiled()(columns, ended)
     else:
-        _pair(*[column.tolist() for column in columns], ended=ended)
+        _pair(tuple(column.tolist() for column in columns), ended)
     before = np.cumsum(~columns[0])  # how many were issued up to an event
     ended = ended[~columns[0]]
     return _filled(np.where(ended >= 0, before[np.maximum(ended, 0)], -1))
@@ -77,8 +78,9 @@ def _filled(until: Int64s) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
     return np.where(known, until, np.minimum(last, n)).astype(np.int32), notes if lost else ()
 
 
-def _pair(ends: Any, device: Any, start: Any, stop: Any, ended: Any) -> None:
-    """For each beginning the event that ends it."""
+def _pair(events: Any, ended: Any) -> None:
+    """For each beginning the event that ends it. events: whether each is an end, device, first sector, that behind."""
+    ends, device, start, stop = events
     latest: dict[tuple[int, int], int] = {}
     below = np.full(len(ends), -1)
     for i in range(len(ends)):

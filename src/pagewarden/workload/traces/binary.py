@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
-from pagewarden.workload.in_flight import Extents, until_completed
+from pagewarden.workload.in_flight import SectorRuns, until_completed
 from pagewarden.workload.model import Workload
 from pagewarden.workload.traces.table import SECTOR, TraceColumns
 
@@ -59,10 +59,10 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
     return found.workload(path, FORMAT, *until_completed(_extents(records, begun), _extents(records, ended)))
 
 
-def _extents(records: NDArray[np.void], rows: NDArray[np.int64]) -> Extents:
+def _extents(records: NDArray[np.void], rows: NDArray[np.int64]) -> SectorRuns:
     chosen = records[rows]
     first, size = chosen["sector"].astype(np.int64), chosen["bytes"].astype(np.int64)
-    return Extents(rows, chosen["device"].astype(np.int64), first, first + size // SECTOR)
+    return SectorRuns(rows, chosen["device"].astype(np.int64), first, first + size // SECTOR)
 
 
 def _records(path: Path, data: bytes) -> list[bytes]:
