@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,7 @@ from guest_kit import (
     random_program,
     survives,
     trace,
+    unicorn_cpu,
 )
 from kvm_kit import kvm_cpu, machine
 from leftovers import descriptors
@@ -95,6 +98,26 @@ def test_a_silent_device_leaves_the_guest_waiting_and_the_watchdog_ends_it(vm: V
     ends = pytest.raises(GuestStopped, match=r"no progress.*during wait")
     with machine(vm, memory) as made, ends, SilentDevice.clock():
         serve(Guest(made.cpus[0], code, warden, described.outs), patience=1.0)
+
+
+@pytest.mark.usefixtures("vm")
+@pytest.mark.parametrize("made_by", [kvm_cpu, unicorn_cpu])
+def test_registers_hold_the_answer_and_what_is_behind_the_out(made_by: Callable[..., Any]) -> None:
+    memory = PlainMemory(PAGE_SIZE)
+    memory.populate(0, b"\xb8\1\0\0\0\xef\xf4")  # mov eax, 1; out dx, eax; hlt
+    with made_by(memory) as cpu:
+        told: list[tuple[int, int]] = []
+
+        def out(port: int, value: int) -> None:
+            for answer in (7, 9):
+                cpu.reply(answer)
+                registers = cpu.registers()
+                told.append((registers[0], registers[-2]))
+            cpu.stop()
+
+        cpu.start(0)
+        assert cpu.run(out).kind is ExitKind.ENDED
+    assert told == [(7, 6), (9, 6)]
 
 
 def test_a_kick_before_the_run_is_not_lost_and_a_late_one_harms_nobody(vm: Vm) -> None:

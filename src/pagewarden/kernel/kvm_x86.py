@@ -123,7 +123,6 @@ class KvmCpu:
 
     def _complete(self) -> None:
         """KVM_RUN completes the pending access and returns."""
-        self._vcpu.kvm_run.kvm_dirty_regs = 0
         self._vcpu.kvm_run.immediate_exit = 1
         with contextlib.suppress(OSError):
             self._vcpu.run()
