@@ -1,18 +1,12 @@
 """What a conversion costs, and what a read through the window costs. `python bench/memory.py`
 
-CPU time of the calling thread (it spins while it waits for another CPU's flush), so that a busy machine disturbs less.
-Medians of nine rounds, everything by turns in each round, ratios within the run; once alone, once while a sibling
-thread of this process keeps another CPU busy, which a flush must then reach.
+See thread_time for what is timed. What must not grow with the memory is in memory_sizes.
 """
 
-import contextlib
 import ctypes
-import hashlib
 import os
-import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,12 +21,10 @@ from pagewarden.kernel.uffd import fill_continue, fill_protect
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Unavailable
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.conversions import WARM
-from pagewarden.memory.isolated.side import nothing
+from thread_time import looped, table, timed
 
-ROUNDS = 9
 MANY = 64
 SIZES = (4 << 10, 64 << 10, 1 << 20)
-Timed = dict[str, Callable[[], float]]
 
 _ioctl: Any = types.ExternalFunction("ioctl", types.int32(types.int32, types.uint64, types.uintp))
 _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
@@ -71,52 +63,6 @@ def raw_mprotect(times: int, address: int, length: int, word: Any) -> None:
         _mprotect(address, length, uapi.PROT_NONE)
 
 
-def timed(action: Callable[[], object], times: int) -> Callable[[], float]:
-    """Nanoseconds a call of the action, over so many calls."""
-
-    def run() -> float:
-        start = time.thread_time_ns()
-        for _ in range(times):
-            action()
-        return (time.thread_time_ns() - start) / times
-
-    return run
-
-
-def looped(action: Callable[[int], object], times: int) -> Callable[[], float]:
-    """The same where the action takes the number of times itself."""
-
-    def run() -> float:
-        start = time.thread_time_ns()
-        action(times)
-        return (time.thread_time_ns() - start) / times
-
-    return run
-
-
-@contextlib.contextmanager
-def sibling() -> Iterator[None]:
-    """A thread that is busy outside the interpreter."""
-    stop, data = threading.Event(), bytes(32 << 20)
-
-    def work() -> None:
-        while not stop.is_set():
-            hashlib.sha256(data)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
-
-
-def medians(cases: Timed) -> dict[str, float]:
-    for case in cases.values():
-        case()
-    rounds = [{name: case() for name, case in cases.items()} for _ in range(ROUNDS)]
-    return {name: statistics.median(found[name] for found in rounds) for name in cases}
-
-
 def there_and_back(mem: PrivateMemory, pages: PageRange, times: int) -> Callable[[], float]:
     """Nanoseconds of a share() and an unshare() in a plain loop."""
 
@@ -129,20 +75,6 @@ def there_and_back(mem: PrivateMemory, pages: PageRange, times: int) -> Callable
         return (time.thread_time_ns() - start) / times
 
     return run
-
-
-def table(title: str, cases: Timed, reference: str) -> dict[str, float]:
-    """Print the medians, and return those of a thread alone."""
-    alone = medians(cases)
-    with sibling():
-        busy = medians(cases)
-    print(f"\n{title}\n{'':44}{'alone':>12}{'ratio':>8}{'+ sibling':>12}{'ratio':>8}")
-    for name in cases:
-        print(
-            f"{name:44}{alone[name]:9,.0f} ns{alone[name] / alone[reference]:8.2f}"
-            f"{busy[name]:9,.0f} ns{busy[name] / busy[reference]:8.2f}"
-        )
-    return alone
 
 
 def conversions(mem: PrivateMemory, guarded: Region) -> None:
@@ -261,97 +193,6 @@ def _rwp_of(backing: UffdWindow, size: int, request: Any, word: Any, times: int)
     raw_protect(times, backing.guard.fd, backing.window.address, size, request, word)
 
 
-def growth() -> None:
-    """What must not grow: a page of a scattered unshare, a page of a large memory, a byte of a long read."""
-    pages = 8192
-    with PrivateMemory(pages * PAGE_SIZE, "uffd-window") as mem:
-        mem.populate(0, bytes(mem.size))
-        every, scattered = PageRange(0, pages), np.array([(2 * k, 2 * k + 1) for k in range(pages // 2)], np.int64)
-
-        def unshared(action: Callable[[], object]) -> Callable[[], float]:
-            def run() -> float:
-                mem.convert(scattered)
-                return timed(action, 1)() / len(scattered)
-
-            return run
-
-        def one_by_one() -> None:
-            for first, stop in scattered.tolist():
-                mem.unshare(PageRange(first, stop))
-
-        table(
-            f"unshare of {pages // 2} scattered pages, a page",
-            {"one call": unshared(lambda: mem.unshare(every)), "one by one": unshared(one_by_one)},
-            "one call",
-        )
-
-        def scaled(run: Callable[[], float], size: int) -> float:
-            return run() * (256 << 10) / size
-
-        mem.share(every)
-        longest = bytearray(16 << 20)
-        table(
-            "a long read, each 256 KiB of it",
-            {
-                f"{word} {size >> 10} KiB": partial(scaled, timed(partial(action, size), 20), size)
-                for size in (256 << 10, 1 << 20, 16 << 20)
-                for word, action in (
-                    ("read_into", lambda size: mem.window.read_into(0, memoryview(longest)[:size])),
-                    ("read", lambda size: mem.window.read(0, size)),
-                )
-            },
-            "read_into 256 KiB",
-        )
-    with contextlib.ExitStack() as undo:
-        cases: Timed = {}
-        for size in (4 << 20, 1 << 30, 64 << 30):
-            mem = undo.enter_context(PrivateMemory(size, "uffd-window"))
-            mem.populate(0, b"there")
-            first = [PageRange(0, 1)]
-
-            def both(mem: PrivateMemory = mem, first: list[PageRange] = first) -> None:
-                mem.convert(first)
-                mem.convert((), first)
-
-            cases[f"of {size >> 20:,} MiB"] = timed(both, 300)
-        table("convert() of one page, there and back", cases, "of 4 MiB")
-
-
-def replacement() -> None:
-    with PrivateMemory(1 << 20, isolated=True) as mem:
-        mem.populate(0, bytes(mem.size))
-
-        def both(pages: PageRange) -> None:
-            mem.share(pages)
-            mem.unshare(pages)
-
-        table(
-            "share + unshare with an untrusted host: unshare replaces the page",
-            {
-                "1 page": timed(lambda: both(PageRange(0, 1)), 300),
-                f"{MANY} pages": timed(lambda: both(PageRange(0, MANY)), 50),
-            },
-            "1 page",
-        )
-
-
-def starts() -> None:
-    """A host side from the zygote that is there, until its function has run: milliseconds, median and most."""
-    taken: list[list[float]] = [[], []]
-    with PrivateMemory(1 << 20, isolated=True) as mem:
-        mem.spawn(nothing).wait(60.0)  # the first of the process starts the zygote
-        for _ in range(ROUNDS):
-            with PrivateMemory(1 << 20, isolated=True) as other:
-                for memory, times in zip((mem, other), taken, strict=True):
-                    begin = time.perf_counter()
-                    host = memory.spawn(nothing)
-                    host.receive(60.0)
-                    times.append((time.perf_counter() - begin) * 1e3)
-                    host.wait(60.0)
-    same, first = (statistics.median(times) for times in taken)
-    print(f"\nhost side from the zygote: {same:.1f} ms, at most {max(taken[0]):.1f}; of a fresh memory {first:.1f} ms")
-
-
 def reads(mem: PrivateMemory, plain: Region) -> None:
     mem.share(PageRange(0, SIZES[-1] // PAGE_SIZE))
     window, view, open_view = mem.window, mem.window.memory, mem._backing.guest.memory
@@ -417,9 +258,6 @@ def main() -> None:
         mem.populate(0, bytes(mem.size))
         conversions(mem, guarded)
         protection()
-        growth()
-        replacement()
-        starts()
         reads(mem, plain)
 
 
