@@ -73,6 +73,8 @@ def pool_fit(
         notes.append(f"{failed:,} mappings failed when it was recorded: what they would have held is not in the trace")
     if load.unmatched and base is None:
         notes.append(f"{load.unmatched:,} mappings were made before the trace began: peaks are too low by those")
+    if unended := load.part(load.bounced).unended:
+        notes.append(f"{unended:,} mappings never ended in the trace: their slots are held to its end")
     refused = found.refused
     worst = int(refused[0]) if len(refused) else int(found.used.argmax())
     taken = replay(load, pool, base, worst + (not len(refused))).taken

@@ -46,6 +46,11 @@ class DmaMappings:
         """Ends of mappings that were made before the trace began."""
         return int((~self.opens & (self.maker < 0)).sum())
 
+    @property
+    def unended(self) -> int:
+        """Mappings that were still there when the trace ended, or whose end is not in it."""
+        return int(self.made.sum()) - int((self.maker >= 0).sum())
+
     def of_device(self, name: str) -> "DmaMappings":
         """Those of one device; KeyError."""
         if name not in self.devices:

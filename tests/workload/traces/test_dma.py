@@ -1,9 +1,11 @@
 """DMA events: what the reader finds in small traces of each form, written for the purpose."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from pagewarden.studies.pool import pool_fit
 from pagewarden.vocab import UserMistake
 from pagewarden.workload import load
 from pagewarden.workload.dma_mappings import FROM_DEVICE, TO_DEVICE, DmaMappings
@@ -65,6 +67,28 @@ def test_a_mapping_that_failed_is_none(tmp_path: Path) -> None:
 def test_losses_are_said(tmp_path: Path) -> None:
     found = read(tmp_path, FTRACE + "CPU:0 [LOST 12 EVENTS]\n" + FTRACE.splitlines()[4] + "\n")
     assert found.lost == 12 and found.unmatched == 1 and "12 events were lost" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("text", [FTRACE, PERF, LIST], ids=["ftrace", "perf", "list"])
+def test_an_event_that_breaks_off_anywhere_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    """From within its name to its last number; the line behind it is whole."""
+    lines = text.splitlines()
+    for at, line in enumerate(lines):
+        name = re.search(r"(dma_|swiotlb)\w+: ", line)
+        if name is None:
+            continue
+        stop = line.rindex(" ") - (text is LIST)  # a list is whole with its bracket
+        for cut in (*range(name.start() + 5, name.end() + 3), *range(name.end() + 3, stop, 7), stop):
+            (tmp_path / "trace").write_text("\n".join([*lines[:at], line[:cut], *lines[at:]]))
+            with pytest.raises(UserMistake, match=f"trace:{at + 1}: found"):
+                load_any(tmp_path / "trace")
+
+
+def test_what_never_ends_is_counted_and_said(tmp_path: Path) -> None:
+    whole, cut = read(tmp_path, FTRACE), read(tmp_path, "\n".join(FTRACE.splitlines()[:4]))
+    assert (whole.unended, cut.unended) == (0, 2)
+    assert pool_fit(cut).notes[-1] == "1 mappings never ended in the trace: their slots are held to its end"
+    assert not any("never ended" in note for note in pool_fit(whole).notes)
 
 
 def test_a_trace_without_a_mapping_is_refused(tmp_path: Path) -> None:

@@ -18,11 +18,16 @@ from pagewarden.workload.traces.table import line_chunks
 
 FORMAT = "DMA mappings (ftrace, perf script)"
 _SNIFF = re.compile(rb"\d: +(?:dma:|swiotlb:)?(?:dma_(?:un)?map_(?:page|phys|sg|resource)|swiotlb_bounced): ")
-_LOST = re.compile(rb"LOST (\d+) EVENTS|LOST (\d+) events|Lost (\d+) events")
+_NUMBERS = rb"\{((?:0x[0-9a-f]{1,16}(?:,0x[0-9a-f]{1,16})*)?),?\}"
 _SG = re.compile(
-    rb"^.*?\[(\d+)\].*?[ \t](\d+)\.(\d+): +(?:dma:)?dma_(un)?map_sg: (\S+) dir=(\S+) (?:nents=\S+ ents=\S+( "
-    rb"\[TRUNCATED\])? )?(?:dma_addrs=\{([^}]*)\} sizes=\{([^}]*)\} )?phys_addrs=\{([^}]*)\}",
+    rb"^.*?\[(\d{1,9})\].*?[ \t](\d{1,10})\.(\d+): +(?:dma:)?dma_(un)?map_sg: (\S+) dir=(\S+) (?:nents=\S+ ents=\S+( "
+    rb"\[TRUNCATED\])? )?(?:dma_addrs=" + _NUMBERS + rb" sizes=" + _NUMBERS + rb" )?phys_addrs=" + _NUMBERS,
     re.MULTILINE,
+)
+_ANY_SG = re.compile(rb"^.*[: ]dma_(?:un)?map_sg: ", re.MULTILINE)
+EXPECTED = (
+    "[CPU] SECONDS: dma_map_page: DEVICE dir=DIRECTION dma_addr=ADDRESS size=BYTES phys_addr=ADDRESS attrs=, or "
+    "another of these events, whole"
 )
 _LETTERS = {b"B": 0, b"T": 1, b"F": 2}
 NO_ADDRESS = np.uint64(2**64 - 1)
@@ -47,17 +52,22 @@ class _Found:
 def read(path: Path, progress: Advance | None = None) -> DmaMappings:
     """The mappings of all devices; UserMistake where the trace holds none."""
     from pagewarden.workload.traces.dma_lines import MAP, scan
+    from pagewarden.workload.traces.event_lines import lost_events, wrong_line
 
-    found = _Found()
+    found, first = _Found(), 1
     for data in line_chunks(path, progress):
-        rows = scan(np.frombuffer(data, np.uint8))
+        rows, wrong = scan(np.frombuffer(data, np.uint8))
         if b"map_sg: " in data:
-            rows = np.concatenate((rows, _lists(data, found)))
+            lists, cut = _lists(data, found)
+            rows, wrong = np.concatenate((rows, lists)), min((at for at in (wrong, cut) if at >= 0), default=-1)
             rows = rows[np.argsort(rows[:, 8], kind="stable")]
-        keys, first = np.unique(rows[:, 3], return_index=True)
-        for key, row in zip(keys.tolist(), rows[first].tolist(), strict=True):
+        if wrong >= 0:
+            raise wrong_line(path, data, wrong, first, EXPECTED)
+        first += data.count(b"\n")
+        keys, where = np.unique(rows[:, 3], return_index=True)
+        for key, row in zip(keys.tolist(), rows[where].tolist(), strict=True):
             found.names.setdefault(key, data[row[9] : row[10]].decode(errors="replace"))
-        found.lost += sum(int(next(filter(None, numbers))) for numbers in _LOST.findall(data))
+        found.lost += lost_events(data)
         found.parts.append(rows)
     events = np.concatenate(found.parts) if found.parts else np.zeros((0, 11), np.uint64)
     if not (events[:, 0] == MAP).any():
@@ -68,12 +78,14 @@ def read(path: Path, progress: Advance | None = None) -> DmaMappings:
     return _paired(path.name, events, found)
 
 
-def _lists(data: bytes, found: _Found) -> NDArray[np.uint64]:
-    """A row for each element of a scatter list."""
+def _lists(data: bytes, found: _Found) -> tuple[NDArray[np.uint64], int]:
+    """A row for each element of a scatter list, and where the first line begins that has none (-1)."""
     from pagewarden.workload.traces.dma_lines import MAP, UNMAP, name_key
 
     rows: list[tuple[int, ...]] = []
+    lines: set[int] = set()
     for match in _SG.finditer(data):
+        lines.add(match.start())
         cpu, seconds, fraction, undone, device, direction, truncated, addresses, sizes, origins = match.groups()
         found.truncated += truncated is not None
         places = _numbers(origins)
@@ -82,7 +94,8 @@ def _lists(data: bytes, found: _Found) -> NDArray[np.uint64]:
         head = (UNMAP if undone else MAP, int(cpu), time, int(name_key(np.frombuffer(device, np.uint8))))
         tail = (match.start(), match.start(5), match.end(5))
         rows += [(*head, _LETTERS.get(direction[:1], 3), *one, *tail) for one in zip(*given, strict=False)]
-    return np.array(rows, np.uint64).reshape(-1, 11)
+    cut = next((match.start() for match in _ANY_SG.finditer(data) if match.start() not in lines), -1)
+    return np.array(rows, np.uint64).reshape(-1, 11), cut
 
 
 def _numbers(words: bytes | None) -> list[int]:
