@@ -43,6 +43,7 @@ def owed(policy: Policy, before: Page, op: Op, outcome: Outcome, after: Page) ->
         return _attempt(policy, before, op, outcome)
     found: Counter[Event] = Counter()
     _entries(found, before, op, after)
+    _owners(found, policy, before, after)
     _invalidations(found, policy, before, op, after)
     _frames(found, policy, before, op, after)
     _host_faults(found, policy, before, op, after)
@@ -94,6 +95,14 @@ def _entries(found: Counter[Event], before: Page, op: Op, after: Page) -> None:
     found[Event.IO_PTE_CLEAR] += op is Op.DMA_UNMAP
     found[Event.HOST_PTE_SET] += op is Op.HOST_MMAP
     found[Event.HOST_PTE_CLEAR] += op is Op.HOST_MUNMAP
+
+
+def _owners(found: Counter[Event], policy: Policy, before: Page, after: Page) -> None:
+    """A table beside page tables says whether a page is private."""
+    was, now = (page.owner in PRIVATE for page in (before, after))
+    if policy.has("owner-table"):
+        found[Event.HYP_PTE_SET] += now and not was
+        found[Event.HYP_PTE_CLEAR] += was and not now
 
 
 def _invalidations(found: Counter[Event], policy: Policy, before: Page, op: Op, after: Page) -> None:

@@ -26,6 +26,7 @@ from statements import DONATED, LET_GO
 LOOSE = [
     *(POLICIES["hybrid"].without(name) for name in ("tlb-flushed", "notifies", "scrubs", "injects", "gup-blocked")),
     POLICIES["uffd-window"].without("notifies"),
+    policy_named("guest-memfd+sev-snp"),
 ]
 
 
@@ -41,6 +42,21 @@ def test_events_are_what_the_page_shows(policy: Policy) -> None:
                 told, due = ([event.key for event in events] for events in (step.events, expected.elements()))
                 wrong[op.key] = f"{page} {step.outcome.name}: {told}, not {due}"
     assert not wrong
+
+
+@pytest.mark.parametrize("machine", ["sev-snp", "tdx"])
+def test_a_table_of_owners_costs_an_entry_a_conversion_and_changes_nothing_else(machine: str) -> None:
+    """Linux 7.3: svm/sev.c sev_gmem_make_private, coco/sev/core.c __set_pages_state, vmx/tdx.c tdx_mem_page_aug and
+    tdx_sept_remove_leaf_spte."""
+    plain, tabled = tabulate(POLICIES["guest-memfd"]), tabulate(policy_named(f"guest-memfd+{machine}"))
+    assert plain.pages == tabled.pages
+    assert (plain.next == tabled.next).all() and (plain.outcome == tabled.outcome).all()
+    more = tabled.events.astype(int) - plain.events
+    dearer = {(Op(op).key, Event(event).key) for _, op, event in zip(*more.nonzero(), strict=True)}
+    assert dearer == {
+        ("share", "hyp_pte_clear"), ("unshare_commit", "hyp_pte_set"), ("reclaim", "hyp_pte_clear"),
+    }  # fmt: skip
+    assert set(more[more != 0].tolist()) == {1}
 
 
 def reached(policy: Policy, *ops: Op) -> Page:

@@ -23,8 +23,8 @@ class Platform(NamedTuple):
 PLATFORMS = {
     "vmx": Platform("guest-memfd", "vmx-skylake", "an Intel server without TDX, guest_memfd of today's kernels"),
     "svm": Platform("guest-memfd", "svm-epyc", "an AMD server without SNP, guest_memfd of today's kernels"),
-    "sev-snp": Platform("guest-memfd", "snp-epyc", "AMD SEV-SNP on an EPYC"),
-    "tdx": Platform("guest-memfd", "tdx-xeon", "Intel TDX on a Xeon"),
+    "sev-snp": Platform("guest-memfd+sev-snp", "snp-epyc", "AMD SEV-SNP on an EPYC"),
+    "tdx": Platform("guest-memfd+tdx", "tdx-xeon", "Intel TDX on a Xeon"),
     "pkvm": Platform("pkvm", "arm64-n1", "pKVM on a Neoverse N1, without an IOMMU of its own"),
     "proposal": Platform("hybrid", "vmx-skylake", "what the mail asks for, which no kernel has, on VMX"),
 }

@@ -1,13 +1,13 @@
 """Counts times prices: what a design costs, term by term, and how two designs differ."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from pagewarden.cost.interval import Interval
 from pagewarden.cost.names import BYTES, EVENTS, GUEST_RATES, HOPS, RANGES, RATES, SYSCALLS
-from pagewarden.cost.profile import Price, Profile
+from pagewarden.cost.profile import BY_USER, Price, Profile
 from pagewarden.vocab import PAGE_SIZE, Event, InternalError
 
 Cache: TypeAlias = Literal["warm", "cold"]
@@ -58,6 +58,13 @@ def contenders(designs: Mapping[str, Amounts], profile: Profile, cache: Cache = 
         for name, mine in designs.items()
         if not any(difference(mine, other, profile, cache).low > 0 for other in designs.values())
     )
+
+
+def without_effect(some: Iterable[Amounts], profile: Profile, cache: Cache) -> tuple[str, ...]:
+    """Settings of the user's (`tlbi_ns`) that nothing among these counts is paid by."""
+    paid = [quantities(counts, profile, cache) for counts in some]
+    given = (price for price in profile.prices.values() if price.source == BY_USER)
+    return tuple(price.setting for price in given if not any(each[price.name] for each in paid))
 
 
 def _terms(quantities: Mapping[str, float], profile: Profile) -> list[Term]:

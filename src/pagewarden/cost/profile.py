@@ -16,6 +16,10 @@ PriceSetting: TypeAlias = float | str
 """A number, or text: `500` or a range `1000..3000`."""
 
 
+BY_USER = "set by the user"
+"""The source of a price that is no profile's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What one event (or one byte) costs."""
@@ -51,7 +55,7 @@ class Profile:
             name = names[one_of("price", key, names)]
             interval = _setting(key, value)
             why = "" if interval.exact else "a range set by the user"
-            prices[name] = Price(name, interval, not interval.exact, "set by the user", why)
+            prices[name] = Price(name, interval, not interval.exact, BY_USER, why)
         return replace(self, prices={name: prices[name] for name in PRICES if name in prices})
 
     @property

@@ -121,10 +121,17 @@ def _from_vmm(policy: Policy) -> Steps:
     return (Hop("host>hyp", "the VMM resumes the guest"),) if policy.has("vmm-converts") else ()
 
 
+def _recorded(policy: Policy, state: str) -> str:
+    return f"records: {state}" + (", and in the table of owners" if policy.has("owner-table") else "")
+
+
 def take_up(policy: Policy) -> Steps:
     """The hypervisor makes pages shared and gives the host its entry."""
     locks, unlocks = _components(policy, *(() if policy.has("locks-ordered") else ("guest", "host")))
-    recorded, added = Do(Op.SHARE, "checks and records: shared"), Do(Op.HOST_MAP, "adds a PTE for the host")
+    recorded, added = (
+        Do(Op.SHARE, f"checks and {_recorded(policy, 'shared')}"),
+        Do(Op.HOST_MAP, "adds a PTE for the host"),
+    )
     return (*locks, *_with_views(policy, recorded, added), *unlocks)
 
 
@@ -189,7 +196,7 @@ def _unmapped_first(policy: Policy, refused: Steps) -> Steps:
         Do(Op.HOST_TLBI, "TLBI"),
         check,
         *let_go(policy),
-        Do(Op.UNSHARE_COMMIT, "records: private"),
+        Do(Op.UNSHARE_COMMIT, _recorded(policy, "private")),
         *_invalidation_over(policy),
     )
 
@@ -214,7 +221,7 @@ def take_back(policy: Policy) -> Steps:
         Do(Op.HOST_ZAP, "PTE removed"),
         Do(Op.HOST_TLBI, "TLBI"),
         *device,
-        Do(Op.UNSHARE_COMMIT, "records: private"),
+        Do(Op.UNSHARE_COMMIT, _recorded(policy, "private")),
     )
 
 
@@ -256,5 +263,5 @@ def _made_private(policy: Policy) -> Steps:
         return (Say("leaves to the VMM: there is no such page"), call, Do(Op.ALLOCATE, "allocated: private"))
     return (
         Say("leaves to the VMM: KVM_EXIT_MEMORY_FAULT"), call, Do(Op.UNSHARE_BEGIN, "the attribute changes"),
-        Do(Op.UNSHARE_COMMIT, "private"),
+        Do(Op.UNSHARE_COMMIT, _recorded(policy, "private")),
     )  # fmt: skip

@@ -1,5 +1,5 @@
-"""What a policy is: a set of names. Mechanisms say what a kernel object does, measures what a program adds to it; the
-rules ask for both. The objects are in `objects`, the usages in `usages`."""
+"""What a policy is: a set of names. Mechanisms say what a kernel object does, measures what a program or a machine
+adds to it; the rules ask for both. The objects are in `objects`, the usages in `usages`."""
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -69,8 +69,9 @@ MEASURES = {
     "no-file": "the host side can open nothing: no descriptor of the file, no /proc",
     "filtered": "the host side's system calls are filtered: no fork, no moved mapping, no hole through the window",
     "replaces": "unshare moves the bytes to a fresh frame; a pin keeps the old one",
+    "owner-table": "the CPU keeps a table of owners (SNP: RMP; TDX: secure EPT), which each conversion changes",
 }
-"""Every measure that a program may add, and what it does."""
+"""Every measure that a program, or the machine, may add, and what it does."""
 
 NAMES = MECHANISMS | MEASURES | LOCKING
 

@@ -1,4 +1,5 @@
-"""Usages: named sets of measures that a program adds to an object, and what the backings of this package come to."""
+"""Usages: named sets of measures that a program or a machine adds to an object, and what the backings of this package
+come to."""
 
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,8 @@ USAGES = {
             "isolated", frozenset({"no-file", "filtered", "replaces", "minor-too"}),
             "the host side in a process of its own that is not trusted; unshare replaces the page", ("6.18",),
         ),
+        Usage("sev-snp", frozenset({"owner-table"}), "on SEV-SNP: RMPUPDATE and PVALIDATE at each conversion", ()),
+        Usage("tdx", frozenset({"owner-table"}), "on TDX: SEAMCALLs and TDG.MEM.PAGE.ACCEPT at each conversion", ()),
     )
 }  # fmt: skip
 """By name."""

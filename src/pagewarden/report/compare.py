@@ -47,7 +47,7 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
         out.print(_break_even(found))
     for reason, lines in workload.skipped.items():
         out.print(f"left out of the workload: {lines:,} x {reason}")
-    for note in workload.notes:
+    for note in found.notes:
         out.print(f"note: {note}")
 
 
@@ -192,7 +192,7 @@ def compared(found: Comparison) -> Compared:
         workload=Load(
             name=load.name, requests=load.requests, bytes=load.bytes, format=load.format, skipped=dict(load.skipped)
         ),
-        notes=list(load.notes), depth=load.depth, jobs=list(map(_job, found.jobs)),
+        notes=found.notes, depth=load.depth, jobs=list(map(_job, found.jobs)),
         policy=setup.policy.name, profile=setup.profile.name, designs=list(map(design_cost, found.results)),
         break_even=[_break_even_size(crossover, setup.page_size) for crossover in found.crossovers],
         cheapest=found.cheapest, contenders=list(found.contenders),

@@ -9,7 +9,7 @@ from rich.console import Console
 from pagewarden.report.compare import WIDE, cost_text, design_cost, policy_text
 from pagewarden.report.console import in_bytes, table
 from pagewarden.report.documents.compare import ComparedSizes, SizeCost
-from pagewarden.studies.compare.comparison import Comparison
+from pagewarden.studies.compare.comparison import Comparison, idle
 from pagewarden.vocab.host import OUTPUT, naming
 
 
@@ -27,13 +27,15 @@ def print_sizes(found: Sequence[Comparison], out: Console) -> None:
         made.add_row(in_bytes(one.workload.bytes), best, *(cost_text(result.ns) for result in one.results))
     out.print(made)
     out.print("\n~ another is cheaper at some prices of the profile")
+    for note in idle(found):
+        out.print(f"note: {note}")
 
 
 def sizes_document(found: Sequence[Comparison]) -> ComparedSizes:
     """The same for programs."""
     setup = found[0].setup
     return ComparedSizes(
-        policy=setup.policy.name, profile=setup.profile.name,
+        policy=setup.policy.name, profile=setup.profile.name, notes=idle(found),
         sizes=[
             SizeCost(
                 bytes=one.workload.bytes, designs=list(map(design_cost, one.results)), cheapest=one.cheapest,

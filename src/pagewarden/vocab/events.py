@@ -17,7 +17,7 @@ class Event(IntEnum):
     HYP_COPIES = 4  # a page copied by the hypervisor (migration, swap): a page
     GUEST_COPY_BYTES = 5
     HOST_COPY_BYTES = 6
-    HYP_PTE_SET = 7  # the warden's entries for the host, at whatever level guards: a page
+    HYP_PTE_SET = 7  # the warden's entries: for the host, at whatever level guards; and of a table of owners: a page
     HYP_PTE_CLEAR = 8
     HOST_PTE_SET = 9  # the host's own page-table entries: a page
     HOST_PTE_CLEAR = 10

@@ -71,6 +71,11 @@ def scrubbed(policy: Policy, page: Page) -> tuple[Event, ...]:
     return (Event.SCRUBS,) if secret and policy.has("scrubs") else ()
 
 
+def entered(policy: Policy, event: Event) -> tuple[Event, ...]:
+    """What it costs to name the page's owner: HYP_PTE_SET for the guest, HYP_PTE_CLEAR when it no longer is."""
+    return (event,) if policy.has("owner-table") else ()
+
+
 def fetched(page: Page) -> tuple[Event, ...]:
     """What it costs that the page gets a frame at somebody's touch: the frame, and a copy if the bytes are in swap."""
     if present(page):

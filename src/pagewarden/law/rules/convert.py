@@ -3,7 +3,7 @@
 from pagewarden.law.ops import Op
 from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import leave_frame, rule, scrubbed
+from pagewarden.law.rules import entered, leave_frame, rule, scrubbed
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -44,6 +44,14 @@ def _guests_own(policy: Policy, page: Page) -> Outcome:
 
 
 _ATTRIBUTES = "kvm_main.c kvm_vm_set_mem_attributes: what is so already is left alone; no page need be there"
+_MADE_SHARED = (
+    "x86/coco/sev/core.c __set_pages_state: SNP: PVALIDATE before the guest asks; RMPUPDATE when the frame goes",
+    "x86/kvm/vmx/tdx.c tdx_sept_remove_leaf_spte: TDX: TDH.MEM.RANGE.BLOCK, TRACK, PAGE.REMOVE",
+)
+_MADE_PRIVATE = (
+    "x86/kvm/svm/sev.c sev_gmem_make_private: SNP: RMPUPDATE, unless the frame is the guest's still; then PVALIDATE",
+    "x86/kvm/vmx/tdx.c tdx_mem_page_aug: TDX: TDH.MEM.PAGE.AUG, and the guest's TDG.MEM.PAGE.ACCEPT",
+)
 _SERIES = "in-place conversion series: __kvm_gmem_set_attributes: what is so already is done; no page need be there"
 
 
@@ -51,7 +59,7 @@ _SERIES = "in-place conversion series: __kvm_gmem_set_attributes: what is so alr
     Op.SHARE,
     "mail of 5 April 2022: the hypervisor records the page as shared",
     pkvm="mem_protect.c __pkvm_guest_share_host: ENOENT where the guest has no entry, EHWPOISON where that is poisoned",
-    gmem=_ATTRIBUTES,
+    gmem=(_ATTRIBUTES, *_MADE_SHARED),
     inplace=_SERIES,
     v5="patch series v5: punched = shared, so the bytes are lost",
     exclusive="thread of April 2022: exclusive references: the guest asks the hypervisor",
@@ -73,16 +81,18 @@ def share(policy: Policy, page: Page) -> Step:
     if not _zapped(policy, page):
         return refused(page, Outcome.EBUSY)
     if policy.has("in-place"):
-        return done(page, owner=Owner.SHARED, data=Data.PUBLIC if page.data is Data.SECRET else page.data)
+        data = Data.PUBLIC if page.data is Data.SECRET else page.data
+        return done(page, *entered(policy, Event.HYP_PTE_CLEAR), owner=Owner.SHARED, data=data)
     return _other_frame(policy, page)
 
 
 def _other_frame(policy: Policy, page: Page) -> Step:
     """Shared memory is other memory, with its own bytes. The private frame is kept, or freed by the same call."""
     new = leave_frame(policy, page)._replace(owner=Owner.SHARED, data=page.beside)
+    named = entered(policy, Event.HYP_PTE_CLEAR)
     if policy.has("keeps-both"):
-        return done(new, beside=page.data)
-    return done(new, *scrubbed(policy, page), home=Home.HOLE, beside=Data.ZERO)
+        return done(new, *named, beside=page.data)
+    return done(new, *named, *scrubbed(policy, page), home=Home.HOLE, beside=Data.ZERO)
 
 
 @rule(
@@ -203,7 +213,7 @@ def host_tlbi(policy: Policy, page: Page) -> Step:
     Op.UNSHARE_COMMIT,
     "thread of April 2022: in a destructive conversion an old pinned page lives on",
     pkvm="mem_protect.c __pkvm_guest_unshare_host",
-    gmem=_ATTRIBUTES,
+    gmem=(_ATTRIBUTES, *_MADE_PRIVATE),
     inplace=_SERIES,
     v5="patch series v5: allocated = private",
 )
@@ -217,12 +227,13 @@ def unshare_commit(policy: Policy, page: Page) -> Step:
         return refused(page, Outcome.EBUSY)
     if (policy.has("iommu-guarded") and page.dma is not Reach.NONE) or not _zapped(policy, page):
         return refused(page, Outcome.EBUSY)
+    named = entered(policy, Event.HYP_PTE_SET)
     if policy.has("in-place") and not policy.has("replaces"):
-        return done(page, owner=Owner.GUEST)
+        return done(page, *named, owner=Owner.GUEST)
     new = leave_frame(policy, page)._replace(owner=Owner.GUEST)
     if policy.has("in-place"):
-        return done(new, Event.ALLOCATIONS, Event.HYP_COPIES)
+        return done(new, *named, Event.ALLOCATIONS, Event.HYP_COPIES)
     new = new._replace(data=page.beside, beside=page.data)
     if policy.has("keeps-both"):
-        return done(new)
-    return done(new, Event.ALLOCATIONS, home=Home.RESIDENT)
+        return done(new, *named)
+    return done(new, *named, Event.ALLOCATIONS, home=Home.RESIDENT)

@@ -3,7 +3,18 @@
 from pagewarden.law.ops import Op
 from pagewarden.law.page import MAX_INVALIDATIONS, PRIVATE, Data, Home, Owner, Page, Reach, View
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import cut_off, elsewhere, fetched, leave_frame, moving, present, rule, scrubbed, start
+from pagewarden.law.rules import (
+    cut_off,
+    elsewhere,
+    entered,
+    fetched,
+    leave_frame,
+    moving,
+    present,
+    rule,
+    scrubbed,
+    start,
+)
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -165,6 +176,7 @@ def reclaim(policy: Policy, page: Page) -> Step:
     back = start(policy)
     events = (Event.HYP_PTE_SET,) * (policy.guard is Guard.STAGE2 and page.host is not Reach.LIVE)
     events += cut_off(page, guest=True, host=back.host is Reach.NONE)
+    events += entered(policy, Event.HYP_PTE_CLEAR) * (page.owner in PRIVATE)
     new = page._replace(
         owner=back.owner, guest=View.NONE, kvm=False, notify=0, host=back.host, slot=True, apart=False,
         mapped=False, beside=Data.ZERO,

@@ -131,6 +131,7 @@ class ComparedSizes(Document, kw_only=True, frozen=True):
     verb: Literal["compare"] = "compare"
     policy: str
     profile: str
+    notes: list[str]
     sizes: list[SizeCost]
 
 

@@ -1,7 +1,7 @@
 """What each I/O design costs on a workload: counts from the machine, prices from a profile, break-even sizes."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ from pagewarden.cost import (
     difference_bill,
     price,
     total_of,
+    without_effect,
 )  # fmt: skip
 from pagewarden.designs import DESIGNS, Design, Options, Procedure
 from pagewarden.designs.convert import unshare
@@ -139,6 +140,11 @@ class Comparison:
     def _priced(self) -> dict[str, DesignResult]:
         return {result.name: result for result in self.results if result.ns and self.applies(result.name)}
 
+    @property
+    def notes(self) -> list[str]:
+        """What to know besides: how the workload was read, and which prices that the user set change nothing."""
+        return [*self.workload.notes, *idle([self])]
+
     @cached_property
     def contenders(self) -> tuple[str, ...]:
         """The designs that no other one beats at all prices of the profile."""
@@ -173,6 +179,14 @@ class Comparison:
         terms = difference_bill(totals[str(self.cheapest)], totals[against], self.setup.profile, self.setup.cache)
         wide = sorted(terms, key=lambda term: term.cost.low - term.cost.high)
         return [term for term in wide if not term.cost.exact][:most]
+
+
+def idle(found: "Sequence[Comparison]") -> list[str]:
+    """A note of each price that the user set and that no design shown is paid by."""
+    setup = found[0].setup
+    shown = [result.total for each in found for result in each._priced.values()]
+    names = without_effect(shown, setup.profile, setup.cache)
+    return [f"{name} is set and changes nothing: no design here counts any ({setup.cache} caches)" for name in names]
 
 
 def compare(
