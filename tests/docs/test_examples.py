@@ -73,6 +73,7 @@ def test_something_is_found() -> None:
         "calibrate",
         "check",
         "compare",
+        "migrate",
         "probe",
         "run",
         "sweep",
@@ -83,9 +84,17 @@ def test_something_is_found() -> None:
 def test_commands_of_a_document_in_their_order(where: str, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "mine.toml").write_text(to_toml(load_profile("svm-epyc")))
+    beside: list[subprocess.Popen[str]] = []
     for shown in commands():
-        if shown.where == where and "minute" not in shown.comment and shown.command not in BLOCKS:
+        if shown.where != where or "minute" in shown.comment or shown.command in BLOCKS:
+            continue
+        if shown.command.endswith("&"):
+            beside.append(started(shown, tmp_path))
+        else:
             run(shown, tmp_path)
+    for process in beside:
+        out, err = process.communicate()
+        assert process.returncode == 0, err or out[-2000:]
 
 
 @pytest.mark.parametrize("shown", [it for it in commands() if "minute" in it.comment], ids=lambda it: it.command)
@@ -107,6 +116,16 @@ def run(shown: Shown, cwd: Path) -> None:
         require(False, ended.stderr)
     wanted = int(re.search(r"status (is )?1", shown.comment) is not None)
     assert ended.returncode == wanted, f"{shown.command}: {ended.stderr or ended.stdout[-2000:]}"
+
+
+def started(shown: Shown, cwd: Path) -> "subprocess.Popen[str]":
+    """One in the background, which says when others may come to it."""
+    words = [sys.executable, "-m", *shlex.split(shown.command)[:-1]]
+    process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    require("waiting" in said, said)
+    return process
 
 
 @pytest.mark.parametrize(("where", "code"), pythons())

@@ -45,6 +45,9 @@ class Wire:
     def settimeout(self, patience: float) -> None:
         self._behind.settimeout(patience)
 
+    def close(self) -> None:
+        self._behind.close()
+
 
 def cut_at(place: int, behind: socket.socket) -> Wire:
     def cut(before: int, data: bytes) -> bytes | None:

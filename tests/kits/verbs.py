@@ -2,13 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import jsonschema
 import pytest
 import typer
 
 from pagewarden import cli
 
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 COMMAND = typer.main.get_command(cli.app)
 """What `main` makes anew for each process."""
 
@@ -50,3 +53,12 @@ def document(verb: Verb, *arguments: str, code: int | None = 0) -> dict[str, Any
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert isinstance(found, dict)
     return found
+
+
+def validate(name: str, document: dict[str, Any]) -> None:
+    """As the schema says, and not without any of its keys."""
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    jsonschema.validate(document, schema)
+    for key in document:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({other: document[other] for other in document if other != key}, schema)

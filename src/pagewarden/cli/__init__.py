@@ -11,6 +11,7 @@ from pagewarden.cli.compare import compare
 from pagewarden.cli.keep import keep
 from pagewarden.cli.law import law
 from pagewarden.cli.listing import listing
+from pagewarden.cli.migrate import migrate
 from pagewarden.cli.pool import pool
 from pagewarden.cli.probe import probe
 from pagewarden.cli.run import run
@@ -25,6 +26,7 @@ app = typer.Typer(
 for verb in (compare, sweep, check, law, probe, run, calibrate, pool, keep):
     app.command()(with_status(verb))
 app.command("list")(with_status(listing))
+app.add_typer(migrate, name="migrate")
 app.add_typer(serve, name="serve")
 
 

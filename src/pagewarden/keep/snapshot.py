@@ -51,14 +51,12 @@ def read_key(path: str | os.PathLike[str], make: bool = False) -> bytes:
         with open(path, "rb") as file:
             return _checked(file.read(KEY + 1))
     except FileNotFoundError:
-        raise UserMistake(
-            f"there is no key {os.fspath(path)}: give the one that the snapshot was sealed with"
-        ) from None
+        raise UserMistake(f"there is no key {os.fspath(path)}: give the one that was sealed with") from None
 
 
 def _checked(key: bytes) -> bytes:
     if len(key) != KEY:
-        raise UserMistake(f"a snapshot's key has {KEY} bytes, not {len(key)}")
+        raise UserMistake(f"a key has {KEY} bytes, not {len(key)}")
     return key
 
 

@@ -76,16 +76,22 @@ def flags(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
-def lock(fd: int, shared: bool) -> int | None:
+def lock(fd: int, shared: bool, wait: bool = False) -> int | None:
     """Take an advisory lock on the open file (flock(2)), gone when its last descriptor is closed: None, or the pid of
-    who has it, 0 where /proc does not say. OSError where there are no locks."""
+    who has it, 0 where /proc does not say. wait: until it can be had. OSError where there are no locks."""
     try:
-        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno != errno.EWOULDBLOCK:
             raise
         return _holder(fd)
     return None
+
+
+def unlock(fd: int) -> None:
+    """Give it back, if it was there."""
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _holder(fd: int) -> int:

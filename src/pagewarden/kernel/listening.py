@@ -50,6 +50,57 @@ def listening(path: Path | None, fd: int | None) -> Iterator[socket.socket]:
                 path.unlink()
 
 
+def _place(where: str) -> Path | tuple[str, int]:
+    """PATH of a Unix socket, or HOST:PORT, where an IPv6 address has brackets; UserMistake."""
+    host, colon, port = where.rpartition(":")
+    if "/" in where or not colon:
+        return Path(where)
+    if not port.isdecimal() or int(port) > 65535 or not host:
+        raise UserMistake(f"{where}: expected HOST:PORT, or the path of a Unix socket, with a / if it has a colon")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@contextmanager
+def listening_at(where: str) -> Iterator[tuple[socket.socket, str]]:
+    """A socket to listen at, and where that is: port 0 is any that is free. UserMistake."""
+    place = _place(where)
+    if isinstance(place, Path):
+        with listening(place, None) as listener:
+            yield listener, where
+        return
+    try:
+        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        listener = socket.create_server(place, family=family, backlog=1)
+    except (OSError, UnicodeError) as error:
+        raise UserMistake(f"{where} cannot be listened at: {_why(error)}; name an address of this host") from error
+    with listener:
+        yield listener, f"{where.rpartition(':')[0]}:{listener.getsockname()[1]}"
+
+
+def connected(where: str, patience: float) -> socket.socket:
+    """A connection to who listens there. UserMistake."""
+    place = _place(where)
+    try:
+        if isinstance(place, Path):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(patience)
+                connection.connect(str(place))
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        connection = socket.create_connection(place, patience)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+    except (OSError, UnicodeError) as error:
+        raise UserMistake(f"nobody answers at {where} ({_why(error)}): start who listens there first") from error
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _bind(listener: socket.socket, path: Path) -> None:
     """At the path; one that nobody listens at any more is taken over."""
     if path.is_socket():

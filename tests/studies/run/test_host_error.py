@@ -177,7 +177,7 @@ def test_readers_share_a_disk(tmp_path: Path) -> None:
 
 
 def test_without_locks_it_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(fd: int, shared: bool) -> int | None:
+    def none(fd: int, shared: bool, wait: bool = False) -> int | None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(disks, "lock", none)

@@ -14,7 +14,7 @@ import socket
 from struct import Struct
 from typing import Any
 
-from pagewarden.keep.seal import BATCH, TAG
+from pagewarden.keep.seal import BATCH, TAG, wipe
 from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable, UserMistake
 
 MAGIC = b"pagewarden move1"
@@ -114,18 +114,22 @@ class Channel:
         try:
             self._connection.sendall(data)
         except OSError as error:
-            raise _cut(error) from error
+            raise self._cut(error) from error
 
     def _pull(self, target: memoryview) -> None:
         while target:
             try:
                 done = self._connection.recv_into(target)
             except OSError as error:
-                raise _cut(error) from error
+                raise self._cut(error) from error
             if not done:
-                raise _cut(OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+                raise self._cut(OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
             target = target[done:]
 
+    def _cut(self, error: OSError) -> Refused:
+        unheard = "" if self._came else ", before a word that the key opens: perhaps the other side has another one"
+        return Refused(errno.ECONNRESET, f"the connection of the migration ended: {error.strerror or error}{unheard}")
 
-def _cut(error: OSError) -> Refused:
-    return Refused(errno.ECONNRESET, f"the connection of the migration ended: {error.strerror or error}")
+    def wipe(self) -> None:
+        """Nothing of what went or came stays in this process."""
+        wipe(self._plain)

@@ -82,6 +82,8 @@ def receive(
         with suppress(Refused):  # the source is gone as well, or asks
             channel.send(say.NO, 0, (str(error) or type(error).__name__).encode()[:500])
         raise
+    finally:
+        channel.wipe()
     return arrival
 
 

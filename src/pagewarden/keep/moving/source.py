@@ -14,7 +14,7 @@ from pagewarden.keep.moving import messages as say
 from pagewarden.keep.moving.channel import MOST, Channel
 from pagewarden.keep.moving.tickets import TICKET
 from pagewarden.keep.residence import HOLE
-from pagewarden.keep.seal import BATCH
+from pagewarden.keep.seal import BATCH, wipe
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.written import WrittenPages
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable, UserMistake
@@ -77,6 +77,7 @@ class Departure:
                 self._while_it_runs(channel, writes)
                 self._rest(channel, writes, stop, go_on)
             finally:
+                channel.wipe()
                 self._memory.unsubscribe(self)
         self._scrub()
 
@@ -160,7 +161,9 @@ class Departure:
         there = _present(self._memory) & wanted
         total = int(there.sum())
         for k, part in enumerate(_parts(np.flatnonzero(there))):
-            channel.send(say.PAGES, len(part), part, _bytes_of(self._memory, part))
+            data = _bytes_of(self._memory, part)
+            channel.send(say.PAGES, len(part), part, data)
+            wipe(data.data)
             self.pages += len(part)
             self._tell(min((k + 1) * BATCH, total), total)
         for part in _parts(np.flatnonzero(wanted & ~there) if not first else np.zeros(0, np.int64)):

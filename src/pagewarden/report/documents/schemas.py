@@ -14,6 +14,7 @@ from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided
 from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.law import PolicyLaw
 from pagewarden.report.documents.mappings import ComparedMappings
+from pagewarden.report.documents.migrate import Migrated
 from pagewarden.report.documents.pool import PoolSize
 from pagewarden.report.documents.prices import Calibrated, Predicted
 from pagewarden.report.documents.probe import Kernels, Probed, RoomFound
@@ -46,6 +47,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "pool": PoolSize,
     "serve": ServedBlocks,
     "keep": KeptPages,
+    "migrate": Migrated,
 }
 """By the name of their schema's file, in the order of docs/json.md."""
 

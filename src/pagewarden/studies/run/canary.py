@@ -25,6 +25,8 @@ WORDS = 4
 """Words of 8 bytes that the canary has. The pages are full of it."""
 PAGES = 4
 """Private pages that hold it; the guest's code that writes it takes another one before them."""
+SIZE = (1 + PAGES) * PAGE_SIZE
+"""Bytes of guest memory that it needs, code and all."""
 CHUNK = 4 << 20
 """Bytes searched at once."""
 ANONYMOUS = "anonymous"
@@ -70,11 +72,6 @@ class Canary:
     def random(cls) -> "Canary":
         one, other = (np.frombuffer(os.urandom(8 * WORDS), np.uint64) for _ in range(2))
         return cls(one, other)
-
-    @property
-    def size(self) -> int:
-        """Bytes of guest memory that it needs, code and all."""
-        return (1 + PAGES) * PAGE_SIZE
 
     def whole(self) -> bytes:
         """For a searcher who may have it."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio_blk import SECTOR
-from pagewarden.kernel.files import lock
+from pagewarden.kernel.files import lock, unlock
 from pagewarden.studies.run.host_error import remedy
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload
@@ -62,8 +62,28 @@ class Extents:
 class DiskFile:
     """An open file and the part of it that a workload touches. `why`: which file it is."""
 
-    def __init__(self, fd: int, extents: Extents, read_only: bool, why: str) -> None:
-        self.fd, self.extents, self.read_only, self.why = fd, extents, read_only, why
+    def __init__(self, fd: int, extents: Extents, read_only: bool, why: str, path: Path | None = None) -> None:
+        self.fd, self.extents, self.read_only, self.why, self._path = fd, extents, read_only, why, path
+
+    def take(self, wait: bool = False) -> str:
+        """For as long as the file is open, or it is released: two runs that write it would each find the other's bytes.
+        "", or a word that there are no locks. UserMistake says who has it, where nobody is to be waited for."""
+        if self._path is None:
+            return ""
+        try:
+            holder = lock(self.fd, self.read_only, wait)
+        except OSError as error:
+            return f", not locked ({error.strerror})"
+        if holder is None:
+            return ""
+        raise UserMistake(
+            f"{self._path} is in use as a disk by {_who(holder)}: wait for its end, give each run a file of its own, "
+            "or none (no --disk) for a temporary one"
+        )
+
+    def release(self) -> None:
+        """Somebody else may take it."""
+        unlock(self.fd)
 
     def read(self) -> Bytes:
         """What is there now, packed. Unavailable, UserMistake."""
@@ -118,13 +138,13 @@ def columns(workload: Workload) -> tuple[Numbers, Numbers]:
 @contextmanager
 def open_disk(
     workload: Workload, path: Path | None, overwrite: bool, seed: int = 1, source: Path | None = None,
-    make: bool = False,
+    make: bool = False, take: bool = True,
 ) -> Iterator[DiskFile]:  # fmt: skip
     """The user's file, or without one a temporary file of random bytes, gone when this ends however it ends.
 
-    source: the file that the workload was read from. make: a file that is not there is made, all zeroes. UserMistake
-    if it is the disk, `overwrite` or not, for a file that is too small, and, without `overwrite`, for one that holds
-    something where the workload writes.
+    source: the file that the workload was read from. make: a file that is not there is made, all zeroes. take: see
+    DiskFile. UserMistake if it is the disk, `overwrite` or not, for a file that is too small, and, without `overwrite`,
+    for one that holds something where the workload writes.
     """
     offset, length = columns(workload)
     extents = Extents.of(offset, length)
@@ -148,9 +168,10 @@ def open_disk(
                 f"{path} is the file that the workload was read from ({source}), not a disk: give another file, or no "
                 "--disk for a temporary one"
             )
-        why = f"{path}{_lock(fd, path, shared=not write.any())}"
+        disk = DiskFile(fd, extents, not write.any(), str(path), path)
+        disk.why += disk.take() if take else ""
         _check(fd, path, extents, Extents.of(offset[write], length[write]), overwrite)
-        yield DiskFile(fd, extents, not write.any(), why)
+        yield disk
     finally:
         os.close(fd)
 
@@ -166,21 +187,6 @@ def _temporary(extents: Extents, seed: int) -> Iterator[DiskFile]:
         except OSError as error:
             raise _failed(f"making a disk of {extents.end:,} bytes, a temporary file", "(TMPDIR)", error) from error
         yield disk
-
-
-def _lock(fd: int, path: Path, shared: bool) -> str:
-    """For as long as the file is open: two runs that write it would each find the other's bytes. UserMistake says who
-    has it; "", or a word that there are no locks."""
-    try:
-        holder = lock(fd, shared)
-    except OSError as error:
-        return f", not locked ({error.strerror})"
-    if holder is None:
-        return ""
-    raise UserMistake(
-        f"{path} is in use as a disk by {_who(holder)}: wait for its end, give each run a file of its own, or none "
-        "(no --disk) for a temporary one"
-    )
 
 
 def _who(pid: int) -> str:

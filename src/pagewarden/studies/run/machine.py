@@ -13,6 +13,7 @@ from pagewarden.guest.serve import Guest, Hypervisor, serve
 from pagewarden.guest.unicorn_cpu import UnicornCpu
 from pagewarden.guest.warden import Warden
 from pagewarden.keep import KeptMemory
+from pagewarden.keep.snapshot import read_key
 from pagewarden.kernel.kvm import Kvm
 from pagewarden.kernel.kvm_x86 import KvmMachine, Slot
 from pagewarden.law import BACKED, policy_named, policy_of
@@ -28,7 +29,16 @@ from pagewarden.studies.run.host import HostTally, LocalDevice, ModelHalf, Reque
 from pagewarden.studies.run.host_half import HostHalf
 from pagewarden.studies.run.interrupt import stopped_by_ctrl_c
 from pagewarden.studies.run.isolated import IsolatedDevice, WardensMemory
-from pagewarden.studies.run.paused import PausedGuest, Pausing, canary_of, half, kept_memory, sealed_into
+from pagewarden.studies.run.paused import (
+    PausedGuest,
+    Pausing,
+    canary_of,
+    encoded,
+    half,
+    kept_memory,
+    memory_size,
+    stood,
+)  # fmt: skip
 from pagewarden.studies.run.plan import BY_FILE_CALLS, RunPlan
 from pagewarden.vocab import PAGE_SIZE, Event, GuestStopped, PagewardenError, PrivateAccess, Unavailable, UserMistake
 
@@ -63,10 +73,11 @@ class LiveMachine:
         disk: DiskFile,
         opened: ExitStack,
         meter: Meter | None = None,
+        came: tuple[PrivateMemory, PausedGuest] | None = None,
     ) -> None:
         self._plan, self._described = plan, described
         self._canary, at = Canary.random(), described.layout.end
-        memory, self._paused = memory_for(plan, kind, at + self._canary.size, described)
+        memory, self._paused = came or memory_for(plan, kind, described)
         self.memory = opened.enter_context(memory)
         self.backing, self.why = memory.backing, memory.why
         self.policy = policy_of(memory.backing, plan.isolated).name
@@ -94,27 +105,47 @@ class LiveMachine:
             memory.populate(at, secret.content)
             serve(Guest(self._cpu, secret, self.warden, 1))
             self.warden.calls.clear()
-        if plan.snapshot is not None:
-            watched = Pausing(watched, half(described), self._pause)
+        self._first = 0 if self._paused is None else self._paused.doorbells
+        self.pauses_at = half(described) if plan.snapshot is not None else 0
+        """The doorbell behind which the guest stops, if it is not there yet; the next one where it has passed."""
+        self.stands: PausedGuest | None = None
+        """The guest, once it has."""
+        watched = Pausing(watched, self._due, self._pause)
         self._guest = Guest(self._cpu, self._code, watched, described.outs)
         if self._paused is not None:
             self._cpu.resume(self._paused.registers)
 
+    @property
+    def _done(self) -> int:
+        return self._first + self.warden.doorbells
+
+    def _due(self) -> bool:
+        return 0 < self.pauses_at <= self._done < self._described.batches
+
     def _pause(self) -> None:
-        """From inside the guest's doorbell: it ends here, sealed."""
+        """From inside the guest's doorbell: it ends here."""
+        self.stands, self._guest.outcome = stood(
+            self._described, self._done, self.warden.taken_up, self._cpu.registers(), self._canary
+        )
         plan = self._plan
-        assert plan.snapshot is not None and plan.key is not None and isinstance(self.memory, KeptMemory)
-        self._guest.outcome = sealed_into(
-            plan.snapshot, plan.key, self.memory, self._described, self._canary, self._cpu.registers(),
-            self.warden.taken_up,
-        )  # fmt: skip
+        if plan.snapshot is not None and plan.key is not None and isinstance(self.memory, KeptMemory):
+            self.memory.snapshot(plan.snapshot, read_key(plan.key, make=True), encoded(self.stands))
         self._cpu.stop()
+
+    def go_on(self) -> None:
+        """One that stands goes on with the next `run`."""
+        if self.stands is not None:
+            self._cpu.resume(self.stands.registers)
+            self.stands = self._guest.outcome = None
+
+    def kick(self) -> None:
+        """From any thread: a `run` that is under way ends."""
+        self._cpu.kick()
 
     @property
     def part(self) -> slice:
-        """Which of the batches are run here."""
-        first = self._paused.doorbells if self._paused is not None else 0
-        return slice(first, half(self._described) if self._plan.snapshot is not None else self._described.batches)
+        """Which of the batches were run here."""
+        return slice(self._first, self._described.batches if self.stands is None else self.stands.doorbells)
 
     @property
     def outs(self) -> int:
@@ -139,9 +170,9 @@ class LiveMachine:
 
         return self._meter.run(go) if self._meter else go()
 
-    def look(self) -> Sight:
+    def look(self, gone: bool = False) -> Sight:
         """What the host can see of the guest's secret: everything mapped here but the warden's own view, or all that
-        the device's process has."""
+        the device's process has. gone: the guest is not here any more, so nobody has such a view."""
         if isinstance(self.device, IsolatedDevice):
             went = self.device.outlive()
             whose = f"process {self.device.pid} of the device, which has tried {len(WAYS)} ways to outlive its warden"
@@ -150,13 +181,11 @@ class LiveMachine:
                 sight.hits["a process that outlives its warden"] = went
             sight.core_why = "its memory was read from outside instead, as a debugger would"
             return sight
-        size, window = self.memory.size, self.memory.window.address
-        own = (
-            ()
-            if self.memory.guest_address == window
-            else ((self.memory.guest_address, self.memory.guest_address + size),)
-        )
-        sight = search_process(self._canary, "self", "this process, without the warden's own view", own)
+        if gone or self.memory.guest_address == self.memory.window.address:
+            sight = search_process(self._canary, "self", "this process", ())
+        else:
+            own = ((self.memory.guest_address, self.memory.guest_address + self.memory.size),)
+            sight = search_process(self._canary, "self", "this process, without the warden's own view", own)
         if self._plan.core:
             search_core(self._canary, sight)
         else:
@@ -164,7 +193,7 @@ class LiveMachine:
         return sight
 
 
-def memory_for(plan: RunPlan, kind: str, size: int, described: Program) -> tuple[PrivateMemory, PausedGuest | None]:
+def memory_for(plan: RunPlan, kind: str, described: Program) -> tuple[PrivateMemory, PausedGuest | None]:
     """Private memory of the plan's backing, and the guest that goes on in it, if one does."""
     use: Use = "kvm" if kind == "kvm" else "any" if plan.every or plan.design in BY_FILE_CALLS else "emulated"
     if plan.backing == "guest-memfd":
@@ -178,8 +207,8 @@ def memory_for(plan: RunPlan, kind: str, size: int, described: Program) -> tuple
             "use --backing uffd-window, or --cpu unicorn",
         )
     if plan.kept:
-        return kept_memory(plan, size, described)
-    return PrivateMemory(size, plan.backing, isolated=plan.isolated, use=use), None
+        return kept_memory(plan, described)
+    return PrivateMemory(memory_size(described), plan.backing, isolated=plan.isolated, use=use), None
 
 
 @contextmanager
@@ -209,7 +238,7 @@ class ModelMachine:
         self._described, self._canary = described, Canary.random()
         self.part = slice(0, described.batches)
         self._secret = described.layout.end
-        self.memory = ModelMemory(self._secret + self._canary.size, policy)
+        self.memory = ModelMemory(memory_size(described), policy)
         self.backing, self.why = self.memory.backing, "the law of that backing, no kernel involved"
         self.memory.private_write(self._secret + PAGE_SIZE, self._canary.whole() * (PAGES * PAGE_SIZE // 32))
         for gpa, content in image(described, b""):
@@ -250,7 +279,7 @@ class ModelMachine:
         except PagewardenError as error:
             raise GuestStopped(str(error), 0) from error
 
-    def look(self) -> Sight:
+    def look(self, gone: bool = False) -> Sight:
         """The host's view, page by page, as the law lets it."""
         sight = Sight("the model's host view", mappings=1, core_why="the model has no process")
         for gpa in range(0, self.memory.size, PAGE_SIZE):
@@ -284,9 +313,18 @@ def chosen_cpu(name: str) -> tuple[str, str]:
 @contextmanager
 def machine_for(plan: RunPlan, described: Program, disk: DiskFile, meter: Meter | None = None) -> Iterator[RunMachine]:
     """The plan's machine; Unavailable, UserMistake."""
-    kind, _ = chosen_cpu(plan.cpu)
+    if chosen_cpu(plan.cpu)[0] == "interpreted":
+        yield ModelMachine(plan, described, disk, meter)
+    else:
+        with live_machine(plan, described, disk, meter) as machine:
+            yield machine
+
+
+@contextmanager
+def live_machine(
+    plan: RunPlan, described: Program, disk: DiskFile, meter: Meter | None = None,
+    came: tuple[PrivateMemory, PausedGuest] | None = None,
+) -> Iterator[LiveMachine]:  # fmt: skip
+    """The same on a real CPU. came: a guest that goes on, in its memory, which is closed with the machine."""
     with ExitStack() as opened:
-        if kind == "interpreted":
-            yield ModelMachine(plan, described, disk, meter)
-        else:
-            yield LiveMachine(plan, kind, described, disk, opened, meter)
+        yield LiveMachine(plan, chosen_cpu(plan.cpu)[0], described, disk, opened, meter, came)

@@ -2,6 +2,7 @@
 
 import errno
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,35 +99,45 @@ def run(plan: RunPlan, workload: Workload, disk: DiskFile, look: bool = True, me
     content = disk.read()
     described = describe(plan, workload, disk, content)
     with machine_for(plan, described, disk, meter) as machine:
-        before = machine.memory.statistics()
-        start = time.perf_counter()
-        outcome = _run(machine)
-        seconds = time.perf_counter() - start
-        counts, overhead = _counts(described, machine, before)
-        sight = machine.look() if look else None
-        requests = described.requests[machine.part.start * described.batch : machine.part.stop * described.batch]
-        differs = _differs(described, machine, disk, replayed(described, disk, content)) if plan.verify else None
-        return Run(
-            plan,
-            _labels(plan, machine, disk),
-            len(requests),
-            int(requests["length"].sum()),
-            machine.part.stop - machine.part.start,
-            outcome,
-            seconds,
-            counts,
-            overhead,
-            sight,
-            machine.device.restarts,
-            differs,
-            machine.device.tally.errors.first,
-        )
+        return run_on(machine, plan, described, disk, content, look)
 
 
-def _run(machine: RunMachine) -> GuestReport:
+def run_on(
+    machine: RunMachine, plan: RunPlan, described: Program, disk: DiskFile, content: Bytes, look: bool = True,
+    go: Callable[[], GuestReport] | None = None, gone: Callable[[], bool] = lambda: False,
+) -> Run:  # fmt: skip
+    """The same on a machine that is there. content: what the disk held before. go: what runs it, else the machine's own
+    way; gone: whether the guest is somewhere else afterwards."""
+    before = machine.memory.statistics()
+    start = time.perf_counter()
+    outcome = _run(machine, go or machine.run)
+    seconds = time.perf_counter() - start
+    counts, overhead = _counts(described, machine, before)
+    sight = machine.look(gone()) if look else None
+    requests = described.requests[machine.part.start * described.batch : machine.part.stop * described.batch]
+    verify = plan.verify and not gone()
+    differs = _differs(described, machine, disk, replayed(described, disk, content)) if verify else None
+    return Run(
+        plan,
+        _labels(plan, machine, disk),
+        len(requests),
+        int(requests["length"].sum()),
+        machine.part.stop - machine.part.start,
+        outcome,
+        seconds,
+        counts,
+        overhead,
+        sight,
+        machine.device.restarts,
+        differs,
+        machine.device.tally.errors.first,
+    )
+
+
+def _run(machine: RunMachine, go: Callable[[], GuestReport]) -> GuestReport:
     """Its end; Unavailable for one that the host is to blame for."""
     try:
-        return machine.run()
+        return go()
     except GuestStopped as stopped:
         error = machine.device.tally.errors.first or _of_conversion(machine.warden.host_error)
         if error is None:

@@ -1,8 +1,7 @@
-"""A guest that is sealed half way into a file, and one that goes on from there."""
+"""A guest that stands still half way, and one that goes on from there."""
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,7 +11,7 @@ from pagewarden.guest.program import REQUEST, Program
 from pagewarden.guest.serve import Hypervisor
 from pagewarden.keep import KeptMemory
 from pagewarden.keep.snapshot import read_key
-from pagewarden.studies.run.canary import Canary
+from pagewarden.studies.run.canary import SIZE, WORDS, Canary
 from pagewarden.studies.run.plan import RunPlan
 from pagewarden.vocab import UserMistake
 
@@ -20,6 +19,7 @@ _ASKED = ("write", "sector", "length", "page", "slot")
 """What makes two tables of requests the same: what their reads must find is the disk's affair."""
 _R14, _R15 = 14, 15
 """Of port.Cpu.registers: failures so far, where the first one stands in the table."""
+_REGISTERS = 18
 
 
 class PausedGuest(msgspec.Struct):
@@ -50,28 +50,20 @@ def half(described: Program) -> int:
     return described.batches // 2
 
 
-def kept_memory(plan: RunPlan, size: int, described: Program) -> tuple[KeptMemory, PausedGuest | None]:
+def kept_memory(plan: RunPlan, described: Program) -> tuple[KeptMemory, PausedGuest | None]:
     """Memory under the plan's limit, or from its snapshot, with what goes on in it. Raises as KeptMemory does."""
     backing = "uffd-window" if plan.backing == "auto" else plan.backing
     if plan.restore is None:
-        return KeptMemory(size, backing, limit=plan.limit, swap=plan.swap), None
+        return KeptMemory(memory_size(described), backing, limit=plan.limit, swap=plan.swap), None
     assert plan.key is not None
     memory, state = KeptMemory.restored(
         plan.restore, read_key(plan.key), backing=backing, limit=plan.limit, swap=plan.swap
     )
     try:
-        paused = msgspec.msgpack.decode(state, type=PausedGuest)
-        if paused.program != digest(described) or memory.size != size:
-            raise UserMistake(
-                f"{plan.restore} is of a guest with other requests, or another design: give what --snapshot was given"
-            )
-    except msgspec.MsgspecError as error:
-        memory.close()
-        raise UserMistake(f"{plan.restore} is no snapshot of `pagewarden run` ({error})") from error
+        return memory, decoded(state, memory.size, described, f"{plan.restore}")
     except BaseException:
         memory.close()
         raise
-    return memory, paused
 
 
 def canary_of(paused: PausedGuest) -> Canary:
@@ -80,29 +72,50 @@ def canary_of(paused: PausedGuest) -> Canary:
     return Canary(one, other)
 
 
-def sealed_into(
-    path: Path, key: Path, memory: KeptMemory, described: Program, canary: Canary, registers: tuple[int, ...],
-    taken_up: int,
-) -> GuestReport:  # fmt: skip
-    """Seal a guest that stands behind its `half` doorbell; what it would say of itself so far."""
-    done = half(described)
-    state = PausedGuest(
-        digest(described), done, taken_up, list(registers), (canary.one.tobytes(), canary.other.tobytes())
-    )
-    memory.snapshot(path, read_key(key, make=True), msgspec.msgpack.encode(state))
+def encoded(paused: PausedGuest) -> bytes:
+    """For a file, or a wire."""
+    return msgspec.msgpack.encode(paused)
+
+
+def decoded(state: bytes, size: int, described: Program, what: str) -> PausedGuest:
+    """The same back, of a memory of so many bytes; UserMistake, by `what` they are, for another guest's."""
+    try:
+        paused = msgspec.msgpack.decode(state, type=PausedGuest)
+    except msgspec.MsgspecError as error:
+        raise UserMistake(f"{what} is no guest of this version of pagewarden ({error})") from error
+    if paused.program != digest(described) or size != memory_size(described):
+        raise UserMistake(f"{what} is of a guest with other requests, or another design: give what it was given")
+    known = 0 < paused.doorbells < described.batches and len(paused.registers) == _REGISTERS
+    if not known or min(paused.taken_up, *paused.registers) < 0 or {*map(len, paused.canary)} != {8 * WORDS}:
+        raise UserMistake(f"{what} stands nowhere in its own program: it was made by something else")
+    return paused
+
+
+def memory_size(described: Program) -> int:
+    """Bytes of a guest's memory: its own, and the secret that the host is searched for."""
+    return described.layout.end + SIZE
+
+
+def stood(
+    described: Program, doorbells: int, taken_up: int, registers: tuple[int, ...], canary: Canary
+) -> tuple[PausedGuest, GuestReport]:
+    """A guest that stands behind so many doorbells; and what it would say of itself so far."""
+    state = (canary.one.tobytes(), canary.other.tobytes())
     first = (registers[_R15] - described.layout.table) // REQUEST.itemsize
-    return GuestReport(done * described.batch, registers[_R14], first)
+    return (
+        PausedGuest(digest(described), doorbells, taken_up, list(registers), state),
+        GuestReport(doorbells * described.batch, registers[_R14], first),
+    )
 
 
 class Pausing:
-    """serve.Hypervisor: behind so many doorbells, `pause`."""
+    """serve.Hypervisor: behind a doorbell that is `due`, `pause`."""
 
-    def __init__(self, behind: Hypervisor, doorbells: int, pause: Callable[[], None]) -> None:
+    def __init__(self, behind: Hypervisor, due: Callable[[], bool], pause: Callable[[], None]) -> None:
         self.hypercall = behind.hypercall
-        self._behind, self._left, self._pause = behind, doorbells, pause
+        self._behind, self._due, self._pause = behind, due, pause
 
     def doorbell(self, queue: int) -> None:
         self._behind.doorbell(queue)
-        self._left -= 1
-        if not self._left:
+        if self._due():
             self._pause()
