@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from kept_kit import content, kept
 from pagewarden.keep.handover import received
+from pagewarden.keep.plain import seal_plain
 from pagewarden.keep.seal import SLOT
 from pagewarden.keep.snapshot import KEY
 from pagewarden.kernel.uffd import Userfault
@@ -27,15 +29,16 @@ ROOT = Path(__file__).parents[2]
 
 
 class RunningKeeper:
-    def __init__(self, folder: Path, *words: Any) -> None:
+    def __init__(self, folder: Path, *words: Any, terminal: tuple[int, int] | None = None) -> None:
+        """terminal: both ends of one, for standard error."""
         self.socket, self.events = folder / "socket", folder / "events"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pagewarden", "keep", "--socket", self.socket, "--json-events", self.events,
              "--json", "--snapshot", folder / "mem", *map(str, words)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=terminal[1] if terminal else subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert self.process.stderr is not None
-        assert "keeping" in self.process.stderr.readline()
+        said = os.read(terminal[0], 1 << 16).decode() if terminal else self.process.stderr.readline()  # type: ignore[union-attr]
+        assert "keeping" in said
 
     def told(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.events.read_text().splitlines()] if self.events.exists() else []
@@ -49,7 +52,7 @@ class RunningKeeper:
     def end(self) -> dict[str, Any]:
         self.process.send_signal(signal.SIGTERM)
         out, err = self.process.communicate()
-        assert (self.process.returncode, err) == (0, "")
+        assert self.process.returncode == 0 and not err
         document: dict[str, Any] = json.loads(out)
         jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "keep.json").read_text()))
         return document
@@ -190,7 +193,7 @@ def _text(path: Path) -> str:
 
 
 def _ahead(text: str) -> int:
-    return next(int(line.split()[1]) for line in text.splitlines() if "pages_ahead_total" in line)
+    return next((int(line.split()[1]) for line in text.splitlines() if "pages_ahead_total{" in line), 0)
 
 
 def test_a_sealed_snapshot_is_kept_and_a_changed_page_is_poison(tmp_path: Path) -> None:
@@ -209,6 +212,37 @@ def test_a_sealed_snapshot_is_kept_and_a_changed_page_is_poison(tmp_path: Path) 
         vmm.tell("read", 100)
         assert vmm.process.wait() == -signal.SIGBUS
     assert running.end()["pages_refused"] == 1
+
+
+def test_over_the_limit_only_what_is_asked_for_comes(folder: Path) -> None:
+    """From a plain snapshot that was sealed; on a terminal, and for Prometheus."""
+    key, metrics = folder / "key", folder / "metrics"
+    key.write_bytes(bytes(range(KEY)))
+    seal_plain(folder / "mem", folder / "mem", key.read_bytes())
+    assert content(3)[:64] not in (folder / "mem").read_bytes()
+    ours, theirs = os.openpty()
+    running = RunningKeeper(folder, "--key", key, "--limit", "64k", "--metrics", metrics, terminal=(ours, theirs))
+    with PlainVmm(running.socket, (0, PAGES)) as vmm:
+        for page in (0, 100, 101, 150):
+            assert vmm.read(page) == content(page)
+        assert vmm.ask("drop", 0, 15) == "done"  # which makes room
+        assert vmm.read(160) == content(160)
+        while _sample(metrics, "pages_total") != 19 + 13:
+            assert running.process.poll() is None
+        assert _sample(metrics, "resident_bytes") == 17 * PAGE_SIZE
+    running.heard("left")
+    shown = os.read(ours, 1 << 16).decode()
+    assert "resident 68 KiB" in shown and "set hit rate 0%" in shown
+    assert running.end()["faults"] == 5
+    lines = metrics.read_text().splitlines()
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
+    assert len(names) == len(set(names)) > 8  # one group a name, and each sample in its own
+    assert all(line.startswith(("# TYPE ", "pagewarden_keep_")) for line in lines)
+
+
+def _sample(metrics: Path, name: str) -> int:
+    found = re.search(rf"^pagewarden_keep_{name}{{vm=\"1\",pid=\"\d+\"}} (\d+)$", _text(metrics), re.MULTILINE)
+    return int(found[1]) if found else -1
 
 
 GOOD = {"base_host_virt_addr": 1 << 30, "size": 4 * PAGE_SIZE, "offset": 0, "page_size": PAGE_SIZE}

@@ -38,6 +38,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
     "pool": [("pool", "JOBS"), ("pool", "JOBS", "--slots", "128", "--depth", "64")],
     "serve": [],  # waits for QEMU: tests/cli/test_serve.py
     "keep": [],  # waits for a VMM: tests/keep/test_keeper.py
+    "keep-seal": [("keep", "seal", "MEM", "SEALED", "--key", "KEY")],
     "migrate": [],  # waits for another process: tests/cli/test_migrate.py
     "check": [("check", *ONE), ("check", *BAD), ("check", *ONE, "--search", "apart"), ("check", "--max-seconds", "0")],
     "check-matrix": [("check", "--matrix", *ONE), ("check", "--matrix", *ONE, "--max-seconds", "0")],
@@ -76,8 +77,10 @@ def test_what_is_printed_is_as_the_schema_says(
     verb: Verb, name: str, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "jobs.fio").write_text(JOBS)
+    (tmp_path / "mem").write_bytes(bytes(4095) + b"x")
     (tmp_path / "grid.toml").write_text('sizes = ["4k"]\npolicies = ["hybrid", "pkvm"]\nworkloads = ["jobs.fio"]\n')
     files = {"GRID": "grid.toml", "ROWS": "rows.csv", "OUT": "prices.toml", "JOBS": "jobs.fio"}
+    files |= {"MEM": "mem", "SEALED": "sealed", "KEY": "key"}
     places = {word: str(tmp_path / name) for word, name in files.items()}
     words = [*(places.get(word, word) for word in arguments), "--json"]
     if name == "run":  # which searches its own process for a secret, and dumps it

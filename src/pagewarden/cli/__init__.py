@@ -23,9 +23,10 @@ app = typer.Typer(
     help="fd-based private memory for virtual machines: what an I/O design costs, if it is safe, what a kernel does.",
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-for verb in (compare, sweep, check, law, probe, run, calibrate, pool, keep):
+for verb in (compare, sweep, check, law, probe, run, calibrate, pool):
     app.command()(with_status(verb))
 app.command("list")(with_status(listing))
+app.add_typer(keep, name="keep")
 app.add_typer(migrate, name="migrate")
 app.add_typer(serve, name="serve")
 

@@ -60,7 +60,7 @@ def blk(
 
     from pagewarden.kernel.files import event_lines
     from pagewarden.report.pages import answer
-    from pagewarden.report.serve import LiveLine, print_served, served_document
+    from pagewarden.report.serve import ServedLine, print_served, served_document
     from pagewarden.vhost.blk import serve_block
     from pagewarden.vhost.serve import MODES, pages_between
     from pagewarden.vocab import UserMistake
@@ -69,7 +69,7 @@ def blk(
         raise UserMistake(f"--mode {mode}: expected {' or '.join(MODES)}")
     if pool is not None and mode != "pool":
         raise UserMistake(f"--pool is for --mode pool, not --mode {mode}; leave one out")
-    line = LiveLine(sys.stderr) if sys.stderr.isatty() else None
+    line = ServedLine(sys.stderr) if sys.stderr.isatty() else None
     say = line.say if line is not None else lambda what: print(what, file=sys.stderr, flush=True)
     with event_lines(json_events) as tell:
         counts = serve_block(

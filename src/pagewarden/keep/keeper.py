@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 
 from pagewarden.keep.handover import HandedRegion, received
-from pagewarden.keep.pager import READING, HopelessPager, Pager, PagerLedger
+from pagewarden.keep.pager import COUNTS, READING, HopelessPager, Pager, PagerLedger
 from pagewarden.keep.source import PageSource
 from pagewarden.kernel.door import readable
 from pagewarden.kernel.files import Pipe, peer
@@ -90,10 +90,14 @@ class PageKeeper:
         replay: Path | None = None,
         tell: Callable[[Mapping[str, object]], object] = lambda _: None,
         metrics: Path | None = None,
+        limit: int | None = None,
+        live: Callable[[Mapping[str, int]], object] | None = None,
     ) -> None:
         """record: where the pages that the first VM asks for are written at its end, replay: what to bring ahead of
-        use. tell: hears each event. metrics: a file in Prometheus's text format, renewed once a second."""
+        use. tell: hears each event. metrics: a file in Prometheus's text format, renewed once a second. limit: of a VM,
+        in pages, as of Pager. live: hears what there is and was done in all, about once a second."""
         self._listener, self._source, self._tell, self._metrics = listener, source, tell, metrics
+        self._limit, self._live = limit, live
         self._record, self._ahead = record, read_set(replay) if replay else np.zeros(0, np.int64)
         self._vms: dict[int, HeldVm] = {}
         self.report = KeepReport()
@@ -104,7 +108,7 @@ class PageKeeper:
             while True:
                 watched = [stop, self._listener.fileno()]
                 watched += [fd for vm in self._vms.values() for fd in (vm.watch, vm.pager_watch)]
-                ready = set(readable(watched, 1 if self._metrics else None))
+                ready = set(readable(watched, 1 if self._metrics or self._live else None))
                 if stop in ready:
                     return
                 if self._listener.fileno() in ready:
@@ -114,11 +118,11 @@ class PageKeeper:
                         self._finish(vm)
                     elif vm.pager_watch in ready:
                         self._take_over(vm)
-                self._write_metrics()
+                self._show()
         finally:
             for vm in list(self._vms.values()):
                 self._finish(vm)
-            self._write_metrics()
+            self._show()
 
     # -- one VM --------------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,7 @@ class PageKeeper:
                 if other is not vm:
                     other.fault.close()
             self._listener.close()
-            pager = Pager(vm.fault, vm.regions, self._source, vm.ledger)
+            pager = Pager(vm.fault, vm.regions, self._source, vm.ledger, self._limit)
             pager.ahead = self._ahead
             pager.run(vm.watch)
             if self._record is not None and vm.number == 1:
@@ -211,17 +215,39 @@ class PageKeeper:
 
     # -- what is said --------------------------------------------------------------------------------------------------
 
-    def _write_metrics(self) -> None:
-        if self._metrics is None:
-            return
-        lines = [
-            f"pagewarden_keep_vms {len(self._vms)}",
-            f"pagewarden_keep_pager_restarts_total {self.report.restarts}",
-        ]
+    def _show(self) -> None:
+        if self._live is not None:
+            self._live(self.sums())
+        if self._metrics is not None:
+            put(self._metrics, self._in_prometheus_text().encode(), 0o644)
+
+    def sums(self) -> dict[str, int]:
+        """VMs, pages of theirs that are there now, and each count since the start, of those that have left as well."""
+        found = {"vms": len(self._vms), "resident": 0, **{name: self.report.counts.get(name, 0) for name in COUNTS}}
         for vm in self._vms.values():
-            labels = f'{{vm="{vm.number}",pid="{vm.pid}"}}'
-            lines += [f"pagewarden_keep_{name}_total{labels} {count}" for name, count in vm.ledger.counts().items()]
-        put(self._metrics, ("\n".join(lines) + "\n").encode(), 0o644)
+            found["resident"] += vm.ledger.resident
+            for name, count in vm.ledger.counts().items():
+                found[name] += count
+        return found
+
+    def _in_prometheus_text(self) -> str:
+        """Prometheus, docs/instrumenting/exposition_formats.md: a TYPE a name, before its samples, all together."""
+        alive = {f'{{vm="{vm.number}",pid="{vm.pid}"}}': vm.ledger for vm in self._vms.values()}
+        samples = {
+            "vms": ("gauge", {"": len(self._vms)}),
+            "pager_restarts_total": ("counter", {"": self.report.restarts}),
+            "vms_ended_total": ("counter", {"": self.report.ended}),
+            "hand_overs_refused_total": ("counter", {"": len(self.report.refused)}),
+            "resident_bytes": ("gauge", {labels: each.resident * PAGE_SIZE for labels, each in alive.items()}),
+        }
+        for name in COUNTS:
+            counts = {labels: each.counts()[name] for labels, each in alive.items()}
+            samples[f"{name}_total"] = "counter", counts
+        lines = []
+        for name, (kind, values) in samples.items():
+            lines.append(f"# TYPE pagewarden_keep_{name} {kind}")
+            lines += [f"pagewarden_keep_{name}{labels} {value}" for labels, value in values.items()]
+        return "\n".join(lines) + "\n"
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from pagewarden.vocab.runs import in_runs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-READING, FAULTS, PAGES, AHEAD_PAGES, REMOVED_PAGES, RETRIED, REFUSED_PAGES = range(7)
-"""Words of the ledger: the first a state, the others counts."""
+READING, FAULTS, PAGES, AHEAD_PAGES, REMOVED_PAGES, RETRIED, REFUSED_PAGES, RESIDENT_PAGES = range(8)
+"""Words of the ledger: the first a state, the last what is so now, the others counts."""
 COUNTS = {
     "faults": FAULTS, "pages": PAGES, "pages_ahead": AHEAD_PAGES, "pages_removed": REMOVED_PAGES, "retried": RETRIED,
     "pages_refused": REFUSED_PAGES,
@@ -50,6 +50,11 @@ class PagerLedger:
     def counts(self) -> dict[str, int]:
         return {name: int(self.words[word]) for name, word in COUNTS.items()}
 
+    @property
+    def resident(self) -> int:
+        """Pages of the snapshot that are there now."""
+        return int(self.words[RESIDENT_PAGES])
+
     def close(self) -> None:
         """Give everything back. Twice is once."""
         del self.words, self.units
@@ -65,9 +70,12 @@ class Pager:
     """One VMM's faults. Nothing is installed but what the source said is right, or zeroes for what was removed."""
 
     def __init__(
-        self, fault: Userfault, regions: Sequence[HandedRegion], source: PageSource, ledger: PagerLedger
-    ) -> None:
-        self._fault, self._source, self._ledger = fault, source, ledger
+        self, fault: Userfault, regions: Sequence[HandedRegion], source: PageSource, ledger: PagerLedger,
+        limit: int | None = None,
+    ) -> None:  # fmt: skip
+        """limit: pages of the snapshot that may be there for more to come than those that are asked for. (What is there
+        only the VMM can give back: process_madvise(2) removes nothing from another process.)"""
+        self._fault, self._source, self._ledger, self._limit = fault, source, ledger, limit
         self._regions = sorted(regions, key=lambda each: each.base_host_virt_addr)
         self._starts = np.array([each.base_host_virt_addr for each in self._regions], np.int64)
         self._unit = regions[0].unit
@@ -118,8 +126,16 @@ class Pager:
             low = max(start - region.base_host_virt_addr, 0) // self._unit
             high = min(end - region.base_host_virt_addr, region.size) // self._unit
             if low < high:
-                self._ledger.units[first + low : first + high] = REMOVED_UNIT
-                self._ledger.words[REMOVED_PAGES] += (high - low) * self._unit // PAGE_SIZE
+                part, each = self._ledger.units[first + low : first + high], self._unit // PAGE_SIZE
+                self._ledger.words[RESIDENT_PAGES] -= int((part == THERE_UNIT).sum()) * each
+                self._ledger.words[REMOVED_PAGES] += (high - low) * each
+                part[:] = REMOVED_UNIT
+
+    def _room(self, pages: int) -> int:
+        """How many of them may come unasked."""
+        if self._limit is None:
+            return pages
+        return max(0, min(pages, self._limit - self._ledger.resident))
 
     def _serve(self) -> None:
         """Answer who waits. Where the kernel says EAGAIN a removal waits to be read: those left come after it."""
@@ -145,7 +161,7 @@ class Pager:
         count = 1
         if self._unit == PAGE_SIZE:
             others = np.flatnonzero(states[1:TOGETHER] != SAVED_UNIT)
-            count += int(others[0]) if len(others) else len(states[1:TOGETHER])
+            count += self._room(int(others[0]) if len(others) else len(states[1:TOGETHER]))
         self.order.append((self._regions[k].offset + at) // PAGE_SIZE)
         self._put(k, unit, count, asked=True)
 
@@ -173,6 +189,7 @@ class Pager:
             first = int(self._firsts[k]) + unit
             self._ledger.units[first : first + done // self._unit] = THERE_UNIT
             self._ledger.words[PAGES] += done // PAGE_SIZE
+            self._ledger.words[RESIDENT_PAGES] += done // PAGE_SIZE
         elif asked:
             self._ledger.words[REFUSED_PAGES] += 1
             try:
@@ -181,7 +198,10 @@ class Pager:
                 raise HopelessPager(f"{why} (page {(region.offset // PAGE_SIZE) + unit})") from error
 
     def _step_ahead(self) -> None:
-        pages, self.ahead = self.ahead[:STEP], self.ahead[STEP:]
+        if not (room := self._room(STEP)):
+            self.ahead = self.ahead[:0]
+            return
+        pages, self.ahead = self.ahead[:room], self.ahead[room:]
         for k, region in enumerate(self._regions):
             inside = (pages - region.offset // PAGE_SIZE) * PAGE_SIZE // self._unit
             units = np.unique(inside[(inside >= 0) & (inside < region.size // self._unit)])

@@ -1,12 +1,10 @@
 """What a served device did, for people and for programs."""
 
-import time
-from typing import TextIO
-
 from rich.console import Console
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.serve import ServedBlocks
+from pagewarden.report.live import LiveLine
 from pagewarden.vhost.hosts import ServeCounts
 from pagewarden.vhost.serve import ServeMode
 from pagewarden.vocab import PAGE_SIZE
@@ -28,27 +26,14 @@ def print_served(mode: ServeMode, counts: ServeCounts, out: Console) -> None:
         out.print(f"refused: {trouble}")
 
 
-class LiveLine:
-    """On a terminal, what is done while it is done: called with the counts about once a second."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out, self._then, self._done = out, time.monotonic(), 0
+class ServedLine(LiveLine):
+    """What is done while it is done."""
 
     def __call__(self, counts: ServeCounts) -> None:
-        now = time.monotonic()
-        rate = (counts.requests - self._done) / max(now - self._then, 1e-3)
-        self._then, self._done = now, counts.requests
-        self._write(
-            f"{rate:,.0f} requests/s, open pages {counts.open_now:,}, at most {counts.max_open:,}; "
-            f"refused {counts.refused:,}"
+        self.show(
+            f"{self.rate(counts.requests):,.0f} requests/s, open pages {counts.open_now:,}, at most "
+            f"{counts.max_open:,}; refused {counts.refused:,}"
         )
-
-    def say(self, what: str) -> None:
-        """A line that stays."""
-        self._write(f"{what}\n")
-
-    def _write(self, what: str) -> None:
-        print(f"\r\x1b[K{what}", end="", file=self._out, flush=True)
 
 
 def served_document(mode: ServeMode, counts: ServeCounts) -> ServedBlocks:

@@ -1,4 +1,4 @@
-"""`pagewarden keep --json`."""
+"""`pagewarden keep --json` and `pagewarden keep seal --json`."""
 
 from typing import Literal
 
@@ -25,3 +25,19 @@ class KeptPages(Document, kw_only=True, frozen=True):
     restarts: int
     ended: int
     hand_overs_refused: int
+
+
+class SealedSnapshot(Document, kw_only=True, frozen=True):
+    """`pagewarden keep seal`: a VMM's plain snapshot of its memory, sealed into a file.
+
+    `pages` of 4096 bytes has the memory, and `pages_sealed` of them lie in the file: the others are all zeroes.
+    """
+
+    verb: Literal["keep"] = "keep"
+    mode: Literal["seal"] = "seal"
+    plain: str
+    sealed: str
+    pages: int
+    pages_sealed: int
+    seconds: float
+    bytes_per_s: float

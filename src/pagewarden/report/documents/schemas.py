@@ -11,7 +11,7 @@ import msgspec
 from pagewarden.report.documents.base import Document, NameList
 from pagewarden.report.documents.check import Checked, Matrix, MinimalSets, PublicBugs
 from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided, Explained
-from pagewarden.report.documents.keep import KeptPages
+from pagewarden.report.documents.keep import KeptPages, SealedSnapshot
 from pagewarden.report.documents.law import PolicyLaw
 from pagewarden.report.documents.mappings import ComparedMappings
 from pagewarden.report.documents.migrate import Migrated
@@ -47,6 +47,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "pool": PoolSize,
     "serve": ServedBlocks,
     "keep": KeptPages,
+    "keep-seal": SealedSnapshot,
     "migrate": Migrated,
 }
 """By the name of their schema's file, in the order of docs/json.md."""
