@@ -98,9 +98,26 @@ def binary(begins: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize(
-    "text", [blkparse("Q"), blkparse("D"), binary(1), binary(7)], ids=["Q text", "D text", "Q binary", "D binary"]
-)
+def events(begins: str, ends: str) -> bytes:
+    names = {"Q": begins, "C": ends}
+    lines = [
+        f" fio-1 [000] d..1. 7.{at:06}: {names[kind]}: 8,0 R {first} + {count} [0]\n"
+        for at, (kind, first, count) in enumerate(DEEP)
+    ]
+    return "".join(lines).encode()
+
+
+TRACES = {
+    "Q text": blkparse("Q"),
+    "D text": blkparse("D"),
+    "Q binary": binary(1),
+    "D binary": binary(7),
+    "issued": events("block_rq_issue", "block_rq_complete"),
+    "queued": events("block_bio_queue", "block_bio_complete"),
+}
+
+
+@pytest.mark.parametrize("text", TRACES.values(), ids=TRACES)
 def test_a_trace_s_own_depth_is_the_pool_s(tmp_path: Path, text: bytes) -> None:
     """24 reads of 4 KiB of 5 slots each at once; without a look at completions: 5."""
     path = tmp_path / "trace"

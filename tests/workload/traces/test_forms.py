@@ -140,6 +140,33 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         load(tmp_path / "trace")
 
 
+@pytest.mark.parametrize("text", [FTRACE, PERF], ids=["ftrace", "perf"])
+def test_a_block_event_that_breaks_off_anywhere_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    """From within its name to its last number; the line behind it is whole."""
+    lines = text.splitlines()
+    for at, line in enumerate(lines):
+        for cut in range(line.find("block_") + 6, line.rindex(" + ") + 4) if " + " in line else ():
+            (tmp_path / "trace").write_text("\n".join([*lines[:at], line[:cut], *lines[at:]]))
+            with pytest.raises(UserMistake, match=f"trace:{at + 1}: found"):
+                load(tmp_path / "trace")
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 10**30])
+def test_a_block_event_beyond_any_device_is_refused(tmp_path: Path, number: int) -> None:
+    for where in ("2048", "+ 8"):
+        (tmp_path / "trace").write_text(FTRACE.replace(f" {where} ", f" {'+ ' * ('+' in where)}{number} "))
+        with pytest.raises(UserMistake, match=r"is beyond any device|trace:4: found"):
+            load(tmp_path / "trace")
+
+
+def test_a_command_s_bytes_are_passed_over(tmp_path: Path) -> None:
+    command = "s-1 [001] d..1. 100.0: block_rq_issue: 8,0 N 36 (4a 01 00 + 10 00) 0 + 0 none,0,0 [s]\n"
+    write = command.replace(" N 36 ", " WS 4096 ").replace(" 0 + 0 ", " 2048 + 8 ")
+    (tmp_path / "trace").write_text(command + write)
+    found = load(tmp_path / "trace")
+    assert rows(found) == [WRITE] and found.skipped == {"no data or passed through": 1}
+
+
 def test_columns_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_text("when,what,where,how much\n0.5,WRITE,2048,8\n0.6,read,4096,128\n0.7,trim,0,8\n")

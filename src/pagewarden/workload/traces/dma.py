@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.dma_mappings import DmaMappings
-from pagewarden.workload.traces.table import line_chunks
 
 FORMAT = "DMA mappings (ftrace, perf script)"
 _SNIFF = re.compile(rb"\d: +(?:dma:|swiotlb:)?(?:dma_(?:un)?map_(?:page|phys|sg|resource)|swiotlb_bounced): ")
@@ -51,23 +50,15 @@ class _Found:
 
 def read(path: Path, progress: Advance | None = None) -> DmaMappings:
     """The mappings of all devices; UserMistake where the trace holds none."""
-    from pagewarden.workload.traces.dma_lines import MAP, scan
-    from pagewarden.workload.traces.event_lines import lost_events, wrong_line
+    from pagewarden.workload.traces.dma_lines import MAP
+    from pagewarden.workload.traces.event_lines import scanned
 
-    found, first = _Found(), 1
-    for data in line_chunks(path, progress):
-        rows, wrong = scan(np.frombuffer(data, np.uint8))
-        if b"map_sg: " in data:
-            lists, cut = _lists(data, found)
-            rows, wrong = np.concatenate((rows, lists)), min((at for at in (wrong, cut) if at >= 0), default=-1)
-            rows = rows[np.argsort(rows[:, 8], kind="stable")]
-        if wrong >= 0:
-            raise wrong_line(path, data, wrong, first, EXPECTED)
-        first += data.count(b"\n")
+    found = _Found()
+    for data, rows, lost in scanned(path, lambda data: _scan(data, found), EXPECTED, progress):
         keys, where = np.unique(rows[:, 3], return_index=True)
         for key, row in zip(keys.tolist(), rows[where].tolist(), strict=True):
             found.names.setdefault(key, data[row[9] : row[10]].decode(errors="replace"))
-        found.lost += lost_events(data)
+        found.lost += lost
         found.parts.append(rows)
     events = np.concatenate(found.parts) if found.parts else np.zeros((0, 11), np.uint64)
     if not (events[:, 0] == MAP).any():
@@ -76,6 +67,18 @@ def read(path: Path, progress: Advance | None = None) -> DmaMappings:
             "swiotlb:swiotlb_bounced (Linux 6.12 and later have them)"
         )
     return _paired(path.name, events, found)
+
+
+def _scan(data: bytes, found: _Found) -> tuple[NDArray[np.uint64], int]:
+    """The events in whole lines in their order, and where the first line begins that is not of its form (-1: none)."""
+    from pagewarden.workload.traces.dma_lines import scan
+
+    rows, wrong = scan(data)
+    if b"map_sg: " in data:
+        lists, cut = _lists(data, found)
+        rows, wrong = np.concatenate((rows, lists)), min((at for at in (wrong, cut) if at >= 0), default=-1)
+        rows = rows[np.argsort(rows[:, 8], kind="stable")]
+    return rows, wrong
 
 
 def _lists(data: bytes, found: _Found) -> tuple[NDArray[np.uint64], int]:

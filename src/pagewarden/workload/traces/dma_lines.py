@@ -24,10 +24,10 @@ _DEV_NAME, _DIR, _DMA, _SIZE, _PHYS, _DEV = (
 )  # fmt: skip
 
 
-def scan(data: Any) -> tuple[NDArray[np.uint64], int]:
+def scan(data: bytes) -> tuple[NDArray[np.uint64], int]:
     """The events in whole lines, a row each, of COLUMNS, and where the first line begins that is not of its event's
     form (-1: none); lines of anything else and lists are passed over."""
-    rows, wrong = _scan(data, *_NAMES, _KINDS, (_DEV_NAME, _DIR, _DMA, _SIZE, _PHYS, _DEV))
+    rows, wrong = _scan(np.frombuffer(data, np.uint8), *_NAMES, _KINDS, (_DEV_NAME, _DIR, _DMA, _SIZE, _PHYS, _DEV))
     return np.asarray(rows), int(wrong)
 
 

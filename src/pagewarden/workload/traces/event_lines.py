@@ -1,16 +1,19 @@
 """The lines of trace events, as ftrace and `perf script` print them, compiled: what all kinds of events share."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.vocab import UserMistake
+from pagewarden.vocab import Advance
 from pagewarden.vocab.compiled import njit
 from pagewarden.workload.lines import mistake
+from pagewarden.workload.traces.table import line_chunks
+
+EventRows: TypeAlias = NDArray[np.uint64]
 
 BROKEN = -2
 """Instead of a place: the line breaks off there."""
@@ -30,40 +33,40 @@ class EventNames(NamedTuple):
         return cls(np.frombuffer(b"".join(printed), np.uint8), np.cumsum([len(name) for name in printed]))
 
 
-def lost_events(data: bytes) -> int:
-    """How many events these lines say were lost when they were recorded."""
-    return sum(int(next(filter(None, numbers))) for numbers in _LOST.findall(data))
-
-
-def wrong_line(path: Path, data: bytes, at: int, first: int, expected: str) -> UserMistake:
-    """What to say of a line that begins at byte `at` of the text, whose first line has the number `first`."""
-    text = data[at : data.index(b"\n", at)].decode("utf-8", "backslashreplace").strip()
-    return mistake(path, first + data.count(b"\n", 0, at), text, expected)
+def scanned(
+    path: Path, scan: Callable[[bytes], tuple[EventRows, int]], expected: str, progress: Advance | None = None
+) -> Iterator[tuple[bytes, EventRows, int]]:
+    """Whole lines, some megabytes at once, the rows that `scan` finds in them, and how many events they say were lost
+    when they were recorded. UserMistake for the line that scan says is wrong, by the byte at which it begins."""
+    first = 1
+    for data in line_chunks(path, progress):
+        rows, at = scan(data)
+        if at >= 0:
+            text = data[at : data.index(b"\n", at)].decode("utf-8", "backslashreplace").strip()
+            raise mistake(path, first + data.count(b"\n", 0, at), text, expected)
+        first += data.count(b"\n")
+        yield data, rows, sum(int(next(filter(None, numbers))) for numbers in _LOST.findall(data))
 
 
 @njit(nogil=True)
 def event(data: Any, at: int, end: int, names: Any, ends: Any) -> Any:
-    """Where the event's own text begins, behind its name, and which name it is; -1: it is none of them."""
-    for i in range(at + 1, end):
-        if data[i - 1] == 32 or data[i - 1] == 58:  # a word begins, behind a blank or a colon
+    """Where the event's own text begins, behind its name, and which name it is; -1: it is none of them. Names stand
+    behind the colon of the time, or of a group."""
+    behind = False
+    for i in range(at, end):
+        if behind and data[i] != 32:
             start = 0
             for which in range(len(ends)):
-                if same(data, i, end, names[start : ends[which]]):
-                    return i + ends[which] - start, which
-                if _cut(data, at, i, end, names[start : ends[which]]):
+                stop, k = ends[which], i
+                while start < stop and k < end and data[k] == names[start]:
+                    start, k = start + 1, k + 1
+                if start == stop:
+                    return k, which
+                if k - i >= 5 and (k == end or data[k] == 13):
                     return BROKEN, which
-                start = ends[which]
+                start = stop
+        behind = data[i] == 58 or (behind and data[i] == 32)
     return -1, 0
-
-
-@njit(nogil=True)
-def _cut(data: Any, at: int, i: int, end: int, name: Any) -> bool:
-    """Does the line end within the name, behind the colon of a time?"""
-    if end - i < 5 or end - i >= len(name) or not same(data, i, end, name[: end - i]):
-        return False
-    while i > at + 1 and data[i - 1] == 32:
-        i -= 1
-    return bool(data[i - 1] == 58)
 
 
 @njit(nogil=True)
@@ -126,13 +129,15 @@ def find(data: Any, at: int, end: int, word: Any) -> Any:
 
 
 @njit(nogil=True)
-def number(data: Any, at: int, end: int, base: int) -> Any:
-    """The number that begins there and is followed by a blank, and the place behind it; BROKEN, also from there on."""
+def number(data: Any, at: int, end: int, base: int, behind: int = 32) -> Any:
+    """The number that begins there and is followed by a blank, or the letter `behind`, and the place of that; BROKEN,
+    also from there on, and for what may not fit 64 bits."""
     found, i = np.uint64(0), at if at >= 0 else end
+    most = at + (16 if base == 16 else 19)
     while i < end:
         digit = data[i] - 48 if 48 <= data[i] <= 57 else data[i] - 87 if 97 <= data[i] <= 102 else 99
         if digit >= base:
             break
         found = found * np.uint64(base) + np.uint64(digit)
         i += 1
-    return (found, i) if at < i < end and data[i] == 32 else (found, BROKEN)
+    return (found, i) if at < i < end and i <= most and data[i] == behind else (found, BROKEN)
