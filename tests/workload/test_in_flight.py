@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from pagewarden.cli import app
 from pagewarden.workload import in_flight, load
 from pagewarden.workload.in_flight import SectorRuns, most_in_flight, until_completed, until_latency
+from pagewarden.workload.load import Reading
 
 Event = tuple[str, int, int]
 """Q or C, first sector, sectors."""
@@ -107,7 +108,41 @@ def events(begins: str, ends: str) -> bytes:
     return "".join(lines).encode()
 
 
+def qemu() -> bytes:
+    """A request's address is free for another one when it is over."""
+    texts = {
+        "Q": "handle_read vdev 0x1 req 0x{:x} sector {} nsectors {}",
+        "C": "req_complete vdev 0x1 req 0x{:x} status 0",
+    }
+    lines = [
+        f"9@7.{at:06}:virtio_blk_" + texts[kind].format(4096 + first // 8 % 24, first, count) + "\n"
+        for at, (kind, first, count) in enumerate(DEEP)
+    ]
+    return "".join(lines).encode()
+
+
+def timed(form: str, since: int = 0) -> bytes:
+    """A line a request, of which each takes 23.5 times as long as until the next begins. since: ns of the first."""
+    took = 23_500
+    lines = [
+        form.format(
+            ticks=116_444_736_000_000_000 + at * 10, ms=took / 1e6, s=took / 1e9, end=(at * 1000 + took) / 1e9,
+            start=at / 1e6, sector=8 * at, byte=4096 * at, took=took // 100,
+        )
+        for at in range(200)
+    ]  # fmt: skip
+    return "".join(lines).encode()
+
+
 TRACES = {
+    "qemu": qemu(),
+    "biosnoop": timed("{end:.9f} fio 1201 vda R {sector} 4096 {ms:.4f}\n"),
+    "iosnoop -s": b"STARTs COMM PID TYPE DEV BLOCK BYTES LATms\n"
+    + timed("{start:.6f} fio 12 R 8,0 {sector} 4096 {ms:.4f}\n"),
+    "iosnoop -t": b"ENDs COMM PID TYPE DEV BLOCK BYTES LATms\n"
+    + timed("{end:.9f} fio 12 R 8,0 {sector} 4096 {ms:.4f}\n"),
+    "msr": timed("{ticks},host,0,Read,{byte},4096,{took}\n"),
+    "systor": b"Timestamp,Response,IOType,LUN,Offset,Size\n" + timed("{start:.6f},{s:.7f},R,0,{byte},4096\n"),
     "Q text": blkparse("Q"),
     "D text": blkparse("D"),
     "Q binary": binary(1),
@@ -129,3 +164,10 @@ def test_a_trace_s_own_depth_is_the_pool_s(tmp_path: Path, text: bytes) -> None:
     assert found["peak_slots"] == 10
     first = load(path).part(slice(10, 30))
     assert first.until is not None and first.until.tolist() == [20] * 20
+
+
+def test_a_column_of_latencies_has_the_unit_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_text("0.0,r,0,4096,2.5\n1.0,r,4096,4096,0.5\n2.0,r,8192,4096,\n3.0,r,8192,4096,0\n")
+    found = load(path, reading=Reading(columns=["time", "op", "offset", "size", "latency"]))
+    assert found.until is not None and found.until.tolist() == [3, 2, 4, 4] and found.depth == 2

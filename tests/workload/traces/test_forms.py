@@ -26,7 +26,7 @@ kworker/u4:2    77 [000]   100.000005:       block:block_rq_issue: 8,0 R 65536 (
 """
 BIOSNOOP = """TIME(s)     COMM           PID     DISK      T  SECTOR     BYTES   LAT(ms)
 0.000001    fio            1201    vda       W  2048       4096       0.74
-0.000005    Web Content    77      vda       R  4096       65536      1.09
+0.000005    Web Content    77      vda       R  4096       65536      0.74
 """
 IOSNOOP = """Tracing block I/O. Ctrl-C to end.
 COMM         PID    TYPE DEV      BLOCK        BYTES     LATms

@@ -5,7 +5,7 @@ Known: MSR Cambridge (Timestamp in 100 ns, Hostname, DiskNumber, Type, Offset, S
 segments, type, block of 512 bytes, microseconds; header lines with #), SPC as UMass has them (unit, block of 512
 bytes, bytes, r or w, seconds), Alibaba (device, R or W, offset, bytes, microseconds), Tencent (seconds, block, blocks,
 0 or 1, volume). Columns of one's own are named in the file's order: time, op, offset, size, sector (of 512 bytes),
-sectors, device, and - for what is not looked at.
+sectors, device, latency (in the unit of time), and - for what is not looked at.
 """
 
 import re
@@ -20,14 +20,18 @@ from pagewarden.workload.model import Workload
 from pagewarden.workload.traces.table import SECTOR, Texts, TraceColumns, columns, matches, seconds, ticks, whole
 
 FORMAT = "CSV trace"
-NAMES = ("time", "op", "offset", "size", "sector", "sectors", "device", "-")
+NAMES = ("time", "op", "offset", "size", "sector", "sectors", "device", "latency", "-")
 WRITES = {b"w", b"write", b"1", b"ws", b"wr", b"writ"}
 READS = {b"r", b"read", b"0", b"rs", b"rd"}
 _UNIX = 116_444_736_000_000_000
 """1970 in the 100 ns ticks since 1601 that Windows counts."""
 _KNOWN = (  # its first line, its columns, ns of a tick and the tick that time starts at; (0, 0): seconds
-    (re.compile(rb"\d{15,},[^,]*,\d+,(?i:read|write),\d+,\d+,\d+\s*$"), "time,-,device,op,offset,size,-", (100, _UNIX)),
-    (re.compile(rb"Timestamp,Response,IOType,LUN,Offset,Size\s*$"), "time,-,op,device,offset,size", (0, 0)),
+    (
+        re.compile(rb"\d{15,},[^,]*,\d+,(?i:read|write),\d+,\d+,\d+\s*$"),
+        "time,-,device,op,offset,size,latency",
+        (100, _UNIX),
+    ),
+    (re.compile(rb"Timestamp,Response,IOType,LUN,Offset,Size\s*$"), "time,latency,op,device,offset,size", (0, 0)),
     (re.compile(rb"#Vscsi Cmd Trace|\d+,\d+,\d+,(?i:read|write),\d+,\d+\s*$"), "-,size,-,op,sector,time", (1000, 0)),
     (re.compile(rb"\d+,\d+,\d+,[rRwW],\d+\.\d+(?:,|\s*$)"), "-,sector,size,op,time", (0, 0)),
     (re.compile(rb"\d+,[RW],\d+,\d+,\d{15,}\s*$"), "device,op,offset,size,time", (1000, 0)),
@@ -82,7 +86,8 @@ def _line(wanted: Sequence[str], between: bytes) -> re.Pattern[bytes]:
     other = rb"[^,\n]*" if between == b"," else rb"[^ \t\n]+"
     field = blank + (rb'"?([^,"\n]*?)"?' if between == b"," else rb"([^ \t\n]+)") + blank
     number, time = (blank + rb'"?(\d{1,18}' + rest + rb')"?' + blank for rest in (rb"\d?", rb"(?:\.\d*)?"))
-    own = {"-": other, "op": field, "device": field, "time": time}
+    took = time if between != b"," else blank + rb'"?(\d{0,18}(?:\.\d*)?)"?' + blank
+    own = {"-": other, "op": field, "device": field, "time": time, "latency": took}
     parts = [own.get(name, number) for name in wanted]
     ends = rb"(?:" + between + rb"[^\n]*)?" if between == b"," else rb"(?:[ \t][^\n]*)?"
     return re.compile(rb"^(?:[ \t]*" + between.join(parts) + ends + rb"|#[^\n]*|[ \t]*)$", re.MULTILINE)
@@ -118,10 +123,13 @@ def _add(found: TraceColumns, column: dict[str, Texts], clock: tuple[int, int]) 
     for other in set(op[~data].tolist()):
         found.skipped[other.decode("utf-8", "backslashreplace") or "no operation"] += int((op == other).sum())
     offset, size = (_bytes(column, name, unit_) for name, unit_ in (("offset", "sector"), ("size", "sectors")))
-    time = np.zeros(len(op), np.int64)
+    time, latency = np.zeros(len(op), np.int64), np.full(len(op), -1)
     if "time" in column:
         time = ticks(column["time"], *clock) if clock[0] else seconds(column["time"])
-    found.add(write[data], offset[data], size[data], time[data])
+        took = column.get("latency", np.full(len(op), b""))
+        took = np.where(took == b"", b"-1", took)
+        latency = ticks(took, clock[0]) if clock[0] else seconds(took)
+    found.add(write[data], offset[data], size[data], time[data], latency[data])
 
 
 def _bytes(column: dict[str, Texts], name: str, in_sectors: str) -> NDArray[np.uint64]:

@@ -1,5 +1,5 @@
 """biosnoop of bcc and libbpf-tools (TIME COMM PID DISK T SECTOR BYTES LAT) and iosnoop of perf-tools (COMM PID TYPE DEV
-BLOCK BYTES LAT): a line a completed request, sectors of 512 bytes, bytes as they are."""
+BLOCK BYTES LAT): a line a completed request, sectors of 512 bytes, bytes as they are, and how many ms it took."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,13 @@ from pagewarden.workload.model import Workload
 from pagewarden.workload.traces.table import SECTOR, TraceColumns, columns, matches, seconds, whole
 
 FORMAT = "biosnoop or iosnoop"
-_BIO = rb"[ \t]*(\d+\.\d+)[ \t]+\S.*?[ \t]+\d+[ \t]+\S+[ \t]+([RWDFN?]\S*)[ \t]+(\d+)[ \t]+(\d+)[ \t]+[\d. \t]+"
+_TOOK = rb"[ \t]+(?:[\d. \t]*[ \t])?(\d+\.?\d*)[ \t]*"
+_BIO = rb"[ \t]*(\d+\.\d+)[ \t]+\S.*?[ \t]+\d+[ \t]+\S+[ \t]+([RWDFN?]\S*)[ \t]+(\d+)[ \t]+(\d+)" + _TOOK
 _IO = (
     rb"(?:(\d+\.\d+)[ \t]+)?(?:\d+\.\d+[ \t]+)?\S.*?[ \t]+\d+[ \t]+"
-    rb"([RWDFN]\S*)[ \t]+\d+,\d+[ \t]+(\d+)[ \t]+(\d+)[ \t]+\d[\d. \t]*"
+    rb"([RWDFN]\S*)[ \t]+\d+,\d+[ \t]+(\d+)[ \t]+(\d+)" + _TOOK
 )
-_OTHER = rb"(?:TIME|COMM|STARTs|Tracing|Ending|Attaching|[#$] |\[\.\.\.\])[^\n]*|[ \t]*"
+_OTHER = rb"(?:TIME|COMM|STARTs|ENDs|Tracing|Ending|Attaching|[#$] |\[\.\.\.\])[^\n]*|[ \t]*"
 """Headers, a prompt that was copied along, what was cut out."""
 LINES = {
     name: re.compile(rb"^(?:" + pattern + rb"|" + _OTHER + rb")$", re.MULTILINE)
@@ -42,19 +43,27 @@ def sniff(head: bytes) -> bool:
 
 
 def read(path: Path, progress: Advance | None = None) -> Workload:
-    """The requests in the order of their completion; UserMistake."""
+    """The requests in the order of their beginning, where times are in it, else of their completion; UserMistake."""
     with path.open("rb") as file:
-        which = _which(file.read(1 << 16)) or "biosnoop"
-    found = TraceColumns(notes={"completed requests, in the order of their completion, after merges": None})
+        head = file.read(1 << 16)
+    which = _which(head) or "biosnoop"
+    began = which == "iosnoop" and b"STARTs" in head  # else a time is that of the completion
+    found = TraceColumns()
     for rows in matches(path, LINES[which], EXPECTED[which], progress):
         rows = [row for row in rows if row[1]]
         if not rows:
             continue
-        time, kind, sector, size = columns(rows)
-        time[time == b""] = b"0"
+        time, kind, sector, size, took = columns(rows)
+        timed = bool((time != b"").all())
+        order = "beginning" if timed else "completion"
+        found.notes[f"completed requests, in the order of their {order}, after merges"] = None
+        latency = seconds(took) // 1000 if timed else np.full(len(time), -1)
+        start = seconds(time) - latency * (not began) if timed else np.zeros(len(time), np.int64)
         letter = np.array([text.lstrip(b"F")[:1] or b"F" for text in kind.tolist()], np.bytes_)
         data = (letter == b"R") | (letter == b"W")
         if not data.all():
             found.skipped["flush, discard or unknown"] += int((~data).sum())
-        found.add(letter[data] == b"W", whole(sector[data]) * np.uint64(SECTOR), whole(size[data]), seconds(time[data]))
+        found.add(
+            letter[data] == b"W", whole(sector[data]) * np.uint64(SECTOR), whole(size[data]), start[data], latency[data]
+        )
     return found.workload(path, FORMAT)

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
-from pagewarden.workload.in_flight import most_in_flight
+from pagewarden.workload.in_flight import most_in_flight, until_latency
 from pagewarden.workload.lines import mistake
 from pagewarden.workload.model import MAX_END, MAX_LENGTH, Workload
 
@@ -25,24 +26,24 @@ Texts = NDArray[np.bytes_]
 
 @dataclass
 class TraceColumns:
-    """What a trace's requests are made of, chunk by chunk: write, offset, length and time in ns, equally long."""
+    """What a trace's requests are made of, chunk by chunk: write, offset, length, and the ns at which each begins and
+    that it takes (below 0: nobody says), equally long."""
 
-    parts: list[tuple[NDArray[np.bool_], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]] = field(
-        default_factory=list
-    )
+    parts: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     notes: dict[str, None] = field(default_factory=dict)
 
     def add(
         self, write: NDArray[np.bool_], offset: NDArray[np.uint64], length: NDArray[np.uint64],
-        time_ns: NDArray[np.int64],
+        time_ns: NDArray[np.int64], latency_ns: NDArray[np.int64] | None = None,
     ) -> None:  # fmt: skip
         """Requests; those of no length move nothing and are counted apart."""
         moves = length > 0
         if not moves.all():
             self.skipped["no data"] += int((~moves).sum())
         if moves.any():
-            self.parts.append((write[moves], offset[moves], length[moves], time_ns[moves]))
+            latency_ns = np.full(len(moves), -1) if latency_ns is None else latency_ns
+            self.parts.append(tuple(column[moves] for column in (write, offset, length, time_ns, latency_ns)))
 
     def workload(
         self, path: Path, form: str, until: NDArray[np.int32] | None = None, notes: Sequence[str] = ()
@@ -50,12 +51,16 @@ class TraceColumns:
         """All of it; UserMistake where nothing moves, or a request is beyond what a device can have."""
         if not self.parts:
             raise UserMistake(f"{path}: no read or write in it ({form}); only {dict(self.skipped) or 'other lines'}")
-        write, offset, length, time = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        write, offset, length, time, latency = (np.concatenate(column) for column in zip(*self.parts, strict=True))
         if (wrong := (length > MAX_LENGTH) | (offset > MAX_END - length)).any():
             at = int(np.flatnonzero(wrong)[0])
             raise UserMistake(
                 f"{path}: request {at + 1} of {length[at]:,} bytes at {offset[at]:,} is beyond any device"
             )
+        if (latency >= 0).any():
+            order = np.argsort(time, kind="stable")
+            write, offset, length, time, latency = (each[order] for each in (write, offset, length, time, latency))
+            until, notes = until_latency(time, latency)
         return Workload(
             path.name, form, write, offset, length.astype(np.uint32), time - time.min(), skipped=dict(self.skipped),
             notes=(*self.notes, *notes), until=until, depth=1 if until is None else most_in_flight(until),
