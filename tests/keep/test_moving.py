@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kept_kit import content, guest_writes, kept
+from kept_kit import content, guest_reads, guest_writes, kept
 from moving_kit import (
     KEY,
     PAGES,
@@ -125,10 +125,12 @@ def test_a_recorded_connection_is_nothing_to_another(memory: PrivateMemory, befo
         feeder.join()
 
 
-def test_what_is_written_and_converted_meanwhile_arrives(tickets: Tickets) -> None:
-    """A guest that writes all the time, and shares a page that the host writes, and takes it back."""
-    with a_memory() as memory:
-        if why := _not_followed(memory):
+@pytest.mark.parametrize("limit", [None, PAGES, 16])
+def test_what_is_written_and_converted_meanwhile_arrives(tickets: Tickets, tmp_path: Path, limit: int | None) -> None:
+    """A guest that writes all the time, and shares a page that the host writes, and takes it back; the pages of a kept
+    one come and go as well."""
+    with a_memory(kept_in=tmp_path / "swap", limit=limit) as memory:
+        if limit is None and (why := _not_followed(memory)):
             pytest.skip(why)
         end, wrote = threading.Event(), threading.Semaphore(0)
 
@@ -137,6 +139,8 @@ def test_what_is_written_and_converted_meanwhile_arrives(tickets: Tickets) -> No
             while not end.is_set():
                 turn += 1
                 guest_writes(memory, turn % 50 + 10, turn.to_bytes(8, "little"))
+                assert guest_reads(memory, turn % 45 + 12)
+                memory.private_write((turn % 9 + 61) * PAGE_SIZE, turn.to_bytes(8, "little"))
                 memory.share(PageRange(9, 10))
                 memory.window.write(9 * PAGE_SIZE + turn % 500 * 8, turn.to_bytes(8, "little"))
                 memory.unshare(PageRange(9, 10))
@@ -188,7 +192,7 @@ def test_where_writes_cannot_be_followed_the_guest_stops_first(
     def lacks(*_: object) -> None:
         raise Unavailable("PAGEMAP_SCAN", "a newer kernel")
 
-    monkeypatch.setattr("pagewarden.keep.moving.source.WrittenPages", lacks)
+    monkeypatch.setattr("pagewarden.keep.moving.writes.WrittenPages", lacks)
     move = Move(memory, tickets)
     assert move.judge(before) and (move.departure.rounds, move.departure.not_followed[:12]) == (1, "PAGEMAP_SCAN")
 

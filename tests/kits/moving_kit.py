@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kept_kit import content
+from kept_kit import content, kept
 from pagewarden.keep.moving.destination import Arrival, receive
 from pagewarden.keep.moving.source import Departure, InDoubt
 from pagewarden.keep.moving.tickets import Tickets
@@ -90,9 +90,13 @@ def no_memory(size: int) -> PrivateMemory:
     raise AssertionError(size)
 
 
-def a_memory(pages: int = PAGES) -> PrivateMemory:
-    """Filled but for its last pages, some shared, one written by the host."""
-    memory = PrivateMemory(pages * PAGE_SIZE, "uffd-window")
+def a_memory(pages: int = PAGES, kept_in: Path | None = None, limit: int | None = None) -> PrivateMemory:
+    """Filled but for its last pages, some shared, one written by the host; under a limit, in pages, if there is one."""
+    memory: PrivateMemory
+    if limit is None or kept_in is None:
+        memory = PrivateMemory(pages * PAGE_SIZE, "uffd-window")
+    else:
+        memory = kept(kept_in, pages, limit=limit * PAGE_SIZE)
     memory.populate(0, b"".join(map(content, range(pages - 4))))
     memory.share(SHARED)
     memory.window.write(5 * PAGE_SIZE, b"host")

@@ -47,7 +47,9 @@ class FaultServer:
         with residence.lock:
             kind = residence.state[page]
             if kind == THERE or flags & uffd.UFFD_PAGEFAULT_FLAG_WP:
-                self._fault.wake(self._address + page * PAGE_SIZE, PAGE_SIZE)
+                writes = flags & (uffd.UFFD_PAGEFAULT_FLAG_WP | uffd.UFFD_PAGEFAULT_FLAG_WRITE)
+                if not (writes and residence.written(page, page + 1)):
+                    self._fault.wake(self._address + page * PAGE_SIZE, PAGE_SIZE)
                 return
             stop = page + 1
             if kind in (AWAY, SAVED):

@@ -45,7 +45,8 @@ class KeptMemory(PrivateMemory):
     A page whose copy is refused is poison for the guest (SIGBUS, EFAULT of KVM_RUN), Refused(EBADMSG) for private_read
     and share, and `refused` says why. Raises as PrivateMemory does, Unavailable without a cooperating userfaultfd
     window, Refused(EBUSY) where the file is in use, Refused(EEXIST) where it is none, and the OSError of opening
-    it. Not isolated.
+    it. Shared pages do not go: devices hold them, and load and store there without a word to anybody. ValueError for
+    isolated=True.
     """
 
     def __init__(
@@ -56,8 +57,15 @@ class KeptMemory(PrivateMemory):
         limit: int | None = None,
         swap: str | os.PathLike[str] | None = None,
         ahead: int = AHEAD,
+        isolated: bool = False,
     ) -> None:
         self._closed = True  # until there is something to close
+        if isolated:
+            raise ValueError(
+                "a kept memory is not isolated: the guest's view of an isolated one has a userfaultfd already, which "
+                "puts fresh pages there at each unshare, and a mapping has one (fs/userfaultfd.c: EBUSY). "
+                "Use KeptMemory with a host side that cooperates, or PrivateMemory(isolated=True) without a limit"
+            )
         if limit is not None and swap is None:
             raise UserMistake("a limit needs a swap file: swap=PATH")
         if limit is not None and limit < PAGE_SIZE:
@@ -199,7 +207,9 @@ class KeptMemory(PrivateMemory):
         with self._lock:
             self._covering(offset, len(source))
             for at, length in self._pieces(offset, len(source)):
-                with self._there(PageRange.covering(at, length)):
+                pages = PageRange.covering(at, length)
+                with self._there(pages):
+                    self._residence.written(pages.start, pages.stop)
                     super().private_write(at, source[at - offset : at - offset + length])
 
     def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots, wipe
+from pagewarden.keep.writes import KeptWrites
 from pagewarden.kernel.door import opened_path, punch_hole
 from pagewarden.kernel.region import PRESENT, Region
 from pagewarden.vocab import PAGE_SIZE, Refused
@@ -56,6 +57,7 @@ class Residence:
         self._shared = np.frombuffer(shared, np.uint8)
         self._sealer = None if swap is None else Sealer()
         self._wanted: list[tuple[int, int]] = []  # nothing of these goes
+        self._writes = KeptWrites(fault, guest.address, pages)
         self._hand = 0
         self._zap = guest.best_zap()
         self._pagemap = opened_path("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -114,7 +116,7 @@ class Residence:
                 if data is None:
                     done = self._fault.zero(address, length)
                 else:
-                    done = self._fault.copy(address, source + (at - first) * PAGE_SIZE, length)
+                    done = self._fault.copy(address, source + (at - first) * PAGE_SIZE, length, self._writes.mode)
             except OSError as error:
                 if error.errno == errno.EAGAIN:  # the address space is changing
                     continue
@@ -124,6 +126,8 @@ class Residence:
                 done = PAGE_SIZE
             pages = done // PAGE_SIZE
             self.state[at : at + pages] = THERE
+            if data is None:
+                self._writes.note(at, at + pages)
             self.there += pages
             self.shared_there += int(self._shared[at : at + pages].sum())
             at += pages
@@ -133,10 +137,26 @@ class Residence:
         """No page changes meanwhile by the guest, whose writes wait, nor comes or goes."""
         with self.lock:
             try:
-                self._fault.write_protect(self._guest.address, self._guest.size)
+                self._writes.protect(0, len(self.state))
                 yield
             finally:
-                self._fault.write_protect(self._guest.address, self._guest.size, on=False)
+                self._writes.note(0, len(self.state))
+                self._writes.protect(0, len(self.state), on=False)
+
+    def follow(self, on: bool) -> None:
+        """From now on the pages that are written are noted, or not any more."""
+        with self.lock:
+            self._writes.follow(on)
+
+    def followed(self) -> "NDArray[np.int64]":
+        """What was written since the last call, or may have been; ascending."""
+        with self.lock:
+            return self._writes.taken()
+
+    def written(self, start: int, stop: int) -> bool:
+        """The pages are being written: nobody waits there for that. False: nobody follows it."""
+        with self.lock:
+            return self._writes.let(start, stop)
 
     def copy(self, pages: "NDArray[np.int64]", out: memoryview) -> None:
         """What ascending pages hold, wherever they are, at most BATCH that are no holes; they stay where they are.
@@ -226,26 +246,27 @@ class Residence:
         """Away with them, at most BATCH, ascending: writers wait, readers do not until the page is away. What the
         file says that does not take them: they stay."""
         assert self._swap is not None and self._sealer is not None
-        runs = [(start, stop - start) for start, stop in in_runs(pages)]
-        base = self._guest.address
+        runs = list(in_runs(pages))
         try:
-            for first, count in runs:
-                self._fault.write_protect(base + first * PAGE_SIZE, count * PAGE_SIZE)
+            for first, stop in runs:
+                self._writes.protect(first, stop)
             self.versions[pages] += np.uint64(1)  # before it is used: a version that failed is not used again
             sealed = self._slots[: len(pages) * SLOT]
             self._sealer.seal(pages, self.versions[pages], self._guest.memory, sealed)
             try:
                 self._swap.put(pages, sealed)
             except OSError as error:
+                for first, stop in runs:
+                    self._writes.note(first, stop)
                 return error
-            for first, count in runs:
-                self.state[first : first + count] = AWAY
-                self.there -= count
-                self.gone += count
-                punch_hole(self._file, first * PAGE_SIZE, count * PAGE_SIZE)
+            for first, stop in runs:
+                self.state[first:stop] = AWAY
+                self.there -= stop - first
+                self.gone += stop - first
+                punch_hole(self._file, first * PAGE_SIZE, (stop - first) * PAGE_SIZE)
         finally:
-            for first, count in runs:
-                self._fault.write_protect(base + first * PAGE_SIZE, count * PAGE_SIZE, on=False)
+            for first, stop in runs:
+                self._writes.protect(first, stop, on=False)
         return None
 
     # -- the ledger ----------------------------------------------------------------------------------------------------

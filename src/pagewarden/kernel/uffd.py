@@ -111,9 +111,10 @@ class Userfault:
         argument = uffd.uffdio_writeprotect(uffd.uffdio_range(address, length), mode)
         ioctl(self.fd, uffd.UFFDIO_WRITEPROTECT, ctypes.byref(argument))
 
-    def copy(self, target: int, source: int, length: int) -> int:
-        """UFFDIO_COPY: whole new pages with these bytes, put in place at once; the bytes done, which may be fewer."""
-        return self._fill(uffd.UFFDIO_COPY, uffd.uffdio_copy(target, source, length, 0, 0), "copy")
+    def copy(self, target: int, source: int, length: int, mode: int = 0) -> int:
+        """UFFDIO_COPY: whole new pages with these bytes, put in place at once; the bytes done, which may be fewer.
+        mode: UFFDIO_COPY_MODE_WP, and who writes them waits."""
+        return self._fill(uffd.UFFDIO_COPY, uffd.uffdio_copy(target, source, length, mode, 0), "copy")
 
     def zero(self, address: int, length: int) -> int:
         """UFFDIO_ZEROPAGE: new pages of zeroes; the bytes done, which may be fewer. OSError."""

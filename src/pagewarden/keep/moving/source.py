@@ -13,11 +13,11 @@ from pagewarden.keep.kept import KeptMemory
 from pagewarden.keep.moving import messages as say
 from pagewarden.keep.moving.channel import MOST, Channel
 from pagewarden.keep.moving.tickets import TICKET
+from pagewarden.keep.moving.writes import FollowedWrites
 from pagewarden.keep.residence import HOLE
 from pagewarden.keep.seal import BATCH, wipe
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.written import WrittenPages
-from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, Unavailable, UserMistake
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, UserMistake
 from pagewarden.memory.leaving import data_runs, frozen, relinquish
 from pagewarden.vocab.progress import Advance
 
@@ -70,7 +70,7 @@ class Departure:
         channel = Channel(connection, self._key, calls=True, patience=self._patience)
         channel.send(say.OFFER, 0, self._ticket, self._memory.size.to_bytes(8, "little"))
         self._name = bytes(_answer(channel, say.ACCEPT)[:TICKET])
-        with _Writes(self._memory) as writes:
+        with FollowedWrites(self._memory) as writes:
             self.not_followed = writes.why
             self._memory.subscribe(self)
             try:
@@ -106,7 +106,7 @@ class Departure:
 
     # -- the steps -----------------------------------------------------------------------------------------------------
 
-    def _while_it_runs(self, channel: Channel, writes: "_Writes") -> None:
+    def _while_it_runs(self, channel: Channel, writes: "FollowedWrites") -> None:
         """Copies until what is left goes fast enough; shared pages, which the host writes too, wait for the end."""
         left: Mask = np.ones(len(self._changed), np.bool_)
         speed = 0.0
@@ -123,7 +123,9 @@ class Departure:
                 break
         self._changed |= left
 
-    def _rest(self, channel: Channel, writes: "_Writes", stop: Callable[[], bytes], go_on: Callable[[], None]) -> None:
+    def _rest(
+        self, channel: Channel, writes: "FollowedWrites", stop: Callable[[], bytes], go_on: Callable[[], None]
+    ) -> None:
         start = time.perf_counter()
         state = stop()
         try:
@@ -172,38 +174,6 @@ class Departure:
     def _scrub(self) -> None:
         relinquish(self._memory, "this VM has moved to another process, and nothing of it is here")
         self.in_doubt, self.gone = False, True
-
-
-class _Writes:
-    """Who follows what the guest writes. Without anybody all pages are written, all the time."""
-
-    def __init__(self, memory: PrivateMemory) -> None:
-        self.why, self._log = "", None
-        self._pages = memory.size // PAGE_SIZE
-        try:
-            self._log = WrittenPages(memory.guest_address, memory.size)
-        except Unavailable as lacking:
-            self.why = str(lacking)
-
-    @property
-    def followed(self) -> bool:
-        return self._log is not None
-
-    def taken(self, changed: "Mask") -> "Mask":
-        """The pages written, or changed, since the last call; `changed` begins anew."""
-        if self._log is None:
-            return np.ones(self._pages, np.bool_)
-        taken = changed.copy()
-        changed &= ~taken
-        taken[self._log.collect()] = True
-        return taken
-
-    def __enter__(self) -> "_Writes":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if self._log is not None:
-            self._log.close()
 
 
 def _present(memory: PrivateMemory) -> "Mask":
