@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from pagewarden.cli import app
 from pagewarden.cli.platforms import PLATFORMS
 from pagewarden.cost import Cache, load_profile
-from pagewarden.cost.names import PRICES
+from pagewarden.cost.names import EVENTS, PRICES
 from pagewarden.cost.price import quantities
 from pagewarden.designs import DESIGNS
 from pagewarden.law import policy_named
@@ -109,4 +109,117 @@ def test_a_price_that_nothing_is_paid_by_is_said(more: tuple[str, ...]) -> None:
     given = ("--platform", "svm", "--set", "hyp_pte_set_ns=100000", "--set", "tlbi_ns=9", *more)
     note = "hyp_pte_set_ns is set and changes nothing: no design here counts any (warm caches)"
     assert json.loads(run(*given, "--json").output)["notes"] == [note]
-    assert f"note: {note}" in run(*given).output and "tlbi_ns is set" not in run(*given).output
+    printed = " ".join(run(*given).output.split())
+    assert f"note: {note}" in printed and "tlbi_ns is set" not in printed
+
+
+JOBS = "[global]\ndirect=1\n[small]\nrw=randread\nbs=4k\nsize=256m\n[large]\nstonewall\nrw=write\nbs=1m\nsize=1m\n"
+COLD = ("--platform", "proposal", "--set", "cache=cold")
+
+
+def test_a_job_that_is_open_is_not_settled_by_the_sum_of_all(tmp_path: Path) -> None:
+    """65,536 requests of 4 KiB outweigh one of 1 MiB: their sum is settled, and the one is not."""
+    (file := tmp_path / "jobs.fio").write_text(JOBS)
+    found = json.loads(run(*COLD, "--decide", "--json", str(file)).output)
+    assert (found["cheapest"], found["rivals"], found["independent"]) == ("bounce", [], True)
+    assert [(job["name"], job["cheapest"], job["rivals"]) for job in found["jobs"]] == [
+        ("small", "bounce", []), ("large", "splice", ["remap"]),
+    ]  # fmt: skip
+    asked = [each["setting"] for each in found["jobs"][1]["measure"]]
+    first, *rest = run(*COLD, "--decide", str(file)).output.splitlines()
+    assert first == "Open in 1 of 2 jobs." and asked and any(line.startswith(asked[0]) for line in rest)
+    assert [line.strip() for line in rest[:2]] == [
+        "small: Settled: bounce, at every price of the profile.", "large: Open between splice and remap.",
+    ]  # fmt: skip
+    answer, *lines = run(*COLD, str(file)).output.splitlines()
+    assert "at every price" not in answer and "large: open between splice and remap." in lines
+    alone = run(*COLD, "--decide", "--section", "small", str(file)).output
+    assert alone.startswith("Settled: bounce, at every price of the profile.")
+
+
+def test_jobs_that_run_at_once_are_decided_together_as_well(tmp_path: Path) -> None:
+    (file := tmp_path / "jobs.fio").write_text(
+        JOBS.replace("stonewall\n", "").replace("[small]", "filename=disk\n[small]")
+    )
+    found = json.loads(run(*COLD, "--decide", "--json", str(file)).output)
+    assert not found["independent"] and len(found["jobs"]) == 2
+    said = run(*COLD, "--decide", str(file)).output
+    assert "  all together: Settled: bounce, at every price of the profile." in said.splitlines()
+
+
+def test_what_costs_the_same_is_not_marked_as_open(tmp_path: Path) -> None:
+    """Without direct I/O a buffer of the page cache costs what bouncing does, whatever the prices are."""
+    (file := tmp_path / "jobs.fio").write_text(JOBS.replace("direct=1\n", ""))
+    printed = run("--platform", "sev-snp").output
+    assert printed.startswith("Answer: dma-buffer (bounce costs the same)")
+    marks = {line.split()[1]: line[0] for line in printed.splitlines() if line[:1] in "*=~" and "  " in line[:3]}
+    assert marks == {"dma-buffer": "*", "bounce": "="} and "~" not in printed and "= costs the same" in printed
+    found = json.loads(run(*COLD, "--json", str(file)).output)
+    assert [(job["cheapest"], job["ties"], job["contenders"]) for job in found["jobs"]] == [
+        ("dma-buffer", ["bounce"], ["dma-buffer", "bounce"]), ("splice", [], ["remap", "splice"]),
+    ]  # fmt: skip
+    whole = run(*COLD, str(file)).output
+    assert "splice~" in whole and whole.count("~ another one is cheaper at some prices of the profile") == 1
+
+
+def test_a_design_that_does_not_apply_has_no_numbers_in_any_form(tmp_path: Path) -> None:
+    (file := tmp_path / "jobs.fio").write_text(JOBS)
+    found = json.loads(run(*COLD, "--json", str(file)).output)
+    for designs in (found["designs"], *(job["designs"] for job in found["jobs"])):
+        why = {design["name"]: design["not_applicable"] for design in designs if design["not_applicable"]}
+        assert why == {"dma-buffer": "the job is direct I/O, without a page cache"}
+    assert all(size["against"] == "bounce" for size in found["break_even"])
+    rows = list(csv.DictReader(io.StringIO(run(*COLD, "--csv", str(file)).output)))
+    assert [(row["job"], row["design"]) for row in rows] == [
+        (job, design) for job in ("", "small", "large") for design in DESIGNS
+    ]  # fmt: skip
+    for row in rows:
+        beside = row["design"] == "dma-buffer"
+        assert (row["not_applicable"] != "", row["hops"] == "", row["low_ns_per_request"] == "") == (beside,) * 3
+    assert {row["job"]: row["design"] for row in rows if row["cheapest"] == "1"} == {
+        "": "bounce", "small": "bounce", "large": "splice",
+    }  # fmt: skip
+    assert [row["design"] for row in rows if row["rival"] == "1"] == ["remap"] and {row["tie"] for row in rows} == {"0"}
+
+
+def test_numbers_of_a_csv_are_such_as_a_person_writes() -> None:
+    text = run("--platform", "sev-snp", "--sizes", "4k,1m", "--csv").output
+    rows = list(csv.DictReader(io.StringIO(text)))
+    costs = [row[end] for row in rows for end in ("low_ns_per_request", "high_ns_per_request") if row[end]]
+    assert costs and all(len(cost.replace(".", "").lstrip("0")) <= 6 or cost.isdigit() for cost in costs)
+    first = json.loads(run("--platform", "sev-snp", "--json").output)["designs"][0]
+    assert float(rows[0]["low_ns_per_request"]) == pytest.approx(first["ns_per_request_range"][0], rel=1e-5)
+
+
+def test_every_count_that_has_a_price_is_in_csv_and_wide() -> None:
+    given = ("--platform", "sev-snp", "--design", "iommu")
+    total = json.loads(run(*given, "--json").output)["designs"][0]["total"]
+    (row,) = csv.DictReader(io.StringIO(run(*given, "--csv").output))
+    priced = (*EVENTS, "guest_copy_bytes", "host_copy_bytes", "hops")
+    assert {key: row[key] for key in priced} == {key: str(total[key]) for key in priced}
+    assert total["guest_pte_set"] and total["io_pte_set"] and total["pins"]
+    wide = run(*given, "--wide").output
+    assert all(name in wide for name in ("guest PTE set", "I/O PTE set", "pins", "hyp PTE set"))
+
+
+def test_a_refusal_is_said_once_and_in_plain_words() -> None:
+    printed = run("--policy", "guest-memfd").output
+    lines = [line for line in printed.splitlines() if "requests fail" in line]
+    assert len(lines) == 1 and lines[0].startswith("pread, splice: 1 of 1 requests fail. EINVAL: ")
+    assert "the file of this memory has no read, write or splice" in printed.replace("\n", " ")
+    assert "mail of 5 April" not in printed and "--explain pread shows the step" in printed
+    explained = run("--policy", "guest-memfd", "--explain", "pread").output
+    assert "guest_memfd_test.c test_file_read_write" in explained
+
+
+@pytest.mark.parametrize("width", [50, 60, 120])
+def test_text_is_folded_once_at_the_real_width(width: int, tmp_path: Path) -> None:
+    """A line ends where the next word has no room: twice folded, a word stands alone on its line."""
+    (file := tmp_path / "jobs.fio").write_text(JOBS)
+    made = CliRunner().invoke(app, ["compare", "--policy", "guest-memfd", str(file)], env={"COLUMNS": str(width)})
+    lines = made.output.splitlines()
+    most = min(width, 80)
+    text = [line for line in lines if not line.startswith((" ", "*", "=")) and "  " not in line]
+    assert text and max(map(len, text)) <= most
+    start = next(n for n, line in enumerate(lines) if "requests fail" in line)
+    assert lines[start + 1] and len(lines[start]) + 1 + len(lines[start + 1].split()[0]) > most

@@ -1,5 +1,6 @@
 """Pages of pictures, in a browser that is none of ours: they draw, filter, print, ask no network, log nothing."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def marks(chromium: Browser, kind: str) -> int:
     [
         (0, 2, ("compare", EXAMPLE)),
         (0, 1, ("compare", "--sizes", "4k,64k,1m")),
+        (0, 0, ("compare", EXAMPLE, "--decide")),
         (0, 2, ("pool", EXAMPLE, "--depth", "4")),
         (0, 3, ("run", "--cpu", "interpreted", "--requests", "8")),
         (1, 1, ("check", *TINY, *FAILS)),
@@ -71,6 +73,23 @@ def test_a_verb_writes_a_page_that_draws(
     drawn(chromium, file, charts)
     inside = chromium.value("document.getElementById('document').textContent")
     assert {"schema": 1, **msgspec.json.decode(inside)}.items() <= msgspec.json.decode(said.stdout).items()
+
+
+def test_a_page_of_jobs_says_what_the_text_says(verb: Verb, tmp_path: Path) -> None:
+    """Whole sentences first; reasons below the table, and no cost of what does not apply."""
+    job = "rw=write\nbs=1m\nsize=1m\n"
+    (file := tmp_path / "jobs.fio").write_text(f"[global]\ndirect=1\n[a]\n{job}[b]\nstonewall\n{job}")
+    page = tmp_path / "page.html"
+    for policy, answer in (("guest-memfd", "The cheapest is bounce, at every price of the profile, in each job."),
+                           ("hybrid", "It is open between ")):  # fmt: skip
+        verb("compare", str(file), "--policy", policy, "--html", str(page))
+        text = re.sub(r"<(script|style).*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        assert f'<p class="answer">{answer}' in text
+        assert "<p>dma-buffer does not apply: the job is direct I/O, without a page cache.</p>" in text
+        assert "<p>note: fio" in text and "<td>a</td>" in text.replace(' class="left"', "")
+        assert ("<p>pread, splice: 2 of 2 requests fail. EINVAL: " in text) == (policy == "guest-memfd")
+        charts = re.search(r'id="charts">(.*?)</script>', page.read_text())
+        assert charts and "bounce" in charts[1] and "dma-buffer" not in charts[1]
 
 
 def test_the_parts_of_a_cost_are_all_of_it(verb: Verb) -> None:

@@ -84,10 +84,8 @@ def compare(
     from pagewarden.workload.dma_mappings import DmaMappings
     from pagewarden.workload.load import Reading
 
-    if decide and (csv or wide or html is not None):
-        raise UserMistake(
-            "--decide says what to measure: --csv, --wide and --html have no effect with it; leave them out"
-        )
+    if decide and (csv or wide):
+        raise UserMistake("--decide says what to measure: --csv and --wide have no effect with it; leave them out")
     if csv + json + wide > 1:
         raise UserMistake("--csv, --json and --wide are forms of one answer: give one of them")
     if workload and (size is not None or sizes is not None):
@@ -118,7 +116,7 @@ def compare(
         found = study(made, wanted, designs, progress)
     if decide:
         decision = decided(found)
-        answer(lambda: decision, lambda out: print_decided(decision, out), json, None)
+        answer(lambda: decision, lambda out: print_decided(decision, out), json, html)
         return
     answer(
         lambda: compared(found),

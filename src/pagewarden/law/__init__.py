@@ -14,6 +14,7 @@ from pagewarden.law.objects import POLICIES
 from pagewarden.law.ops import DESTROYS, FREES, HOST_READS, HOST_WRITES, KEEPS, Op
 from pagewarden.law.page import Data, Home, Owner, Page, Reach, View, component_states
 from pagewarden.law.policy import MEASURES, MECHANISMS, NAMES, Guard, Policy
+from pagewarden.law.refusals import reason, says, sources_of
 from pagewarden.law.rules import RULES, SOURCES, borders, convert, frames, guest, host, move, reclaim, start, store
 from pagewarden.law.step import Outcome, Step
 from pagewarden.law.table import Table, enumerated, tabulate
@@ -35,21 +36,3 @@ assert all(module.__doc__ for module in _FILES) and len(RULES) == len(Op)
 def apply(policy: Policy, page: Page, op: Op) -> Step:
     """One operation on one page. Pure: the given page is not changed; a refusal's page equals it."""
     return RULES[op](policy, page)
-
-
-def says(op: Op) -> str:
-    """What the rule of an operation says, in whole sentences."""
-    return " ".join((RULES[op].__doc__ or "").split())
-
-
-def sources_of(op: Op, policy: Policy | None = None) -> tuple[str, ...]:
-    """What the rule of an operation rests on: for one policy, that which speaks of its family of objects first."""
-    known = SOURCES[op]
-    if policy is None:
-        return tuple(dict.fromkeys(source for those in known.values() for source in those))
-    return (*known.get(policy.family, ()), *known[""])
-
-
-def reason(op: Op, policy: Policy | None = None) -> str:
-    """What the rule of an operation says first, and its sources, in a line."""
-    return f"{says(op).partition('. ')[0].rstrip('.')}. [{'; '.join(sources_of(op, policy))}]"

@@ -1,8 +1,7 @@
 """The comparison for people and for programs."""
 
 import errno
-from collections.abc import Iterator
-from textwrap import fill
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import convert
@@ -10,45 +9,48 @@ from rich.console import Console
 from rich.table import Table
 
 from pagewarden.cost import BreakEven, Crossing, Interval
-from pagewarden.report.console import in_bytes, table
+from pagewarden.report.console import in_bytes, prose, table
 from pagewarden.report.documents.compare import BreakEvenSize, Compared, DesignCost, Job, Load, Shares, Totals
 from pagewarden.studies.compare.comparison import PROPOSED, Comparison, Crossover, DesignResult, Setup
 
 WIDE = {
     "hops": "hops", "access_syscalls": "syscalls", "guest_copies": "guest copies", "host_copies": "host copies",
     "hyp_pte_set": "hyp PTE set", "hyp_pte_clear": "clear", "host_pte_set": "host PTE set", "host_pte_clear": "clear",
-    "tlbi": "TLBI", "faults": "faults",
+    "guest_pte_set": "guest PTE set", "guest_pte_clear": "clear", "io_pte_set": "I/O PTE set", "io_pte_clear": "clear",
+    "tlbi": "TLBI", "faults": "faults", "pins": "pins", "notifications": "notices", "injections": "injections",
+    "allocations": "frames", "scrubs": "scrubs", "hyp_copies": "hyp copies", "hypercalls": "hypercalls",
 }  # fmt: skip
-"""Counts that `--wide` shows, where a design has any of them."""
+"""Counts that `--wide` shows, where a design has any of them: all that have a price, but the copied bytes."""
 ALWAYS = ("hops", "access_syscalls", "guest_copies", "host_copies", "hyp_pte_set", "hyp_pte_clear", "tlbi")
 US = 1e3
 """ns."""
-WIDTH = 80
+MARKS = {"~": "another one is cheaper at some prices of the profile", "=": "another one costs the same at every price"}
 
 
 def print_comparison(found: Comparison, out: Console, wide: bool = False) -> None:
     """The answer, what decides it, a table of at most 80 columns (wide: of all counts), and the break-even sizes."""
     setup, workload = found.setup, found.workload
-    out.print(_answer(found))
-    if found.jobs and workload.independent:
-        out.print("Its jobs are experiments of their own; all together is only their sum:")
-    out.print(
+    prose(out, _answer(found))
+    prose(
+        out,
         f"\n{workload.name}: {workload.requests:,} requests, {in_bytes(workload.bytes)} ({workload.format})\n"
-        f"policy {policy_text(setup)}\nprofile {setup.profile.name}, {setup.cache} caches; of each request:\n"
+        f"policy {policy_text(setup)}\nprofile {setup.profile.name}, {setup.cache} caches; of each request:\n",
     )
     out.print(_wide(found) if wide else _narrow(found))
     for line in _remarks(found):
-        out.print(line)
+        prose(out, line)
     if found.jobs:
         out.print()
         out.print(_by_job(found))
+        for line in explained_marks(found.jobs):
+            prose(out, line)
     if found.crossovers:
         out.print()
         out.print(_break_even(found))
     for reason, lines in workload.skipped.items():
-        out.print(f"left out of the workload: {lines:,} x {reason}")
+        prose(out, f"left out of the workload: {lines:,} x {reason}")
     for note in found.notes:
-        out.print(f"note: {note}")
+        prose(out, f"note: {note}")
 
 
 def policy_text(setup: Setup) -> str:
@@ -56,25 +58,58 @@ def policy_text(setup: Setup) -> str:
     return f"{setup.policy.name}{' (proposed, in no kernel)' if setup.policy.name in PROPOSED else ''}"
 
 
+def verdict(cheapest: str | None, ties: Sequence[str], rivals: Sequence[str]) -> str:
+    """In words: which design is the cheapest, or between which it is open."""
+    if cheapest is None:
+        return "no design completes it"
+    same = f" ({', '.join(ties)} cost{'s' * (len(ties) == 1)} the same)" if ties else ""
+    if rivals:
+        return f"open between {cheapest}{same} and {', '.join(rivals)}"
+    return f"{cheapest}{same}, at every price of the profile"
+
+
+def by_answer(verdicts: Iterable[tuple[str, str]]) -> list[str]:
+    """Of jobs and their verdicts a line each answer: one, if all have the same."""
+    names: dict[str, list[str]] = {}
+    for name, said in verdicts:
+        names.setdefault(said, []).append(name)
+    if len(names) == 1:
+        return [f"{said}, in each job." for said in names]
+    return [f"{_few(those)}: {said}." for said, those in names.items()]
+
+
+def sentence(cheapest: str | None, ties: Sequence[str], rivals: Sequence[str]) -> str:
+    """The same, whole."""
+    said = verdict(cheapest, ties, rivals)
+    if cheapest is None:
+        return "No design completes the workload."
+    return f"It is {said}, by prices that are not known well." if rivals else f"The cheapest is {said}."
+
+
 def _answer(found: Comparison) -> str:
-    """The cheapest design, whether at every price, and by how much the next one is dearer."""
-    if found.cheapest is None:
-        return "Answer: none. No design completes this workload; why is said below."
-    others = {name: found.doubts(name) for name in found.contenders if name != found.cheapest}
-    open_ones = [name for name, doubts in others.items() if doubts]
-    same = [name for name, doubts in others.items() if not doubts]
-    ties = f" ({', '.join(same)} costs the same)" if same else ""
-    after = f" Next: {found.next[0]}, {_signed(found.next[1])} a request." if found.next else ""
-    if not open_ones:
-        return fill(f"Answer: {found.cheapest}{ties}, at every price of the profile.{after}", WIDTH)
-    unknown = {term.price.setting: term.price.value for doubts in others.values() for term in doubts}
+    """The cheapest design, whether at every price, and by how much the next one is dearer; of experiments that have
+    nothing to do with each other, which jobs have which answer."""
+    said = f"{verdict(found.cheapest, found.ties, found.rivals)}{': prices that are open decide' * bool(found.rivals)}."
+    if found.next:
+        said += f" Next: {found.next[0]}, {_signed(found.next[1])} a request."
+    if found.jobs and found.workload.independent:
+        some = by_answer((job.workload.name, verdict(job.cheapest, job.ties, job.rivals)) for job in found.jobs)
+        lines = [f"Answer: {some[0]}"] if len(some) == 1 else ["Answer: it differs by job.", *some]
+        lines += ["Its jobs are experiments of their own; all together, which is only their sum:", said]
+    else:
+        lines = [f"Answer: {said}"]
+    unknown = {term.price.setting: term.price.value for name in found.rivals for term in found.doubts(name)}
     known = ", ".join(f"{setting} ({value})" for setting, value in unknown.items())
-    lines = [
-        f"Answer: open between {found.cheapest}{ties} and {', '.join(open_ones)}: prices that are open decide.{after}",
+    lines += [
         f"These decide: {known}.",
         "Fix one with --set, or measure yours: pagewarden calibrate.",
-    ]
-    return "\n".join(fill(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines)
+    ] * bool(unknown)
+    return "\n".join(lines)
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _narrow(found: Comparison) -> Table:
@@ -103,29 +138,50 @@ def _row(found: Comparison, result: DesignResult, cells: list[str], cost: str) -
         refusal = result.refusal
         name = errno.errorcode.get(refusal.errno, str(refusal.errno)) if refusal else "fails"
         return ["", result.name, *["-"] * len(cells), name]
-    if not found.applies(result.name):
+    if result.not_applicable:
         return ["", result.name, *["-"] * len(cells), "does not apply"]
-    mark = "*" if result.name == found.cheapest else "~" if result.name in found.contenders else ""
+    mark = "*" if result.name == found.cheapest else "~" * (result.name in found.rivals)
+    mark = "=" if result.name in found.ties else mark
     return [mark, result.name, *cells, cost]
 
 
 def _remarks(found: Comparison) -> Iterator[str]:
     """What the marks and the missing numbers mean, where there are any."""
-    copying = {result.name for result in found.results if result.ns}
-    if len(found.contenders) > 1:
-        yield "* cheapest at the middle of every range   ~ cheaper at some prices"
-    for result in found.results:
-        if result.ns is None and result.requests:
-            why = result.refusal or "the request has to wait for what it does not get (pool exhausted)"
-            yield fill(f"{result.name}: {result.failed:,} of {result.requests:,} requests fail. {why}", WIDTH)
-        elif not found.applies(result.name):
-            yield f"{result.name} does not apply: the job is direct I/O, without a page cache."
+    copying = {result.name for result in found.results if result.ns and not result.not_applicable}
+    marks = {"~ cheaper at some prices": found.rivals, "= costs the same": found.ties}
+    if shown := [mark for mark, names in marks.items() if names]:
+        yield "   ".join(["* cheapest at middle prices", *shown])
+    yield from left_out(list(map(design_cost, found.results)), found.workload.requests)
     once = [(result.name, result.once_ns) for result in found.results if result.once_ns and result.once_ns.high]
     if once:
         paid = ", ".join(f"{name} {cost_text(ns)} us" for name, ns in once)
-        yield fill(f"once, when pages are first used: {paid}", WIDTH)
-    if {"dma-buffer", "bounce"} <= copying and found.applies("dma-buffer"):
+        yield f"once, when pages are first used: {paid}"
+    if {"dma-buffer", "bounce"} <= copying:
         yield "dma-buffer's guest copy is the one its user space asks for; bounce's is extra."
+
+
+def left_out(designs: Sequence[DesignCost], requests: int) -> Iterator[str]:
+    """Why designs have no numbers, each reason once; where its sources are is said, not what they are."""
+    names: dict[str, list[str]] = {}
+    for one in designs:
+        if one.refusal is not None:
+            why = f"{one.failed:,} of {requests:,} requests fail. {one.refusal.partition(' [')[0]}"
+            names.setdefault(why, []).append(one.name)
+        elif one.not_applicable:
+            yield f"{one.name} does not apply: {one.not_applicable}."
+    yield from (f"{', '.join(those)}: {why}" for why, those in names.items())
+    if names:
+        yield f"--explain {next(iter(names.values()))[0]} shows the step that is refused, and its sources."
+
+
+def marked(found: Comparison) -> str:
+    """The cheapest design, and whether another one may be cheaper, or costs the same."""
+    return f"{found.cheapest or 'none'}{'=' * bool(found.ties)}{'~' * bool(found.rivals)}"
+
+
+def explained_marks(found: Sequence[Comparison]) -> list[str]:
+    """What the marks mean that some of them have."""
+    return [f"{mark} {means}" for mark, means in MARKS.items() if any(mark in marked(each) for each in found)]
 
 
 def _by_job(found: Comparison) -> Table:
@@ -133,14 +189,9 @@ def _by_job(found: Comparison) -> Table:
     for job in found.jobs:
         best = next((result for result in job.results if result.name == job.cheapest), None)
         load = job.workload
-        sure = (
-            ""
-            if len(job.contenders) < 2 or all(not job.doubts(n) for n in job.contenders if n != job.cheapest)
-            else "~"
-        )
         made.add_row(
             load.name, f"{load.requests:,}", in_bytes(load.bytes / load.requests), str(load.depth),
-            f"{job.cheapest or 'none'}{sure}", cost_text(best.ns if best else None),
+            marked(job), cost_text(best.ns if best else None),
         )  # fmt: skip
     return made
 
@@ -192,10 +243,10 @@ def compared(found: Comparison) -> Compared:
         workload=Load(
             name=load.name, requests=load.requests, bytes=load.bytes, format=load.format, skipped=dict(load.skipped)
         ),
-        notes=found.notes, depth=load.depth, jobs=list(map(_job, found.jobs)),
+        notes=found.notes, depth=load.depth, independent=load.independent, jobs=list(map(_job, found.jobs)),
         policy=setup.policy.name, profile=setup.profile.name, designs=list(map(design_cost, found.results)),
         break_even=[_break_even_size(crossover, setup.page_size) for crossover in found.crossovers],
-        cheapest=found.cheapest, contenders=list(found.contenders),
+        cheapest=found.cheapest, contenders=list(found.contenders), ties=list(found.ties),
     )  # fmt: skip
 
 
@@ -203,7 +254,8 @@ def _job(found: Comparison) -> Job:
     load = found.workload
     return Job(
         name=load.name, requests=load.requests, bytes=load.bytes, depth=load.depth,
-        designs=list(map(design_cost, found.results)), cheapest=found.cheapest,
+        designs=list(map(design_cost, found.results)), cheapest=found.cheapest, contenders=list(found.contenders),
+        ties=list(found.ties),
     )  # fmt: skip
 
 
@@ -212,7 +264,7 @@ def design_cost(result: DesignResult) -> DesignCost:
     return DesignCost(
         name=result.name, per_request=convert(result.per_request, Shares),
         total=convert(result.total, Totals), failed=result.failed,
-        refusal=str(result.refusal) if result.refusal else None,
+        refusal=result.why, not_applicable=result.not_applicable,
         ns_per_request=_middle(result.ns), ns_per_request_range=result.ns,
         mib_per_s=_middle(result.mib_per_s), mib_per_s_range=result.mib_per_s,
         once=convert(result.once, Totals), once_ns_range=result.once_ns, ns_by_price=dict(result.bill),

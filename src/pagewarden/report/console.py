@@ -1,10 +1,12 @@
 """Where text goes: a console that neither wraps nor colours what is piped."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NoReturn
 
 import msgspec
@@ -16,6 +18,7 @@ from pagewarden.report.documents.base import Document
 from pagewarden.vocab.host import OUTPUT, naming
 
 PIPED_WIDTH = 200
+TEXT_WIDTH = 80
 MOST_TEXT = 20
 """Columns that a text on the left keeps, where numbers need the rest."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -37,8 +40,9 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Standard output."""
-    return _Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+    """Standard output, as wide as its terminal, or as COLUMNS says."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return _Console(width=None if known else PIPED_WIDTH, highlight=False, markup=False)
 
 
 def _parts(whole: Table, width: int) -> Sequence[tuple[Any, ...]]:
@@ -65,6 +69,15 @@ def _parts(whole: Table, width: int) -> Sequence[tuple[Any, ...]]:
         part.rows = whole.rows
         parts.append((part,))
     return parts
+
+
+def prose(out: Console, text: str) -> None:
+    """Text for people, each line folded once, at the console's width or that of a page."""
+    width = min(out.width, TEXT_WIDTH)
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        folded = fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        out.print(folded, soft_wrap=True)
 
 
 def table(*headers: str, title: str | None = None, left: int = 1) -> Table:

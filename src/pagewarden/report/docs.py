@@ -20,6 +20,7 @@ from pathlib import Path
 from pagewarden.cost import shipped_profiles, table
 from pagewarden.memory.choose import what_each_stops
 from pagewarden.report import apidoc, lawdoc, traces
+from pagewarden.report.console import PIPED_WIDTH
 from pagewarden.report.documents import schemas
 from pagewarden.vocab import InternalError
 
@@ -42,7 +43,7 @@ BLOCK = re.compile(
     r"(<!-- (?:run|generated)( slow)?( like)?( \d+)?: (?:(pagewarden [^\n]*)|([^\n]*)) -->\n)(.*?)(<!-- end -->)",
     re.DOTALL,
 )
-COLUMNS = 118
+HELP_WIDTH = 118
 
 
 def documents(root: Path) -> list[Path]:
@@ -79,10 +80,11 @@ def _heads(text: str) -> list[list[str]]:
 def output(command: str, root: Path) -> str:
     """What a `pagewarden` command prints, run in the clone, with no profiles of this user's. InternalError where it is
     not a yes or a no."""
+    width = HELP_WIDTH if "--help" in command else PIPED_WIDTH
     found = subprocess.run(
         [sys.executable, "-m", *command.split()],
         cwd=root,
-        env={**os.environ, "COLUMNS": str(COLUMNS), "NO_COLOR": "1", "XDG_CONFIG_HOME": str(root)},
+        env={**os.environ, "COLUMNS": str(width), "NO_COLOR": "1", "XDG_CONFIG_HOME": str(root)},
         capture_output=True,
         text=True,
     )

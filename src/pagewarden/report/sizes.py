@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from pagewarden.report.compare import WIDE, cost_text, design_cost, policy_text
-from pagewarden.report.console import in_bytes, table
+from pagewarden.cost.names import BYTES
+from pagewarden.report.compare import WIDE, cost_text, design_cost, explained_marks, left_out, marked, policy_text
+from pagewarden.report.console import in_bytes, prose, table
 from pagewarden.report.documents.compare import ComparedSizes, SizeCost
-from pagewarden.studies.compare.comparison import Comparison, idle
+from pagewarden.studies.compare.comparison import Comparison, DesignResult, idle
 from pagewarden.vocab.host import OUTPUT, naming
 
 
@@ -17,18 +18,21 @@ def print_sizes(found: Sequence[Comparison], out: Console) -> None:
     """A row a size: the cheapest, and what each design costs."""
     names = [result.name for result in found[0].results]
     setup = found[0].setup
-    out.print(
-        f"one request a size; policy {policy_text(setup)}, profile {setup.profile.name}, {setup.cache} caches; us\n"
+    prose(
+        out,
+        f"one request a size; policy {policy_text(setup)}, profile {setup.profile.name}, {setup.cache} caches; us\n",
     )
     made = table("size", "cheapest", *names, left=2)
     for one in found:
-        open_ones = [n for n in one.contenders if n != one.cheapest and one.doubts(n)]
-        best = f"{one.cheapest or 'none'}{'~' * bool(open_ones)}"
-        made.add_row(in_bytes(one.workload.bytes), best, *(cost_text(result.ns) for result in one.results))
+        made.add_row(in_bytes(one.workload.bytes), marked(one), *(cost_text(result.ns) for result in one.results))
     out.print(made)
-    out.print("\n~ another is cheaper at some prices of the profile")
-    for note in idle(found):
-        out.print(f"note: {note}")
+    prose(out, "\n".join(["", *explained_marks(found), *_left_out(found), *(f"note: {note}" for note in idle(found))]))
+
+
+def _left_out(found: Sequence[Comparison]) -> list[str]:
+    """Why designs have no numbers, of all sizes once."""
+    lines = [line for one in found for line in left_out(list(map(design_cost, one.results)), one.workload.requests)]
+    return list(dict.fromkeys(lines))
 
 
 def sizes_document(found: Sequence[Comparison]) -> ComparedSizes:
@@ -39,26 +43,42 @@ def sizes_document(found: Sequence[Comparison]) -> ComparedSizes:
         sizes=[
             SizeCost(
                 bytes=one.workload.bytes, designs=list(map(design_cost, one.results)), cheapest=one.cheapest,
-                contenders=list(one.contenders),
+                contenders=list(one.contenders), ties=list(one.ties),
             )
             for one in found
         ],
     )  # fmt: skip
 
 
+COUNTED = (*WIDE, *(event.key for event in BYTES))
+"""Counts of a row: all that have a price."""
+
+
 def print_csv(found: Sequence[Comparison]) -> None:
-    """A row a workload and design: counts of all requests, and the range of what each costs."""
+    """A row a workload and design, then one a job and design: counts of all requests, and the range of what each costs.
+    A design that is refused, or that the workload has no use for, has neither."""
     with naming(OUTPUT):
         rows = csv.writer(sys.stdout, lineterminator="\n")
         rows.writerow(
-            ["workload", "requests", "bytes", "policy", "profile", "design", "refused",
-             *WIDE, "low_ns_per_request", "high_ns_per_request", "cheapest"]
+            ["workload", "job", "requests", "bytes", "policy", "profile", "design", "refused", "not_applicable",
+             *COUNTED, "low_ns_per_request", "high_ns_per_request", "cheapest", "tie", "rival"]
         )  # fmt: skip
-        for one in found:
-            load, setup = one.workload, one.setup
-            head = [load.name, load.requests, load.bytes, setup.policy.name, setup.profile.name]
-            for result in one.results:
-                counts = [result.total.get(key, 0) if result.ns else "" for key in WIDE]
-                ends = [result.ns.low, result.ns.high] if result.ns else ["", ""]
-                why = "" if result.ns else str(result.refusal or "fails")
-                rows.writerow([*head, result.name, why, *counts, *ends, int(result.name == one.cheapest)])
+        for whole in found:
+            for one in (whole, *whole.jobs):
+                load, setup = one.workload, one.setup
+                head = [whole.workload.name, "" if one is whole else load.name, load.requests, load.bytes]
+                for result in one.results:
+                    rows.writerow([*head, setup.policy.name, setup.profile.name, result.name, *_cells(one, result)])
+
+
+def _cells(one: Comparison, result: DesignResult) -> list[object]:
+    reasons = [result.why or "", result.not_applicable or ""]
+    if result.ns is None or result.not_applicable:
+        return [*reasons, *[""] * (len(COUNTED) + 2), 0, 0, 0]
+    marks = [result.name == one.cheapest, result.name in one.ties, result.name in one.rivals]
+    return [*reasons, *(result.total.get(key, 0) for key in COUNTED), *map(_plain, result.ns), *map(int, marks)]
+
+
+def _plain(ns: float) -> str:
+    """Six digits that count, or a whole number."""
+    return f"{ns:.0f}" if ns >= 1e5 else f"{ns:.6g}"

@@ -127,7 +127,8 @@ class Machine:
         if row < 0:
             return None
         op, what = Op(rows[row, 1]), Outcome(outcome)
-        why = f"{op.key} under {self.policy.name}: {what.name}; {reason(op, self.policy)}"
+        trap = "" if what.errno else f"{what.name}; "
+        why = f"{op.key} under {self.policy.name}: {trap}{reason(op, self.policy, what)}"
         return Refused(what.errno or EFAULT, why, page * self.page_size if page >= 0 else None)
 
     def _stopped(self, tally: Tally, rows: NDArray[np.int32], steps: Sequence[Line]) -> tuple[int, int]:

@@ -43,7 +43,8 @@ class DesignCost(Struct, kw_only=True, frozen=True):
 
     `ns_per_request` is the middle of the range; the range is what the profile's parameters leave open. `total` is
     everything; `once` what of it first uses of pages cost, and no later request, which `per_request` and the prices of
-    a request leave out. `ns_by_price`: what each price has of the range, its low and its high end.
+    a request leave out. `ns_by_price`: what each price has of the range, its low and its high end. `not_applicable`:
+    why the workload has no use for the design, which is then neither the cheapest nor a contender.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DesignCost(Struct, kw_only=True, frozen=True):
     total: Totals
     failed: int
     refusal: str | None
+    not_applicable: str | None
     ns_per_request: float | None
     ns_per_request_range: Pair | None
     mib_per_s: float | None
@@ -79,6 +81,8 @@ class Job(Struct, kw_only=True, frozen=True):
     depth: int
     designs: list[DesignCost]
     cheapest: str | None
+    contenders: list[str]
+    ties: list[str]
 
 
 class BreakEvenSize(Struct, kw_only=True, frozen=True):
@@ -98,8 +102,10 @@ class BreakEvenSize(Struct, kw_only=True, frozen=True):
 class Compared(Document, kw_only=True, frozen=True):
     """`pagewarden compare`: what each design costs on a workload.
 
-    `contenders` are the designs that no other one beats at every price; one name means that the winner is certain.
-    `notes` say what was read otherwise than the file's own tool would; `jobs` are those of a workload that has several.
+    `contenders` are the designs that no other one beats at every price; `ties` those of them that cost what `cheapest`
+    does at every price, and what is left besides may be cheaper: none, and the winner is certain.
+    `notes` say what was read otherwise than the file's own tool would; `jobs` are those of a workload that has several;
+    of `independent` ones all together is only a sum.
     """
 
     verb: Literal["compare"] = "compare"
@@ -107,6 +113,7 @@ class Compared(Document, kw_only=True, frozen=True):
     workload: Load
     notes: list[str]
     depth: int
+    independent: bool
     jobs: list[Job]
     policy: str
     profile: str
@@ -114,6 +121,7 @@ class Compared(Document, kw_only=True, frozen=True):
     break_even: list[BreakEvenSize]
     cheapest: str | None
     contenders: list[str]
+    ties: list[str]
 
 
 class SizeCost(Struct, kw_only=True, frozen=True):
@@ -123,6 +131,7 @@ class SizeCost(Struct, kw_only=True, frozen=True):
     designs: list[DesignCost]
     cheapest: str | None
     contenders: list[str]
+    ties: list[str]
 
 
 class ComparedSizes(Document, kw_only=True, frozen=True):
@@ -145,15 +154,30 @@ class Measure(Struct, frozen=True):
     within: float
 
 
+class JobDecided(Struct, kw_only=True, frozen=True):
+    """The same of one of several jobs, alone."""
+
+    name: str
+    cheapest: str | None
+    ties: list[str]
+    rivals: list[str]
+    measure: list[Measure] | None
+
+
 class Decided(Document, kw_only=True, frozen=True):
     """`pagewarden compare --decide`: which prices would settle which design is cheapest, if they turn out to be at the
-    middles of their ranges. `rivals` are the designs that may win beside `cheapest`, null where none completes the
-    workload. `measure` is null where no measurement settles it, empty where it is settled."""
+    middles of their ranges. `ties` cost what `cheapest` does at every price; `rivals` are the designs that may win
+    beside it, null where none completes the workload. `measure` is null where no measurement settles it, empty where it
+    is settled. `jobs` are those of a workload that has several; of `independent` ones all together is only a sum."""
 
     verb: Literal["compare-decide"] = "compare-decide"
     workload: str
     policy: str
     profile: str
+    notes: list[str]
+    independent: bool
+    jobs: list[JobDecided]
     cheapest: str | None
+    ties: list[str]
     rivals: list[str]
     measure: list[Measure] | None

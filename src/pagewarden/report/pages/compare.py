@@ -1,11 +1,13 @@
 """The pages of `compare`: what each design costs, of what, from which size on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pagewarden.report.compare import by_answer, left_out, sentence, verdict
 from pagewarden.report.console import in_bytes
-from pagewarden.report.documents.compare import Compared, ComparedSizes, DesignCost
-from pagewarden.report.pages.frame import Chart, Panel, Sheet, axis, chart, choice, chosen, table, told
+from pagewarden.report.decide import COLUMNS, HOW, by_job, headline, to_measure
+from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided, DesignCost, Job, SizeCost
+from pagewarden.report.pages.frame import Chart, Panel, Sheet, axis, chart, choice, chosen, paragraphs, table, told
 
 US = 1e3
 """ns."""
@@ -25,14 +27,33 @@ def page(found: Compared) -> Sheet:
     if found.jobs:
         rows = [row | {"job": job.name} for job in found.jobs for row in _cost(job.designs)]
         picked = choice("job", "job", (job.name for job in found.jobs))
-        sections.append(Panel("Each job alone", chart=_ranges(rows, facet="job", picked=picked)))
+        alone = table(
+            ("job", "requests", "the cheapest"),
+            ((job.name, job.requests, verdict(job.cheapest, job.ties, _rivals(job))) for job in found.jobs), left=3,
+        )  # fmt: skip
+        sections.insert(0, Panel("Each job alone", html=alone))
+        sections.append(Panel("Cost of a request of each job", chart=_ranges(rows, facet="job", picked=picked)))
     if found.break_even:
         sections.append(Panel("Break-even", "Request sizes from which, or until which, a design is the cheaper one: "
                                 "at the prices that favour it most, and least.", html=_break_even(found)))  # fmt: skip
+    skipped = (f"left out of the workload: {lines:,} x {reason}" for reason, lines in load.skipped.items())
+    why = paragraphs([*left_out(found.designs, load.requests), *skipped, *(f"note: {note}" for note in found.notes)])
     return Sheet(
-        f"pagewarden compare: {load.name}", _answer(found.cheapest, found.contenders),
+        f"pagewarden compare: {load.name}", _answer(found),
         f"{load.requests:,} requests, {in_bytes(load.bytes)}; policy {found.policy}, profile {found.profile}",
-        [*sections, Panel("Counts of a request", html=_counts(found.designs))],
+        [*sections, Panel("Counts of a request", html=_counts(found.designs) + why)],
+    )  # fmt: skip
+
+
+def decided_page(found: Decided) -> Sheet:
+    """Whether it is settled, in each job, and which prices would settle it."""
+    rows = to_measure(found)
+    sections = [Panel("Each job", html=table(("job", ""), by_job(found), left=2))] * bool(found.jobs)
+    sections += [Panel("What to measure", HOW, html=table(COLUMNS, rows))] * bool(rows)
+    return Sheet(
+        f"pagewarden compare --decide: {found.workload}", headline(found),
+        f"policy {found.policy}, profile {found.profile}",
+        [*sections, Panel("Notes", html=paragraphs(found.notes))] if found.notes else sections,
     )  # fmt: skip
 
 
@@ -69,26 +90,43 @@ def sizes_page(found: ComparedSizes) -> Sheet:
             },
         ]
     cheapest = table(
-        ("request", "cheapest", "cheapest at some prices"),
-        ((in_bytes(one.bytes), one.cheapest, ", ".join(one.contenders)) for one in found.sizes), left=3,
+        ("request", "cheapest", "costs the same", "cheaper at some prices"),
+        ((in_bytes(one.bytes), one.cheapest, ", ".join(one.ties), ", ".join(_rivals(one))) for one in found.sizes),
+        left=4,
     )  # fmt: skip
     return Sheet(
         "pagewarden compare: by request size",
-        "; ".join([f"{found.sizes[0].cheapest} at {in_bytes(sizes[0])}", *(str(turn["says"]) for turn in turns)])
-        if found.sizes else "no size was asked for",
+        f"The cheapest is {'; '.join([f'{found.sizes[0].cheapest} at {in_bytes(sizes[0])}', *map(_says, turns)])}.",
         f"one request of each size; policy {found.policy}, profile {found.profile}",
         [Panel("Cost against size", "A band is what open prices leave open. Click a name in the legend to see it "
                  "alone.", chart(rows, height=420, layer=layers)),
-         Panel("The cheapest", html=cheapest)],
+         Panel("The cheapest", html=cheapest + paragraphs(dict.fromkeys(_reasons(found))))],
     )  # fmt: skip
 
 
-def _answer(cheapest: str | None, contenders: Sequence[str]) -> str:
-    if cheapest is None:
-        return "No design completes this workload."
-    if len(contenders) > 1:
-        return f"Open between {', '.join(contenders)}: no other one beats these at every price."
-    return f"{cheapest}, at every price of the profile."
+def _reasons(found: ComparedSizes) -> Iterator[str]:
+    for one in found.sizes:
+        yield from left_out(one.designs, 1)
+    yield from (f"note: {note}" for note in found.notes)
+
+
+def _answer(found: Compared) -> str:
+    """In whole sentences; of experiments that have nothing to do with each other, which jobs have which answer."""
+    if not (found.jobs and found.independent):
+        return sentence(found.cheapest, found.ties, _rivals(found))
+    some = by_answer((job.name, verdict(job.cheapest, job.ties, _rivals(job))) for job in found.jobs)
+    first = found.jobs[0]
+    same = f"{sentence(first.cheapest, first.ties, _rivals(first))[:-1]}, in each job."
+    return same if len(some) == 1 else " ".join(["The cheapest one differs by job.", *some])
+
+
+def _says(turn: dict[str, Any]) -> str:
+    return str(turn["says"])
+
+
+def _rivals(one: Compared | Job | SizeCost) -> list[str]:
+    """Designs that are cheaper than the cheapest at some prices."""
+    return [name for name in one.contenders if name != one.cheapest and name not in one.ties]
 
 
 def _cost(designs: Iterable[DesignCost]) -> list[dict[str, Any]]:
@@ -96,7 +134,7 @@ def _cost(designs: Iterable[DesignCost]) -> list[dict[str, Any]]:
     return [
         {"design": one.name, "low": one.ns_per_request_range[0] / US, "high": one.ns_per_request_range[1] / US,
          "middle": sum(one.ns_per_request_range) / 2 / US}
-        for one in designs if one.ns_per_request_range is not None
+        for one in designs if one.ns_per_request_range is not None and not one.not_applicable
     ]  # fmt: skip
 
 
@@ -121,7 +159,7 @@ def _ranges(rows: list[dict[str, Any]], facet: str = "", picked: dict[str, Any] 
 def _stack(designs: Iterable[DesignCost]) -> Chart:
     rows = [
         {"design": one.name, "part": part, "us": (low + high) / 2 / US, "low": low / US, "high": high / US}
-        for one in designs for part, (low, high) in one.ns_by_price.items()
+        for one in designs if not one.not_applicable for part, (low, high) in one.ns_by_price.items()
     ]  # fmt: skip
     return chart(
         rows, height={"step": 24}, mark=told("bar"),
@@ -141,12 +179,14 @@ def _break_even(found: Compared) -> str:
 
 
 def _counts(designs: Sequence[DesignCost]) -> str:
-    """Every event that some design has; a refused row shows the refusal."""
-    working = [one for one in designs if one.refusal is None]
+    """Every event that some design has; what is refused, or does not apply, has none."""
+    working = [one for one in designs if one.refusal is None and not one.not_applicable]
     keys = [key for key in (working[0].per_request if working else ()) if any(_plain(one, key) for one in working)]
-    rows = [(one.name, *(_plain(one, key) for key in keys), "") for one in working]
-    refused = [(one.name, *("" for _ in keys), one.refusal) for one in designs if one.refusal is not None]
-    return table(("design", *(key.replace("_", " ") for key in keys), "refused"), [*rows, *refused])
+    rows = [
+        (one.name, *(_plain(one, key) if one in working else None for key in keys),
+         "refused" if one.refusal else "does not apply" if one.not_applicable else "") for one in designs
+    ]  # fmt: skip
+    return table(("design", *(key.replace("_", " ") for key in keys), ""), rows)
 
 
 def _plain(one: DesignCost, key: str) -> float:

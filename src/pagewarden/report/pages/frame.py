@@ -124,6 +124,11 @@ def chosen(name: str, field: str) -> dict[str, Any]:
     return {"filter": f"{name} == null || datum.{field} == {name}"}
 
 
+def paragraphs(lines: Iterable[str]) -> str:
+    """Each line of text in a paragraph of its own."""
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> str:
     """An HTML table, the first `left` columns to the left, numbers to the right."""
 

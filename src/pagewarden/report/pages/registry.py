@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pagewarden.report.documents.base import Document
 
 PAGES = {
-    "Compared": "compare.page", "ComparedSizes": "compare.sizes_page", "Checked": "check.page",
+    "Compared": "compare.page", "ComparedSizes": "compare.sizes_page", "Decided": "compare.decided_page",
+    "Checked": "check.page",
     "Matrix": "check.matrix_page", "Probed": "probe.page", "OneRun": "run.page", "AllDesigns": "run.designs_page",
     "CheckedCounts": "run.counts_page", "Predicted": "prices.predicted_page", "Calibrated": "prices.page",
     "PoolSize": "pool.page", "ServedBlocks": "serve.page", "KeptPages": "serve.kept_page",

@@ -35,7 +35,8 @@ BASELINES = ("bounce", "dma-buffer")
 """The designs that copy on both sides, which the others are to beat."""
 CACHED = "dma-buffer"
 """The one whose guest copy is that between its page cache and its user space."""
-
+UNCACHED = "the job is direct I/O, without a page cache"
+EXHAUSTED = "the request has to wait for what it does not get (pool exhausted)"
 
 PROPOSED = frozenset({"hybrid", "patch-v5", "guest-memfd-inplace"})
 """Policies that no released kernel has: the mail's wish, and two series of the lists."""
@@ -73,7 +74,7 @@ class Setup:
 class DesignResult:
     """A design's row. total: counts of everything; once: what of it first touches of pages cost, and no later request;
     ns, mib_per_s: a later request's, None where the design is refused; once_ns: all of that together; bill: the parts
-    of ns, by price."""
+    of ns, by price; not_applicable: why the workload has no use for it."""
 
     name: str
     requests: int
@@ -85,6 +86,12 @@ class DesignResult:
     once: Mapping[str, object] = field(default_factory=dict)
     once_ns: Interval | None = None
     bill: Mapping[str, Interval] = field(default_factory=dict)
+    not_applicable: str | None = None
+
+    @property
+    def why(self) -> str | None:
+        """Why requests fail, where any does."""
+        return str(self.refusal or EXHAUSTED) if self.failed else None
 
     @cached_property
     def steady(self) -> dict[str, object]:
@@ -132,13 +139,9 @@ class Comparison:
     jobs: "tuple[Comparison, ...]" = ()
     """Each job of the workload alone, where it has several."""
 
-    def applies(self, name: str) -> bool:
-        """A DMA buffer of its own is what the page cache of a guest fills: a job with direct I/O has none."""
-        return not (self.workload.direct and name == CACHED)
-
     @cached_property
     def _priced(self) -> dict[str, DesignResult]:
-        return {result.name: result for result in self.results if result.ns and self.applies(result.name)}
+        return {result.name: result for result in self.results if result.ns and not result.not_applicable}
 
     @property
     def notes(self) -> list[str]:
@@ -150,6 +153,16 @@ class Comparison:
         """The designs that no other one beats at all prices of the profile."""
         totals = {name: result.steady for name, result in self._priced.items()}
         return contenders(totals, self.setup.profile, self.setup.cache)
+
+    @cached_property
+    def rivals(self) -> tuple[str, ...]:
+        """Those of them that are cheaper than the cheapest at some prices."""
+        return tuple(name for name in self.contenders if name != self.cheapest and self.doubts(name))
+
+    @cached_property
+    def ties(self) -> tuple[str, ...]:
+        """The others: they cost what the cheapest does, whatever the prices are."""
+        return tuple(name for name in self.contenders if name != self.cheapest and name not in self.rivals)
 
     @cached_property
     def cheapest(self) -> str | None:
@@ -207,7 +220,7 @@ def compare(
 def _compared(setup: Setup, workload: Workload, designs: list[Design], progress: Progress | None) -> Comparison:
     wanted = {lazy: requests(setup, workload, lazy) for lazy in {setup.lazy(design) for design in designs}}
     results = [_result(setup, workload, design, progress, wanted[setup.lazy(design)]) for design in designs]
-    priced = [design for design, result in zip(designs, results, strict=True) if result.ns]
+    priced = [d for d, result in zip(designs, results, strict=True) if result.ns and not result.not_applicable]
     return Comparison(setup, workload, results, _crossovers(setup, priced))
 
 
@@ -230,7 +243,8 @@ def _result(
     mib = workload.bytes / (1 << 20)
     rates = [mib * 1e9 / ns if ns else math.inf for ns in (cost.high, cost.low)]
     once_ns = price(once, setup.profile, setup.cache)
-    return DesignResult(name, workload.requests, total, ns, Interval(*rates), 0, None, once, once_ns, each)
+    beside = UNCACHED if workload.direct and name == CACHED else None
+    return DesignResult(name, workload.requests, total, ns, Interval(*rates), 0, None, once, once_ns, each, beside)
 
 
 def simulate(

@@ -42,7 +42,7 @@ def decide(found: Comparison) -> Decision:
     """
     best = found.cheapest
     totals = {result.name: result.steady for result in found.results}
-    rivals = [name for name in found.contenders if name != best and found.doubts(name)]
+    rivals = found.rivals
     if best is None or not rivals:
         return Decision(best, (), ())
     profile = found.setup.profile
@@ -57,11 +57,11 @@ def decide(found: Comparison) -> Decision:
                 halves[row, names.index(term.price.name)] = (term.cost.high - term.cost.low) / 2
     chosen = _smallest(halves, abs(middles))
     if chosen is None:
-        return Decision(best, tuple(rivals), None)
+        return Decision(best, rivals, None)
     left = np.delete(halves, chosen, 1).sum(1)
     measured = halves[:, chosen].sum(1)
     share = float(min((abs(middles) - left)[measured > 0] / measured[measured > 0], default=1.0))
-    return Decision(best, tuple(rivals), tuple(_measurement(profile, names[at], min(share, 1.0)) for at in chosen))
+    return Decision(best, rivals, tuple(_measurement(profile, names[at], min(share, 1.0)) for at in chosen))
 
 
 def _smallest(halves: NDArray[np.float64], apart: NDArray[np.float64]) -> list[int] | None:
