@@ -1,7 +1,8 @@
 """Private memory under a limit: what the guest does not use lies sealed in a file, and comes back as it is touched."""
 
+import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,12 +15,13 @@ from pagewarden.keep.seal import BATCH, Slots
 from pagewarden.keep.snapshot import Manifest, Snapshot, write_snapshot
 from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.uffd import Userfault
-from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Unavailable, UserMistake
+from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Refused, Unavailable, UserMistake
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.bolts import BUSY
 from pagewarden.memory.conversions import runs_of
 from pagewarden.memory.ending import insist
 from pagewarden.port import Buffer
+from pagewarden.vocab import Event
 from pagewarden.vocab.runs import in_runs
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class KeptMemory(PrivateMemory):
                 self._fault.register(guest.address, guest.size, _MODES)
                 self._residence = Residence(guest, self._backing.file, self._fault, self._state.shared, pages, slots)
                 undone.callback(self._residence.close)
+                self._residence.around = self._around
                 self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
             except OSError as error:
                 raise Unavailable(*lacking(error)) from error
@@ -119,9 +122,33 @@ class KeptMemory(PrivateMemory):
         """Faults that were answered, pages that went, pages that came back."""
         return {"faults": self._server.faults, "gone": self._residence.gone, "came": self._residence.came}
 
+    def swap_events(self) -> dict[str, int]:
+        """Counts by event kind of what went and came; `statistics` has the rest, and the notifications of both. A page
+        sealed or unsealed is a copy, one that is put in place takes a frame, and a run that goes is an invalidation."""
+        residence = self._residence
+        with residence.lock:
+            counts = {
+                Event.HYP_COPIES: residence.gone + residence.came, Event.ALLOCATIONS: residence.filled,
+                Event.TLBI: residence.dropped, Event.FAULTS: self._server.faults,
+            }  # fmt: skip
+        return {event.key: count for event, count in counts.items()}
+
+    def _around(self, runs: Sequence[tuple[int, int]], go: Callable[[], None]) -> None:
+        """See Residence. The thread that answers the guest must not wait for one that waits for a page."""
+        if not self._consumers.present:
+            go()
+            return
+        if not self._lock.acquire(blocking=False):
+            raise Refused(errno.EAGAIN, "somebody changes the memory meanwhile", runs[0][0] * PAGE_SIZE)
+        try:
+            self._consumers.around([PageRange(*run) for run in runs], [], go)
+        finally:
+            self._lock.release()
+
     def swap_out(self, pages: PageRange) -> int:
-        """Send away what of the range is private, there and not in use; how many pages. Refused with the file's errno
-        (ENOSPC, EIO), the pages stay then; ValueError outside."""
+        """Send away what of the range is private, there and not in use; how many pages. Listeners are told. Refused
+        with the file's errno (ENOSPC, EIO), EAGAIN while a page is held, or as a listener does, the pages stay then;
+        ValueError outside."""
         with self._lock:
             self._range(pages)
             return self._residence.send(pages.start, pages.stop)

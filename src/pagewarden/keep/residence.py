@@ -3,7 +3,7 @@
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,10 @@ class Residence:
         self.batch = min(BATCH, limit or BATCH)
         """The most pages that come in one step: fewer where the limit is smaller."""
         self.limit, self.there, self.shared_there = limit, 0, 0
-        self.gone = self.came = 0
+        self.gone = self.came = self.filled = self.dropped = 0
+        """Pages that went and came back, pages that were made for any reason, and runs of pages that were dropped."""
+        self.around: Callable[[Sequence[tuple[int, int]], Callable[[], None]], None] = lambda runs, go: go()
+        """Lets pages go, and tells who else has them before and afterwards; Refused by one of those."""
         self.saved: Snapshot | None = None
         self.order: list[int] | None = None
         """The pages that were asked for, in order, while they are recorded."""
@@ -129,6 +132,7 @@ class Residence:
             if data is None:
                 self._writes.note(at, at + pages)
             self.there += pages
+            self.filled += pages
             self.shared_there += int(self._shared[at : at + pages].sum())
             at += pages
 
@@ -238,15 +242,22 @@ class Residence:
         with self.lock:
             pages = start + np.flatnonzero(self._may_go(start, stop))
             for k in range(0, len(pages), BATCH):
-                if error := self._refusal(pages[k : k + BATCH]):
-                    raise Refused(error.errno or errno.EIO, f"the swap file takes no page: {error.strerror}", start)
+                if (error := self._refusal(pages[k : k + BATCH])) is not None:
+                    raise error
             return len(pages)
 
-    def _refusal(self, pages: "NDArray[np.int64]") -> OSError | None:
-        """Away with them, at most BATCH, ascending: writers wait, readers do not until the page is away. What the
-        file says that does not take them: they stay."""
-        assert self._swap is not None and self._sealer is not None
+    def _refusal(self, pages: "NDArray[np.int64]") -> Refused | None:
+        """Away with them, at most BATCH, ascending, and who else has them is told; or what refuses that: they stay."""
         runs = list(in_runs(pages))
+        try:
+            self.around(runs, lambda: self._put_away(pages, runs))
+        except Refused as refusal:
+            return refusal
+        return None
+
+    def _put_away(self, pages: "NDArray[np.int64]", runs: list[tuple[int, int]]) -> None:
+        """Writers wait, readers do not until the page is away. Refused with the errno of the file."""
+        assert self._swap is not None and self._sealer is not None
         try:
             for first, stop in runs:
                 self._writes.protect(first, stop)
@@ -258,16 +269,17 @@ class Residence:
             except OSError as error:
                 for first, stop in runs:
                     self._writes.note(first, stop)
-                return error
+                why = f"the swap file takes no page: {error.strerror}"
+                raise Refused(error.errno or errno.EIO, why, runs[0][0] * PAGE_SIZE) from error
             for first, stop in runs:
                 self.state[first:stop] = AWAY
                 self.there -= stop - first
                 self.gone += stop - first
+                self.dropped += 1
                 punch_hole(self._file, first * PAGE_SIZE, (stop - first) * PAGE_SIZE)
         finally:
             for first, stop in runs:
                 self._writes.protect(first, stop, on=False)
-        return None
 
     # -- the ledger ----------------------------------------------------------------------------------------------------
 

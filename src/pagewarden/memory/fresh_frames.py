@@ -13,7 +13,7 @@ from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.conversions import runs_of
 from pagewarden.memory.leaving import data_runs, frozen, scrub
 from pagewarden.memory.private import PrivateMemory
-from pagewarden.vocab import PAGE_SIZE, Refused, Unavailable, UserMistake
+from pagewarden.vocab import PAGE_SIZE, PageRange, Refused, Unavailable, UserMistake
 
 _WP = uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 
@@ -23,11 +23,12 @@ def migrate(memory: PrivateMemory, file: int | None = None) -> None:
     file, or of `file`, an empty one of tmpfs with at least as many bytes (it may be closed afterwards). Which pages are
     shared, what they hold, every address and the number of `memory.file` stay.
 
-    Meanwhile the guest reads, and waits where it writes (about as long as it takes to copy its memory); conversions and
-    accessors of the window wait. Python code must not write to `guest_address` itself, nor anybody load from the window
-    but by its accessors, or write shared pages by the file without a hold. For a cooperating uffd-window. Refused, and
-    nothing has changed: EBUSY by page and holder, or where another userfaultfd has the guest's view (of a KeptMemory,
-    swap_out and prefetch give fresh frames); the kernel's errno (ENOMEM, ENOSPC). UserMistake, Unavailable.
+    Listeners are told of all pages, before and afterwards: their frames are others then. Meanwhile the guest reads, and
+    waits where it writes (about as long as it takes to copy its memory); conversions and accessors of the window wait.
+    Python code must not write to `guest_address` itself, nor anybody load from the window but by its accessors, or
+    write shared pages by the file without a hold. For a cooperating uffd-window. Refused, and nothing has changed:
+    EBUSY by page and holder, or where another userfaultfd has the guest's view (of a KeptMemory, swap_out and prefetch
+    give fresh frames); as a listener refuses; the kernel's errno (ENOMEM, ENOSPC). UserMistake, Unavailable.
     """
     backing = memory._backing
     if not isinstance(backing, UffdWindow) or backing.name != "uffd-window" or backing._bare:
@@ -38,7 +39,8 @@ def migrate(memory: PrivateMemory, file: int | None = None) -> None:
             opened.callback(target.close)
             _fit(target.fd, memory.size)
             shared = runs_of(opened.enter_context(frozen(memory)), 0, memory._pages, 1)
-            _change_file(memory, backing, target.fd, shared, opened)
+            whole = [PageRange(0, memory._pages)]
+            memory._consumers.around(whole, [], lambda: _change_file(memory, backing, target.fd, shared, opened))
         except OSError as error:
             raise Refused(error.errno or errno.EIO, f"the memory stays where it is: {error.strerror}") from error
 
