@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer.core
 
 from live import require
 from pagewarden.cost import load_profile, to_toml
@@ -66,7 +67,22 @@ BLOCKS = {
 """Commands that are run for what they print, which a document shows."""
 
 
+INLINE = sorted({said for path in documents(ROOT) for said in re.findall(r"`pagewarden ([^`\n]+)`", path.read_text())})
+"""Commands within sentences. They are not run: some lack a file, some take minutes."""
+
+
+@pytest.mark.parametrize("said", INLINE)
+def test_a_command_within_a_sentence_is_one_that_there_is(said: str) -> None:
+    verb, words = COMMAND, said.split()
+    while words and isinstance(verb, typer.core.TyperGroup) and words[0] in verb.commands:
+        verb = verb.commands[words.pop(0)]
+    options = {name for parameter in verb.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("-") and word != "--"} <= options
+    assert words == [] or words[0].startswith("-") or not isinstance(verb, typer.core.TyperGroup), "no such verb"
+
+
 def test_something_is_found() -> None:
+    assert len(INLINE) >= 30
     assert len(commands()) >= 15 and len(pythons()) >= 1
     verbs = {shown.command.split()[1] for shown in commands()}
     assert verbs == {

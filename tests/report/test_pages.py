@@ -13,14 +13,18 @@ from pagewarden.report.documents.base import Document
 from pagewarden.report.documents.schemas import DOCUMENTS
 from pagewarden.report.pages import save_page
 from pagewarden.report.pages.registry import PAGES
+from pagewarden.report.probe import baseline
+from pagewarden.studies.probe.said import read
 from verbs import Verb, document
 
 TINY = ("--pages", "1", "--vcpus", "1", "--stranger", "strace")
 FAILS = ("--policy", "memfd", "--property", "host-never-reads-private")
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "randrw.iolog")
+EARLIER = Path(__file__).parents[1] / "lab" / "recorded" / "6.1.0-56-cloud-amd64.json"
 RECORDED = Path(__file__).parents[1] / "lab" / "recorded" / "6.12.117+deb13-cloud-amd64.json"
 HOSTILE = "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
 MOST = 2_000_000
+GRID = 'sizes = ["4k,64k"]\ndesigns = ["window", "bounce"]\n[set]\ntlbi_ns = [300, 1000]\n'
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,13 @@ def test_a_page_of_jobs_says_what_the_text_says(verb: Verb, tmp_path: Path) -> N
         assert ("<p>pread, splice: 2 of 2 requests fail. EINVAL: " in text) == (policy == "guest-memfd")
         charts = re.search(r'id="charts">(.*?)</script>', page.read_text())
         assert charts and "bounce" in charts[1] and "dma-buffer" not in charts[1]
+
+
+def test_a_sweep_has_a_page(verb: Verb, chromium: Browser, tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(GRID)
+    verb("sweep", str(tmp_path / "grid.toml"), "--html", str(tmp_path / "page.html"))
+    drawn(chromium, tmp_path / "page.html", 2)
+    assert marks(chromium, "rect") >= 2
 
 
 def test_the_parts_of_a_cost_are_all_of_it(verb: Verb) -> None:
@@ -175,6 +186,16 @@ def test_the_trials_of_a_probe_are_filtered(chromium: Browser, tmp_path: Path) -
         assert 0 < len(left) < len(every)
         assert marks(chromium, "rect") == len(left), signal
         chromium.value(f"views[0].signal('{signal}', {msgspec.json.encode(was).decode()}).runAsync().then(() => 1)")
+
+
+def test_two_kernels_stand_side_by_side(chromium: Browser, tmp_path: Path) -> None:
+    before = read(EARLIER.read_bytes())
+    beside = baseline(before, read(RECORDED.read_bytes()).endings)
+    page_of("probe", recorded() | {"baseline": msgspec.to_builtins(beside)}, tmp_path / "page.html")
+    drawn(chromium, tmp_path / "page.html", 1)
+    assert marks(chromium, "rect") == len(recorded()["matrix"]) + len(before.matrix)
+    chromium.value(f"views[0].signal('kernel', '{before.kernel} (baseline)').runAsync().then(() => 1)")
+    assert marks(chromium, "rect") == len(before.matrix)
 
 
 def made_of(schema: dict[str, Any], parts: dict[str, Any], text: str) -> Any:

@@ -141,14 +141,13 @@ def _beside(found: "Probed", before: "SaidMatrix") -> "Probed":
     from msgspec.structs import replace
 
     from pagewarden.report.probe import baseline
-    from pagewarden.studies.probe.changes import compare
     from pagewarden.studies.probe.said import read
     from pagewarden.vocab import UserMistake
 
     now = read(encode(found)).endings
     if not now.keys() & before.endings.keys():
         raise UserMistake(f"the baseline, of Linux {before.kernel}, has none of these trials: was it asked the same?")
-    return replace(found, baseline=baseline(before.kernel, compare(before.endings, now)))
+    return replace(found, baseline=baseline(before, now))
 
 
 def _read(file: Path) -> "SaidMatrix":

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from pagewarden.cli.given import Json, PluginFile, place
+from pagewarden.cli.given import Html, Json, PluginFile, place
 from pagewarden.vocab import Unavailable, UserMistake
 
 
@@ -32,6 +32,7 @@ def sweep(
         str, typer.Option(metavar="local|dask://HOST:PORT", help="Where the points are run.")
     ] = "local",
     plugin: PluginFile = None,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """A grid over workloads, sizes, policies, profiles, designs, options and prices: a row a point, and who wins where.
@@ -44,7 +45,7 @@ def sweep(
     """
     from pagewarden.check.many import workers
     from pagewarden.cli.progress import ProgressBars
-    from pagewarden.report.console import console, print_document
+    from pagewarden.report.pages import answer
     from pagewarden.report.sweep import print_sweep, swept
     from pagewarden.studies.sweep import sweep as study
     from pagewarden.studies.sweep import write_rows
@@ -61,10 +62,8 @@ def sweep(
         rows = study(tasks, pool, journal, identity, progress.of("points"))
     write_rows(rows, target)
     journal.unlink()
-    if json:
-        print_document(swept(rows, target))
-    else:
-        print_sweep(swept(rows, target), console())
+    found = swept(rows, target)
+    answer(lambda: found, lambda out: print_sweep(found, out), json, html)
 
 
 def _tasks(file: Path, plugin: str | None) -> tuple[list[Any], bytes]:

@@ -1,7 +1,7 @@
 """What a kernel offers and lets the host do, for people and for programs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from pagewarden.probe.trial import OPEN, State, TrialResult
 from pagewarden.report.console import table
 from pagewarden.report.documents.probe import (
     Baseline,
+    EarlierTrial,
     Feature,
     KernelOffer,
     Kernels,
@@ -19,8 +20,9 @@ from pagewarden.report.documents.probe import (
     Probed,
     TrialChange,
 )
-from pagewarden.studies.probe.changes import Change, Changes
+from pagewarden.studies.probe.changes import Change, Ending, TrialKey, compare
 from pagewarden.studies.probe.isolation import Isolation, TrialRow, Where
+from pagewarden.studies.probe.said import SaidMatrix
 
 SYMBOLS = {
     TrialResult.REFUSED: ".", TrialResult.ALLOWED: "+", TrialResult.LEAK: "L", TrialResult.TORN: "T",
@@ -209,10 +211,17 @@ def _trial(row: TrialRow) -> MatrixTrial:
     )  # fmt: skip
 
 
-def baseline(kernel: str, changes: Changes) -> Baseline:
-    """What changed, for programs; kernel: that of the earlier document."""
+def baseline(before: SaidMatrix, now: Mapping[TrialKey, Ending]) -> Baseline:
+    """The earlier document, and what has changed since, for programs."""
+    changes = compare(before.endings, now)
     kinds = {name: list(map(_change, getattr(changes, name))) for name in ("fixed", "worse", "other", "silent")}
-    return Baseline(kernel=kernel, good=changes.good, added=changes.added, gone=changes.gone, **kinds)
+    matrix = [
+        EarlierTrial(**key._asdict(), result=ending.result.value, errno=ending.error)
+        for key, ending in before.endings.items()
+    ]
+    return Baseline(
+        kernel=before.kernel, good=changes.good, added=changes.added, gone=changes.gone, matrix=matrix, **kinds
+    )
 
 
 def _change(change: Change) -> TrialChange:

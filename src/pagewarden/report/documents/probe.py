@@ -62,10 +62,23 @@ class TrialChange(Struct, frozen=True, kw_only=True):
     now_errno: str | None
 
 
+class EarlierTrial(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a trial in the baseline; what is null is left out."""
+
+    backing: str
+    isolated: bool
+    path: str
+    state: str
+    direction: str
+    result: Ended
+    errno: str | None = None
+    since: str | None = None
+
+
 class Baseline(Struct, frozen=True, kw_only=True):
     """Beside an earlier document (`--baseline`): `fixed`, harm that is no more; `worse`, harm that was not, or a shared
     page that is refused now; `other` differences; `silent`, what was answered before and is not now; how many trials
-    only one of the two has. `good` decides the status."""
+    only one of the two has; `matrix`, all of the earlier one. `good` decides the status."""
 
     kernel: str
     good: bool
@@ -75,6 +88,7 @@ class Baseline(Struct, frozen=True, kw_only=True):
     silent: list[TrialChange]
     added: int
     gone: int
+    matrix: list[EarlierTrial]
 
 
 class Probed(Document, kw_only=True, frozen=True):

@@ -1,6 +1,8 @@
 """The page of `probe`: every way to touch a page, on every backing, in every state."""
 
-from pagewarden.report.documents.probe import MatrixTrial, Probed
+from msgspec.json import encode
+
+from pagewarden.report.documents.probe import EarlierTrial, MatrixTrial, Probed
 from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
 
 COLOURS = {
@@ -13,22 +15,29 @@ COLOURS = {
 def page(found: Probed) -> Sheet:
     """A heat map that can be filtered, what disagrees, what changed, what the kernel offers."""
     surprises = [trial for trial in found.matrix if trial.agrees is False]
-    rows = [_row(trial) for trial in found.matrix]
-    order = list(dict.fromkeys(row["column"] for row in rows))
-    columns = axis("column", "", "nominal", sort=order, axis={"labelAngle": -40, "orient": "top"})
+    base = found.baseline
+    rows = list(map(_row, [*found.matrix, *(base.matrix if base else ())]))
+    places = dict.fromkeys(f"{row['backing']}: {row['state']}, " for row in rows)
+    kernels = [found.kernel, *([f"{base.kernel} (baseline)"] if base else ())]  # side by side
+    order = [place + kernel for place in places for kernel in kernels]
+    columns = axis("column", "", "nominal", sort=order, axis={"labelAngle": -40, "orient": "top", "labelLimit": 400})
     kinds = {row["result"] for row in rows}
     domain = [kind for kind in COLOURS if kind in kinds]
     colour = axis("result", "result", "nominal", scale={"domain": domain, "range": [COLOURS[kind] for kind in domain]})
     filters = [
         {"name": "path", "value": "", "bind": {"input": "text", "name": "path contains ", "placeholder": "mremap"}},
+        choice("kernel", "kernel", kernels),
         choice("backing", "backing", (row["backing"] for row in rows)),
         choice("state", "state", (row["state"] for row in rows)),
         choice("result", "result", domain),
         {"name": "surprises", "value": False, "bind": {"input": "checkbox", "name": "only what the law does not say "}},
     ]
+    now, then = (encode(kernel).decode() for kernel in (kernels[0], kernels[-1]))
     transform = [
-        {"filter": "path == '' || indexof(datum.path, path) >= 0"}, chosen("backing", "backing"),
-        chosen("state", "state"), chosen("result", "result"), {"filter": "!surprises || datum.agrees == 'no'"},
+        {"as": "kernel", "calculate": f"datum.before ? {then} : {now}"},
+        {"as": "column", "calculate": "datum.backing + ': ' + datum.state + ', ' + datum.kernel"},
+        {"filter": "path == '' || indexof(datum.path, path) >= 0"}, {"filter": "!surprises || datum.agrees == 'no'"},
+        *(chosen(name, name) for name in ("kernel", "backing", "state", "result")),
     ]  # fmt: skip
     heat = chart(
         sorted(rows, key=lambda row: domain.index(row["result"])), height={"step": 15}, params=filters,
@@ -42,8 +51,7 @@ def page(found: Probed) -> Sheet:
         sections.insert(0, Panel("Not what the law says", html=table(
             ("path", "backing", "state", "result", "the law says"),
             ((t.path, t.backing, t.state, t.result, t.law) for t in surprises), left=5)))  # fmt: skip
-    if found.baseline is not None:
-        base = found.baseline
+    if base is not None:
         changes = [
             (kind, c.path, c.backing, c.state, c.before, c.now)
             for kind, some in (
@@ -67,14 +75,18 @@ def page(found: Probed) -> Sheet:
     )  # fmt: skip
 
 
-def _row(trial: MatrixTrial) -> dict[str, str]:
+def _row(trial: MatrixTrial | EarlierTrial) -> dict[str, str]:
     backing = f"{trial.backing}{', isolated' if trial.isolated else ''}"
-    return {
+    row = {
         "path": f"{trial.path} ({trial.direction})", "backing": backing, "state": trial.state,
-        "column": f"{backing}: {trial.state}", "result": _kind(trial.result), "errno": trial.errno or "",
-        "law": trial.law or "", "agrees": {True: "yes", False: "no", None: ""}[trial.agrees],
-        "reason": trial.reason or "",
+        "result": _kind(trial.result), "errno": trial.errno or "",
     }  # fmt: skip
+    if isinstance(trial, MatrixTrial):
+        row |= {"agrees": "no", "law": trial.law or ""} if trial.agrees is False else {}
+        row |= {"reason": trial.reason or ""}
+    else:
+        row["before"] = "yes"
+    return {key: value for key, value in row.items() if value}
 
 
 def _kind(result: str) -> str:
