@@ -79,3 +79,12 @@ def _seconds(command: list[str | Path]) -> float:
     begin = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - begin
+
+
+def test_pipx_runs_it_without_an_installation(built: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "--quiet", "pipx"], check=True)
+    own = {**os.environ, "PIPX_HOME": str(tmp_path / "pipx"), "XDG_CACHE_HOME": str(tmp_path)}
+    words = ["run", "--spec", str(built), "pagewarden", "compare", f"{ROOT}/examples/randrw.iolog"]
+    ended = subprocess.run([tmp_path / "venv/bin/pipx", *words], env=own, capture_output=True, text=True)
+    assert ended.returncode == 0 and ended.stdout.startswith("Answer: "), ended.stderr
