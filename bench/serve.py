@@ -72,8 +72,8 @@ def back_ends(place: Path) -> Iterator[tuple[list[str], dict[str, int]]]:
     file.write_bytes(os.urandom(1 << 20) * (FILE >> 20))
     with (
         storage_daemon(file, False, "threads") as path,
-        served(file, place, "open") as (plain, words),
-        served(file, place, "iommu") as (guarded, more),
+        served(file, place, "open", "--readonly") as (plain, words),
+        served(file, place, "iommu", "--readonly") as (guarded, more),
     ):
         daemon = int(subprocess.run(["pgrep", "-nx", "qemu-storage-da"], check=True, capture_output=True).stdout)
         devices = ["-chardev", f"socket,id=daemon,path={path}",

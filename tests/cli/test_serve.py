@@ -11,6 +11,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from pagewarden.vhost.blk import opened_disk
+from pagewarden.vocab import UserMistake
 from verbs import Verb
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,26 @@ def test_it_ends_with_status_0_and_a_document(disk: Path, tmp_path: Path, ending
     assert not place.exists()
     first, *_ = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert first["event"] == "said" and first["what"].startswith("serving") and first["time"] > 0
+
+
+def test_two_guests_share_a_disk_only_to_read_it(verb: Verb, disk: Path, tmp_path: Path) -> None:
+    """By another name, too; and when the first has ended the disk is free."""
+    (tmp_path / "other").symlink_to(disk)
+    second = ("serve", "blk", "--disk", str(tmp_path / "other"), "--socket", str(tmp_path / "second"))
+    words = [sys.executable, "-m", "pagewarden", "serve", "blk", "--socket", str(tmp_path / "first"), "--disk",
+             str(disk), "--mode", "open"]  # fmt: skip
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stderr is not None and "serving" in first.stderr.readline()
+        for more in ((), ("--readonly",)):
+            answer = verb(*second, *more, code=2)
+            assert f"{tmp_path / 'other'} is in use as a disk by process {first.pid} (" in answer.stderr
+            assert answer.stderr.count("\n") == 1 and not (tmp_path / "second").exists()
+        first.terminate()
+    told = pytest.raises(UserMistake, match="in use as a disk by this very process")
+    with opened_disk(disk, True), opened_disk(tmp_path / "other", True), told, opened_disk(disk, False):
+        pass
+    with opened_disk(disk, False):
+        pass
 
 
 def test_what_cannot_be_served_is_said_in_a_line(verb: Verb, disk: Path, tmp_path: Path) -> None:

@@ -55,6 +55,37 @@ def test_a_pool_is_what_the_kernel_grants() -> None:
     assert (found.pool.slots, found.pool.areas) == (512, 4) and "rounds up" in found.notes[-1]
 
 
+def test_what_a_guest_has_by_default_is_no_more_than_assumed() -> None:
+    load = mappings_of(reads(1, 4096), VirtioBlk(), 1)
+    assumed = pool_fit(load).notes
+    assert "6 % of their memory" in assumed[-2] and "--areas N" in assumed[-1]
+    assert pool_fit(load, 512, 2).notes == load.notes
+
+
+def test_a_base_that_no_mapping_lies_behind_is_refused_and_those_outside_are_counted(tmp_path: Path) -> None:
+    said = SAID["4k-alone"]
+    load = mappings(said, tmp_path)
+    lowest = int(load.address.min())
+    for base in (lowest + (1 << 30), lowest - (1 << 30), 0):
+        with pytest.raises(UserMistake, match=f"no mapping of trace lies in the .* they lie from {lowest:#x} to"):
+            pool_fit(load, said.slots, said.areas, base=base)
+    higher = lowest + 4096
+    outside = int((load.address[load.made] < higher).sum())
+    notes = pool_fit(load, said.slots, said.areas, base=higher).notes
+    assert f"{outside:,} mappings lie outside of the pool from {higher:#x}" in notes
+    assert not any("outside" in note for note in pool_fit(load, said.slots, said.areas, base=lowest).notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "slots"), [("64M", 32768), ("64MiB", 32768), ("1k", 1), ("3K", 2), ("4g", 2097152), ("2048b", 1)]
+)
+def test_slots_in_bytes_are_said_in_slots(words: str, slots: int, tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["pool", str(tmp_path), "--slots", words])
+    assert f"--slots {words}: expected a number of slots of 2 KiB, not bytes; {words} is {slots} slots" in str(
+        found.output
+    )
+
+
 def test_an_alignment_that_is_none() -> None:
     with pytest.raises(UserMistake, match="power of two"):
         pool_fit(mappings_of(reads(1, 4096), VirtioBlk()), align=3)

@@ -13,13 +13,15 @@ def pool(
         str, typer.Argument(metavar="TRACE|WORKLOAD", help="Trace of dma:* events, or requests (docs/workloads.md); -.")
     ],
     slots: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            min=1, max=1 << 31, help="Slots of 2 KiB to try, as in swiotlb=SLOTS: 32768, the kernel's default."
+            metavar="N",
+            help="Slots of 2 KiB to try, as in swiotlb=SLOTS: 32768, the default of a guest that is not encrypted.",
         ),
     ] = None,
     areas: Annotated[
-        int | None, typer.Option(min=1, max=8192, help="Areas, as in swiotlb=,AREAS: one for each CPU.")
+        int | None,
+        typer.Option(min=1, max=8192, help="Areas, as in swiotlb=,AREAS: the guest's CPUs; else those seen."),
     ] = None,
     align: Annotated[int, typer.Option(min=1, max=1 << 18, help="The device's alignment in bytes: 4096 for NVMe.")] = 1,
     base: Annotated[
@@ -41,6 +43,7 @@ def pool(
     pagewarden pool trace.txt --slots 4096 --areas 2
     pagewarden pool examples/randrw.iolog --depth 32
     """
+    from pagewarden.cli import sizes
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.pages import answer
     from pagewarden.report.pool import pool_document, print_pool
@@ -56,6 +59,7 @@ def pool(
             raise ValueError
     except ValueError:
         raise UserMistake(f"--base {base}: expected the address of a page, such as 0x7d000000") from None
+    tried = None if slots is None else sizes.slots(slots)
     with ProgressBars() as progress:
         found = load_any(load, progress.of(f"reading {load}"))
     if isinstance(found, DmaMappings):
@@ -67,7 +71,7 @@ def pool(
         if start is not None:
             raise UserMistake("--base is for a trace of mappings: a workload has no addresses; leave it out")
         found = mappings_of(found, VirtioBlk(contiguous=contiguous), depth)
-    fit = pool_fit(found, slots, areas, align, start)
+    fit = pool_fit(found, tried, areas, align, start)
     answer(lambda: pool_document(fit), lambda out: print_pool(fit, out), json, html)
     if not fit.fits:
         raise typer.Exit(1)

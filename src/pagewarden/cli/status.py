@@ -48,8 +48,10 @@ def with_status(verb: Callable[Given, None]) -> Callable[Given, None]:
 
 def main_of(app: typer.Typer) -> NoReturn:
     """Run the command line and end the process."""
-    _open_standard_files()
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # while all was imported another one was there
+        _open_standard_files()
         with _interrupts_kept():
             status = watched(lambda: _parsed(app))
     except BaseException as error:

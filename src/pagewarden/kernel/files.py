@@ -88,6 +88,15 @@ def lock(fd: int, shared: bool, wait: bool = False) -> int | None:
     return None
 
 
+def holder_name(pid: int) -> str:
+    """Who has a lock, in words, by what `lock` said."""
+    if pid == os.getpid():
+        return "this very process"
+    with suppress(OSError):
+        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    return f"process {pid}" if pid else "a process that this one cannot see"
+
+
 def unlock(fd: int) -> None:
     """Give it back, if it was there."""
     with suppress(OSError):

@@ -13,6 +13,10 @@ LARGEST = 1 << 23
 """Slots beyond which no smaller pool is looked for: 16 GiB."""
 
 
+ENCRYPTED = "encrypted x86 guests have 6 % of their memory by default, 64 MiB to 1 GiB: --slots N"
+"""arch/x86/mm/mem_encrypt.c, mem_encrypt_setup_arch: SEV and TDX guests whose command line does not say swiotlb=."""
+
+
 @dataclass(frozen=True, slots=True)
 class FullPool:
     """A mapping that found no room. at: which mapping of the load, from 0; seconds: since it began; bytes; used:
@@ -56,15 +60,20 @@ def pool_fit(
     """Replay a load in a pool of so many slots and areas (the kernel's default, and the load's CPUs).
 
     align: min_align_mask + 1 of its device (4096 for NVMe). base: the address at which the pool begins, where the load
-    was recorded with this pool: then even the first search begins where the kernel's did. UserMistake if nothing
-    bounces.
+    was recorded with this pool: then even the first search begins where the kernel's did. UserMistake if no mapping is
+    there, or lies in it.
     """
     if align & (align - 1) or not 1 <= align <= SLOT * SEGMENT:
         raise UserMistake(f"--align {align}: expected a power of two up to {SLOT * SEGMENT}")
     load, notes = _bouncing(load)
     cpus = int(load.cpu.max(initial=0)) + 1
-    pool = granted(slots or DEFAULT_SLOTS, areas or cpus)
-    pool = replace(pool, align=align)
+    pool = replace(granted(slots or DEFAULT_SLOTS, areas or cpus), align=align)
+    if base is not None:
+        notes += _outside(load, pool, base)
+    if slots is None:
+        notes.append(ENCRYPTED)
+    if areas is None:
+        notes.append(f"areas by the CPUs (or jobs) seen, {cpus}; a guest has one for each CPU it may have: --areas N")
     if slots and pool.slots != slots:
         notes.append(f"swiotlb={slots},{areas or cpus} gives {pool.slots:,} slots: the kernel rounds up")
     found = replay(load, pool, base)
@@ -83,6 +92,20 @@ def pool_fit(
         _smallest(load, pool, peak), taken, int(load.opens[:worst].sum()), tuple(notes),
         found.used,
     )  # fmt: skip
+
+
+def _outside(load: DmaMappings, pool: Pool, base: int) -> list[str]:
+    """A note of the bounced mappings that do not lie in the pool that begins there; UserMistake if none does."""
+    address = load.address[load.bounced & load.made]
+    inside = int(((address >= base) & (address < base + pool.slots * SLOT)).sum())
+    if not inside:
+        where = f"; they lie from {int(address.min()):#x} to {int(address.max()):#x}" if len(address) else ""
+        raise UserMistake(
+            f"--base {base:#x}: no mapping of {load.name} lies in the {pool.slots:,} slots from there{where}: give the "
+            "address of the line `software IO TLB: mapped [mem ...]` in the guest's log, or leave --base out"
+        )
+    outside = len(address) - inside
+    return [f"{outside:,} mappings lie outside of the pool from {base:#x}"] if outside else []
 
 
 def _bouncing(load: DmaMappings) -> tuple[DmaMappings, list[str]]:

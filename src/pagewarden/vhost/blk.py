@@ -3,11 +3,12 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Unpack
 
 from pagewarden.kernel.door import punch_hole
+from pagewarden.kernel.files import holder_name, lock
 from pagewarden.vhost.confined import block_device
 from pagewarden.vhost.guarded import RING, DeviceKind
 from pagewarden.vhost.hosts import ServeCounts
@@ -31,7 +32,7 @@ def disk_kind(fd: int, read_only: bool = False, queues: int = 1) -> DeviceKind:
 
 @contextmanager
 def opened_disk(path: Path, read_only: bool) -> Iterator[int]:
-    """A raw file or a block device; UserMistake for anything else."""
+    """A raw file or a block device, locked while it is open; UserMistake for anything else."""
     try:
         fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
     except OSError as error:
@@ -40,6 +41,7 @@ def opened_disk(path: Path, read_only: bool) -> Iterator[int]:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             raise UserMistake(f"--disk {path} is neither a file nor a block device; name one of them")
+        _take(fd, path, read_only)
         if os.pread(fd, len(QCOW2), 0) == QCOW2:
             raw = path.with_suffix(".raw")
             raise UserMistake(f"--disk {path} is qcow2, not raw: qemu-img convert -O raw {path} {raw}")
@@ -48,6 +50,19 @@ def opened_disk(path: Path, read_only: bool) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _take(fd: int, path: Path, read_only: bool) -> None:
+    """Two that write one disk destroy it; who only reads it shares it. UserMistake says who has it. Where a file system
+    has no locks, it goes on."""
+    holder = None
+    with suppress(OSError):
+        holder = lock(fd, read_only)
+    if holder is not None:
+        raise UserMistake(
+            f"--disk {path} is in use as a disk by {holder_name(holder)}: two guests that write it destroy what is on "
+            "it; give each a disk of its own, or --readonly to all"
+        )
 
 
 def serve_block(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio_blk import SECTOR
-from pagewarden.kernel.files import lock, unlock
+from pagewarden.kernel.files import holder_name, lock, unlock
 from pagewarden.studies.run.host_error import remedy
 from pagewarden.vocab import Unavailable, UserMistake
 from pagewarden.workload import Workload
@@ -77,8 +77,8 @@ class DiskFile:
         if holder is None:
             return ""
         raise UserMistake(
-            f"{self._path} is in use as a disk by {_who(holder)}: wait for its end, give each run a file of its own, "
-            "or none (no --disk) for a temporary one"
+            f"{self._path} is in use as a disk by {holder_name(holder)}: wait for its end, give each run a file of its "
+            "own, or none (no --disk) for a temporary one"
         )
 
     def release(self) -> None:
@@ -187,14 +187,6 @@ def _temporary(extents: Extents, seed: int) -> Iterator[DiskFile]:
         except OSError as error:
             raise _failed(f"making a disk of {extents.end:,} bytes, a temporary file", "(TMPDIR)", error) from error
         yield disk
-
-
-def _who(pid: int) -> str:
-    if pid == os.getpid():
-        return "this very process"
-    with suppress(OSError):
-        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
-    return f"process {pid}" if pid else "a process that this one cannot see"
 
 
 def _open(path: Path, read_only: bool) -> int:
