@@ -153,6 +153,9 @@ def test_bad_input_names_the_line_and_prints_nothing(verb: Verb, tmp_path: Path)
 def test_law_prints_cases_and_json(verb: Verb) -> None:
     printed = verb("law", "--policy", "hybrid", "--op", "gup_pin").stdout
     assert "EFAULT" in printed and "vma_is_secretmem" in printed
+    printed = verb("law", "--policy", "guest-memfd", "--op", "unshare_commit").stdout
+    for field in ("beside   where shared pages are other memory", "LEAVING: on its way to private"):
+        assert printed.count(field) == 1
     found = document(verb, "law", "--policy", "pkvm", "--op", "kmap_read")
     cases = found["ops"][0]["cases"]
     assert sum(case["states"] for case in cases) == found["states"]

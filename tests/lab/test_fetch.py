@@ -23,6 +23,7 @@ linux-image-6.12.117+deb12-cloud-amd64-dbg
 linux-image-6.12.118+deb12-amd64
 linux-image-6.1.0-47-cloud-amd64
 linux-image-6.1.0-5-cloud-amd64
+linux-image-6.16.3-cloud-amd64
 linux-image-7.3.4+deb13-cloud-amd64
 linux-binary-7.3.4+deb13-cloud-amd64
 linux-modules-7.3.4+deb13-cloud-amd64
@@ -86,6 +87,7 @@ def test_the_newest_of_a_series_is_taken_and_lies_in_the_cache_then(archive: Arc
         ("debian:6.1", "6.1.0-47", True),
         ("debian:6.12", "6.12.117+deb12", True),
         ("debian:7.3", "7.3.4+deb13", False),
+        ("debian:6.16", "6.16.3", False),
         ("debian:7.3/arm64", "7.3.4+deb13", False),
     ]
 
@@ -126,7 +128,7 @@ def test_half_a_download_leaves_nothing(archive: Archive, monkeypatch: pytest.Mo
 
 
 def test_what_the_archive_lacks_is_said_with_what_it_has(archive: Archive) -> None:
-    with pytest.raises(Unavailable, match=r"no kernel 5\.4 of amd64; it has 6\.1, 6\.12, 7\.3"):
+    with pytest.raises(Unavailable, match=r"no kernel 5\.4 of amd64; it has 6\.1, 6\.12, 6\.16, 7\.3"):
         fetch.kernel("debian:5.4")
     for wrong in ("debian:new", "debian:", "debian:7.3/../..", "debian:7.3/mips"):
         with pytest.raises(UserMistake, match="expected debian:"):

@@ -13,7 +13,7 @@ from pagewarden.vocab import Unavailable, UserMistake
 Architecture: TypeAlias = Literal["amd64", "arm64"]
 """As Debian names it."""
 NAMED = ("6.1", "6.12", "7.3", "7.3/arm64")
-"""Kernels that `pagewarden probe --kernels` names; any other that the archive has can be asked for as well."""
+"""Kernels that `pagewarden probe --kernels` names first, whether the archive has them or not."""
 PREFIX = "debian:"
 ARM64_MAGIC, ARM64_MAGIC_AT = b"ARM\x64", 56
 """In the header of an arm64 image (Documentation/arch/arm64/booting.rst)."""
@@ -97,7 +97,7 @@ def _made_for(image: Path) -> Architecture:
 
 
 def offers(say: Tell = lambda what: None) -> list[Offer]:
-    """The newest of each series in NAMED, and what else lies in the cache; the archive need not answer."""
+    """The newest of each series that the archive or the cache has, and those in NAMED; the archive need not answer."""
     return [*_offers("amd64", "", say), *_offers("arm64", "/arm64", say)]
 
 
@@ -108,7 +108,7 @@ def _offers(architecture: Architecture, ending: str, say: Tell) -> list[Offer]:
     except Unavailable:
         known = there
     named = [name.removesuffix(ending) for name in NAMED if name.endswith(ending) and ("/" in name) == bool(ending)]
-    newest_ones = {series: newest(series, known) for series in dict.fromkeys([*named, *series_of(there)])}
+    newest_ones = {series: newest(series, known) for series in dict.fromkeys([*named, *series_of(known)])}
     return [
         Offer(PREFIX + series + ending, version or "not to be had here", version in there)
         for series, version in newest_ones.items()

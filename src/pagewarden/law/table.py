@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pagewarden.law import cache as cached
 from pagewarden.law.ops import Op
-from pagewarden.law.page import Page
+from pagewarden.law.page import ABOUT, Page
 from pagewarden.law.policy import Policy
 from pagewarden.law.properties import Predicate
 from pagewarden.law.rules import RULES, start
@@ -101,8 +101,7 @@ def _table(policy: Policy, arrays: cached.Arrays) -> Table:
 
 
 _OUTCOMES = {int(outcome): outcome for outcome in Outcome}
-_KINDS: list[Any] = list(Page.__annotations__.values())
-"""The type of each field of a page."""
+_KINDS: list[Any] = [kind for kind, _ in ABOUT.values()]
 
 
 def _enumerate(policy: Policy) -> dict[str, NDArray[Any]]:

@@ -1,10 +1,14 @@
 """The law for people: a policy, its mechanisms, and of each operation what its rule says, on what, and its cases."""
 
+from collections.abc import Collection, Iterator, Mapping
+from enum import IntEnum
+
 from rich.console import Console
 from rich.text import Text
 
 from pagewarden.law import MEASURES, NAMES, Op, Policy, says, sources, sources_of, tabulate
 from pagewarden.law.cases import Case, cases
+from pagewarden.law.page import ABOUT
 from pagewarden.report.console import table
 from pagewarden.report.documents.law import LawCase, LawOp, LawSource, PolicyLaw
 from pagewarden.studies.probe.shown import shown
@@ -20,6 +24,7 @@ def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
     out.print(asked(policy), "\n")
     for name in sorted(policy.mechanisms, key=lambda name: (name in MEASURES, name)):
         out.print(f"  {name:17} {NAMES[name]}" + (" (a measure)" if name in MEASURES else ""))
+    used: dict[str, set[str]] = {}
     for op in ops:
         out.print(Text.assemble("\n", (op.key, "bold"), "  ", says(op)), soft_wrap=True)
         for source in sources_of(op, policy):
@@ -32,7 +37,29 @@ def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
         made = table("when", "outcome", "page", "events", left=4)
         for case in cases(tabulate(policy), op):
             made.add_row(*cells(case))
+            for name, values in (*case.when.items(), *((name, (value,)) for name, value in case.changes.items())):
+                used.setdefault(name, set()).update(values)
         out.print(made)
+    _print_fields(used, out)
+
+
+def _print_fields(used: Mapping[str, Collection[str]], out: Console) -> None:
+    """What was named of a page, each value's meaning once."""
+    out.print("\nOf a page:" if used else "")
+    told: set[tuple[str, str]] = set()
+    for name, what, values in fields(used):
+        out.print(f"  {name:8} {what}", soft_wrap=True)
+        for value, means in [each for each in values.items() if each[1] and each not in told]:
+            out.print(f"           {value}: {means}", soft_wrap=True)
+        told.update(values.items())
+
+
+def fields(used: Mapping[str, Collection[str]] | None = None) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Fields of a page, what they say, and what their values say that their names do not: all, or those used."""
+    for name, (kind, what) in ABOUT.items():
+        if used is None or name in used:
+            values = list(kind) if issubclass(kind, IntEnum) else []
+            yield name, what, {each.name: each.means for each in values if used is None or each.name in used[name]}
 
 
 def asked(policy: Policy) -> str:

@@ -22,7 +22,7 @@ from pagewarden.law import (
     tabulate,
 )
 from pagewarden.law.cases import cases
-from pagewarden.report.law import asked, cells
+from pagewarden.report.law import asked, cells, fields
 
 _HEAD = """# The law
 
@@ -34,7 +34,7 @@ row in [sources.md](sources.md).
 
 def document() -> str:
     """The whole file."""
-    return "\n".join([_HEAD, *_policies(), *_operations(), *_cases("hybrid")]) + "\n"
+    return "\n".join([_HEAD, *_policies(), *_page_fields(), *_operations(), *_cases("hybrid")]) + "\n"
 
 
 def _policies() -> list[str]:
@@ -54,6 +54,15 @@ def _policies() -> list[str]:
     lines += ["", "| lock | with | taken in |", "|---|---|---|"]
     for name, lock in LOCKS.items():
         lines.append(f"| {name} | `{lock.mechanism}` | {'; '.join(map(_linked, lock.sources))} |")
+    return [*lines, ""]
+
+
+def _page_fields() -> list[str]:
+    said = "What the law knows of a page; `law`, `check` and its traces name it so."
+    lines = ["## A page", "", said, "", "| field | says | values |", "|---|---|---|"]
+    for name, what, values in fields():
+        told = "; ".join(f"`{value}` {means}".strip() for value, means in values.items())
+        lines.append(f"| `{name}` | {what} | {told} |")
     return [*lines, ""]
 
 

@@ -194,5 +194,6 @@ def test_ktap_beside_a_baseline_fails_what_got_worse_alone(tmp_path: Path) -> No
     assert [line.split(" #")[0] for line in run.output.splitlines()[4:]] == [
         "  not ok 1 load-read-private", "  ok 2 load-read-shared", "  ok 3 load-read-again-private", "not ok 1 memfd",
     ]  # fmt: skip
+    assert run.output.splitlines()[4].split(" # ")[1] == "LEAK, was refused (SIGBUS)"
     passed = list(tap.lines(replace(matrix(), matrix=matrix().matrix[:1])))
     assert passed[-1] == "ok 1 uffd-window-isolated"
