@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pagewarden.cost import Interval, Profile, bill, contenders, difference, difference_bill, load_profile, price
 from pagewarden.cost.names import EVENTS, HOPS, PRICES, SYSCALLS, setting
+from pagewarden.cost.table import _linked
 from pagewarden.vocab import EDGES, Event, InternalError
 
 SVM = load_profile("svm-epyc")
@@ -162,3 +163,11 @@ def test_profiles_are_values() -> None:
 )
 def test_intervals_are_printed_short(interval: Interval, text: str) -> None:
     assert str(interval) == text
+
+
+def test_a_source_that_can_be_opened_is_a_link() -> None:
+    words = "half of it: kvm, lore:ab-1@mail.org; Linux commit c320dbb7c80d, TUM-DSE/CVM_eval, by hand"
+    assert _linked(words).replace("](https://", " ").replace(")", "").replace("[", "") == (
+        "half of it: kvm, lore:ab-1@mail.org lore.kernel.org/r/ab-1@mail.org; Linux commit c320dbb7c80d "
+        "git.kernel.org/torvalds/c/c320dbb7c80d, TUM-DSE/CVM_eval github.com/TUM-DSE/CVM_eval, by hand"
+    )

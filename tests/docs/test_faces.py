@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden import __version__
+
 ROOT = Path(__file__).parent.parent.parent
 NEEDS_MORE = {"lab": "a kernel is fetched and booted"}
 
@@ -44,3 +46,7 @@ def test_a_face_runs(room: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.chdir(ROOT)
     exec(compile(FACES[room], room, "exec"), {})
     assert capsys.readouterr().out or "print" not in FACES[room]
+
+
+def test_the_citation_names_this_version() -> None:
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()

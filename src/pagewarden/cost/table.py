@@ -1,5 +1,6 @@
 """The price table of docs/profiles.md, made from the profiles themselves."""
 
+import re
 from collections.abc import Sequence
 
 from pagewarden.cost.names import PRICES, unit
@@ -21,6 +22,21 @@ def table(profiles: Sequence[Profile]) -> str:
     return "\n".join(lines + [line for profile in profiles for line in _notes(profile)])
 
 
+_ADDRESSES = (
+    (r"lore:([^\s;,]+)", r"[lore:\1](https://lore.kernel.org/r/\1)"),
+    (r"Linux commit ([0-9a-f]{8,})", r"[Linux commit \1](https://git.kernel.org/torvalds/c/\1)"),
+    (r"(TUM-DSE/CVM_eval|tanakamura/sys-microbenchmark|intel/lkvs)", r"[\1](https://github.com/\1)"),
+    (r"Dstack-TEE/dstack pull (\d+)", r"[Dstack-TEE/dstack pull \1](https://github.com/Dstack-TEE/dstack/pull/\1)"),
+)
+"""Words of a source, and the page that they lead to."""
+
+
+def _linked(source: str) -> str:
+    for words, page in _ADDRESSES:
+        source = re.sub(words, page, source)
+    return source
+
+
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -35,7 +51,7 @@ def _notes(profile: Profile) -> list[str]:
     """Sources first, then parameters; prices with the same note share a line."""
     texts: dict[str, list[str]] = {}
     for name, price in sorted(profile.prices.items(), key=lambda item: item[1].parameter):
-        note = "; ".join(part for part in (price.why, f"from: {price.source}" if price.source else "") if part)
+        note = "; ".join(part for part in (price.why, f"from: {_linked(price.source)}" if price.source else "") if part)
         texts.setdefault(("parameter: " if price.parameter else "") + note, []).append(f"`{name}`")
     return [
         "",
