@@ -22,13 +22,14 @@ FEATURES = DEFAULT | 1 << VIRTIO_F_ACCESS_PLATFORM
 class IommuFrontEnd(FrontEnd):
     """mapped: what is behind an I/O page, None for nothing. hold: answers wait until so many questions were put.
 
-    asked: I/O pages and permissions, in their order; rounds: how many questions waited whenever one was answered.
+    asked: I/O pages and permissions, in their order; updates and invalidates: how many were sent.
     """
 
     def __init__(self, connection: socket.socket, memory: PrivateMemory, mapped: Callable[[int], int | None]) -> None:
         super().__init__(connection, memory.file, memory.size, FEATURES, 1 << ProtocolFeature.BACKEND_REQ)
         self.mapped, self.hold = mapped, 1
         self.asked: list[tuple[int, int]] = []
+        self.updates = self.invalidates = 0
         self._ours, theirs = socket.socketpair()
         self.tell(FrontRequest.SET_BACKEND_REQ_FD, b"", theirs.fileno())
         theirs.close()
@@ -53,10 +54,12 @@ class IommuFrontEnd(FrontEnd):
                 if page is not None:
                     row = abi.IOTLB.pack(iova, PAGE, page * PAGE, abi.VHOST_ACCESS_RW, IotlbType.UPDATE)
                     self.tell(FrontRequest.IOTLB_MSG, row)
+                    self.updates += 1
                 self._ours.sendall(abi.HEADER.pack(1, abi.VERSION | abi.REPLY, 8) + abi.U64.pack(0))
 
     def take_back(self, iova: int, size: int) -> None:
         """Nothing of it is used when this returns."""
+        self.invalidates += 1
         self.tell(FrontRequest.IOTLB_MSG, abi.IOTLB.pack(iova, size, 0, 0, IotlbType.INVALIDATE))
 
     def close(self) -> None:

@@ -15,15 +15,16 @@ def print_mappings(load: DmaMappings, found: list[MappingCounts], out: Console) 
         f"{load.name} ({load.format}): {whole.maps:,} mappings, {in_bytes(whole.bytes)}"
         f"{f'; {whole.bounced:,} were bounced' if load.origin.any() else ''}\n"
     )
-    made = table("device", "maps", "copies", "copied", "misses", "flushes", "pages at most", "pinned at most")
+    made = table("device", "maps", "copies", "copied", "misses", "flushes", "opened", "pages at most", "pinned at most")
     for one in found:
         made.add_row(
             one.device or "all", f"{one.maps:,}", f"{one.copies:,}", in_bytes(one.copied_bytes), f"{one.misses:,}",
-            f"{one.invalidations:,}", f"{one.peak_pages:,}", in_bytes(one.peak_bytes),
+            f"{one.invalidations:,}", f"{one.opened_pages:,}", f"{one.peak_pages:,}", in_bytes(one.peak_bytes),
         )  # fmt: skip
     out.print(made)
     out.print("\nbounced, each is copied when it is mapped, and once more at its end if the device fills it;")
-    out.print("opened in an IOMMU, each page is a miss and an entry, and each end a flush.")
+    out.print("opened in an IOMMU, each page is a miss and an entry, and each end a flush;")
+    out.print("`opened` counts a page that several mappings share at a time once.")
     if whole.open_byte_seconds is not None:
         out.print(f"open pages x time: {in_bytes(whole.open_byte_seconds)} x s")
     for note in load.notes:

@@ -28,6 +28,7 @@ class VirtioBlk:
     segment: int = 256 << 10  # swiotlb_max_mapping_size, where mappings bounce
     request: int = 1280 << 10  # max_sectors_kb
     contiguous: int = PAGE_SIZE  # how much of a buffer lies together in the guest's memory
+    indirect: bool = True  # VIRTIO_F_INDIRECT_DESC was offered: a request has a table of its own
 
     def read(self, length: int) -> list[tuple[int, int]]:
         """Size and direction of each mapping of a read of so many bytes, in their order."""
@@ -55,9 +56,9 @@ class VirtioBlk:
         return found
 
     def _one(self, segments: list[int], direction: int) -> list[tuple[int, int]]:
-        table = (len(segments) + 2) * DESCRIPTOR
+        table = [((len(segments) + 2) * DESCRIPTOR, TO_DEVICE)] * self.indirect
         data = [(size, direction) for size in segments]
-        return [(HEADER, TO_DEVICE), *data, (STATUS, FROM_DEVICE), (table, TO_DEVICE)]
+        return [(HEADER, TO_DEVICE), *data, (STATUS, FROM_DEVICE), *table]
 
 
 def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> DmaMappings:

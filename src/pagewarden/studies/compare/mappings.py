@@ -24,7 +24,8 @@ class MappingCounts:
     copied_bytes: int
     misses: int  # if all of them were opened in an IOMMU: pages that the device asks for
     invalidations: int
-    peak_pages: int  # open at once, a page that several mappings share counted once
+    opened_pages: int  # of those that were closed, a page that several mappings share opened once for all of them
+    peak_pages: int  # open at once
     peak_bytes: int  # mapped at once, which is what is pinned
     open_byte_seconds: float | None  # of pages; None where nobody says when
 
@@ -48,30 +49,33 @@ def _counts(device: str, load: DmaMappings, timed: bool) -> MappingCounts:
     moves[ended] = -1
     within = np.cumsum(moves * load.size)
     seconds = (load.time_ns[ended] - load.time_ns[load.maker[ended]]) / 1e9
+    peak, opened = _open_pages(moves, load.origin, pages)
     return MappingCounts(
         device=device, maps=int(made.sum()), bounced=int((load.bounced & made).sum()), bytes=int(size.sum()),
         copies=int(len(size) + twice.sum()), copied_bytes=int(size.sum() + size[twice].sum()),
         misses=int(pages[made].sum()), invalidations=int((~load.opens).sum()),
-        peak_pages=int(_peak_pages(moves, load.origin, pages)), peak_bytes=int(within.max(initial=0)),
+        opened_pages=int(opened), peak_pages=int(peak), peak_bytes=int(within.max(initial=0)),
         open_byte_seconds=float((pages[ended] * PAGE_SIZE * seconds).sum()) if timed else None,
     )  # fmt: skip
 
 
 @njit(nogil=True)
-def _peak_pages(moves: Any, origin: Any, pages: Any) -> int:
-    """Pages open at once at most; buffers whose place is unknown have pages of their own."""
+def _open_pages(moves: Any, origin: Any, pages: Any) -> tuple[int, int]:
+    """Pages open at once at most, and how many were opened; buffers whose place is unknown have pages of their own."""
     holds: Any = {np.uint64(0): 0}
-    alone, peak = 0, 0
+    alone, peak, opened = 0, 0, 0
     for i in range(len(moves)):
         if origin[i] == 0:
             alone += moves[i] * pages[i]
+            opened += max(moves[i], 0) * pages[i]
         elif moves[i]:
             first = origin[i] // np.uint64(PAGE_SIZE)
             for page in range(first, first + np.uint64(pages[i])):
                 count = moves[i] + (holds[page] if page in holds else 0)  # noqa: SIM401 (compiled: get may be None)
+                opened += moves[i] == count == 1
                 if count:
                     holds[page] = count
                 else:
                     holds.pop(page)
         peak = max(peak, alone + len(holds) - 1)
-    return peak
+    return peak, opened
