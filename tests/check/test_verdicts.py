@@ -10,14 +10,14 @@ from pagewarden.check.explain import in_words, listing, tell
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
 from pagewarden.check.page.system import PROPERTIES, Setting, build
 from pagewarden.check.verdict import Report, Verdict, check
-from pagewarden.designs import DESIGNS, Design, Hop, Options, Procedure
+from pagewarden.designs import DESIGNS, Design, Hop, Options, Procedure, design_named
 from pagewarden.law import POLICIES, Op, Outcome, Policy, policy_named
 from pagewarden.vocab import UserMistake
 
 
 @cache
 def checked(policy: Policy, design: str = "window", strangers: str = "all", search: str = "apart") -> Report:
-    return check(Setting(policy, DESIGNS[design], strangers=stranger_named(strangers)), search=search)
+    return check(Setting(policy, design_named(design), strangers=stranger_named(strangers)), search=search)
 
 
 def verdicts(report: Report) -> dict[str, str]:
@@ -34,6 +34,11 @@ def test_hybrid_holds_everywhere(design: str) -> None:
     assert report.exhausted and report.exit_code == 0
     assert set(verdicts(report).values()) == {"holds"}
     assert set(verdicts(report)) | set(report.absent) == set(PROPERTIES)
+
+
+def test_a_region_of_the_device_s_own_is_as_safe_as_a_pool() -> None:
+    pooled, proposed = (checked(POLICIES["memfd"], design, "strace") for design in ("bounce", "dmb"))
+    assert verdicts(pooled) == verdicts(proposed) and verdicts(proposed)["host-never-reads-private"] == "fails"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pagewarden.designs import DESIGNS, PROCEDURES, Copy, Options, Procedure, Syscall, design_named
+from pagewarden.designs import DESIGNS, PROCEDURES, WITH_PROPOSED, Copy, Options, Procedure, Syscall, design_named
 from pagewarden.designs.convert import unshare
 from pagewarden.designs.steps import Each, Take
 from pagewarden.law import EVERY, POLICIES, Op, Outcome, Owner, Policy
@@ -42,6 +42,17 @@ def summary(found: Counts) -> tuple[int, ...]:
 @pytest.mark.parametrize("write", [True, False])
 def test_one_page(name: str, write: bool) -> None:
     assert summary(count(name, write=write)) == TABLE[name]
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_region_of_the_device_s_own_is_a_pool_to_the_law(write: bool) -> None:
+    """VIRTIO_F_DMB as proposed: the driver copies, and nothing that is private converts. No guest of `run` has it."""
+    proposed = design_named("dmb")(Options(), HYBRID, write)
+    assert summary(Machine(HYBRID, 512).perform(proposed, PageRange(0, 1))) == TABLE["bounce"]
+    assert not WITH_PROPOSED["dmb"].converts(HYBRID) and "proposed" in proposed.title
+    full = Machine(HYBRID, 64, pool_pages=2).perform(proposed, PageRange(0, 3))
+    assert (full.completed, full.failed) == (0, 1)
+    assert "dmb" not in DESIGNS
 
 
 @every_design

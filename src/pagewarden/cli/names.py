@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from pagewarden.cli import options, platforms
 from pagewarden.cost import load_profile, profile_names
-from pagewarden.designs import DESIGNS, PROCEDURES, Options
+from pagewarden.designs import PROCEDURES, WITH_PROPOSED, Options
 from pagewarden.law import MEASURES, MECHANISMS, POLICIES, USAGES, policy_of
 from pagewarden.memory.choose import BACKINGS
 from pagewarden.vocab import UserMistake
@@ -33,7 +33,7 @@ def profiles() -> Names:
 def designs() -> Names:
     """The I/O designs, and how each goes."""
     some = POLICIES["hybrid"]
-    return {name: design.build(Options(), some, True).title for name, design in DESIGNS.items()}
+    return {name: design.build(Options(), some, True).title for name, design in WITH_PROPOSED.items()}
 
 
 def procedures() -> Names:

@@ -11,7 +11,7 @@ What stands below may be imported, and `designs.convert` for a design of one's o
 """
 
 from pagewarden.designs.follow import follow
-from pagewarden.designs.io import DESIGNS, design_named
+from pagewarden.designs.io import DESIGNS, WITH_PROPOSED, design_named
 from pagewarden.designs.life import PROCEDURES
 from pagewarden.designs.program import FlatProcedure, RowKind, assemble, programs
 from pagewarden.designs.steps import (
@@ -36,7 +36,7 @@ from pagewarden.designs.steps import (
 )  # fmt: skip
 
 __all__ = [
-    "DESIGNS", "PROCEDURES", "RESOURCES", "WORLDS", "Copy", "Design", "Do", "Each", "FlatProcedure", "Give", "Hop",
-    "Line", "Options", "Procedure", "RowKind", "Say", "Steps", "Stop", "Syscall", "Take", "assemble",
-    "design_named", "follow", "programs", "said", "walk",
-]  # fmt: skip  # fmt: skip
+    "DESIGNS", "PROCEDURES", "RESOURCES", "WITH_PROPOSED", "WORLDS", "Copy", "Design", "Do", "Each",
+    "FlatProcedure", "Give", "Hop", "Line", "Options", "Procedure", "RowKind", "Say", "Steps", "Stop",
+    "Syscall", "Take", "assemble", "design_named", "follow", "programs", "said", "walk",
+]  # fmt: skip

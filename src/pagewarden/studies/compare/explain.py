@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pagewarden.cost import Interval, price
-from pagewarden.designs import DESIGNS, PROCEDURES, Hop, Procedure, said
+from pagewarden.designs import PROCEDURES, WITH_PROPOSED, Hop, Procedure, said
 from pagewarden.sim import Counts
 from pagewarden.studies.compare.comparison import Setup
 from pagewarden.vocab import Event, PageRange, Refused, one_of
@@ -23,8 +23,8 @@ class Priced:
 
 def procedure_named(setup: Setup, name: str) -> Procedure:
     """An I/O design's write, or one of the other procedures; UserMistake lists the names."""
-    name = one_of("design or procedure", name, (*DESIGNS, *PROCEDURES))
-    return PROCEDURES[name](setup.policy) if name in PROCEDURES else setup.procedures(DESIGNS[name])[0]
+    name = one_of("design or procedure", name, (*WITH_PROPOSED, *PROCEDURES))
+    return PROCEDURES[name](setup.policy) if name in PROCEDURES else setup.procedures(WITH_PROPOSED[name])[0]
 
 
 @dataclass(frozen=True)
