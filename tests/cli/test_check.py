@@ -10,7 +10,7 @@ from verbs import Verb, document
 SMALL = ("--pages", "1", "--vcpus", "1", "--stranger", "strace,touch")
 KEYS = {
     "schema", "verb", "policy", "design", "pages", "vcpus", "symmetry", "states", "states_by_depth",
-    "transitions", "depth", "seconds", "exhausted", "stopped", "absent", "properties",
+    "transitions", "depth", "seconds", "exhausted", "stopped", "absent", "properties", "notes",
 }  # fmt: skip
 
 
@@ -31,6 +31,29 @@ def test_json_has_the_documented_keys(verb: Verb, tmp_path: Path) -> None:
     (way,) = panic["ways"]
     assert (way["actors"], way["steps"]) == (["strace"], len(panic["trace"])) and way["trace"] == panic["trace"]
     assert any(each.startswith("gup-blocked with gets-pfn (step ") for each in way["missing"])
+
+
+KCORE = ("--pages", "1", "--vcpus", "1", "--stranger", "kcore", "--property", "host-never-reads-private")
+
+
+@pytest.mark.parametrize(
+    ("policy", "encrypted"), [("guest-memfd", True), ("guest-memfd+sev-snp", True), ("memfd", False)]
+)
+def test_what_encryption_changes_in_a_verdict_is_said_with_it(verb: Verb, policy: str, encrypted: bool) -> None:
+    """A guest_memfd beside other memory is what SNP and TDX guests have; ordinary memory is in the clear."""
+    found = document(verb, "check", "--policy", policy, *KCORE, code=1)
+    assert [entry["verdict"] for entry in found["properties"]] == ["fails"]
+    assert [note.startswith("the law has no encryption. On SEV-SNP and TDX") for note in found["notes"]] == [
+        True
+    ] * encrypted
+    printed = verb("check", "--policy", policy, *KCORE, code=1).stdout
+    assert ("note: the law has no encryption" in printed) == encrypted
+
+
+def test_a_failure_that_encryption_does_not_change_has_no_such_note(verb: Verb) -> None:
+    asked = ("--pages", "1", "--vcpus", "1", "--stranger", "punch", "--property", "host-never-destroys-private")
+    found = document(verb, "check", "--policy", "guest-memfd", *asked, code=1)
+    assert found["notes"] == [] and found["properties"][0]["verdict"] == "fails"
 
 
 def test_a_failure_is_told_as_a_listing(verb: Verb) -> None:

@@ -19,6 +19,7 @@ from pagewarden.designs import DESIGNS
 from pagewarden.law import policy_named
 from pagewarden.studies.compare.comparison import Setup, counts_of
 from pagewarden.vocab import Refused
+from verbs import Verb
 
 
 def run(*arguments: str) -> Result:
@@ -113,6 +114,11 @@ def test_a_price_that_nothing_is_paid_by_is_said(more: tuple[str, ...]) -> None:
     assert f"note: {note}" in printed and "tlbi_ns is set" not in printed
 
 
+DMA = (
+    "dd-172 [000] d..1. 3.256421: dma_map_page: 0000:00:1a.0 dir=FROM_DEVICE dma_addr=7d004000 size=4096 "
+    "phys_addr=3f23000 attrs=\n"
+    "dd-172 [000] d..1. 3.256521: dma_unmap_page: 0000:00:1a.0 dir=FROM_DEVICE dma_addr=7d004000 size=4096 attrs=\n"
+)
 JOBS = "[global]\ndirect=1\n[small]\nrw=randread\nbs=4k\nsize=256m\n[large]\nstonewall\nrw=write\nbs=1m\nsize=1m\n"
 COLD = ("--platform", "proposal", "--set", "cache=cold")
 
@@ -223,3 +229,15 @@ def test_text_is_folded_once_at_the_real_width(width: int, tmp_path: Path) -> No
     assert text and max(map(len, text)) <= most
     start = next(n for n, line in enumerate(lines) if "requests fail" in line)
     assert lines[start + 1] and len(lines[start]) + 1 + len(lines[start + 1].split()[0]) > most
+
+
+def test_mistakes_are_said_once_and_lead_on(verb: Verb, tmp_path: Path) -> None:
+    (trace := tmp_path / "dma.txt").write_text(DMA)
+    assert run(str(trace)).exit_code == 0
+    said = run("--platform", "sev-snp", str(trace)).stderr
+    assert "counted and not priced" in said and "pagewarden pool FILE" in said and len(said.splitlines()) == 1
+    assert run("--set", "tlbi=1").stderr == "pagewarden: no setting is called 'tlbi'; did you mean 'tlbi_ns'?\n"
+    assert (
+        verb("compare", "--html", str(tmp_path), code=2).stderr
+        == f"pagewarden: {tmp_path}: Is a directory; name a file\n"
+    )

@@ -161,6 +161,18 @@ def test_blocks_are_marked_alike_everywhere() -> None:
         assert 2 * len(BLOCK.findall(text)) == text.count("<!--"), path
 
 
+def test_the_readme_tells_as_many_steps_as_it_shows() -> None:
+    """The dead host of pKVM in 2022: in words above, as a listing, and in the matrix by the shortest of all ways."""
+    text = (ROOT / "README.md").read_text()
+    said = re.search(r"dead host: (\w+) steps, and no other attacker\s+needed \((\w+) by a core dump\)", text)
+    listed = re.search(r"^host-never-panics fails, (\d+) steps, by strace:", text, re.MULTILINE)
+    matrix = re.search(r"\[fails (\d+)\]\(docs/traces.md#pkvm-2022-host-never-panics\)", text)
+    assert said and listed and matrix
+    words = {"nine": 9, "ten": 10, "eleven": 11, "twelve": 12}
+    assert [words[word] for word in said.groups()] == [int(listed[1]), int(matrix[1])]
+    assert f"{matrix[1]} steps, by core-dump:" in (ROOT / "docs/traces.md").read_text()
+
+
 def test_links_lead_somewhere() -> None:
     for path in (*documents(ROOT), ROOT / "examples/README.md"):
         for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", path.read_text()):

@@ -24,3 +24,12 @@ def test_what_is_unknown_gets_the_nearest_and_all() -> None:
         "no option is called 'in_plaice' (did you mean 'in-place'?); there are in-place, batch, gup_pin"
     )
     assert did_you_mean("zzz", KNOWN) == ""
+
+
+def test_a_guess_stands_alone_where_the_list_is_very_long() -> None:
+    many = [f"name-{n}" for n in range(40)] + ["tlbi_ns"]
+    with pytest.raises(UserMistake) as caught:
+        one_of("setting", "tlbi", many)
+    assert str(caught.value) == "no setting is called 'tlbi'; did you mean 'tlbi_ns'?"
+    with pytest.raises(UserMistake, match="there are name-0, "):
+        one_of("setting", "zzzzz", many)

@@ -7,13 +7,14 @@ import typer
 
 _SETUP = ("platform", "policy", "profile", "plugin", "set_", "json")
 _READING = ("workload", "section", "requests", "columns")
+_COUNTED = "on DMA mappings, which are counted and not priced (pagewarden pool FILE says how big a pool they need)"
 EFFECTIVE = {
     "explain": ("with --explain, which shows one request of --size bytes", (*_SETUP, "explain", "size")),
     "sizes": ("with --sizes", (*_SETUP, "design", "sizes", "csv", "html")),
     "single": ("without a workload", (*_SETUP, "design", "size", "csv", "wide", "driver", "html", "decide")),
     "workload": ("here", (*_SETUP, *_READING, "design", "csv", "wide", "driver", "html", "decide")),
     "driver": ("with --driver", (*_READING, "size", "driver", "json")),
-    "mappings": ("on DMA mappings", (*_READING, "size", "driver", "json")),
+    "mappings": (_COUNTED, (*_READING, "size", "driver", "json")),
 }
 """What is asked for, in words, and the parameters that matter there."""
 

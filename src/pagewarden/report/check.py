@@ -13,9 +13,9 @@ from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.check.ways import Counterexample
 from pagewarden.check.words import wrong
-from pagewarden.law import Policy
+from pagewarden.law import Guard, Policy
 from pagewarden.law.properties import PROMISES
-from pagewarden.report.console import in_bytes, table
+from pagewarden.report.console import in_bytes, prose, table
 from pagewarden.report.documents.check import (
     Cell,
     Checked,
@@ -33,6 +33,12 @@ RATE = 2_000_000
 
 WIDEST = 120
 """Columns of text that a matrix takes, also where there is no terminal to ask."""
+ENCRYPTED = (
+    "the law has no encryption. On SEV-SNP and TDX hardware encrypts private pages: a host that reads one, as a step "
+    "here says, does not get the guest's bytes, and this failure is no leak"
+)
+ENCRYPTED_BREAKS = {"host-never-reads-private"}
+"""The properties whose failure means less then: a loss is one as before."""
 Ways = Mapping[str, Sequence[Counterexample]]
 """By property that fails."""
 
@@ -85,6 +91,8 @@ def print_report(report: Report, ways: Ways, out: Console) -> None:
         for way in others:
             out.print(f"     also by {by(way)}, {way.steps} steps")
     out.print(f"\n{summary(report)}")
+    for note in notes(report):
+        prose(out, f"note: {note}")
 
 
 def by(way: Counterexample) -> str:
@@ -120,8 +128,16 @@ def checked(report: Report, ways: Ways) -> Checked:
         depth=report.depth, states_by_depth=report.levels, seconds=report.seconds, exhausted=report.exhausted,
         stopped=_stopped(report) or None,
         properties=[_property(verdict, ways.get(verdict.name, ())) for verdict in report.verdicts],
-        absent=report.absent,
+        absent=report.absent, notes=notes(report),
     )  # fmt: skip
+
+
+def notes(report: Report) -> list[str]:
+    """Where the machine changes what a verdict means."""
+    policy = report.checked.setting.policy
+    failed = {verdict.name for verdict in report.verdicts if verdict.verdict == "fails"}
+    on_such = policy.guard is Guard.ABSENT and policy.has("gets-pfn")
+    return [ENCRYPTED] if on_such and failed & ENCRYPTED_BREAKS else []
 
 
 def _property(verdict: Verdict, ways: Sequence[Counterexample]) -> Property:

@@ -25,7 +25,7 @@ REMEDIES = {
     errno.EAGAIN: f"a limit on processes, threads or locked memory: see ulimit -u and -l, and pids.max; {LIMITS}",
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "a part of the path is no directory: check it",
-    errno.EISDIR: "it is a directory: name a file",
+    errno.EISDIR: "name a file",
     errno.ELOOP: "symbolic links lead in a circle: check the path",
     errno.ENAMETOOLONG: "the name is too long: take a shorter one",
     errno.EBUSY: "somebody else uses it: try again, or name another",

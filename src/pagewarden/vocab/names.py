@@ -5,15 +5,21 @@ from difflib import get_close_matches
 
 from pagewarden.vocab.errors import UserMistake
 
+MOST_LISTED = 30
+"""Names that a message lists beside its guess."""
+
 
 def one_of(kind: str, name: str, known: Iterable[str]) -> str:
-    """The one of `known` that `name` is, `-` and `_` being the same; UserMistake offers the nearest and lists all."""
+    """The one of `known` that `name` is, `-` and `_` being the same; UserMistake offers the nearest, and lists all
+    unless they are very many."""
     names = list(known)
     if name in names:
         return name
     alike = {_plain(each): each for each in names}
     if _plain(name) not in alike:
         near = did_you_mean(name, names)
+        if near and len(names) > MOST_LISTED:
+            raise UserMistake(f"no {kind} is called {name!r}; {near.strip(' ()')}")
         raise UserMistake(f"no {kind} is called {name!r}{near}; there are {', '.join(names)}")
     return alike[_plain(name)]
 

@@ -46,7 +46,8 @@ class Checked(Document, kw_only=True, frozen=True):
 
     `pages` are those explored together: 1 where one page decided for all (`--search apart`). `states_by_depth`: of all
     `states`, how many were first seen after so many steps. `stopped` says why a search
-    ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason.
+    ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason;
+    `notes` what the machine changes in the meaning of a verdict.
     """
 
     verb: Literal["check"] = "check"
@@ -64,6 +65,7 @@ class Checked(Document, kw_only=True, frozen=True):
     stopped: str | None
     properties: list[Property]
     absent: dict[str, str]
+    notes: list[str]
 
 
 class Cell(Struct, frozen=True):

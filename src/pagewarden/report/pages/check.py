@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from pagewarden.report.documents.check import Checked, Matrix, Property, TraceStep
-from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, table, told
+from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, choice, chosen, paragraphs, table, told
 
 LANES = ("guest", "hypervisor", "host", "device")
 HOSTILE = "Red: what the hostile host does."
@@ -18,6 +18,7 @@ def page(found: Checked) -> Sheet:
         (entry.name, entry.promise or entry.kind, entry.verdict, len(entry.trace) or None) for entry in found.properties
     ]
     absent = [(name, "", why, None) for name, why in found.absent.items()]
+    notes = paragraphs(f"note: {note}" for note in found.notes)
     properties = table(("property", "promise", "verdict", "steps to the failure"), [*rows, *absent], left=3)
     if failed:
         answer = f"Fails: {', '.join(entry.name for entry in failed)}."
@@ -35,7 +36,7 @@ def page(found: Checked) -> Sheet:
         f"pagewarden check: {found.policy}, {found.design}", answer,
         f"{found.pages} page(s), {found.vcpus} vCPU(s): {found.states:,} states, {found.transitions:,} transitions, "
         f"depth {found.depth}, {found.seconds:.1f} s",
-        [Panel("Properties", html=properties), *(_diagram(entry) for entry in failed if entry.trace),
+        [Panel("Properties", html=properties + notes), *(_diagram(entry) for entry in failed if entry.trace),
          Panel("How the states grow", "By the steps of a shortest way there.", growth)],
     )  # fmt: skip
 
