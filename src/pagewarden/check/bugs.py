@@ -10,7 +10,8 @@ import msgspec
 
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
-from pagewarden.check.verdict import Report, Said, Verdict, check
+from pagewarden.check.verdict import Report, Said, check
+from pagewarden.check.ways import Counterexample, ways
 from pagewarden.law import Policy, policy_named
 
 
@@ -41,6 +42,15 @@ class Bug(msgspec.Struct, frozen=True, rename={"with_": "with", "breaks": "prope
         """From the policy with its fix, as names taken away and added."""
         return " ".join([f"-{name}" for name in self.without] + [f"+{name}" for name in self.change])
 
+    @property
+    def command(self) -> str:
+        """The call of `pagewarden check` that tells how it breaks."""
+        like, broken = policy_named(self.policy).mechanisms, self.broken.mechanisms
+        changes = [f"--with {name}" for name in sorted(broken - like)]
+        changes += [f"--without {name}" for name in sorted(like - broken)]
+        actors = f"--property {self.breaks} --stranger {self.strangers} --vcpus {self.vcpus}"
+        return " ".join(["pagewarden check --policy", self.policy, *changes, actors])
+
     def check(self, policy: Policy) -> Report:
         """The bug's property under one of its policies."""
         setting = Setting(policy, pages=1, vcpus=self.vcpus, strangers=stranger_named(self.strangers))
@@ -56,24 +66,25 @@ def bugs() -> dict[str, Bug]:
 
 @dataclass(frozen=True)
 class BugFound:
-    """What became of a bug: verdict and steps with it; fixed: the verdict with its fix."""
+    """What became of a bug: the verdict with it, and the way that is told of it, None where it is not found; fixed: the
+    verdict with its fix."""
 
     name: str
     bug: Bug
-    report: Report
+    verdict: Said
+    way: Counterexample | None
     fixed: Said
-
-    @property
-    def verdict(self) -> Verdict:
-        return self.report.verdicts[0]
 
     @property
     def right(self) -> bool:
         """It is found, and its fix holds."""
-        return self.verdict.verdict == "fails" and self.fixed == "holds"
+        return self.verdict == "fails" and self.fixed == "holds"
 
 
 def search() -> Iterator[BugFound]:
     """Every bug, with its fault and with its fix."""
     for name, bug in bugs().items():
-        yield BugFound(name, bug, bug.check(bug.broken), bug.check(bug.fixed).verdicts[0].verdict)
+        report = bug.check(bug.broken)
+        told = ways(report, every=False).get(bug.breaks)
+        fixed = bug.check(bug.fixed).verdicts[0].verdict
+        yield BugFound(name, bug, report.verdicts[0].verdict, told[0] if told else None, fixed)

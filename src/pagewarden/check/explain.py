@@ -37,8 +37,8 @@ def in_words(report: Report, verdict: Verdict) -> list[InWords]:
 
 
 def listing(report: Report, verdict: Verdict) -> list[str]:
-    """Lines of text: the steps that touch memory are numbered, between them hops and remarks of the procedures; then
-    what went wrong, the rule that says so, and which mechanisms were missing."""
+    """Lines of text: the steps are numbered, between them hops and remarks of the procedures; then what went
+    wrong, the rule that says so, and which mechanisms were missing."""
     lines: list[str] = []
     steps = tell(report, verdict)
     for number, told in enumerate(steps, 1):
@@ -104,6 +104,6 @@ def _rule(report: Report, told: Told) -> str:
 
 
 def _aside(told: Told, text: str) -> str:
-    """What an actor's procedure says between two steps that touch memory."""
+    """What an actor's procedure says between two steps."""
     who = "stranger" if told.who is None else f"vCPU {told.who}"
     return f"     {who:<21} {text}"

@@ -79,7 +79,8 @@ def print_report(report: Report, ways: Ways, out: Console) -> None:
     """The verdicts, the first way to each that fails and what else leads there, and what was explored."""
     made = table("property", "promise", "verdict", "steps", left=3)
     for verdict in report.verdicts:
-        steps = ways[verdict.name][0].steps if verdict.name in ways else len(verdict.path)
+        told = ways.get(verdict.name)
+        steps = told[0].steps if told else len(verdict.path) if verdict.kind == "sometimes" else 0
         made.add_row(verdict.name, PROMISES.get(verdict.name, verdict.kind), _words(verdict), str(steps or ""))
     out.print(made)
     for name, why in report.absent.items():

@@ -117,12 +117,13 @@ class MinimalSets(Document, kw_only=True, frozen=True):
 
 class PublicBug(Struct, frozen=True):
     """A bug that was reported in public: `source` is the address. `change` takes mechanisms away from `policy`, which
-    has the fix, or adds some; `steps` are those of the shortest way to a failure; `fixed` is the verdict without it."""
+    has the fix, or adds some; `command` tells the way there, of so many `steps`; `fixed` is the verdict without it."""
 
     name: str
     source: str
     policy: str
     change: str
+    command: str
     property: str
     verdict: Said
     steps: int

@@ -68,6 +68,8 @@ def schema_of(name: str) -> dict[str, Any]:
     """The JSON Schema of a document: every key is always there, and more may come."""
     made = msgspec.json.schema(DOCUMENTS[name])
     for part in made["$defs"].values():
+        if "description" in part:
+            part["description"] = cleandoc(part["description"])  # msgspec before 0.23 keeps the indentation
         if part.get("type") == "object" and "properties" in part:
             part["required"] = list(part["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
@@ -87,7 +89,7 @@ def _section(name: str) -> Iterator[str]:
     schema = schema_of(name)
     parts = schema["$defs"]
     top = schema["$ref"].rpartition("/")[2]
-    yield f"## {name}\n\n{cleandoc(parts[top]['description'])}\n\n| key | value |\n|---|---|"
+    yield f"## {name}\n\n{parts[top]['description']}\n\n| key | value |\n|---|---|"
     seen, waiting = {top}, [top]
     while waiting:
         yield from _rows("" if (part := waiting.pop(0)) == top else part, parts[part], waiting, seen)

@@ -42,7 +42,7 @@ def page(found: Checked) -> Sheet:
 
 
 def matrix_page(found: Matrix) -> Sheet:
-    """Policies against properties, coloured by verdict; a number is the steps of the shortest failure, drawn below."""
+    """Policies against properties, coloured by verdict; a number is the steps of the first way to a failure, below."""
     cells = {(column.policy, cell.name): cell for column in found.policies for cell in column.properties}
     anchors = {which: f"way-{number}" for number, which in enumerate(cells) if cells[which].trace}
     rows = [
@@ -66,7 +66,7 @@ def matrix_page(found: Matrix) -> Sheet:
         "pagewarden check --matrix",
         f"{len(found.policies) - failing} of {len(found.policies)} policies hold everything that they offer.",
         f"not asked, as it was interrupted: {', '.join(found.unknown)}" if found.unknown else "one page, all who act",
-        [Panel("Verdicts", "The number is the steps of the shortest way to a failure: click it to see them.",
+        [Panel("Verdicts", "The number is the steps of the first way to a failure: click it to see them.",
                chart(rows, height={"step": 26}, params=picked, transform=[chosen("policy", "policy")], layer=layers)),
          Panel("States explored", chart=chart(
              states, height={"step": 20}, mark=told("bar"),
