@@ -151,3 +151,36 @@ def test_fio_itself_asks_for_as_much(tmp_path: Path, tolerance: float, options: 
         assert np.array_equal(np.sort(ours.length), np.sort(theirs.length))
         ends = [int((workload.offset + workload.length).max()) for workload in (ours, theirs)]
         assert ends[0] == ends[1] or "number" in options
+
+
+def test_a_time_based_job_with_a_map_draws_what_fio_draws_and_says_what_an_early_end_would(tmp_path: Path) -> None:
+    """fio starts a new map when one is used up, so that requests are cut pass after pass; without a map none is."""
+    require(FIO is not None, "fio is not installed")
+    lines = ["filename=disk", "rw=randread", "bssplit=4k/60:16k/20:52k/20", "size=64m"]
+    timed = ["time_based", "runtime=1"]
+    command = [
+        str(FIO),
+        "--output-format=json",
+        "--name=j",
+        "--ioengine=null",
+        *(f"--{line}" for line in lines + timed),
+    ]
+    ran = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    (theirs,) = json.loads(ran.stdout[ran.stdout.index(b"{") :])["jobs"]
+    assert theirs["read"]["io_bytes"] > 4 * (64 << 20), "some passes"
+    ours = job(tmp_path, *lines, *timed)
+    mean = ours.bytes / ours.requests
+    assert (
+        mean == pytest.approx(theirs["read"]["io_bytes"] / theirs["read"]["total_ios"], rel=0.05) and mean < 10 * 1024
+    )
+    said = [note for note in ours.notes if "random map" in note]
+    assert len(said) == 1 and "longer ones, 16 KiB (norandommap=1)" in said[0]
+    free = job(tmp_path, *lines, *timed, "norandommap=1")
+    assert free.bytes / free.requests == pytest.approx(16 * 1024, rel=0.05)
+    for others in (
+        [*lines, *timed, "norandommap=1"],
+        lines,
+        [*lines, *timed, "io_size=1m"],
+        [*lines[:2], "size=64m", *timed],
+    ):
+        assert not any("random map" in note for note in job(tmp_path, *others).notes)

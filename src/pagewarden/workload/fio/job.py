@@ -77,9 +77,14 @@ class FioJob:
     @property
     def expected(self) -> float:
         """Requests, roughly."""
-        mean = (self.reads * self.read_sizes.mean + (100 - self.reads) * self.write_sizes.mean) / 100
+        mean = _mean(self.reads, self.read_sizes, self.write_sizes)
         most = self.files * sum(each.most for each in self.holes) if self.holes else MAX
         return self.copies * self.loops * min(self.number or MAX, self.limit / mean, most)
+
+
+def _mean(reads: int, read_sizes: Sizes, write_sizes: Sizes) -> float:
+    """Bytes of a request, before a map cuts any."""
+    return (reads * read_sizes.mean + (100 - reads) * write_sizes.mean) / 100
 
 
 def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -> FioJob | None:
@@ -102,6 +107,13 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     offset = _offset(options)
     region, limit, number = _amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
     mapped = random and not again and _mapped(options, read_sizes, write_sizes)
+    mean = _mean(reads, read_sizes, write_sizes)
+    if mapped and options.set("time_based") and limit >= region and mean < max(read_sizes.largest, write_sizes.largest):
+        options.note(
+            f"[{section.name}]: a whole pass of its random map is drawn, as fio draws pass after pass, and requests "
+            "are cut where blocks are taken; a run that ends before has "
+            f"longer ones, {mean / 1024:.3g} KiB (norandommap=1)"
+        )
     holes = None
     if step and all(sizes.largest == sizes.smallest for sizes in (read_sizes, write_sizes)):
         write_holes, read_holes = (
