@@ -5,11 +5,9 @@ import os
 import threading
 from contextlib import suppress
 
-import numpy as np
-
 from pagewarden.abi import uffd
 from pagewarden.keep.residence import AWAY, SAVED, THERE, Residence
-from pagewarden.kernel.door import readable
+from pagewarden.kernel.door import polling
 from pagewarden.kernel.files import Pipe
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import PAGE_SIZE, Refused
@@ -34,7 +32,8 @@ class FaultServer:
 
     def _serve(self) -> None:
         try:
-            while self._end.receive not in readable([self._fault.fd, self._end.receive], None):
+            poll, end = polling([self._fault.fd, self._end.receive]).poll, self._end.receive
+            while all(fd != end for fd, _ in poll()):
                 for event, flags, address, _ in self._fault.messages():
                     if event == uffd.UFFD_EVENT_PAGEFAULT:
                         self._answer((address - self._address) // PAGE_SIZE, flags)
@@ -45,17 +44,13 @@ class FaultServer:
         residence = self._residence
         self.faults += 1
         with residence.lock:
-            kind = residence.state[page]
+            kind, run = residence.alike(page, page + self._ahead)
             if kind == THERE or flags & uffd.UFFD_PAGEFAULT_FLAG_WP:
                 writes = flags & (uffd.UFFD_PAGEFAULT_FLAG_WP | uffd.UFFD_PAGEFAULT_FLAG_WRITE)
                 if not (writes and residence.written(page, page + 1)):
                     self._fault.wake(self._address + page * PAGE_SIZE, PAGE_SIZE)
                 return
-            stop = page + 1
-            if kind in (AWAY, SAVED):
-                others = np.flatnonzero(residence.state[page : page + self._ahead] != kind)
-                stop = page + (int(others[0]) if len(others) else self._ahead)
-            stop = min(stop, len(residence.state))
+            stop = page + (run if kind in (AWAY, SAVED) else 1)
             if residence.order is not None and kind == SAVED:
                 residence.order.extend(range(page, stop))
             try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, SLOT, Sealer, Slots, wipe
+from pagewarden.keep.seal import BATCH, Sealer, Slots, cut, wipe
 from pagewarden.keep.writes import KeptWrites
 from pagewarden.kernel.door import opened_path, punch_hole
 from pagewarden.kernel.region import PRESENT, Region
@@ -43,7 +43,8 @@ class Residence:
         """shared: the memory's ledger, a byte a page. limit: pages, of those that are private."""
         self.lock = threading.RLock()
         pages = len(shared)
-        self.state = np.zeros(pages, np.uint8)
+        self._states = bytearray(pages)
+        self.state = np.frombuffer(self._states, np.uint8)
         self.versions = np.zeros(pages, np.uint64)
         """Of the copy in the swap file, one more for each that was begun."""
         self.batch = min(BATCH, limit or BATCH)
@@ -57,14 +58,16 @@ class Residence:
         self.order: list[int] | None = None
         """The pages that were asked for, in order, while they are recorded."""
         self._guest, self._file, self._fault, self._swap = guest, file, fault, swap
-        self._shared = np.frombuffer(shared, np.uint8)
+        self._ledger, self._shared = shared, np.frombuffer(shared, np.uint8)
         self._sealer = None if swap is None else Sealer()
         self._wanted: list[tuple[int, int]] = []  # nothing of these goes
         self._writes = KeptWrites(fault, guest.address, pages)
         self._hand = 0
         self._zap = guest.best_zap()
         self._pagemap = opened_path("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        self._slots, self._pages = memoryview(bytearray(BATCH * SLOT)), memoryview(bytearray(BATCH * PAGE_SIZE))
+        self._plain = np.zeros(BATCH * PAGE_SIZE, np.uint8)
+        self._pages, self._plain_address = self._plain.data, self._plain.ctypes.data
+        self._targets = cut(self._pages, PAGE_SIZE)
 
     # -- coming --------------------------------------------------------------------------------------------------------
 
@@ -83,23 +86,28 @@ class Residence:
         with self.lock:
             while start < stop:
                 end = min(start + self.batch, stop)
-                for kind in set(self.state[start:end].tolist()) - {THERE}:
-                    missing = start + np.flatnonzero(self.state[start:end] == kind)
-                    if len(missing):
-                        self._make_room(len(missing), (start, end))
-                        self._fill(kind, missing)
-                start = end
+                while start < end:
+                    kind, run = self.alike(start, end)
+                    if kind != THERE:
+                        self._make_room(run, (start, end))
+                        self._fill(kind, start, run)
+                    start += run
 
-    def _fill(self, kind: int, pages: "NDArray[np.int64]") -> None:
-        right, why = (len(pages), "") if kind == HOLE else self._fetched(kind, pages)
-        good = pages[:right]
-        for first, stop in runs_of_pages(good) if right else ():
-            self._install(int(good[first]), stop - first, None if kind == HOLE else self._pages[first * PAGE_SIZE :])
-        if kind != HOLE:
-            self.came += right
-            wipe(self._pages[: len(pages) * PAGE_SIZE])
+    def alike(self, start: int, end: int) -> tuple[int, int]:
+        """The first page's state, and how many are so one after the other."""
+        states = self._states[start:end]
+        return states[0], len(states) - len(states.lstrip(states[:1]))
+
+    def _fill(self, kind: int, first: int, count: int) -> None:
+        if kind == HOLE:
+            self._install(first, count, 0)
+            return
+        right, why = self._fetched(kind, np.arange(first, first + count))
+        self._install(first, right, self._plain_address)
+        self.came += right
+        self._plain[: count * PAGE_SIZE].fill(0)
         if why:
-            raise Refused(errno.EBADMSG, why, int(pages[right]) * PAGE_SIZE)
+            raise Refused(errno.EBADMSG, why, (first + right) * PAGE_SIZE)
 
     def _fetched(self, kind: int, pages: "NDArray[np.int64]") -> tuple[int, str]:
         """Into the buffer of pages: how many are right, and why the next is not."""
@@ -107,16 +115,15 @@ class Residence:
             assert self.saved is not None
             return self.saved.read(pages, self._pages)
         assert self._swap is not None and self._sealer is not None
-        return self._swap.fetch(pages, self._sealer, pages, self.versions[pages], self._slots, self._pages)
+        return self._swap.fetch(pages, self._sealer, pages, self.versions[pages], self._targets)
 
-    def _install(self, first: int, count: int, data: memoryview | None) -> None:
-        """Put whole pages in place at once; who waits for them goes on."""
+    def _install(self, first: int, count: int, source: int) -> None:
+        """Put whole pages in place at once, from an address, or zeroes; who waits for them goes on."""
         at, end = first, first + count
-        source = 0 if data is None else np.frombuffer(data, np.uint8).ctypes.data
         while at < end:
             address, length = self._guest.address + at * PAGE_SIZE, (end - at) * PAGE_SIZE
             try:
-                if data is None:
+                if not source:
                     done = self._fault.zero(address, length)
                 else:
                     done = self._fault.copy(address, source + (at - first) * PAGE_SIZE, length, self._writes.mode)
@@ -129,11 +136,11 @@ class Residence:
                 done = PAGE_SIZE
             pages = done // PAGE_SIZE
             self.state[at : at + pages] = THERE
-            if data is None:
+            if not source:
                 self._writes.note(at, at + pages)
             self.there += pages
             self.filled += pages
-            self.shared_there += int(self._shared[at : at + pages].sum())
+            self.shared_there += self._ledger.count(1, at, at + pages)
             at += pages
 
     @contextmanager
@@ -262,8 +269,9 @@ class Residence:
             for first, stop in runs:
                 self._writes.protect(first, stop)
             self.versions[pages] += np.uint64(1)  # before it is used: a version that failed is not used again
-            sealed = self._slots[: len(pages) * SLOT]
-            self._sealer.seal(pages, self.versions[pages], self._guest.memory, sealed)
+            memory = self._guest.memory
+            sources = [memory[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] for page in pages.tolist()]
+            sealed = self._sealer.seal(pages, self.versions[pages], sources)
             try:
                 self._swap.put(pages, sealed)
             except OSError as error:

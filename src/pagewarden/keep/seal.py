@@ -3,8 +3,9 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,15 @@ BATCH = 64
 """The most pages that go or come in one step."""
 SWAP = b"pagewarden swap1"
 """What a swap file begins with, before its slots: a file of anybody else's is not taken for one."""
-_PLACE = np.dtype([("page", "<u8"), ("version", "<u8")])
+_NONCE = 12
+_ABOUT = np.dtype([("memory", "u1", 16), ("page", "<u8"), ("version", "<u8")])
+"""What a page is sealed for."""
+_ONE_ABOUT, _ONE_NONCE = Struct("<QQ"), Struct("6s6s")
+
+
+def cut(buffer: memoryview, each: int) -> list[memoryview]:
+    """A buffer in parts of so many bytes."""
+    return [buffer[at : at + each] for at in range(0, len(buffer), each)]
 
 
 class Sealer:
@@ -40,50 +49,51 @@ class Sealer:
         self._aead: Any = AESGCM(secrets.token_bytes(32) if key is None else key)
         self._wrong: Any = InvalidTag
         self.memory = memory or secrets.token_bytes(16)
+        self.slots = memoryview(bytearray(BATCH * SLOT))
+        """What is sealed lies there until the next call, and what is to be unsealed is put there."""
+        self._slots = cut(self.slots, SLOT)
+        self._about = np.zeros(BATCH, _ABOUT)
+        self._about["memory"] = np.frombuffer(self.memory, np.uint8)
+        self._nonces = np.zeros((BATCH, _NONCE), np.uint8)
+        self._bits = self._about.view(np.uint8).reshape(BATCH, 4, 8)[:, 2:, :6]
+        self._parts = list(
+            zip(cut(self._nonces.data.cast("B"), _NONCE), cut(self._about.view(np.uint8).data, 32), strict=True)
+        )
 
-    def _places(self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]") -> tuple[bytes, bytes]:
-        """Nonces of 12 bytes each, and associated data of 16 bytes each to go with the memory's name."""
-        both = np.empty(len(pages), _PLACE)
-        both["page"], both["version"] = pages, versions
-        data = both.tobytes()
-        nonces = np.frombuffer(data, np.uint8).reshape(-1, 2, 8)[:, :, :6].tobytes()
-        return nonces, data
+    def _places(
+        self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]"
+    ) -> list[tuple[memoryview, memoryview]]:
+        """Nonce and associated data of each."""
+        count = len(pages)
+        if count == 1:  # at a fault, where each microsecond is the guest's
+            page, version = int(pages[0]), int(versions[0])
+            _ONE_ABOUT.pack_into(self._parts[0][1], 16, page, version)
+            _ONE_NONCE.pack_into(self._parts[0][0], 0, page.to_bytes(6, "little"), version.to_bytes(6, "little"))
+            return self._parts[:1]
+        self._about["page"][:count], self._about["version"][:count] = pages, versions
+        self._nonces[:count] = self._bits[:count].reshape(count, _NONCE)
+        return self._parts[:count]
 
     def seal(
-        self,
-        pages: "NDArray[np.int64]",
-        versions: "NDArray[np.uint64]",
-        source: memoryview,
-        out: memoryview,
-        at: Iterable[int] | None = None,
-    ) -> None:
-        """The pages into slots one after the other. The source holds page p at p * PAGE_SIZE, or where `at` says, in
-        pages too."""
-        nonces, places = self._places(pages, versions)
-        encrypt, memory = self._aead.encrypt_into, self.memory
-        for k, place in enumerate(pages.tolist() if at is None else at):
-            start = place * PAGE_SIZE
-            encrypt(
-                nonces[12 * k : 12 * k + 12], source[start : start + PAGE_SIZE], memory + places[16 * k : 16 * k + 16],
-                out[k * SLOT : (k + 1) * SLOT],
-            )  # fmt: skip
+        self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]", sources: Iterable[memoryview]
+    ) -> memoryview:
+        """The pages, at most BATCH, each from its source: their slots one after the other."""
+        encrypt = self._aead.encrypt_into
+        for (nonce, about), source, slot in zip(self._places(pages, versions), sources, self._slots, strict=False):
+            encrypt(nonce, source, about, slot)
+        return self.slots[: len(pages) * SLOT]
 
-    def unseal(
-        self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]", slots: memoryview, out: memoryview
-    ) -> int:
-        """Slots, one after the other, into pages one after the other: how many are right, up to the first that is
-        not. What lies in `out` from there on is nobody's."""
-        nonces, places = self._places(pages, versions)
-        decrypt, memory = self._aead.decrypt_into, self.memory
-        for k in range(len(pages)):
-            try:
-                decrypt(
-                    nonces[12 * k : 12 * k + 12], slots[k * SLOT : (k + 1) * SLOT],
-                    memory + places[16 * k : 16 * k + 16], out[k * PAGE_SIZE : (k + 1) * PAGE_SIZE],
-                )  # fmt: skip
-            except self._wrong:
-                return k
-        return len(pages)
+    def unseal(self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]", targets: Sequence[memoryview]) -> int:
+        """The first slots, each into its target: how many are right, up to the first that is not. What lies in the
+        targets from there on is nobody's."""
+        decrypt, right = self._aead.decrypt_into, 0
+        try:
+            for (nonce, about), target, slot in zip(self._places(pages, versions), targets, self._slots, strict=False):
+                decrypt(nonce, slot, about, target)
+                right += 1
+        except self._wrong:
+            pass
+        return right
 
     def box(self, data: bytes, about: bytes) -> bytes:
         """Other bytes, once for a key: under a nonce that no page has."""
@@ -167,15 +177,14 @@ class Slots:
 
     def fetch(
         self, slots: "NDArray[np.int64]", sealer: Sealer, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]",
-        sealed: memoryview, out: memoryview,
+        targets: Sequence[memoryview],
     ) -> tuple[int, str]:  # fmt: skip
-        """Unseal ascending slots, by way of the buffer `sealed`, into `out`: how many are right, and why the next is
-        not."""
+        """Unseal ascending slots, at most BATCH, each into its target: how many are right, and why the next is not."""
         try:
-            whole = self.get(slots, sealed)
+            whole = self.get(slots, sealer.slots)
         except OSError as error:
             return 0, self._wrong.unread.format(error.strerror)
-        right = sealer.unseal(pages[:whole], versions[:whole], sealed, out)
+        right = sealer.unseal(pages[:whole], versions[:whole], targets)
         if right == len(pages):
             return right, ""
         return right, self._wrong.cut if right == whole else self._wrong.changed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, SLOT, SNAPPED, Sealer, Slots, wipe
+from pagewarden.keep.seal import BATCH, SLOT, SNAPPED, Sealer, Slots, cut, wipe
 from pagewarden.kernel.door import SIZE_MAX, Descriptor
 from pagewarden.kernel.files import write_at
 from pagewarden.vocab import PAGE_SIZE, Refused, UserMistake
@@ -89,14 +89,14 @@ def write_snapshot(
     folder, name = os.path.split(os.path.abspath(place))
     draft = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
     file = Descriptor(draft, "x+", opener=lambda at, flags: os.open(at, flags | os.O_CLOEXEC, 0o600))
-    plain, sealed = memoryview(bytearray(BATCH * PAGE_SIZE)), bytearray(BATCH * SLOT)
+    plain = memoryview(bytearray(BATCH * PAGE_SIZE))
+    sources = cut(plain, PAGE_SIZE)
     try:
         slots = Slots(file, SNAPPED, _START)
         for first in range(0, len(pages), BATCH):
             part = pages[first : first + BATCH]
             copy(part, plain)
-            sealer.seal(part, np.ones(len(part), np.uint64), plain, memoryview(sealed), range(len(part)))
-            slots.put(np.arange(first, first + len(part)), memoryview(sealed)[: len(part) * SLOT])
+            slots.put(np.arange(first, first + len(part)), sealer.seal(part, np.ones(len(part), np.uint64), sources))
         bits = np.packbits(manifest.present).tobytes() + np.packbits(manifest.shared).tobytes()
         write_at(file.fd, sealer.box(bits + manifest.state, header), _START + len(pages) * SLOT)
         write_at(file.fd, head, 0)
@@ -154,9 +154,8 @@ class Snapshot:
 
     def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
         """Ascending pages that are present, at most BATCH, into `out`: how many are right, and why the next is not."""
-        sealed = memoryview(bytearray(len(pages) * SLOT))
         slots, versions = self._ranks[pages].astype(np.int64), np.ones(len(pages), np.uint64)
-        return self._slots.fetch(slots, self._sealer, pages, versions, sealed, out)
+        return self._slots.fetch(slots, self._sealer, pages, versions, cut(out, PAGE_SIZE))
 
     def close(self) -> None:
         """Give the file back. Twice is once."""

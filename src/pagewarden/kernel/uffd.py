@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -16,6 +17,8 @@ from pagewarden.vocab import PAGE_SIZE, Unavailable
 
 _CONTINUE = Struct("QQQq")
 """uffdio_continue: start, len, mode, mapped."""
+_COPY, _ZEROPAGE, _WRITEPROTECT, _RANGE = Struct("QQQQq"), Struct("QQQq"), Struct("QQQ"), Struct("QQ")
+"""uffdio_copy: dst, src, len, mode, copy; uffdio_zeropage: start, len, mode, zeropage; and start, len, mode."""
 _NOWHERE = 1 << 16
 """The lowest address that a process may map by default (vm.mmap_min_addr): nothing lies there."""
 GUARD = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
@@ -108,27 +111,25 @@ class Userfault:
     def write_protect(self, address: int, length: int, on: bool = True) -> None:
         """UFFDIO_WRITEPROTECT: from now on a writer waits, or does not any more. OSError."""
         mode = uffd.UFFDIO_WRITEPROTECT_MODE_WP if on else 0
-        argument = uffd.uffdio_writeprotect(uffd.uffdio_range(address, length), mode)
-        ioctl(self.fd, uffd.UFFDIO_WRITEPROTECT, ctypes.byref(argument))
+        ioctl_inplace(self.fd, uffd.UFFDIO_WRITEPROTECT, bytearray(_WRITEPROTECT.pack(address, length, mode)))
 
     def copy(self, target: int, source: int, length: int, mode: int = 0) -> int:
         """UFFDIO_COPY: whole new pages with these bytes, put in place at once; the bytes done, which may be fewer.
         mode: UFFDIO_COPY_MODE_WP, and who writes them waits."""
-        return self._fill(uffd.UFFDIO_COPY, uffd.uffdio_copy(target, source, length, mode, 0), "copy")
+        return self._fill(uffd.UFFDIO_COPY, bytearray(_COPY.pack(target, source, length, mode, 0)))
 
     def zero(self, address: int, length: int) -> int:
         """UFFDIO_ZEROPAGE: new pages of zeroes; the bytes done, which may be fewer. OSError."""
-        argument = uffd.uffdio_zeropage(uffd.uffdio_range(address, length), 0, 0)
-        return self._fill(uffd.UFFDIO_ZEROPAGE, argument, "zeropage")
+        return self._fill(uffd.UFFDIO_ZEROPAGE, bytearray(_ZEROPAGE.pack(address, length, 0, 0)))
 
-    def _fill(self, request: int, argument: ctypes.Structure, done: str) -> int:
-        """The bytes done, which the kernel leaves in that field; OSError where there are none."""
+    def _fill(self, request: int, argument: bytearray) -> int:
+        """The bytes done, which the kernel leaves in the last word; OSError where there are none."""
         try:
-            ioctl(self.fd, request, ctypes.byref(argument))
+            ioctl_inplace(self.fd, request, argument)
         except OSError:
-            if getattr(argument, done) <= 0:
+            if int.from_bytes(argument[-8:], sys.byteorder, signed=True) <= 0:
                 raise
-        return int(getattr(argument, done))
+        return int.from_bytes(argument[-8:], sys.byteorder, signed=True)
 
     def poison(self, address: int, length: int) -> None:
         """UFFDIO_POISON: whoever touches the range meets a hardware error, a program SIGBUS (Linux 6.6);
@@ -138,7 +139,7 @@ class Userfault:
 
     def wake(self, address: int, length: int) -> None:
         """UFFDIO_WAKE: who waits in the range tries again. OSError."""
-        ioctl(self.fd, uffd.UFFDIO_WAKE, ctypes.byref(uffd.uffdio_range(address, length)))
+        ioctl_inplace(self.fd, uffd.UFFDIO_WAKE, bytearray(_RANGE.pack(address, length)))
 
     def messages(self, most: int = 64) -> list[tuple[int, int, int, int]]:
         """What has happened and nobody has read: event, flags, and two numbers, a fault's first is its address, to the
