@@ -43,6 +43,7 @@ def test_it_ends_with_status_0_and_a_document(disk: Path, tmp_path: Path, ending
     document = json.loads(out)
     jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "serve.json").read_text()))
     assert document["mode"] == "open" and document["requests"] == 0
+    assert document["over_time"][-1][1:] == [0, 0]
     assert not place.exists()
     first, *_ = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert first["event"] == "said" and first["what"].startswith("serving") and first["time"] > 0

@@ -55,6 +55,7 @@ class RunningKeeper:
         assert self.process.returncode == 0 and not err
         document: dict[str, Any] = json.loads(out)
         jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "keep.json").read_text()))
+        assert document["over_time"][-1][1:] == [0, document["faults"]]
         return document
 
 

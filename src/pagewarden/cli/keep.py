@@ -1,6 +1,7 @@
 """`pagewarden keep`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -64,14 +65,21 @@ def _keep(
         from pagewarden.kernel.files import event_lines
         from pagewarden.kernel.listening import listening
         from pagewarden.report.keep import KeptLine, kept_document, print_kept
+        from pagewarden.report.live import Course
         from pagewarden.report.pages import answer
 
         most = None if limit is None else size(limit) // 4096
         source: PageSource = PlainFile(snapshot) if key is None else SealedFile(snapshot, read_key(key))
-        line = KeptLine(sys.stderr) if sys.stderr.isatty() else None
+        line, course = KeptLine(sys.stderr) if sys.stderr.isatty() else None, Course()
+
+        def live(sums: Mapping[str, int]) -> None:
+            course.add(sums["resident"], sums["faults"])
+            if line is not None:
+                line(sums)
+
         with listening(socket, None) as listener, until_stopped() as stop, event_lines(json_events) as tell:
             keeper = PageKeeper(
-                listener, source, record=record, replay=replay, tell=tell, metrics=metrics, limit=most, live=line
+                listener, source, record=record, replay=replay, tell=tell, metrics=metrics, limit=most, live=live
             )
             said = f"pagewarden: keeping {snapshot} for who comes to {socket}"
             if line is not None:
@@ -82,7 +90,9 @@ def _keep(
         if line is not None:
             line.show("")
         source.close()
-        answer(lambda: kept_document(keeper.report), lambda out: print_kept(keeper.report, out), json, html)
+        answer(
+            lambda: kept_document(keeper.report, course.points), lambda out: print_kept(keeper.report, out), json, html
+        )
 
     with_status(serve)()
 

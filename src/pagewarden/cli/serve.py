@@ -59,9 +59,11 @@ def blk(
     import sys
 
     from pagewarden.kernel.files import event_lines
+    from pagewarden.report.live import Course
     from pagewarden.report.pages import answer
     from pagewarden.report.serve import ServedLine, print_served, served_document
     from pagewarden.vhost.blk import serve_block
+    from pagewarden.vhost.hosts import ServeCounts
     from pagewarden.vhost.serve import MODES, pages_between
     from pagewarden.vocab import UserMistake
 
@@ -69,15 +71,24 @@ def blk(
         raise UserMistake(f"--mode {mode}: expected {' or '.join(MODES)}")
     if pool is not None and mode != "pool":
         raise UserMistake(f"--pool is for --mode pool, not --mode {mode}; leave one out")
-    line = ServedLine(sys.stderr) if sys.stderr.isatty() else None
+    line, course = ServedLine(sys.stderr) if sys.stderr.isatty() else None, Course()
     say = line.say if line is not None else lambda what: print(what, file=sys.stderr, flush=True)
+
+    def live(counts: ServeCounts) -> None:
+        course.add(counts.requests, counts.open_now)
+        if line is not None:
+            line(counts)
+
     with event_lines(json_events) as tell:
         counts = serve_block(
             socket, fd, disk, mode=mode, queues=queues, read_only=readonly, allow_lazy=allow_lazy, probe=probe,
             pool=None if pool is None else pages_between(pool), stay=stay,
-            say=lambda what: say(f"pagewarden: {what}"), tell=tell, live=line,
+            say=lambda what: say(f"pagewarden: {what}"), tell=tell, live=live,
         )  # fmt: skip
-    answer(lambda: served_document(mode, counts), lambda out: print_served(mode, counts, out), json, html)
+    course.add(counts.requests, counts.open_now)
+    answer(
+        lambda: served_document(mode, counts, course.points), lambda out: print_served(mode, counts, out), json, html
+    )
 
 
 @serve.command()

@@ -1,6 +1,6 @@
 """What a keeper did, for people and for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ from pagewarden.keep.keeper import KeepReport
 from pagewarden.keep.plain import SealedPages
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.keep import KeptPages, SealedSnapshot
-from pagewarden.report.live import LiveLine
+from pagewarden.report.live import LiveLine, Point
 from pagewarden.vocab import PAGE_SIZE
 
 
@@ -42,14 +42,14 @@ def hit_rate(sums: Mapping[str, int]) -> float:
     return sums["pages_ahead"] / max(sums["pages_ahead"] + sums["faults"], 1)
 
 
-def kept_document(report: KeepReport) -> KeptPages:
+def kept_document(report: KeepReport, over_time: Sequence[Point] = ()) -> KeptPages:
     """The same for programs."""
     counts = report.counts
     return KeptPages(
         vms=report.vms, ended=report.ended, restarts=report.restarts, hand_overs_refused=len(report.refused),
         faults=counts.get("faults", 0), pages=counts.get("pages", 0), pages_ahead=counts.get("pages_ahead", 0),
         pages_removed=counts.get("pages_removed", 0), pages_refused=counts.get("pages_refused", 0),
-        retried=counts.get("retried", 0),
+        retried=counts.get("retried", 0), over_time=list(over_time),
     )  # fmt: skip
 
 

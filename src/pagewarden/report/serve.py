@@ -1,10 +1,12 @@
 """What a served device did, for people and for programs."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.serve import ServedBlocks
-from pagewarden.report.live import LiveLine
+from pagewarden.report.live import LiveLine, Point
 from pagewarden.vhost.hosts import ServeCounts
 from pagewarden.vhost.serve import ServeMode
 from pagewarden.vocab import PAGE_SIZE
@@ -36,11 +38,12 @@ class ServedLine(LiveLine):
         )
 
 
-def served_document(mode: ServeMode, counts: ServeCounts) -> ServedBlocks:
+def served_document(mode: ServeMode, counts: ServeCounts, over_time: Sequence[Point]) -> ServedBlocks:
     """The same for programs."""
     return ServedBlocks(
         mode=mode, requests=counts.requests, bytes=counts.carried, pages_opened=counts.pages_opened,
         max_open=counts.max_open, longest_open_ms=counts.longest_open_ms, refused=counts.refused,
         violations=counts.violations, device_restarts=counts.device_restarts, probed=counts.probed,
         pages_ever=counts.pages_ever, byte_seconds=counts.byte_seconds,
+        over_time=list(over_time),
     )  # fmt: skip

@@ -12,6 +12,7 @@ class KeptPages(Document, kw_only=True, frozen=True):
     VMs removed; `pages_refused`: asked for and not right in the snapshot, so poison. `retried`: faults that came again
     because a removal was to be read first. `restarts`: pagers that died and were replaced; `ended`: VMs that the keeper
     ended because nobody could answer them rightly; `hand_overs_refused`: connections that were no hand-over.
+    `over_time`: seconds, pages there and faults so far, about once a second.
     """
 
     verb: Literal["keep"] = "keep"
@@ -25,6 +26,7 @@ class KeptPages(Document, kw_only=True, frozen=True):
     restarts: int
     ended: int
     hand_overs_refused: int
+    over_time: list[tuple[float, int, int]]
 
 
 class SealedSnapshot(Document, kw_only=True, frozen=True):

@@ -14,6 +14,7 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     the device process to what was not open for it, or pages that it did not close; `probed`: how many closed pages it
     tried with --probe. `pages_ever`: different pages among those opened; `byte_seconds`: bytes that were open, times
     how long, of pages that were closed by the end. `device_restarts`: how often that process was started anew.
+    `over_time`: seconds, requests so far, and pages open then, about once a second.
     """
 
     verb: Literal["serve"] = "serve"
@@ -29,3 +30,4 @@ class ServedBlocks(Document, kw_only=True, frozen=True):
     probed: int
     pages_ever: int
     byte_seconds: float
+    over_time: list[tuple[float, int, int]]

@@ -1,10 +1,11 @@
 """The pages of `serve` and `keep`: what was done between start and end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pagewarden.report.console import in_bytes
 from pagewarden.report.documents.keep import KeptPages
 from pagewarden.report.documents.serve import ServedBlocks
+from pagewarden.report.live import Point
 from pagewarden.report.pages.frame import Panel, Sheet, axis, chart, table, told
 from pagewarden.vocab import PAGE_SIZE
 
@@ -22,7 +23,8 @@ def page(found: ServedBlocks) -> Sheet:
     return Sheet(
         f"pagewarden serve blk --mode {found.mode}",
         f"Served {found.requests:,} requests, {in_bytes(found.bytes)} of data: {guard}.",
-        "between its start and its end", _events(events),
+        "between its start and its end",
+        [*_events(events), *_over_time(found.over_time, "requests", "pages open")],
     )  # fmt: skip
 
 
@@ -37,8 +39,20 @@ def kept_page(found: KeptPages) -> Sheet:
     return Sheet(
         "pagewarden keep",
         f"Kept {found.vms:,} VMs: {found.faults:,} faults, {in_bytes(found.pages * PAGE_SIZE)} put in place.",
-        "between its start and its end", _events(events),
+        "between its start and its end",
+        [*_events(events), *_over_time(found.over_time, "pages there", "faults")],
     )  # fmt: skip
+
+
+def _over_time(points: Sequence[Point], *named: str) -> list[Panel]:
+    """A chart for each of the two numbers."""
+    return [
+        Panel(f"{name.capitalize()} over time", chart=chart(
+            [{"s": point[0], name: point[number]} for point in points], height=160,
+            mark=told("area", interpolate="step-after", opacity=0.5, line=True),
+            encoding={"x": axis("s", "s"), "y": axis(name, name)}))
+        for number, name in enumerate(named, 1)
+    ]  # fmt: skip
 
 
 def _events(events: Mapping[str, int]) -> list[Panel]:
