@@ -152,7 +152,8 @@ def test_bad_input_names_the_line_and_prints_nothing(verb: Verb, tmp_path: Path)
 
 def test_law_prints_cases_and_json(verb: Verb) -> None:
     printed = verb("law", "--policy", "hybrid", "--op", "gup_pin").stdout
-    assert "EFAULT" in printed and "vma_is_secretmem" in printed
+    assert "EFAULT" in printed and "vma_is_secretmem" in printed and "\n  asks for gup-blocked\n" in printed
+    assert "unmaps-first (not here)" in verb("law", "--policy", "pkvm", "--op", "unshare_check").stdout
     printed = verb("law", "--policy", "guest-memfd", "--op", "unshare_commit").stdout
     for field in ("beside   where shared pages are other memory", "LEAVING: on its way to private"):
         assert printed.count(field) == 1

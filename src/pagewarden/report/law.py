@@ -9,6 +9,8 @@ from rich.text import Text
 from pagewarden.law import MEASURES, NAMES, Op, Policy, says, sources, sources_of, tabulate
 from pagewarden.law.cases import Case, cases
 from pagewarden.law.page import ABOUT
+from pagewarden.law.policy import Watched
+from pagewarden.law.rules import RULES
 from pagewarden.report.console import table
 from pagewarden.report.documents.law import LawCase, LawOp, LawSource, PolicyLaw
 from pagewarden.studies.probe.shown import shown
@@ -31,6 +33,8 @@ def print_law(policy: Policy, ops: list[Op], out: Console) -> None:
             name, _, what = source.partition(": ")
             link = sources.link(name)
             out.print(f"  {name}" + (f": {what}" if what else "") + (f"\n    {link}" if link else ""), soft_wrap=True)
+        if looked := consulted(policy, op):
+            out.print(f"  asks for {', '.join(looked)}", soft_wrap=True)
         if ways := shown(policy).get(op):
             more = f" and {len(ways) - MOST_ROWS} more" if len(ways) > MOST_ROWS else ""
             out.print(f"  asked by the rows {', '.join(ways[:MOST_ROWS])}{more}", soft_wrap=True)
@@ -60,6 +64,14 @@ def fields(used: Mapping[str, Collection[str]] | None = None) -> Iterator[tuple[
         if used is None or name in used:
             values = list(kind) if issubclass(kind, IntEnum) else []
             yield name, what, {each.name: each.means for each in values if used is None or each.name in used[name]}
+
+
+def consulted(policy: Policy, op: Op) -> list[str]:
+    """The mechanisms that the rule looks at, and which of them the policy lacks."""
+    watched = Watched(policy.name, policy.level, policy.mechanisms, policy.fault, starts=policy.starts)
+    for page in tabulate(policy).pages:
+        RULES[op](watched, page)
+    return [name if there else f"{name} (not here)" for name, there in watched.consulted.items()]
 
 
 def asked(policy: Policy) -> str:
