@@ -4,18 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test environments fuzz-serve check coverage bench qtest guest-check release-check docs record clean
-run: $(VENV)/run.stamp
+.PHONY: run test help environments fuzz-serve check coverage bench qtest guest-check release-check docs record clean
+run: $(VENV)/run.stamp  # the comparison on a real workload, after setting up what it needs
 	@$(BIN)/pagewarden compare examples/randrw.iolog
 	@echo; echo "Go on with $(BIN)/pagewarden run, $(BIN)/pagewarden check, or $(BIN)/pagewarden --help"
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp  # all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 environments: $(VENV)/dev.stamp  # every verb on every host that is short of something
 	$(BIN)/python -m pytest tests/cli/test_environments.py -m "environments or not environments"
 
-check: $(VENV)/dev.stamp
+check: $(VENV)/dev.stamp  # format, lint, types
 	$(BIN)/ruff format --check src tests bench examples
 	$(BIN)/ruff check src tests bench examples
 	$(BIN)/mypy
@@ -42,7 +42,7 @@ record: $(VENV)/dev.stamp  # asks each kernel under QEMU, and keeps what it answ
 fuzz-serve: $(VENV)/dev.stamp  # a million messages of a hostile vhost-user front end: some minutes
 	PAGEWARDEN_FUZZ=1000000 $(BIN)/python -m pytest tests/vhost/test_fuzz.py
 
-bench: $(VENV)/bench.stamp
+bench: $(VENV)/bench.stamp  # this program beside its peers: half an hour
 	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
 $(VENV)/bin/python:
@@ -64,5 +64,8 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	$(PIP) -e '.[dev,bench]'
 	@touch $@
 
-clean:
+help:  # this list
+	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 16
+
+clean:  # everything that the others made
 	rm -rf $(VENV) .cache build dist site .pytest_cache .mypy_cache .ruff_cache
