@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
+from keeper_kit import PAGES, RunningKeeper, children
 from kept_kit import content, kept
 from pagewarden.keep.handover import received
 from pagewarden.keep.plain import seal_plain
@@ -23,59 +22,6 @@ from pagewarden.keep.snapshot import KEY
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import PAGE_SIZE, Refused
 from plain_vmm import FEATURES, PlainVmm, hand_over
-
-PAGES = 200
-ROOT = Path(__file__).parents[2]
-
-
-class RunningKeeper:
-    def __init__(self, folder: Path, *words: Any, terminal: tuple[int, int] | None = None) -> None:
-        """terminal: both ends of one, for standard error."""
-        self.socket, self.events = folder / "socket", folder / "events"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pagewarden", "keep", "--socket", self.socket, "--json-events", self.events,
-             "--json", "--snapshot", folder / "mem", *map(str, words)],
-            stdout=subprocess.PIPE, stderr=terminal[1] if terminal else subprocess.PIPE, text=True,
-        )  # fmt: skip
-        said = os.read(terminal[0], 1 << 16).decode() if terminal else self.process.stderr.readline()  # type: ignore[union-attr]
-        assert "keeping" in said
-
-    def told(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.events.read_text().splitlines()] if self.events.exists() else []
-
-    def heard(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        """So many of these events, once they have happened."""
-        while len(found := [each for each in self.told() if each["event"] == event]) < count:
-            assert self.process.poll() is None, self.process.communicate()
-        return found
-
-    def end(self) -> dict[str, Any]:
-        self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate()
-        assert self.process.returncode == 0 and not err
-        document: dict[str, Any] = json.loads(out)
-        jsonschema.validate(document, json.loads((ROOT / "docs" / "schema" / "keep.json").read_text()))
-        assert document["over_time"][-1][1:] == [0, document["faults"]]
-        return document
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    Userfault(FEATURES).close()
-    (tmp_path / "mem").write_bytes(b"".join(map(content, range(PAGES))))
-    return tmp_path
-
-
-@pytest.fixture
-def keeper(folder: Path) -> Iterator[RunningKeeper]:
-    running = RunningKeeper(folder)
-    yield running
-    running.process.kill()
-    running.process.communicate()
-
-
-def children(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def test_pages_come_from_the_snapshot_and_removed_ones_are_zeroes(keeper: RunningKeeper) -> None:
