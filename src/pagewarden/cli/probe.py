@@ -89,7 +89,7 @@ def probe(
     if before is not None:
         found = _beside(found, before)
     save_page(html, lambda: found)
-    _print(found, is_vm, json, tap)
+    _print(found, is_vm, json, tap, features=not (backing or path))
     good = found.baseline.good if found.baseline else not (found.disagreements or found.timeouts)
     if not good:
         raise typer.Exit(1)
@@ -164,7 +164,8 @@ def _read(file: Path) -> "SaidMatrix":
         raise UserMistake(f"{file} is no document of `probe --json`: {wrong}; give one that it printed") from wrong
 
 
-def _print(found: "Probed", is_vm: bool, json: bool, tap: bool) -> None:
+def _print(found: "Probed", is_vm: bool, json: bool, tap: bool, features: bool) -> None:
+    """features: also what the kernel offers."""
     from pagewarden.report.console import console, print_document
 
     if tap:
@@ -185,7 +186,7 @@ def _print(found: "Probed", is_vm: bool, json: bool, tap: bool) -> None:
     else:
         from pagewarden.report.probe import print_probe
 
-        print_probe(found, console())
+        print_probe(found, console(), features)
 
 
 def _isolated(json: bool) -> None:

@@ -37,13 +37,9 @@ TrialMemory: TypeAlias = tuple[str, bool]
 """A backing, and whether its host side is isolated."""
 
 
-def print_probe(found: Probed, out: Console) -> None:
-    """Pass or fail and why, capabilities, the matrix, and under it what leaks, disagrees and could not be tried."""
-    out.print(verdict(found) + "\n", soft_wrap=True)
-    features = table("feature", "there", "what was found, or why not", left=3)
-    for feature in found.capabilities:
-        features.add_row(feature.name, "yes" if feature.available else "no", feature.reason)
-    out.print(features)
+def print_probe(found: Probed, out: Console, features: bool = True) -> None:
+    """Pass or fail and why, the matrix, what leaks, disagrees and could not be tried, and what the kernel offers."""
+    out.print(verdict(found), soft_wrap=True)
     out.print(f"\nHost access on Linux {found.kernel}" + " under QEMU" * (found.where == "qemu"))
     memories = list(dict.fromkeys(map(_memory, found.matrix)))
     made = table("path", "tries to", *map(memory_name, memories), left=2 + len(memories))
@@ -56,6 +52,12 @@ def print_probe(found: Probed, out: Console) -> None:
         f"\n{len(found.matrix):,} trials, {found.leaks} leaks, {found.disagreements} disagreements with the law; "
         f"{found.untried} not tried, {found.timeouts} without an answer in time."
     )
+    if features:
+        offers = table("feature", "there", "what was found, or why not", left=3)
+        for feature in found.capabilities:
+            offers.add_row(feature.name, "yes" if feature.available else "no", feature.reason)
+        out.print()
+        out.print(offers)
 
 
 def print_lines(found: Probed, memories: Iterable[TrialMemory], out: Console) -> None:
