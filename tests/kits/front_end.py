@@ -80,6 +80,17 @@ class FrontEnd:
             self.send(Ask.GET_VRING_BASE, struct.pack("<II", index, 0), 0)
             return int(struct.unpack("<II", self.receive(Ask.GET_VRING_BASE))[1])
 
+    def inflight(self, queues: int, size: int) -> tuple[int, bytes]:
+        """The other side's file for what is in flight of so many rings, and its description: for `keep`."""
+        with self._turn:
+            self.send(Ask.GET_INFLIGHT_FD, abi.INFLIGHT.pack(0, 0, queues, size), 0)
+            answer, (file,), _, _ = socket.recv_fds(self._socket, abi.HEADER.size + abi.INFLIGHT.size, 1)
+        return file, answer[abi.HEADER.size :]
+
+    def keep(self, file: int, described: bytes) -> None:
+        """What is in flight of rings started from now on is kept there."""
+        self.tell(Ask.SET_INFLIGHT_FD, described, file)
+
     def close(self) -> None:
         self._socket.close()
         while self._events:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from front_end import BackEndError, FrontEnd
 from pagewarden.abi import vhost_user as abi
@@ -110,8 +111,10 @@ class IommuRig(ServedRig):
         Rig.__init__(self, self._turned, disk, FEATURES, 128, here=False)  # type: ignore[arg-type]
         self.connect(connection)
 
-    def connect(self, connection: socket.socket) -> None:
-        """The device is behind this connection now; its ring is as it was."""
+    def connect(self, connection: socket.socket, *kept: Any) -> None:
+        """The device is behind this connection now; its ring is as it was. kept: a file for FrontEnd.keep."""
         self.iommu = IommuFrontEnd(connection, self._memory, self._turned.page)
         self.front = self.iommu
+        if kept:
+            self.front.keep(*kept)
         self.queue = self.front.start(0, self.rings[0])

@@ -3,6 +3,8 @@
 from enum import IntEnum
 from struct import Struct
 
+import numpy as np
+
 VERSION, VERSION_MASK, REPLY, NEED_REPLY = 1, 3, 1 << 2, 1 << 3
 """Flags of a header."""
 VHOST_USER_F_PROTOCOL_FEATURES = 30
@@ -94,3 +96,15 @@ SINGLE_REGION = Struct("<QQQQQ")  # padding, then as REGION
 IOTLB = Struct("<QQQBB6x")  # iova, bytes, the front end's address, permission, type
 CONFIG_HEAD = Struct("<III")  # offset, bytes, flags
 INFLIGHT = Struct("<QQHH4x")  # bytes, offset, queues, entries of each
+INFLIGHT_VERSION = 1
+QUEUE_REGION_SPLIT = np.dtype(
+    [
+        ("features", "<u8"),
+        ("version", "<u2"),  # 0: nothing was put here yet
+        ("desc_num", "<u2"),
+        ("last_batch_head", "<u2"),
+        ("used_idx", "<u2"),
+    ]
+)
+DESC_STATE_SPLIT = np.dtype([("inflight", "u1"), ("padding", "u1", 5), ("next", "<u2"), ("counter", "<u8")])
+"""Of each descriptor behind a QUEUE_REGION_SPLIT; what counts is that of a chain's head."""

@@ -27,6 +27,7 @@ from pagewarden.memory.isolated.side import HostSide
 from pagewarden.port import HostView
 from pagewarden.vhost import wire
 from pagewarden.vhost.hosts import VhostDevice, take_features
+from pagewarden.vhost.inflight import InflightRing
 from pagewarden.vhost.translated import SHIFT, TranslatedView
 from pagewarden.vhost.vrings import tell
 from pagewarden.vhost.wire import WireKind, WireRecord
@@ -136,13 +137,14 @@ class ConfinedDevice:
                 self._stop(order.number)
 
     def _start(self, order: WireRecord) -> None:
-        (size, desc), (avail, used), _ = order.pairs.tolist()
-        kick, call = order.fds
+        (size, desc), (avail, used), *kept = order.pairs.tolist()
+        kick, call, *files = order.fds
         if self.device.status & DEVICE_NEEDS_RESET and not self._kicks:
             take_features(self.device, self._features)
         self._kicks[kick] = order.number, call
         try:
-            self.device.start(order.number, Ring(size, desc, avail, used))
+            file = InflightRing(*files, *kept[0]) if kept else None
+            self.device.start(order.number, Ring(size, desc, avail, used), file)
         except (DeviceNeedsReset, Refused):
             self._break(kick)
 

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from pagewarden.vhost.inflight import InflightFile
 from pagewarden.vhost.regions import MemoryRegion
 from pagewarden.vhost.vrings import Vring
 from pagewarden.virtio.ring import Ring
@@ -40,6 +41,9 @@ class DeviceHost(Protocol):
 
     def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None:
         """An IOTLB message was read."""
+
+    def keep(self, kept: InflightFile) -> None:
+        """Where what is in flight of rings that are started from now on is kept, until the front end is gone."""
 
     def call_changed(self, vring: Vring) -> None:
         """A ring that runs has another call, or none."""

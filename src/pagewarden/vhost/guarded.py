@@ -16,6 +16,7 @@ from pagewarden.port import HostView
 from pagewarden.vhost import confined, wire
 from pagewarden.vhost.grants import Grants
 from pagewarden.vhost.hosts import ServeCounts, VhostDevice, take_features
+from pagewarden.vhost.inflight import InflightFile
 from pagewarden.vhost.lent import LentWindow
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.process import ConfinedProcess
@@ -84,6 +85,7 @@ class GuardedHost:
         self._window: LentWindow | None = None
         self._file: tuple[int, int] | None = None
         self._rings: dict[int, tuple[Vring, Ring]] = {}
+        self._kept: InflightFile | None = None
         self._asked: dict[int, bool] = {}
         self._ready: dict[int, int] = {}
         self._orders = self._deaths = 0
@@ -116,7 +118,11 @@ class GuardedHost:
     def displace(self, part: MemoryRegion) -> None:
         self._take_back(list(self.grants.entries))
 
+    def keep(self, kept: InflightFile) -> None:
+        self._kept = kept
+
     def forget(self) -> None:
+        self._kept = None
         self._end_device()
         self._no_questions()
 
@@ -235,9 +241,12 @@ class GuardedHost:
             self._send_start(vring, ring)
 
     def _send_start(self, vring: Vring, ring: Ring) -> None:
-        places = [(ring.size, ring.desc), (ring.avail, ring.used), (vring.base, 0)]
-        call = self.process.nobody if vring.call < 0 else vring.call
-        self.process.order(WireKind.START, vring.index, places, vring.kick, call)
+        places = [(ring.size, ring.desc), (ring.avail, ring.used)]
+        fds = [vring.kick, self.process.nobody if vring.call < 0 else vring.call]
+        if self._kept is not None:
+            places.append((self._kept.offset(vring.index, ring.size), self._kept.size))
+            fds.append(self._kept.file.fd)
+        self.process.order(WireKind.START, vring.index, places, *fds)
 
     def _work_off(self) -> None:
         while self.process.backlog:

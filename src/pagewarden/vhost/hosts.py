@@ -8,12 +8,14 @@ from typing import Protocol
 
 from pagewarden.abi import virtio as abi
 from pagewarden.memory.window import Window
+from pagewarden.vhost.inflight import InflightFile
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
 from pagewarden.vhost.vrings import Vring, tell
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.queue import Processed
 from pagewarden.virtio.ring import Ring
+from pagewarden.virtio.virtqueue import ChainLedger
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 
@@ -29,7 +31,7 @@ class VhostDevice(Protocol):
     def accept(self, features: int) -> None: ...
     def write_status(self, status: int) -> None: ...
     def read_config(self, offset: int, length: int) -> bytes: ...
-    def start(self, index: int, ring: Ring) -> None: ...
+    def start(self, index: int, ring: Ring, kept: ChainLedger | None = None) -> None: ...
     def stop(self, index: int) -> int: ...
     def process(self, index: int) -> Processed: ...
 
@@ -89,6 +91,7 @@ class OpenHost:
         self._running: dict[int, Vring] = {}
         self.polled: dict[int, Callable[[], bool]] = {}
         self._since: dict[MemoryRegion, float] = {}
+        self._kept: InflightFile | None = None
 
     def read_config(self, offset: int, length: int) -> bytes:
         return self._device.read_config(offset, length)
@@ -106,7 +109,8 @@ class OpenHost:
 
     def start(self, vring: Vring, ring: Ring) -> None:
         try:
-            self._device.start(vring.index, ring)
+            kept = None if self._kept is None else self._kept.ring(vring.index, ring.size)
+            self._device.start(vring.index, ring, kept)
         except DeviceNeedsReset as broken:
             self._give_up(vring, broken)
         else:
@@ -125,7 +129,13 @@ class OpenHost:
 
     def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
     def call_changed(self, vring: Vring) -> None: ...
-    def forget(self) -> None: ...
+
+    def keep(self, kept: InflightFile) -> None:
+        self._kept = kept
+
+    def forget(self) -> None:
+        self._kept = None
+
     def close(self) -> None: ...
 
     def _kicked(self, vring: Vring) -> bool:

@@ -10,7 +10,7 @@ from pagewarden.abi.vhost_user import FrontRequest, ProtocolFeature
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
 from pagewarden.kernel.door import Descriptor
 from pagewarden.vhost.device_host import DeviceHost
-from pagewarden.vhost.inflight import inflight_file
+from pagewarden.vhost.inflight import InflightFile, inflight_file
 from pagewarden.vhost.messages import SHAPES, FrontEndFault, FrontMessage, answer, receive
 from pagewarden.vhost.questions import channel_of
 from pagewarden.vhost.regions import GuestRegions, MemoryRegion
@@ -314,3 +314,6 @@ class FrontSession:
         length, offset, queues, size = abi.INFLIGHT.unpack(message.payload)
         if not 0 < queues <= self.host.queues or not 0 < size <= self.host.queue_size or offset or not length:
             raise FrontEndFault(f"keeps {length} bytes of what is in flight of {queues} rings of {size} entries")
+        fd = message.take_fd()
+        assert fd is not None
+        self.host.keep(InflightFile(Descriptor(fd), queues, size, length))

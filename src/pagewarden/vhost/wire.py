@@ -20,7 +20,7 @@ from pagewarden.vocab import Refused
 HEAD = Struct("<Iq4x")
 PAIRS_MAX = 4096
 """Pairs of a record: 64 KiB, which a socket takes at once."""
-FDS_MAX = 2
+FDS_MAX = 3
 RECORD_MAX = HEAD.size + 16 * PAIRS_MAX
 
 
@@ -28,7 +28,9 @@ class WireKind(IntEnum):
     """What a record says; the first are the warden's, the others the device's."""
 
     FEATURES = 1  # number: the driver's; everything stops
-    START = 2  # number: a ring; (entries, descriptor table), (avail, used), (where it began, 0); its kick and call
+    START = (
+        2  # number: a ring; (entries, descriptor table), (avail, used), [place in a file, entries]; kick, call, [file]
+    )
     CALL = 3  # number: a ring; its new call
     STOP = 4  # number: a ring
     GRANT = 5  # (I/O page, entry of the table: see translated), or NOT_NOW, or NEVER

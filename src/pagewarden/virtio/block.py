@@ -66,7 +66,7 @@ class BlockQueue(DeviceQueue):
         try:
             completed = wanted = 0
             while True:
-                seen: int = serve(self._record, completed)
+                seen: int = LONG_WAY if self._queue.again else serve(self._record, completed)
                 if not completed and (ended := _ENDED.get(seen)):
                     return ended
                 if seen < 0:

@@ -19,7 +19,7 @@ from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.gather import Vectored
 from pagewarden.virtio.requests import REQUEST_MAX
 from pagewarden.virtio.ring import Ring
-from pagewarden.virtio.virtqueue import Virtqueue
+from pagewarden.virtio.virtqueue import ChainLedger, Virtqueue
 from pagewarden.virtio.work import ADDR, FLAGS, LEN, Work
 from pagewarden.vocab import PrivateAccess
 
@@ -65,6 +65,10 @@ class DeviceQueue:
             raise self._private(error) from error
         return Processed(completed, wanted, waiting > 0)
 
+    def keep(self, kept: ChainLedger) -> None:
+        """Before resume: what is in flight is kept there, too."""
+        self._queue.kept = kept
+
     def resume(self) -> None:
         """Go on where the used ring says that a device before this one stopped. Raises DeviceNeedsReset."""
         try:
@@ -95,6 +99,7 @@ class DeviceQueue:
             return 0
         act = self._taken(waiting)
         self._queue.hold()
+        self._queue.taken()
         act()
         self._queue.publish()
         return self._work["chains"]

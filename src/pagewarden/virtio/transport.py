@@ -15,6 +15,7 @@ from pagewarden.port import HostView
 from pagewarden.virtio.faults import DeviceNeedsReset
 from pagewarden.virtio.queue import DeviceQueue, PlainQueue, Processed
 from pagewarden.virtio.ring import Ring
+from pagewarden.virtio.virtqueue import ChainLedger
 from pagewarden.vocab import Refused
 
 Returned = TypeVar("Returned")
@@ -85,9 +86,12 @@ class VirtioDevice(Generic[Queue]):
             self.start(index, ring)
         self.write_status(abi.DRIVER_OK)
 
-    def start(self, index: int, ring: Ring) -> None:
-        """set_queue for one ring that goes on after what its used ring shows; raises as resume does."""
+    def start(self, index: int, ring: Ring, kept: ChainLedger | None = None) -> None:
+        """set_queue for one ring that goes on after what its used ring shows, and what is kept of it; raises as resume
+        does."""
         self.set_queue(index, ring)
+        if kept is not None:
+            self._queues[index].keep(kept)
         try:
             self._watched(index, _RESUME)
         except DeviceNeedsReset:

@@ -5,7 +5,7 @@ number says everything about its progress: the used index, which lies in the mem
 reading it; chains after it are done again, which a block device may do.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import types
@@ -27,6 +27,20 @@ _LOOK = 10
 _ELEM = virtq_used_elem.itemsize
 
 
+Heads = NDArray[np.int64]
+
+
+class ChainLedger(Protocol):
+    """What somebody keeps of the chains of a ring that are in flight, for a device that comes after this one. Used: the
+    used index at that moment."""
+
+    def resume(self, used: int) -> list[int]:
+        """Heads that a device before this one had taken and not handed back, in the order in which it took them."""
+
+    def taken(self, heads: Heads, used: int) -> None: ...
+    def handed_back(self, used: int) -> None: ...
+
+
 class Virtqueue:
     """One queue; every method raises PrivateAccess when the ring is not shared, DeviceNeedsReset when it is absurd.
 
@@ -36,6 +50,10 @@ class Virtqueue:
     def __init__(self, index: int, memory: Vectored, ring: Ring, event_idx: bool, work: Work) -> None:
         self.index, self.ring, self._work = index, ring, work
         self._memory, self._event_idx = memory, event_idx
+        self.kept: ChainLedger | None = None
+        self.again: list[int] = []
+        """Heads that come before what the avail ring says, from where it was resumed on."""
+        self._resumed = 0
         size, start = ring.size, 2 * RING
         table = start + -(-2 * size // 8) * 8
         self._copy = np.zeros(table + virtq_desc.itemsize * size, np.uint8)
@@ -68,13 +86,31 @@ class Virtqueue:
         self._memory.gather(places_of([(self.ring.used + 2, 2)]), 1, index)
         self._work["done"] = int(index.view("<u2")[0])
         self._work["owed"] = True
+        if self.kept is not None:
+            self.again, self._resumed = self.kept.resume(self.done), self.done
         self._tell(self.done if self._event_idx else 0)
         barrier()
 
     def snapshot(self) -> int:
         """Copy avail ring and descriptor table, once; how many chains wait."""
         self._work["desc"], self._work["avail"] = self._places_of_copy
-        return self._read(self._whole, self._copy)
+        waiting = self._read(self._whole, self._copy)
+        if self.again:
+            self._put_again()
+        return waiting
+
+    def _put_again(self) -> None:
+        """What the avail ring has there may be done already, by a device that did not go by its order."""
+        size, since = self.ring.size, self.done - self._resumed & _MODULO
+        self.again = self.again if since < len(self.again) else []
+        entries = self._copy[2 * RING : 2 * (RING + size)].view("<u2")
+        for nth in range(since, len(self.again)):
+            entries[(self._resumed + nth) % size] = self.again[nth]
+
+    def taken(self) -> None:
+        """The batch of the record will be done."""
+        if self.kept is not None:
+            self.kept.taken(self._work.table("heads")[: self._work["chains"]], self.done)
 
     def look(self, completed: int) -> tuple[int, bool]:
         """How many chains wait by now, and whether the driver asked to be told about the last `completed` ones; the
@@ -130,6 +166,8 @@ class Virtqueue:
         self._memory.add16(ring.used + 2, count)
         work["done"] = done
         barrier()
+        if self.kept is not None:
+            self.kept.handed_back(done)
 
 
 def _lay_out(work: Any, base: int, event_at: int, event: int) -> int:
