@@ -1,9 +1,9 @@
 """Requests a second of served disks under one stock guest: `python bench/serve.py [SECONDS [SIZES [DEPTHS]]]`
 
-Random direct reads by fio inside a guest of QEMU's TCG, of one file through three back ends: `pagewarden serve blk
---mode open`, the same `--mode iommu`, and QEMU's storage daemon, the peer. All are there from the start of one boot and
-take turns in each row. CPU: microseconds of all processes of the back end for a request, by /proc, looked at while the
-guest pauses. The ratios are to the daemon.
+Random direct reads by fio inside a guest of QEMU's TCG, of one file, through QEMU's storage daemon, the peer, and
+`pagewarden serve blk`: in a boot with an IOMMU by `--mode open` and `iommu`, in one that bounces by `open` and `pool`.
+All of a boot are there from its start and take turns in each row. CPU: microseconds of all processes of the back end
+for a request, by /proc, looked at while the guest pauses. The ratios are to the daemon of the same boot.
 """
 
 import contextlib
@@ -26,9 +26,20 @@ from served_guest import BEHIND_IOMMU, served
 
 KERNEL = os.environ.get("PAGEWARDEN_LAB_KERNEL", "debian:6.12")
 SIZES, DEPTHS, SECONDS = (4096, 65536, 1 << 20), (1, 8), 3.0
-DISKS = {"daemon": "/dev/vdd", "open": "/dev/vde", "iommu": "/dev/vdf"}
+BOOTS = {
+    "intel_iommu=on iommu.strict=1 iommu.passthrough=0": ("daemon", "open", "iommu"),
+    "swiotlb=force": ("daemon", "open", "pool"),
+}
+"""The kernel's words, and the back ends of its boot in the order of their disks."""
+FIRST = ord("d")
+"""Letter of the first of those disks."""
+DEVICES = {
+    "daemon": ["-device", "vhost-user-blk-pci,chardev=daemon,addr=0x19,num-queues=1"],
+    "open": ["-device", "vhost-user-blk-pci,chardev=open,addr=0x1a,num-queues=1"],
+    "iommu": BEHIND_IOMMU,
+    "pool": ["-device", "vhost-user-blk-pci,chardev=pool,addr=0x1b,num-queues=1,iommu_platform=on,disable-legacy=on"],
+}
 FILE = 256 << 20
-STRICT = "intel_iommu=on iommu.strict=1 iommu.passthrough=0"
 PAUSE = 1.5
 """Seconds that the guest waits before each part: the host looks at it every half (lab.machine.LOOK)."""
 TICK = 1e6 / os.sysconf("SC_CLK_TCK")
@@ -36,7 +47,7 @@ Part = tuple[str, int, int]
 """A back end, bytes of a request, requests at once."""
 
 
-def inside(seconds: float, parts: list[Part]) -> None:
+def inside(seconds: float, parts: list[Part], disks: dict[str, str]) -> None:
     """In the guest: each part by fio; prints requests a second of each."""
     found = []
     Path("/proc/sys/vm/nr_hugepages").write_text("8")  # buffers whose pages lie together
@@ -45,7 +56,7 @@ def inside(seconds: float, parts: list[Part]) -> None:
             console.write(f"pagewarden: {number} of {len(parts)}\n")
         time.sleep(PAUSE)
         if number < len(parts):
-            words = [f"--bs={size}", f"--iodepth={depth}", f"--runtime={seconds}", f"--filename={DISKS[name]}"]
+            words = [f"--bs={size}", f"--iodepth={depth}", f"--runtime={seconds}", f"--filename={disks[name]}"]
             fio = ["fio", "--name=j", "--rw=randread", "--direct=1", "--ioengine=libaio", "--time_based", "--size=100%",
                    "--output-format=json", "--randrepeat=1", "--iomem=shmhuge"]  # fmt: skip
             said = subprocess.run([*fio, *words], check=True, capture_output=True).stdout
@@ -66,38 +77,47 @@ def ticks(root: int) -> int:
 
 
 @contextlib.contextmanager
-def back_ends(place: Path) -> Iterator[tuple[list[str], dict[str, int]]]:
-    """QEMU's words for the three, and their processes."""
+def back_ends(place: Path, names: tuple[str, ...]) -> Iterator[tuple[list[str], dict[str, int]]]:
+    """QEMU's words for them, and their processes."""
     file = place / "disk"
     file.write_bytes(os.urandom(1 << 20) * (FILE >> 20))
-    with (
-        storage_daemon(file, False, "threads") as path,
-        served(file, place, "open", "--readonly") as (plain, words),
-        served(file, place, "iommu", "--readonly") as (guarded, more),
-    ):
-        daemon = int(subprocess.run(["pgrep", "-nx", "qemu-storage-da"], check=True, capture_output=True).stdout)
-        devices = ["-chardev", f"socket,id=daemon,path={path}",
-                   "-device", "vhost-user-blk-pci,chardev=daemon,addr=0x19,num-queues=1",
-                   "-device", "vhost-user-blk-pci,chardev=open,addr=0x1a,num-queues=1", *BEHIND_IOMMU]  # fmt: skip
-        yield [*words, *more, *devices], {"daemon": daemon, "open": plain.pid, "iommu": guarded.pid}
+    with contextlib.ExitStack() as opened:
+        words, processes = [], {}
+        for name in names:
+            if name == "daemon":
+                path = opened.enter_context(storage_daemon(file, False, "threads"))
+                chardev = ["-chardev", f"socket,id=daemon,path={path}"]
+                found = subprocess.run(["pgrep", "-nx", "qemu-storage-da"], check=True, capture_output=True).stdout
+                processes[name] = int(found)
+            else:
+                process, chardev = opened.enter_context(served(file, place, name, "--readonly"))
+                processes[name] = process.pid
+            words += [*chardev, *DEVICES[name]]
+        yield words, processes
 
 
 def main(seconds: float, sizes: list[int], depths: list[int]) -> None:
-    parts = [(name, size, depth) for size in sizes for depth in depths for name in DISKS]
+    for append, names in BOOTS.items():
+        boot(append, names, seconds, [(name, size, depth) for size in sizes for depth in depths for name in names])
+
+
+def boot(append: str, names: tuple[str, ...], seconds: float, parts: list[Part]) -> None:
+    """One boot with these back ends, and its rows."""
     used: dict[int, dict[str, int]] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-serve-") as place, back_ends(Path(place)) as (words, processes):
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as place, back_ends(Path(place), names) as (words, running):
 
         def look(number: int, _: int) -> None:
             if number not in used:
-                used[number] = {name: ticks(pid) for name, pid in processes.items()}
+                used[number] = {name: ticks(pid) for name, pid in running.items()}
 
-        command = [sys.executable, __file__, "--inside", msgspec.json.encode((seconds, parts)).decode()]
-        shape = qemu.GuestShape(STRICT, words=tuple(words))
+        disks = {name: f"/dev/vd{chr(FIRST + number)}" for number, name in enumerate(names)}
+        command = [sys.executable, __file__, "--inside", msgspec.json.encode((seconds, parts, disks)).decode()]
+        shape = qemu.GuestShape(append, words=tuple(words))
         end = qemu.run(fetch.kernel(KERNEL), command, 900.0, shape=shape, progress=look)
     if end.status:
         sys.exit(end.stderr)
     found = dict(zip(parts, msgspec.json.decode(end.stdout), strict=True))
-    print(f"Linux {end.kernel}; {'bytes':>8} depth  back end  requests/s   ratio  CPU us")
+    print(f"Linux {end.kernel}, {append}\n{'bytes':>22} depth  back end  requests/s   ratio  CPU us")
     for number, part in enumerate(parts):
         name, size, depth = part
         rate, done = found[part]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,9 +12,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from pagewarden.memory import PrivateMemory
 from pagewarden.vhost.blk import opened_disk
+from pagewarden.virtio.disk import Disk
 from pagewarden.vocab import UserMistake
+from served_rig import MEMORY, ServedRig, opened_image
 from verbs import Verb
+from virtio_kit import IN, OK
 
 ROOT = Path(__file__).parents[2]
 CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])"
@@ -47,6 +52,35 @@ def test_it_ends_with_status_0_and_a_document(disk: Path, tmp_path: Path, ending
     assert not place.exists()
     first, *_ = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     assert first["event"] == "said" and first["what"].startswith("serving") and first["time"] > 0
+
+
+def test_a_line_on_a_terminal_says_what_is_done_while_it_is(disk: Path, tmp_path: Path) -> None:
+    """What was said before stays above it. (Where nobody looks there is none, as the test before this one sees.)"""
+    place, (ours, theirs) = tmp_path / "socket", os.openpty()
+    words = [sys.executable, "-m", "pagewarden", "serve", "blk", "--socket", str(place), "--disk", str(disk), "--mode",
+             "open"]  # fmt: skip
+    with (
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, text=True) as process,
+        PrivateMemory(MEMORY, "memfd", shared=True) as memory,
+        opened_image(disk) as fd,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        os.close(theirs)
+        shown = os.read(ours, 1 << 16)
+        while b"serving" not in shown:
+            shown += os.read(ours, 1 << 16)
+        connection.connect(str(place))
+        rig = ServedRig(memory, connection, Disk(fd))
+        said = rb"\r\x1b\[K[1-9][0-9,]* requests/s, open pages 2,048, at most 2,048; refused 0"
+        while not re.search(said, shown):  # a line a second
+            assert rig.do(IN, 0, into=512)[0] == OK
+            shown += os.read(ours, 1 << 16)
+        rig.front.close()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate()
+    os.close(ours)
+    assert process.returncode == 0 and re.search("served [1-9][0-9,]* requests", out)
+    assert re.fullmatch(rb"\r\x1b\[Kpagewarden: serving [^\r]+\r\n(\r\x1b\[K[^\r\n]+)+", shown)
 
 
 def test_two_guests_share_a_disk_only_to_read_it(verb: Verb, disk: Path, tmp_path: Path) -> None:
