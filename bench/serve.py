@@ -3,8 +3,8 @@
 Random direct reads by fio inside a guest of QEMU's TCG, of one file, through QEMU's storage daemon, the peer, and
 `pagewarden serve blk`: in a boot with an IOMMU by `--mode open` and `iommu`, in one that bounces by `open` and `pool`.
 All of a boot are there from its start and take turns in each row. CPU: microseconds of all processes of the back end
-for a request, by /proc, looked at while the guest pauses. The ratios are to the daemon of the same boot; a request of `pool` has the
-guest's own copies in it, which the daemon's has not: it offers nothing by which a guest would bounce.
+for a request, by /proc, looked at while the guest pauses. The ratios are to the daemon of the same boot; a request of
+`pool` has the guest's own copies in it, which the daemon's has not: it offers nothing by which a guest would bounce.
 """
 
 import contextlib
