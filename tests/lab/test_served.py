@@ -1,5 +1,6 @@
-"""A stock guest under stock QEMU on served disks, one without a guard, one behind the guest's own IOMMU: what it wrote
-is in the files, what it read was, and the device's process saw nothing that was not mapped."""
+"""A stock guest under stock QEMU on served disks, one without a guard, one behind the guest's own IOMMU, and on the
+entropy device of the worked example: what it wrote is in the files, what it read was, and the devices' processes saw
+nothing that was not mapped."""
 
 import hashlib
 import json
@@ -11,7 +12,7 @@ import numpy as np
 
 from live import require
 from pagewarden.lab import fetch, qemu
-from served_guest import BEHIND_IOMMU, INSIDE, LIMIT, block, served
+from served_guest import BEHIND_IOMMU, INSIDE, LIMIT, RANDOM, block, random_numbers, served
 
 STRICT = "intel_iommu=on iommu.strict=1 iommu.passthrough=0"
 SLOTS = 2048
@@ -25,10 +26,12 @@ def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) ->
     with (
         served(tmp_path / "open", tmp_path, "open") as (plain, words),
         served(tmp_path / "iommu", tmp_path, "iommu", "--probe") as (guarded, more),
+        random_numbers(tmp_path) as (source, most),
     ):
-        devices = ["-device", "vhost-user-blk-pci,chardev=open,addr=0x1a", *BEHIND_IOMMU]
-        shape = qemu.GuestShape(STRICT, words=(*words, *more, *devices))
-        answer = qemu.run(kernel, [sys.executable, str(INSIDE), "/dev/vdd", "/dev/vde"], LIMIT, shape=shape)
+        devices = ["-device", "vhost-user-blk-pci,chardev=open,addr=0x1a", *BEHIND_IOMMU, *RANDOM]
+        shape = qemu.GuestShape(STRICT, words=(*words, *more, *most, *devices))
+        disks = "/dev/vdd", "/dev/vde"
+        answer = qemu.run(kernel, [sys.executable, str(INSIDE), *disks, "/dev/hwrng"], LIMIT, shape=shape)
         assert answer.status == 0, answer.stderr
         documents = []
         for process in (plain, guarded):
@@ -36,7 +39,16 @@ def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) ->
             require("cannot be kept apart" not in err, err)
             assert process.returncode == 0, "QEMU's end is no error"
             documents.append(json.loads(out))
-    for found in json.loads(answer.stdout).values():
+        out, err = source.communicate(timeout=LIMIT)
+        assert source.returncode == 0 and not re.search("refused|reset", err), err
+    drawn = json.loads(answer.stdout)
+    numbers = drawn.pop("/dev/hwrng")
+    assert numbers == {"from": "virtio_rng.0", "different": 64}
+    given = re.fullmatch(
+        r"(\d+) requests, (\d+) bytes, (\d+) pages open at most, 0 refused\n\d+ closed .* which 0 answered\n", out
+    )
+    assert given is not None and int(given[2]) >= 64 * 64 and int(given[3]) < 16
+    for found in drawn.values():
         assert found == {"first": hashlib.sha256(content[: 1 << 20]).hexdigest(), "wrong": 0}
     for mode in ("open", "iommu"):
         written, place = (tmp_path / mode).read_bytes(), 8 << 20

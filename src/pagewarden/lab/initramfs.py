@@ -13,7 +13,7 @@ INIT = Path(__file__).with_name("init.sh")
 DIRECTORIES = ("bin", "proc", "sys", "dev", "lower", "rw", "root", "modules")
 EARLY = ("virtio_pci", "virtio_blk", "virtiofs", "overlay", "ext4")
 """Without which nothing can be run inside."""
-LATE = ("kvm_amd",)
+LATE = ("kvm_amd", "virtio_rng")
 """Without which the rest can."""
 UNPACK: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress, ".ko": bytes}
 """How a module is packed, by the end of its name."""

@@ -1,7 +1,7 @@
 """Inside a guest: direct reads and writes of served disks, what they hold, and fio's word on them.
 
-`served_disk.py DISK ...`: of each a document of digests, by what was read; status 1 where something read is not what
-was written.
+`served_disk.py DISK ...`: of each a document of digests, by what was read; of /dev/hwrng where its numbers come from,
+and how many different ones of 64 bytes there were.
 """
 
 import hashlib
@@ -40,5 +40,15 @@ def loads(path: str) -> dict[str, object]:
     return found
 
 
+RANDOM, NUMBERS = "/dev/hwrng", 64
+
+
+def numbers() -> dict[str, object]:
+    """From the device that gives them out, and how many of them differ."""
+    with open("/sys/class/misc/hw_random/rng_current") as current, open(RANDOM, "rb", buffering=0) as source:
+        found = {source.read(64) for _ in range(NUMBERS)}
+        return {"from": current.read().strip(), "different": len(found)}
+
+
 if __name__ == "__main__":
-    print(json.dumps({path: loads(path) for path in sys.argv[1:]}))
+    print(json.dumps({path: numbers() if path == RANDOM else loads(path) for path in sys.argv[1:]}))
