@@ -29,7 +29,7 @@ def in_its_process(host: HostSide, channel: int, counters: int, probe: bool) -> 
 
 
 def main() -> None:
-    """Serve one QEMU: -chardev socket,id=c,path=random.sock -device vhost-user-rng-pci,chardev=c,... (docs/serve.md)."""
+    """Serve one QEMU: -chardev socket,id=c,path=random.sock -device vhost-user-rng-pci,chardev=c... (docs/serve.md)."""
     kind = DeviceKind(lambda view, size: RandomDevice(view, queue_size=size), in_its_process)
     say = partial(print, file=sys.stderr, flush=True)
     done = serve_device(kind, Path(sys.argv[1]), None, "random numbers", probe=True, say=say)
