@@ -9,6 +9,7 @@ import pytest
 
 from pagewarden.check.bugs import BugFound, bugs, search
 from pagewarden.check.explain import tell
+from pagewarden.check.ways import Counterexample
 from pagewarden.law import Op
 from verbs import Verb
 
@@ -48,7 +49,8 @@ def test_the_corpus() -> None:
 def test_found_and_fixed(name: str) -> None:
     bug = found()[name]
     steps, last = LAST[name]
-    assert (bug.verdict, bug.fixed) == ("fails", "holds") and bug.right and bug.way is not None
+    assert (bug.verdict, bug.fixed) == ("fails", "holds") and bug.right
+    assert isinstance(bug.way, Counterexample)
     assert bug.way.verdict.name == bug.bug.breaks
     told = tell(bug.way.report, bug.way.verdict)
     assert len(told) == bug.way.steps == steps

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
+from pagewarden.check.keeper import check_keeper
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
 from pagewarden.check.verdict import Report, Said, check
@@ -51,29 +53,76 @@ class Bug(msgspec.Struct, frozen=True, rename={"with_": "with", "breaks": "prope
         actors = f"--property {self.breaks} --stranger {self.strangers} --vcpus {self.vcpus}"
         return " ".join(["pagewarden check --policy", self.policy, *changes, actors])
 
+    @property
+    def subject(self) -> str:
+        """What has the fix."""
+        return self.fixed.name
+
     def check(self, policy: Policy) -> Report:
         """The bug's property under one of its policies."""
         setting = Setting(policy, pages=1, vcpus=self.vcpus, strangers=stranger_named(self.strangers))
         return check(setting, (self.breaks,), search="apart")
 
 
+class KeeperBug(msgspec.Struct, frozen=True, rename={"breaks": "property"}, forbid_unknown_fields=True):
+    """The same of a page keeper (check/keeper.py): `without`, the guards that the bug takes away."""
+
+    source: str
+    what: str
+    protocol: Literal["keeper"]
+    breaks: str
+    without: tuple[str, ...]
+    strangers: str = "crash"
+
+    @property
+    def subject(self) -> str:
+        """What has the fix."""
+        return f"{self.protocol}, all its guards"
+
+    @property
+    def changed(self) -> str:
+        """As of Bug."""
+        return " ".join(f"-{name}" for name in self.without)
+
+    @property
+    def command(self) -> str:
+        """As of Bug."""
+        return " ".join(["pagewarden check --keeper", *(f"--without {name}" for name in self.without)])
+
+
 @cache
 def bugs() -> dict[str, Bug]:
-    """Every bug, by name."""
-    text = (Path(__file__).parent / "bugs.toml").read_text()
-    return msgspec.convert(tomllib.loads(text), dict[str, Bug])
+    """Every bug of a policy, by name."""
+    return msgspec.convert({name: row for name, row in _rows().items() if "policy" in row}, dict[str, Bug])
+
+
+@cache
+def keeper_bugs() -> dict[str, KeeperBug]:
+    """Every bug of a page keeper, by name."""
+    return msgspec.convert({name: row for name, row in _rows().items() if "policy" not in row}, dict[str, KeeperBug])
+
+
+def _rows() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "bugs.toml").read_text())
 
 
 @dataclass(frozen=True)
 class BugFound:
-    """What became of a bug: the verdict with it, and the way that is told of it, None where it is not found; fixed: the
-    verdict with its fix."""
+    """What became of a bug: the verdict with it, and the way that is told of it, a counterexample or words, None where
+    it is not found; fixed: the verdict with its fix."""
 
     name: str
-    bug: Bug
+    bug: Bug | KeeperBug
     verdict: Said
-    way: Counterexample | None
+    way: Counterexample | tuple[str, ...] | None
     fixed: Said
+
+    @property
+    def steps(self) -> int:
+        """Of the way."""
+        if self.way is None:
+            return 0
+        return len(self.way) if isinstance(self.way, tuple) else self.way.steps
 
     @property
     def right(self) -> bool:
@@ -88,3 +137,7 @@ def search() -> Iterator[BugFound]:
         told = ways(report, every=False).get(bug.breaks)
         fixed = bug.check(bug.fixed).verdicts[0].verdict
         yield BugFound(name, bug, report.verdicts[0].verdict, told[0] if told else None, fixed)
+    whole = check_keeper()
+    for name, each in keeper_bugs().items():
+        found = check_keeper(each.without)
+        yield BugFound(name, each, found.verdict(each.breaks), found.ways.get(each.breaks), whole.verdict(each.breaks))

@@ -35,6 +35,9 @@ def check(
         bool, typer.Option("--minimal", help="The smallest sets of the policy's mechanisms with which it all holds.")
     ] = False,
     bugs: Annotated[bool, typer.Option("--bugs", help="Is each bug of a public corpus found, with its fix?")] = False,
+    keeper: Annotated[
+        bool, typer.Option("--keeper", help="The protocol of `keep` with a VMM; --without takes a guard of it away.")
+    ] = False,
     executor: Annotated[
         str, typer.Option(metavar="local|dask://HOST:PORT", help="Where --minimal and --matrix run.")
     ] = "local",
@@ -59,6 +62,7 @@ def check(
     pagewarden check --plugin examples/own_design.py --design polled
     pagewarden check --matrix
     pagewarden check --bugs
+    pagewarden check --keeper --without userfaultfd-held
     pagewarden check --minimal --property host-never-reads-private
     pagewarden check --pages 1 --vcpus 1 --stranger strace --export murphi model.m
     """
@@ -66,11 +70,14 @@ def check(
     from pagewarden.check.page.system import Setting
     from pagewarden.cli import platforms
 
-    modes = {"export": export is not None, "matrix": matrix, "minimal": minimal, "bugs": bugs}
+    modes = {"export": export is not None, "matrix": matrix, "minimal": minimal, "bugs": bugs, "keeper": keeper}
     mode = next((name for name, chosen in modes.items() if chosen), "one")
     only(context, *EFFECTIVE[mode])
     if bugs:
         _bugs(json)
+        return
+    if keeper:
+        _keeper(without, json)
         return
     own = platforms.plugin(plugin)
     chosen = changed(platforms.policy_of(policy, own), with_, without)
@@ -96,6 +103,7 @@ EFFECTIVE = {
     "matrix": ("with --matrix", (*_SYSTEM, *_LIMITED, "executor", "matrix", "html")),
     "minimal": ("with --minimal", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "executor", "minimal")),
     "bugs": ("with --bugs", ("bugs", "json")),
+    "keeper": ("with --keeper", ("keeper", "without", "json")),
     "export": ("with --export", (*_SYSTEM, *_SOME_POLICY, "export", "file")),
 }
 """What is asked for, in words, and the parameters that matter there."""
@@ -180,6 +188,17 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
         raise KeyboardInterrupt
     if found.left:
         raise typer.Exit(2)
+
+
+def _keeper(without: Repeated, json: bool) -> None:
+    from pagewarden.check.keeper import check_keeper
+    from pagewarden.report.keeper import keeper_document, print_keeper
+    from pagewarden.report.pages import answer
+
+    report = check_keeper(tuple(without or ()))
+    answer(lambda: keeper_document(report), lambda out: print_keeper(report, out), json)
+    if report.ways:
+        raise typer.Exit(1)
 
 
 def _bugs(json: bool) -> None:

@@ -13,10 +13,10 @@ def print_bugs(found: Sequence[BugFound], out: Console) -> None:
     """A line a bug, then what each is and where it was reported."""
     made = table("bug", "property", "with it", "steps", "with its fix", left=3)
     for each in found:
-        made.add_row(each.name, each.bug.breaks, each.verdict, str(_steps(each) or ""), each.fixed)
+        made.add_row(each.name, each.bug.breaks, each.verdict, str(each.steps or ""), each.fixed)
     out.print(made)
     for each in found:
-        out.print(f"\n{each.name}: {each.bug.what}\n  {each.bug.fixed.name} {each.bug.changed}")
+        out.print(f"\n{each.name}: {each.bug.what}\n  {each.bug.subject} {each.bug.changed}")
         out.print(f"  {each.bug.command}\n  {each.bug.source}")
     wrong = [each.name for each in found if not each.right]
     said = f"not as expected: {', '.join(wrong)}" if wrong else "each is found, and each fix holds"
@@ -28,13 +28,9 @@ def bugs_document(found: Sequence[BugFound]) -> PublicBugs:
     return PublicBugs(bugs=[_bug(each) for each in found])
 
 
-def _steps(found: BugFound) -> int:
-    return found.way.steps if found.way else 0
-
-
 def _bug(found: BugFound) -> PublicBug:
     bug = found.bug
     return PublicBug(
-        found.name, bug.source, bug.fixed.name, bug.changed, bug.command, bug.breaks, found.verdict, _steps(found),
+        found.name, bug.source, bug.subject, bug.changed, bug.command, bug.breaks, found.verdict, found.steps,
         found.fixed,
     )  # fmt: skip

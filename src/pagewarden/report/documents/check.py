@@ -115,6 +115,27 @@ class MinimalSets(Document, kw_only=True, frozen=True):
     left: int
 
 
+class KeeperProperty(Struct, frozen=True):
+    """What is promised, and the shortest way to where it is broken, a step each; empty where it holds."""
+
+    name: str
+    promise: str
+    verdict: Said
+    way: list[str]
+
+
+class CheckedKeeper(Document, kw_only=True, frozen=True):
+    """`pagewarden check --keeper`: the protocol of a page keeper, one page with all who act on it, in every order."""
+
+    verb: Literal["check"] = "check"
+    mode: Literal["keeper"] = "keeper"
+    guards: list[str]
+    without: list[str]
+    states: int
+    good: bool
+    properties: list[KeeperProperty]
+
+
 class PublicBug(Struct, frozen=True):
     """A bug that was reported in public: `source` is the address. `change` takes mechanisms away from `policy`, which
     has the fix, or adds some; `command` tells the way there, of so many `steps`; `fixed` is the verdict without it."""

@@ -1,0 +1,200 @@
+"""The protocol of a page keeper, one page of it: a VMM, its keeper, the kernel's queue of events between them, a crash.
+
+What is modelled is keep/pager.py and keep/keeper.py, step by step: a touch of what is absent waits and is told by a
+message; a removal is told, waits until its message has been read, and then the page is dropped; while one waits to be
+read, nothing is put in place (EAGAIN); a pager may die at any point, with what it had read (Linux: fs/userfaultfd.c,
+userfaultfd_remove, userfaultfd_event_wait_completion, and mmap_changing in mm/userfaultfd.c). The states are few, so
+that they are all there is to explore, and the first way to one is a shortest one.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from pagewarden.vocab import one_of
+
+GUARDS = {
+    "userfaultfd-held": "another process holds the userfaultfd open, so that no guard goes with a pager",
+    "removals-told": "the VMM's removals are asked for as events (UFFD_FEATURE_EVENT_REMOVE)",
+    "eagain-retried": "a fault that got EAGAIN is answered when the events have been read",
+    "ledger-outlives": "what was removed is written down where the next pager finds it",
+    "reading-noted": "that a message was being read is written down, and a VM whose pager died there is ended",
+    "successor-wakes": "a new pager wakes who waits, for their messages may have been read by the one before",
+}
+"""What each keeps from going wrong."""
+KEEPER_PROPERTIES = {
+    "no-false-zeroes": "the VM reads zeroes only of what it has removed",
+    "no-old-bytes": "what the VM has removed, or written over, never comes back",
+    "progress": "who waits for a page gets it, if whoever is alive goes on, or the VM is ended",
+}
+_CRASHES = 2
+
+SeenBytes: TypeAlias = Literal["absent", "snapshot", "zeroes", "guest"]
+
+
+class KeptPageState(NamedTuple):
+    """One page and all who act on it."""
+
+    page: SeenBytes = "absent"
+    truth: SeenBytes = "snapshot"
+    """What the VM must read."""
+    vcpu: Literal["runs", "queued", "taken", "forgotten"] = "runs"
+    """Where the message of its fault is."""
+    removing: Literal["", "queued", "read"] = ""
+    """Where the message of a removal is; the page is dropped once it has been read."""
+    pager: Literal["idle", "reading", "serving", "dead"] = "idle"
+    took_removal: bool = False
+    """In hand, and not written down."""
+    noted: Literal["saved", "there", "removed"] = "saved"
+    lost: bool = False
+    """The pager died while it read messages."""
+    guarded: bool = True
+    vm: bool = True
+    crashes: int = 0
+
+
+KeeperGuards: TypeAlias = frozenset[str]
+KeeperStep: TypeAlias = tuple[str, KeptPageState]
+
+
+def after(s: KeptPageState, guards: KeeperGuards) -> Iterator[tuple[str, str, KeptPageState]]:
+    """What may happen next: who does it, what it is, and the state after it."""
+    if not s.vm:
+        return
+    yield from (("VMM", *step) for step in _by_the_vmm(s, guards))
+    if s.removing == "read" or (s.removing == "queued" and not s.guarded):
+        yield "kernel", "drops the page", s._replace(page="absent", truth="zeroes", removing="")
+    if s.guarded:
+        yield from (("pager", *step) for step in _by_the_pager(s, guards))
+    if s.pager == "dead" and s.guarded:
+        yield "keeper", *_taken_over(s, guards)
+    if s.pager != "dead" and s.crashes < _CRASHES:
+        yield "crash", "the pager dies", _crashed(s, guards)
+
+
+def _by_the_vmm(s: KeptPageState, guards: KeeperGuards) -> Iterator[KeeperStep]:
+    if s.vcpu == "runs":
+        if s.page != "absent":
+            yield "a vCPU writes the page", s._replace(page="guest", truth="guest")
+        elif s.guarded:
+            yield "a vCPU touches the page, and waits", s._replace(vcpu="queued")
+        else:
+            yield "a vCPU touches the page, and the kernel fills it", s._replace(page="zeroes")
+    if not s.removing:
+        if s.guarded and "removals-told" in guards:
+            yield "the balloon removes the page: a message waits", s._replace(removing="queued")
+        else:
+            yield "the balloon removes the page", s._replace(page="absent", truth="zeroes")
+
+
+def _by_the_pager(s: KeptPageState, guards: KeeperGuards) -> Iterator[KeeperStep]:
+    if s.pager == "idle":
+        if "queued" in (s.removing, s.vcpu):
+            removal = s.removing == "queued"
+            yield "reads the messages", s._replace(
+                pager="reading", took_removal=removal, removing="read" if removal else s.removing,
+                vcpu="taken" if s.vcpu == "queued" else s.vcpu,
+            )  # fmt: skip
+        if s.vcpu == "taken":
+            yield "tries again", s._replace(pager="serving")
+        if s.noted == "saved" and s.page == "absent" and s.removing != "queued":
+            yield "brings the page ahead of use", s._replace(page="snapshot", noted="there")
+    elif s.pager == "reading":
+        noted = "removed" if s.took_removal else s.noted
+        yield "writes down what was removed", s._replace(pager="serving", took_removal=False, noted=noted)
+    elif s.pager == "serving":
+        yield _answered(s._replace(pager="idle"), guards)
+
+
+def _answered(s: KeptPageState, guards: KeeperGuards) -> KeeperStep:
+    if s.vcpu != "taken":
+        return "has nothing to answer", s
+    if s.removing == "queued":
+        late = s if "eagain-retried" in guards else s._replace(vcpu="forgotten")
+        return "gets EAGAIN: a removal waits to be read", late
+    if s.page != "absent":
+        return "finds the page there, and wakes the vCPU", s._replace(vcpu="runs")
+    if s.noted == "saved":
+        return "puts the snapshot's page in place", s._replace(page="snapshot", noted="there", vcpu="runs")
+    return "puts zeroes in place", s._replace(page="zeroes", vcpu="runs")
+
+
+def _crashed(s: KeptPageState, guards: KeeperGuards) -> KeptPageState:
+    """What it had in hand is gone. Without a holder its userfaultfd closes, and who waits goes on."""
+    held = "userfaultfd-held" in guards
+    vcpu = ("forgotten" if s.vcpu == "taken" else s.vcpu) if held else "runs"
+    return s._replace(
+        pager="dead", took_removal=False, lost=s.pager == "reading", guarded=held, vcpu=vcpu, crashes=s.crashes + 1
+    )
+
+
+def _taken_over(s: KeptPageState, guards: KeeperGuards) -> KeeperStep:
+    if s.lost and "reading-noted" in guards:
+        return "ends the VM: a removal may be lost", s._replace(vm=False, vcpu="runs")
+    noted = s.noted if "ledger-outlives" in guards else "saved"
+    vcpu = "runs" if s.vcpu == "forgotten" and "successor-wakes" in guards else s.vcpu
+    return "starts another pager", s._replace(pager="idle", lost=False, noted=noted, vcpu=vcpu)
+
+
+@dataclass(frozen=True)
+class KeeperReport:
+    """guards: that there were. states: all of them. ways: of each property that fails, a shortest one in words; met:
+    what each actor did anywhere."""
+
+    guards: KeeperGuards
+    states: int
+    ways: Mapping[str, tuple[str, ...]]
+    met: frozenset[tuple[str, str]]
+
+    def verdict(self, name: str) -> Literal["holds", "fails"]:
+        return "fails" if name in self.ways else "holds"
+
+
+def check_keeper(without: tuple[str, ...] = ()) -> KeeperReport:
+    """Every state of one page's protocol, without some of the guards; UserMistake for a guard that is none."""
+    guards = frozenset(GUARDS) - {one_of("guard", name, GUARDS) for name in without}
+    first = KeptPageState()
+    came: dict[KeptPageState, tuple[KeptPageState, str] | None] = {first: None}
+    onward: dict[KeptPageState, list[KeptPageState]] = {}
+    met, waiting = set[tuple[str, str]](), deque([first])
+    ends: dict[str, KeptPageState] = {}
+    while waiting:
+        state = waiting.popleft()
+        if (broken := _broken(state)) is not None:
+            ends.setdefault(broken, state)
+        onward[state] = []
+        for actor, what, then in after(state, guards):
+            met.add((actor, what))
+            if actor not in ("VMM", "crash"):
+                onward[state].append(then)
+            if then not in came:
+                came[then] = state, f"{actor}: {what}"
+                waiting.append(then)
+    stuck = _stuck(onward)
+    if stuck:
+        ends["progress"] = next(state for state in came if state in stuck)
+    return KeeperReport(guards, len(came), {name: _way(ends[name], came) for name in ends}, frozenset(met))
+
+
+def _broken(s: KeptPageState) -> str | None:
+    """What a vCPU that reads the page would find wrong. While the page is being dropped, zeroes are right as well."""
+    if not s.vm or s.vcpu != "runs" or s.page in ("absent", s.truth) or (s.page == "zeroes" and s.removing == "read"):
+        return None
+    return "no-false-zeroes" if s.page == "zeroes" else "no-old-bytes"
+
+
+def _stuck(onward: Mapping[KeptPageState, list[KeptPageState]]) -> set[KeptPageState]:
+    """Where somebody waits, and nobody's next steps end that."""
+    good = {state for state in onward if state.vcpu == "runs" or not state.vm}
+    while more := {state for state in onward.keys() - good if not good.isdisjoint(onward[state])}:
+        good |= more
+    return set(onward) - good
+
+
+def _way(end: KeptPageState, came: Mapping[KeptPageState, tuple[KeptPageState, str] | None]) -> tuple[str, ...]:
+    steps, at = list[str](), came[end]
+    while at is not None:
+        steps.append(at[1])
+        at = came[at[0]]
+    return tuple(reversed(steps))
