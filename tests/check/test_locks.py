@@ -30,6 +30,13 @@ def verdict(name: str, *asked: object) -> Verdict:
     return next(each for each in report(*asked).verdicts if each.name == name)
 
 
+def ending(policy: Policy, name: str, vcpus: int = 2) -> list[str]:
+    """What the listing says of the end, where no stranger acts."""
+    asked = policy, "none", "apart", vcpus
+    lines = [line.strip() for line in listing(report(*asked), verdict(name, *asked))]
+    return lines[next(number for number, line in enumerate(lines) if line.startswith("here it goes wrong")) :]
+
+
 def said(policy: Policy, strangers: str) -> dict[str, tuple[str, int]]:
     return {each.name: (each.verdict, len(each.path)) for each in report(policy, strangers).verdicts}
 
@@ -58,6 +65,7 @@ def test_a_retried_fault_compares_the_sequence() -> None:
     assert said(blind, "none")[STALE] == ("fails", 13)
     lines = "\n".join(listing(report(blind, "none"), verdict(STALE, blind, "none")))
     assert "what it looked up has changed" in lines
+    assert "     rule: KVM maps what it had looked up. [x86/kvm/mmu/mmu.c is_page_fault_stale]" in lines
     assert verdict(STALE, blind, "none", "apart", 1).verdict == "holds"
     assert said(LOCKED, "none")[STALE] == ("holds", 0)
 
@@ -66,11 +74,27 @@ def test_a_notifier_that_takes_the_lock_of_its_caller() -> None:
     itself = LOCKED.with_("notifier-locks")
     found = verdict(DEADLOCK, itself, "none", "apart", 1)
     assert (found.verdict, len(found.path)) == ("fails", 1)  # alone, and for ever
+    end = ending(itself, DEADLOCK, vcpus=1)
+    lock = "filemap_invalidate_lock"
+    assert end[1] == f"vCPU 0 (holds {lock}), before notify_begin, wants {lock}, held by itself"
+    assert end[2].startswith(f"rule: Procedures take {lock}") and "kvm_gmem_punch_hole" in end[2]
+    assert len(end) == 3  # nothing that is missing would help
+
+
+def test_a_fault_under_the_lock_that_it_takes() -> None:
+    end = ending(LOCKED.with_("faults-under-lock"), DEADLOCK, vcpus=1)
+    assert end[1] == "vCPU 0 (holds mmu_lock), before guest_map, wants mmu_lock, held by itself"
 
 
 def test_two_component_locks_in_two_orders() -> None:
     pkvm = POLICIES["pkvm"].with_("component-locks")
     assert said(pkvm, "none")[DEADLOCK] == ("fails", 2)
+    first, second = "guest component", "host component"
+    assert ending(pkvm, DEADLOCK)[1:3] == [
+        f"vCPU 0 (holds {first}), before share, wants {second}, held by vCPU 1",
+        f"vCPU 1 (holds {second}), before unshare_begin, wants {first}, held by vCPU 0",
+    ]
+    assert ending(pkvm, DEADLOCK)[4:] == [f"missing: locks-ordered: {LOCKING['locks-ordered']}"]
     assert verdict(DEADLOCK, pkvm, "none", "apart", 1).verdict == "holds"
     assert said(pkvm.with_("locks-ordered"), "none")[DEADLOCK] == ("holds", 0)
 
@@ -78,6 +102,7 @@ def test_two_component_locks_in_two_orders() -> None:
 def test_without_the_lock_two_conversions_meet() -> None:
     """One of them ends the invalidation of the other, whose page stays half-converted for ever."""
     assert said(INPLACE, "none")[PROGRESS][0] == "fails"
+    assert ending(INPLACE, PROGRESS)[2:] == [f"missing: invalidate-lock: {LOCKING['invalidate-lock']}"]
     assert said(LOCKED, "none")[PROGRESS] == ("holds", 0)
 
 

@@ -4,10 +4,11 @@ from typing import TypeAlias
 
 from pagewarden.check.replay import Told, replay
 from pagewarden.check.verdict import Report, Verdict
+from pagewarden.check.waits import cures, waits
 from pagewarden.check.words import alias, missing, wrong
 from pagewarden.designs.steps import WORLDS, said
-from pagewarden.law import Op, Outcome, Page, reason
-from pagewarden.law.properties import OF_THE_WHOLE
+from pagewarden.law import LOCKING, LOCKS, Op, Outcome, Page, reason
+from pagewarden.law.properties import DEADLOCK, OF_THE_WHOLE
 
 MEANS = {
     Outcome.GUEST_FAULT: "the guest faults",
@@ -47,8 +48,9 @@ def listing(report: Report, verdict: Verdict) -> list[str]:
         lines.append(f"{'':<27}= {_effect(told)}")
         lines += [_aside(told, said(step)) for step in told.after]
     if verdict.verdict == "fails" and steps:
-        lines.append(f"     here it goes wrong: {verdict.name}: {wrong(verdict.name, steps[-1])}")
-        lines.append(f"     rule: {_rule(report, steps[-1])}")
+        what, *who = goes_wrong(report, verdict, steps)
+        lines += [f"     here it goes wrong: {verdict.name}: {what}", *(f"     {each}" for each in who)]
+        lines += [f"     rule: {rule}" for rule in [_rule(report, steps[-1])] if rule]
         lines += [f"     missing: {each}" for each in lacks(report, verdict, steps)]
     return lines
 
@@ -56,8 +58,15 @@ def listing(report: Report, verdict: Verdict) -> list[str]:
 def lacks(report: Report, verdict: Verdict, steps: list[Told]) -> list[str]:
     """What would have ended a path, in words."""
     setting = report.checked.setting
+    if verdict.name in OF_THE_WHOLE:
+        return [f"{name}: {LOCKING[name]}" for name in cures(setting, verdict.name)]
     found = missing(verdict.name, setting.policy, setting.design, steps)
     return [f"{' with '.join(each.names)} (step {each.step}): {each.what}" for each in found]
+
+
+def goes_wrong(report: Report, verdict: Verdict, steps: list[Told]) -> list[str]:
+    """What the end of a path is, in words; of a deadlock also who waits for whose lock."""
+    return [wrong(verdict.name, steps[-1]), *(waits(report, verdict) if verdict.name == DEADLOCK else ())]
 
 
 def _actor(told: Told) -> str:
@@ -100,7 +109,11 @@ def _value(value: object) -> str:
 
 
 def _rule(report: Report, told: Told) -> str:
-    return "" if told.move.op is None else reason(told.move.op, report.checked.setting.policy)
+    if told.move.op is not None:
+        return reason(told.move.op, report.checked.setting.policy)
+    if told.lock:
+        return f"Procedures take {told.lock}, and hold it. [{'; '.join(LOCKS[told.lock].sources)}]"
+    return "KVM maps what it had looked up. [x86/kvm/mmu/mmu.c is_page_fault_stale]" if told.move.stale else ""
 
 
 def _aside(told: Told, text: str) -> str:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from pagewarden.check.page.flow import Flow, Leads
+from pagewarden.check.page.flow import Flow, Leads, Node
 from pagewarden.check.page.local import Local, changes_look_up
 from pagewarden.check.page.moves import LAW, PROCEDURE, VCPU, Move
+from pagewarden.check.page.places import Place
 from pagewarden.check.page.system import CheckedSystem
 from pagewarden.check.search.explorer import Taken
 from pagewarden.designs.steps import Line, Lock, said
@@ -15,7 +16,7 @@ from pagewarden.vocab import InternalError
 @dataclass
 class Told:
     """One step. who: which vCPU, or None for the stranger; op None: on a frame that the page has left. lead: what the
-    procedure says and crosses before it; text: what it says of the step; world: who runs it."""
+    procedure says and crosses before it; text: what it says of the step; lock: that it takes; world: who runs it."""
 
     page: int
     move: Move
@@ -25,17 +26,26 @@ class Told:
     world: str = "host"
     text: str = ""
     procedure: str = ""
+    lock: str = ""
     lead: tuple[Line, ...] = ()
     after: tuple[Line, ...] = ()
 
 
 @dataclass
 class _Run:
-    """An actor's procedure so far: the steps of the path that belong to it, and whether it has ended."""
+    """An actor's procedure so far: the steps of the path that belong to it; at: where it stands, None: it has ended."""
 
     flows: tuple[Flow, ...]
     steps: list[Told] = field(default_factory=list)
-    ended: bool = False
+    at: Place | None = None
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """An actor at work at the end of a path. who: as a step has it; node: what it is about to do, and holds."""
+
+    who: int | None
+    node: Node
 
 
 def replay(checked: CheckedSystem, path: list[Taken], kind: int | None = None) -> list[Told]:
@@ -46,6 +56,18 @@ def replay(checked: CheckedSystem, path: list[Taken], kind: int | None = None) -
     return _Replay(checked, kind).tell(path)
 
 
+def standing(checked: CheckedSystem, path: list[Taken], kind: int | None = None) -> list[AtWork]:
+    """Who is at work at the end of a path, and where: vCPUs, then the stranger's procedure."""
+    replayed = _Replay(checked, kind)
+    replayed.tell(path)
+    found = []
+    for actor, run in sorted(replayed.runs.items(), key=lambda item: (item[0] < 0, item[0])):
+        node = _label(run).node
+        assert node is not None
+        found.append(AtWork(None if actor < 0 else actor, node))
+    return found
+
+
 class _Replay:
     def __init__(self, checked: CheckedSystem, kind: int | None) -> None:
         self.checked = checked
@@ -54,7 +76,7 @@ class _Replay:
         )
         self.pages = [checked.table.pages[0]] * len(self.kinds)
         self.vcpus: list[tuple[int, int]] = [(0, 0)] * checked.setting.vcpus  # the page and the seat of each
-        self.runs: dict[int | None, _Run] = {}
+        self.runs: dict[int, _Run] = {}
         self.finished: list[_Run] = []
 
     def tell(self, path: list[Taken]) -> list[Told]:
@@ -77,8 +99,11 @@ class _Replay:
         self.pages[taken.component] = step.page
         told = Told(taken.component, move, who, before, step)
         if move.place is not None:
-            seat = rows[1][PROCEDURE] if who is None else self.vcpus[who][1]
-            self.follow(told, -1 if who is None else who, seat)
+            seats, seat = local.moves.vcpu, self.vcpus[who][1] if who is not None else 0
+            if who is None:
+                seats, seat = local.moves.procedure, rows[1][PROCEDURE]
+            at = seats.list[seat]
+            self.follow(told, -1 if who is None else who, at[0] if at else None)
         return told
 
     def slot(self, taken: Taken, move: Move) -> int:
@@ -108,7 +133,7 @@ class _Replay:
         before, after = (self.checked.table.pages[row[LAW]] for row in rows)
         return after.pins < before.pins and move.op is not Op.UNPIN
 
-    def follow(self, told: Told, actor: int, seat: int) -> None:
+    def follow(self, told: Told, actor: int, at: Place | None) -> None:
         if told.move.at == 0:
             starts = self.checked.casts[self.kinds[told.page]]
             every = starts.procedure if actor < 0 else starts.vcpu
@@ -116,40 +141,43 @@ class _Replay:
             self.runs[actor] = _Run(tuple(flows))
         run = self.runs[actor]
         run.steps.append(told)
-        if seat == 0:
-            run.ended = True
+        run.at = at
+        if at is None:
             self.finished.append(self.runs.pop(actor))
 
 
-def _label(run: _Run) -> None:
-    """Find a procedure that takes just these steps, and give each what the procedure says of it."""
+def _label(run: _Run) -> Leads:
+    """Find a procedure that takes just these steps, and give each what it says of it. Where it leads then."""
     for flow in run.flows:
-        found = _match(flow.entries, run.steps, run.ended)
+        found = _match(flow.entries, run.steps, run.at)
         if found is not None:
             for told, exit in zip(run.steps, found, strict=False):
                 assert exit.node is not None
                 told.lead, told.world = exit.lead, exit.node.world
-                told.text = said(exit.node.step) if isinstance(exit.node.step, Lock) else exit.node.step.text
-                told.procedure = flow.name
-            if run.ended and run.steps:
+                told.text, told.procedure = exit.node.step.text, flow.name
+                if isinstance(exit.node.step, Lock):
+                    told.text, told.lock = said(exit.node.step), exit.node.step.name
+            if run.at is None:
                 run.steps[-1].after = found[-1].lead
-            return
+            return found[-1]
     raise InternalError("no procedure takes the steps of the path")
 
 
-def _match(exits: tuple[Leads, ...], steps: list[Told], ended: bool) -> list[Leads] | None:
-    """Exits on the way through a procedure, one before each step, and the last one if it has ended."""
-    if not steps:
-        ends = [exit for exit in exits if exit.node is None]
-        return ([ends[0]] if ends else None) if ended else []
-    place = steps[0].move.place
-    assert place is not None
+def _match(exits: tuple[Leads, ...], steps: list[Told], at: Place | None) -> list[Leads] | None:
+    """Exits on the way through a procedure, one before each step, and the one to where it stands or ends."""
+    place = steps[0].move.place if steps else at
     for exit in exits:
         node = exit.node
-        if node is None or (node.step.op, node.stands._replace(world="")) != (place.op, place.stands):
+        if node is None and place is None:
+            return [exit]
+        if node is None or place is None or (node.step.op, node.stands._replace(world="")) != (place.op, place.stands):
             continue
+        if not steps:
+            return [exit]
+        if len(steps) == 1 and at is place:  # nothing came of it: it stands there still
+            return [exit, exit]
         for onward in _onward(steps[0], node.done, node.refused):
-            rest = _match(onward, steps[1:], ended)
+            rest = _match(onward, steps[1:], at)
             if rest is not None:
                 return [exit, *rest]
     return None

@@ -5,14 +5,13 @@ from itertools import accumulate
 
 from rich.console import Console
 
-from pagewarden.check.explain import in_words, lacks, listing, tell
+from pagewarden.check.explain import goes_wrong, in_words, lacks, listing, tell
 from pagewarden.check.matrix import PolicyMatrix, PolicyVerdicts
 from pagewarden.check.minimal import Minimal
 from pagewarden.check.page.system import PROPERTIES, CheckedSystem, Setting
 from pagewarden.check.search.explorer import FILL, ORDER, PARENT, SLOT, SoFar
 from pagewarden.check.verdict import Report, Verdict
 from pagewarden.check.ways import Counterexample
-from pagewarden.check.words import wrong
 from pagewarden.law import Guard, Policy
 from pagewarden.law.properties import PROMISES
 from pagewarden.report.console import in_bytes, prose, table
@@ -150,7 +149,8 @@ def _property(verdict: Verdict, ways: Sequence[Counterexample]) -> Property:
 def _way(way: Counterexample) -> WayToFail:
     steps = tell(way.report, way.verdict)
     return WayToFail(
-        sorted(way.actors), way.steps, wrong(way.verdict.name, steps[-1]), lacks(way.report, way.verdict, steps),
+        sorted(way.actors), way.steps, "; ".join(goes_wrong(way.report, way.verdict, steps)),
+        lacks(way.report, way.verdict, steps),
         [TraceStep(*step) for step in in_words(way.report, way.verdict)],
     )  # fmt: skip
 

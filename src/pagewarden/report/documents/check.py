@@ -19,7 +19,8 @@ class TraceStep(Struct, frozen=True):
 
 class WayToFail(Struct, frozen=True):
     """An independent way to break a property, which no part of its `actors` is enough for: those beside a vCPU of the
-    guest. `wrong` says what its last step does, `missing` which mechanisms would have ended it at which step."""
+    guest. `wrong` says what its last step does, of a deadlock also who waits for whose lock, `missing` which
+    mechanisms would have ended it at which step."""
 
     actors: list[str]
     steps: int
