@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.check.minimal import Minimal
+from pagewarden.report.check import print_minimal
+from pagewarden.report.console import console
 from verbs import Verb, document
 
 SMALL = ("--pages", "1", "--vcpus", "1", "--stranger", "strace,touch")
@@ -126,3 +129,15 @@ def test_minimal(verb: Verb) -> None:
     asked = ("--stranger", "strace", "--property", "host-never-panics", "--property", "host-never-reads-private")
     found = document(verb, "check", "--minimal", *arguments, *asked)
     assert found["sets"] == [["gets-pfn", "gup-blocked"], ["force-reclaim", "injects", "tlb-flushed"]]
+
+
+def test_a_mechanism_that_is_added_and_taken_away(verb: Verb) -> None:
+    said = verb("check", "--policy", "memfd", "--with", "mmu-lock", "--without", "mmu-lock", code=2).stderr
+    assert "mmu-lock is given both by --with and by --without" in said and "lacks" not in said
+
+
+def test_minimal_that_is_interrupted_at_once_heads_no_list(capsys: pytest.CaptureFixture[str]) -> None:
+    print_minimal(Minimal([], 393_216, interrupted=True), ("host-never-panics",), console())
+    assert (
+        capsys.readouterr().out == "interrupted before any set was found that will do: 393,216 sets are not decided\n"
+    )

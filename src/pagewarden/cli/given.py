@@ -73,6 +73,8 @@ def only(context: typer.Context, mode: str, effective: Iterable[str]) -> None:
 def changed(policy: "Policy", more: Repeated, less: Repeated) -> "Policy":
     """The policy with some mechanisms and without others; UserMistake for one that it has, or lacks, already."""
     made = policy
+    for name in set(more or ()).intersection(less or ()):
+        raise UserMistake(f"{name} is given both by --with and by --without; leave one out")
     for name in more or ():
         before, made = made, made.with_(name)
         if made.mechanisms == before.mechanisms:

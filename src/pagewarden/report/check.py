@@ -201,6 +201,9 @@ def _column(line: PolicyVerdicts) -> Column:
 
 def print_minimal(found: Minimal, names: tuple[str, ...], out: Console) -> None:
     """The sets, one a line, smallest first."""
+    if found.interrupted and not found.sets:
+        out.print(f"interrupted before any set was found that will do: {found.left:,} sets are not decided")
+        return
     out.print(f"minimal sets of mechanisms with which {', '.join(names)} hold and a request completes:")
     for each in _ordered(found):
         out.print(f"  {', '.join(each) or '(none)'}")
