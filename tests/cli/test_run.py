@@ -71,6 +71,7 @@ def test_no_protection_is_status_1() -> None:
     ("arguments", "why"),
     [
         (["--design", "teleport"], "no design"),
+        (["--design", "dmb"], "no guest has it yet"),
         (["--cpu", "z80"], "no CPU"),
         (["--backing", "tape"], "no backing"),
         (["--backing", "guest-memfd"], "converts no page"),

@@ -6,7 +6,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pagewarden.memory import PrivateMemory
 from pagewarden.vhost.inflight import InflightRing, inflight_file
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.driver import Driver
+from pagewarden.virtio.faults import DeviceNeedsReset, UsedRingBroken
 from pagewarden.virtio.ring import RING, Ring
 from pagewarden.virtio.transport import PlainDevice
 from served_guest import served
@@ -150,6 +151,33 @@ def test_a_device_that_dies_at_any_step_has_a_successor_that_serves_each_chain_o
         assert all(view.read(1 << 17 | n << 8, 8) == steps.to_bytes(8, "little") for n in range(5))
         assert not any(state[0] for state in region.states) and region.head[4] == 5 * steps & 0xFFFF
     assert steps > 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_lies_in_the_file_harms_nobody_else(seed: int, file: int) -> None:
+    """It is the front end's: of any content, and at last of no length. What is named there is not available, too, or
+    the ring has too few entries for it: then this ring waits for a reset."""
+    view, ring = VectoredFake(1 << 20), Ring.placed(8, 4096)
+    driver, content = Driver(view, ring), np.random.default_rng(seed)
+    noise = np.frombuffer(content.bytes(16 + 16 * SIZE), np.uint8).copy()
+    noise[8:10] = 1, 0  # a version that is known
+    noise[16::16] &= content.random(SIZE) < content.choice([0, 0.1, 1])  # of few, or of all, that it is in flight
+    noise[14:16] = content.choice([0, 3]), 0
+    os.pwrite(file, noise.tobytes(), 0)
+    device = started(view, ring, file)
+    heads = [driver.add_chain([(1 << 16, 8)], [(1 << 17, 8)]) for _ in range(3)]
+    driver.publish()
+    try:
+        device.process(0)
+    except DeviceNeedsReset:
+        assert noise[16::16].any()
+        return
+    os.ftruncate(file, 0)
+    with suppress(UsedRingBroken):  # what was named twice comes back twice, and the driver says so
+        assert {used.head for used in driver.reap()} <= set(heads)
+    driver.add_chain([(1 << 16, 8)], [(1 << 17, 8)])
+    driver.publish()
+    assert device.process(0).completed == 1
 
 
 @pytest.mark.parametrize("mode", ["open", "pool"])

@@ -66,7 +66,7 @@ class BlockQueue(DeviceQueue):
         try:
             completed = wanted = 0
             while True:
-                seen: int = LONG_WAY if self._queue.again else serve(self._record, completed)
+                seen: int = serve(self._record, completed)
                 if not completed and (ended := _ENDED.get(seen)):
                     return ended
                 if seen < 0:
@@ -85,7 +85,8 @@ class BlockQueue(DeviceQueue):
     def _the_rest(self, seen: int, completed: int) -> int:
         """What is left of a batch that `serve` did not end; answers what that does."""
         if seen == NOT_LENT:
-            seen = serve(self._record, completed) if self._at_once.borrow() else LONG_WAY
+            lent = not self._queue.again and self._at_once.borrow()
+            seen = serve(self._record, completed) if lent else LONG_WAY
         if seen == TAKEN:
             self._transfer()
             seen = finish(self._record, completed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pagewarden.abi.virtio_blk import SECTOR
-from pagewarden.designs import DESIGNS
+from pagewarden.designs import DESIGNS, WITH_PROPOSED
 from pagewarden.guest import pattern
 from pagewarden.guest.program import Program, program
 from pagewarden.keep.seal import Sealer
@@ -53,6 +53,8 @@ class RunPlan:
 
     def __post_init__(self) -> None:
         one_of("CPU", self.cpu, CPUS)
+        if self.design in WITH_PROPOSED and self.design not in DESIGNS:
+            raise UserMistake(f"{self.design} is proposed, and no guest has it yet; compare and check know it")
         object.__setattr__(self, "design", one_of("design", self.design, DESIGNS))
         if (self.limit is None) != (self.swap is None):
             raise UserMistake("--limit and --swap go together: how much may be resident, and where the rest goes")
