@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from pagewarden import __version__
 from pagewarden.cli import app
 from pagewarden.cli.platforms import PLATFORMS
 from pagewarden.cost import Cache, load_profile
@@ -19,7 +20,7 @@ from pagewarden.designs import DESIGNS
 from pagewarden.law import policy_named
 from pagewarden.studies.compare.comparison import Setup, counts_of
 from pagewarden.vocab import Refused
-from verbs import Verb
+from verbs import Verb, document
 
 
 def run(*arguments: str) -> Result:
@@ -186,6 +187,41 @@ def test_a_design_that_does_not_apply_has_no_numbers_in_any_form(tmp_path: Path)
         "": "bounce", "small": "bounce", "large": "splice",
     }  # fmt: skip
     assert [row["design"] for row in rows if row["rival"] == "1"] == ["remap"] and {row["tie"] for row in rows} == {"0"}
+
+
+@pytest.mark.parametrize("more", [(), ("--sizes", "4k"), ("--decide",), ("--explain", "window")])
+def test_every_form_says_what_was_set_and_by_which_program(verb: Verb, more: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("compare", *more, "--set", "tlbi_ns=500", "--set", "batch=false", "--set", "cache=cold")
+    with_them = "profile vmx-skylake with tlbi_ns=500, batch=false, cold caches"
+    assert with_them in " ".join(verb(*words).stdout.split())
+    known, plain = document(verb, *words), document(verb, "compare", *more)
+    assert known["command"] == ["pagewarden", *words, "--json"] and known["version"] == __version__
+    assert known["settings"] == {"tlbi_ns": "500", "batch": "false", "cache": "cold"} and known["cache"] == "cold"
+    assert (plain["settings"], plain["cache"]) == ({}, "warm")
+    changed = {key for key, price in known["prices"].items() if price != plain["prices"][key]}
+    assert changed == {"tlbi_ns"} and known["prices"]["tlbi_ns"] == [500, 500]
+    if "--explain" not in more:
+        page = tmp_path / "page.html"
+        verb(*words, "--html", str(page))
+        body = page.read_text().partition("<script")[0]
+        assert with_them in body
+        assert (
+            f"Made by pagewarden {__version__} with <code>pagewarden compare" in body
+            and "--set cache=cold --html" in body
+        )
+    if not {"--explain", "--decide"} & {*more}:
+        (row, *_) = csv.DictReader(io.StringIO(verb(*words, "--csv").stdout))
+        assert (row["version"], row["cache"]) == (__version__, "cold")
+        assert row["settings"] == "tlbi_ns=500, batch=false, cache=cold"
+
+
+def test_counts_of_a_csv_are_of_a_request_as_those_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "jobs.fio").write_text("[a]\nrw=write\nbs=4k\nsize=64k\n")
+    given = (str(tmp_path / "jobs.fio"), "--design", "window", "--policy", "guest-memfd")
+    (row,) = csv.DictReader(io.StringIO(run(*given, "--csv").output))
+    (same,) = json.loads(run(*given, "--json").output)["designs"]
+    assert same["total"]["hops"] == 16 * int(row["hops"])
+    assert {key: float(row[key]) for key in EVENTS} == pytest.approx({key: same["per_request"][key] for key in EVENTS})
 
 
 def test_numbers_of_a_csv_are_such_as_a_person_writes() -> None:

@@ -40,14 +40,15 @@ def mappings(wanted: Any, driver: str, json: bool) -> None:
 
 def explain_one(made: Any, name: str, size: int, json: bool) -> None:
     """One request of a design, or another procedure, step by step; status 1 where the law refuses a step."""
+    from pagewarden.report.compare import conditions
     from pagewarden.report.explain import explained, print_listing
     from pagewarden.report.pages import answer
     from pagewarden.studies.compare.explain import explain, procedure_named
 
     found = explain(made, procedure_named(made, name), size)
-    policy, profile = made.policy.name, made.profile.name
-    title = f"{name}, {size:,} bytes, policy {policy}, profile {profile}\n"
-    answer(lambda: explained(found, name, policy, profile), lambda out: print_listing(found, title, out), json)
+    asked = conditions(made.profile.name, made.cache, made.settings)
+    title = f"{name}, {size:,} bytes, policy {made.policy.name}, {asked}\n"
+    answer(lambda: explained(found, name, made), lambda out: print_listing(found, title, out), json)
     if found.refusal is not None:
         raise typer.Exit(1)
 

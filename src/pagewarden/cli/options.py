@@ -39,7 +39,7 @@ def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
     options: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     prices: dict[str, float | str] = {}
-    seen = set[str]()
+    seen: dict[str, str] = {}
     known = (*ABOUT, *map(setting_of, PRICES))
     for setting in settings:
         name, found, value = setting.partition("=")
@@ -48,7 +48,7 @@ def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
         name = one_of("setting", name.strip(), known)
         if name in seen:
             raise UserMistake(f"--set {setting}: {name} is set twice; leave one out")
-        seen.add(name)
+        seen[name] = value
         key = name.replace("-", "_")
         if name not in ABOUT:
             prices[name] = value
@@ -60,7 +60,7 @@ def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
             machine[key] = _choice(setting, value.lower(), _SIZES)
         else:
             machine[key] = _number(setting, value, 1, key)
-    return Setup(policy, profile.with_settings(prices), Options(**options), **machine)
+    return Setup(policy, profile.with_settings(prices), Options(**options), settings=seen, **machine)
 
 
 def _switch(setting: str, value: str) -> bool:

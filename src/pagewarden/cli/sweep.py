@@ -62,7 +62,7 @@ def sweep(
         rows = study(tasks, pool, journal, identity, progress.of("points"))
     write_rows(rows, target)
     journal.unlink()
-    found = swept(rows, target)
+    found = swept(rows, target, [setup for task in tasks for _, setup in task.setups])
     answer(lambda: found, lambda out: print_sweep(found, out), json, html)
 
 

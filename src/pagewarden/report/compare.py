@@ -1,16 +1,26 @@
 """The comparison for people and for programs."""
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import convert
 from rich.console import Console
 from rich.table import Table
 
-from pagewarden.cost import BreakEven, Crossing, Interval
+from pagewarden.cost import BreakEven, Cache, Crossing, Interval, Profile
 from pagewarden.report.console import in_bytes, prose, table
-from pagewarden.report.documents.compare import BreakEvenSize, Compared, DesignCost, Job, Load, Shares, Totals
+from pagewarden.report.documents.base import Pair
+from pagewarden.report.documents.compare import (
+    BreakEvenSize,
+    Compared,
+    DesignCost,
+    Job,
+    Load,
+    PricedDocument,
+    Shares,
+    Totals,
+)  # fmt: skip
 from pagewarden.studies.compare.comparison import PROPOSED, Comparison, Crossover, DesignResult, Setup
 
 WIDE = {
@@ -34,7 +44,8 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
     prose(
         out,
         f"\n{workload.name}: {workload.requests:,} requests, {in_bytes(workload.bytes)} ({workload.format})\n"
-        f"policy {policy_text(setup)}\nprofile {setup.profile.name}, {setup.cache} caches; of each request:\n",
+        f"policy {policy_text(setup)}\n"
+        f"{conditions(setup.profile.name, setup.cache, setup.settings)}; of each request:\n",
     )
     out.print(_wide(found) if wide else _narrow(found))
     for line in _remarks(found):
@@ -56,6 +67,35 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
 def policy_text(setup: Setup) -> str:
     """Its name, and whether it is only proposed."""
     return f"{setup.policy.name}{' (proposed, in no kernel)' if setup.policy.name in PROPOSED else ''}"
+
+
+def conditions(profile: str, cache: Cache, settings: Mapping[str, str]) -> str:
+    """By which prices, and with what changed."""
+    changed = assignments({name: value for name, value in settings.items() if name != "cache"})
+    return f"profile {profile}{f' with {changed}' * bool(changed)}, {cache} caches"
+
+
+def assignments(settings: Mapping[str, str]) -> str:
+    """As --set takes them."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def facts(found: PricedDocument) -> str:
+    """What a document's costs depend on, for its page and its text."""
+    return f"policy {found.policy}, {conditions(found.profile, found.cache, found.settings)}"
+
+
+def priced_by(setup: Setup) -> dict[str, Any]:
+    """The same for programs: the keys of `PricedDocument`."""
+    return {
+        "policy": setup.policy.name, "profile": setup.profile.name, "cache": setup.cache,
+        "settings": dict(setup.settings), "prices": prices_of(setup.profile),
+    }  # fmt: skip
+
+
+def prices_of(profile: Profile) -> dict[str, Pair]:
+    """From and to, ns or ns a byte, by the setting that changes it."""
+    return {price.setting: price.value for price in profile.prices.values()}
 
 
 def verdict(cheapest: str | None, ties: Sequence[str], rivals: Sequence[str]) -> str:
@@ -244,7 +284,7 @@ def compared(found: Comparison) -> Compared:
             name=load.name, requests=load.requests, bytes=load.bytes, format=load.format, skipped=dict(load.skipped)
         ),
         notes=found.notes, depth=load.depth, independent=load.independent, jobs=list(map(_job, found.jobs)),
-        policy=setup.policy.name, profile=setup.profile.name, designs=list(map(design_cost, found.results)),
+        designs=list(map(design_cost, found.results)), **priced_by(setup),
         break_even=[_break_even_size(crossover, setup.page_size) for crossover in found.crossovers],
         cheapest=found.cheapest, contenders=list(found.contenders), ties=list(found.ties),
     )  # fmt: skip

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pagewarden.report.compare import verdict
-from pagewarden.report.console import table
+from pagewarden.report.compare import facts, priced_by, verdict
+from pagewarden.report.console import prose, table
 from pagewarden.report.documents.compare import Decided, JobDecided, Measure
 from pagewarden.studies.compare.comparison import Comparison
 from pagewarden.studies.compare.decide import decide
@@ -21,8 +21,8 @@ COLUMNS = ("price", "known", "measure to within")
 def decided(found: Comparison) -> Decided:
     """For programs."""
     return Decided(
-        workload=found.workload.name, policy=found.setup.policy.name, profile=found.setup.profile.name,
-        notes=found.notes, independent=found.workload.independent,
+        workload=found.workload.name, **priced_by(found.setup), notes=found.notes,
+        independent=found.workload.independent,
         jobs=[JobDecided(name=job.workload.name, **_decision(job)) for job in found.jobs], **_decision(found),
     )  # fmt: skip
 
@@ -81,5 +81,6 @@ def print_decided(found: Decided, out: Console) -> None:
         for row in rows:
             made.add_row(*row)
         out.print(made)
+    prose(out, f"\n{facts(found)}")
     for note in found.notes:
         out.print(f"note: {note}")

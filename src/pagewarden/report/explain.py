@@ -2,8 +2,10 @@
 
 from rich.console import Console
 
+from pagewarden.report.compare import priced_by
 from pagewarden.report.console import table
 from pagewarden.report.documents.compare import Explained, ListedStep
+from pagewarden.studies.compare.comparison import Setup
 from pagewarden.studies.compare.explain import Listing, summary
 
 
@@ -21,7 +23,7 @@ def print_listing(found: Listing, title: str, out: Console) -> None:
         out.print(f"REFUSED: {found.refusal}\nThis design does not work here.", soft_wrap=True)
 
 
-def explained(found: Listing, procedure: str, policy: str, profile: str) -> Explained:
+def explained(found: Listing, procedure: str, setup: Setup) -> Explained:
     """The same for programs."""
     steps = [
         ListedStep(
@@ -31,6 +33,4 @@ def explained(found: Listing, procedure: str, policy: str, profile: str) -> Expl
         for line in found.lines
     ]  # fmt: skip
     refused = None if found.refusal is None else str(found.refusal)
-    return Explained(
-        procedure=procedure, policy=policy, profile=profile, lines=steps, refused=refused, works=refused is None
-    )
+    return Explained(procedure=procedure, lines=steps, refused=refused, works=refused is None, **priced_by(setup))

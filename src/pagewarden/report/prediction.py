@@ -4,6 +4,7 @@ from math import isnan
 
 from rich.console import Console
 
+from pagewarden.report.compare import prices_of
 from pagewarden.report.console import table
 from pagewarden.report.documents.prices import Predicted, PredictedRequest, WrongOrder
 from pagewarden.studies.calibrate.prediction import MEDIAN_AIM, WORST_AIM, Forecast, Prediction
@@ -66,7 +67,8 @@ def predicted(found: Prediction) -> Predicted:
     """The same for programs."""
     swapped = [WrongOrder(size, pair) for size in found.sizes for pair in found.swapped(size)]
     return Predicted(
-        where=found.where, profile=found.profile.name, rows=list(map(_request, found.rows)),
+        where=found.where, profile=found.profile.name, prices=prices_of(found.profile),
+        rows=list(map(_request, found.rows)),
         median_error=found.median_error, worst_error=found.worst.error, wrong_order=swapped, good=found.good,
         median_own_error=None if isnan(found.median_own_error) else found.median_own_error,
         worst_own_error=own.access_error if (own := found.worst_own) else None,

@@ -3,11 +3,24 @@
 import csv
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
+from pagewarden import __version__
 from pagewarden.cost.names import BYTES
-from pagewarden.report.compare import WIDE, cost_text, design_cost, explained_marks, left_out, marked, policy_text
+from pagewarden.report.compare import (
+    WIDE,
+    assignments,
+    conditions,
+    cost_text,
+    design_cost,
+    explained_marks,
+    left_out,
+    marked,
+    policy_text,
+    priced_by,
+)  # fmt: skip
 from pagewarden.report.console import in_bytes, prose, table
 from pagewarden.report.documents.compare import ComparedSizes, SizeCost
 from pagewarden.studies.compare.comparison import Comparison, DesignResult, idle
@@ -20,7 +33,8 @@ def print_sizes(found: Sequence[Comparison], out: Console) -> None:
     setup = found[0].setup
     prose(
         out,
-        f"one request a size; policy {policy_text(setup)}, profile {setup.profile.name}, {setup.cache} caches; us\n",
+        f"one request a size; policy {policy_text(setup)}, "
+        f"{conditions(setup.profile.name, setup.cache, setup.settings)}; us\n",
     )
     made = table("size", "cheapest", *names, left=2)
     for one in found:
@@ -39,7 +53,7 @@ def sizes_document(found: Sequence[Comparison]) -> ComparedSizes:
     """The same for programs."""
     setup = found[0].setup
     return ComparedSizes(
-        policy=setup.policy.name, profile=setup.profile.name, notes=idle(found),
+        notes=idle(found), **priced_by(setup),
         sizes=[
             SizeCost(
                 bytes=one.workload.bytes, designs=list(map(design_cost, one.results)), cheapest=one.cheapest,
@@ -55,28 +69,32 @@ COUNTED = (*WIDE, *(event.key for event in BYTES))
 
 
 def print_csv(found: Sequence[Comparison]) -> None:
-    """A row a workload and design, then one a job and design: counts of all requests, and the range of what each costs.
-    A design that is refused, or that the workload has no use for, has neither."""
+    """A row a workload and design, then one a job and design: counts of a request, without what is paid once, and the
+    range of what it costs. A design that is refused, or that the workload has no use for, has neither."""
     with naming(OUTPUT):
         rows = csv.writer(sys.stdout, lineterminator="\n")
         rows.writerow(
-            ["workload", "job", "requests", "bytes", "policy", "profile", "design", "refused", "not_applicable",
-             *COUNTED, "low_ns_per_request", "high_ns_per_request", "cheapest", "tie", "rival"]
+            ["workload", "job", "requests", "bytes", "version", "policy", "profile", "cache", "settings", "design",
+             "refused", "not_applicable", *COUNTED, "low_ns_per_request", "high_ns_per_request",
+             "cheapest", "tie", "rival"]
         )  # fmt: skip
         for whole in found:
             for one in (whole, *whole.jobs):
                 load, setup = one.workload, one.setup
-                head = [whole.workload.name, "" if one is whole else load.name, load.requests, load.bytes]
+                head = [whole.workload.name, "" if one is whole else load.name, load.requests, load.bytes, __version__]
+                head += [setup.policy.name, setup.profile.name, setup.cache, assignments(setup.settings)]
                 for result in one.results:
-                    rows.writerow([*head, setup.policy.name, setup.profile.name, result.name, *_cells(one, result)])
+                    rows.writerow([*head, result.name, *_cells(one, result)])
 
 
 def _cells(one: Comparison, result: DesignResult) -> list[object]:
+    each: dict[str, Any] = result.per_request
     reasons = [result.why or "", result.not_applicable or ""]
     if result.ns is None or result.not_applicable:
         return [*reasons, *[""] * (len(COUNTED) + 2), 0, 0, 0]
+    counts = (_plain(each.get(key, 0)) for key in COUNTED)
     marks = [result.name == one.cheapest, result.name in one.ties, result.name in one.rivals]
-    return [*reasons, *(result.total.get(key, 0) for key in COUNTED), *map(_plain, result.ns), *map(int, marks)]
+    return [*reasons, *(counts), *map(_plain, result.ns), *map(int, marks)]
 
 
 def _plain(ns: float) -> str:

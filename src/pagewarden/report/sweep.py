@@ -6,17 +6,32 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pagewarden.report.compare import prices_of
 from pagewarden.report.console import table
+from pagewarden.report.documents.base import Pair
 from pagewarden.report.documents.sweep import Swept, SweptWorkload
+from pagewarden.studies.compare.comparison import Setup
 from pagewarden.studies.sweep import SweepRow
 
 
-def swept(rows: Sequence[SweepRow], out: Path) -> Swept:
-    """For programs."""
+def swept(rows: Sequence[SweepRow], out: Path, setups: Sequence[Setup]) -> Swept:
+    """For programs. setups: those of all points."""
+    settings: dict[str, list[str]] = {}
+    prices: dict[str, dict[str, Pair]] = {}
+    for setup in setups:
+        for key, value in setup.settings.items():
+            if value not in settings.setdefault(key, []):
+                settings[key].append(value)
+        if setup.profile.name not in prices:
+            known = prices_of(setup.profile)
+            prices[setup.profile.name] = {key: known[key] for key in known if key not in setup.settings}
     groups: dict[str, list[SweepRow]] = {}
     for row in rows:
         groups.setdefault(str(row["workload"]), []).append(row)
-    return Swept(out=str(out), points=len(rows), workloads=[_one(name, some) for name, some in groups.items()])
+    return Swept(
+        out=str(out), policies=list(dict.fromkeys(setup.policy.name for setup in setups)), settings=settings,
+        prices=prices, points=len(rows), workloads=[_one(name, some) for name, some in groups.items()],
+    )  # fmt: skip
 
 
 def _one(name: str, rows: Sequence[SweepRow]) -> SweptWorkload:

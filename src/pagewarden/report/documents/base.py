@@ -1,17 +1,27 @@
 """What every document says of itself, and the names that `list` knows."""
 
+import os
+import sys
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+from pagewarden import __version__
 
 Pair = tuple[float, float]
 """A range, low and high, or lower and upper quartile."""
 
 
+def _words() -> list[str]:
+    return ["pagewarden", *(os.fsencode(word).decode(errors="replace") for word in sys.argv[1:])]
+
+
 class Document(Struct, kw_only=True, frozen=True):
-    """What every document says of itself."""
+    """What every document says of itself: the program's version, and the words that it was called with."""
 
     schema: Literal[1] = 1
+    version: str = field(default_factory=lambda: __version__)
+    command: list[str] = field(default_factory=_words)
 
 
 class Named(Struct, frozen=True):

@@ -4,12 +4,24 @@ from typing import Literal
 
 from msgspec import Struct
 
+from pagewarden.cost import Cache
 from pagewarden.cost.breakeven import CrossingKind
 from pagewarden.report.documents.base import Document, Pair
 
 Totals = dict[str, int | dict[str, int]]
 Shares = dict[str, float | dict[str, float]]
 """Counts of all requests, and of each: by event, and what there are several of by name."""
+
+
+class PricedDocument(Document, kw_only=True, frozen=True):
+    """What costs depend on: the names of policy and profile, `settings` as `--set` gave them, and `prices`: all
+    that the profile has with those settings, from and to, by the setting that changes it."""
+
+    policy: str
+    profile: str
+    cache: Cache
+    settings: dict[str, str]
+    prices: dict[str, Pair]
 
 
 class ListedStep(Struct, frozen=True):
@@ -23,7 +35,7 @@ class ListedStep(Struct, frozen=True):
     counts: dict[str, int]
 
 
-class Explained(Document, kw_only=True, frozen=True):
+class Explained(PricedDocument, kw_only=True, frozen=True):
     """`pagewarden compare --explain`: a listing, and what the law refuses of its last line, or before the first.
 
     `refused` is null where the listing runs to its end; `works` is false otherwise, and the status 1.
@@ -31,8 +43,6 @@ class Explained(Document, kw_only=True, frozen=True):
 
     verb: Literal["explain"] = "explain"
     procedure: str
-    policy: str
-    profile: str
     lines: list[ListedStep]
     refused: str | None
     works: bool
@@ -99,7 +109,7 @@ class BreakEvenSize(Struct, kw_only=True, frozen=True):
     bytes_range: tuple[int | None, int | None]
 
 
-class Compared(Document, kw_only=True, frozen=True):
+class Compared(PricedDocument, kw_only=True, frozen=True):
     """`pagewarden compare`: what each design costs on a workload.
 
     `contenders` are the designs that no other one beats at every price; `ties` those of them that cost what `cheapest`
@@ -115,8 +125,6 @@ class Compared(Document, kw_only=True, frozen=True):
     depth: int
     independent: bool
     jobs: list[Job]
-    policy: str
-    profile: str
     designs: list[DesignCost]
     break_even: list[BreakEvenSize]
     cheapest: str | None
@@ -134,12 +142,10 @@ class SizeCost(Struct, kw_only=True, frozen=True):
     ties: list[str]
 
 
-class ComparedSizes(Document, kw_only=True, frozen=True):
+class ComparedSizes(PricedDocument, kw_only=True, frozen=True):
     """`pagewarden compare --sizes`: the same of single requests, by their size."""
 
     verb: Literal["compare"] = "compare"
-    policy: str
-    profile: str
     notes: list[str]
     sizes: list[SizeCost]
 
@@ -164,7 +170,7 @@ class JobDecided(Struct, kw_only=True, frozen=True):
     measure: list[Measure] | None
 
 
-class Decided(Document, kw_only=True, frozen=True):
+class Decided(PricedDocument, kw_only=True, frozen=True):
     """`pagewarden compare --decide`: which prices would settle which design is cheapest, if they turn out to be at the
     middles of their ranges. `ties` cost what `cheapest` does at every price; `rivals` are the designs that may win
     beside it, null where none completes the workload. `measure` is null where no measurement settles it, empty where it
@@ -172,8 +178,6 @@ class Decided(Document, kw_only=True, frozen=True):
 
     verb: Literal["compare-decide"] = "compare-decide"
     workload: str
-    policy: str
-    profile: str
     notes: list[str]
     independent: bool
     jobs: list[JobDecided]

@@ -81,6 +81,7 @@ class Predicted(Document, kw_only=True, frozen=True):
     verb: Literal["predict"] = "predict"
     where: str
     profile: str
+    prices: dict[str, Pair]
     rows: list[PredictedRequest]
     median_error: float
     worst_error: float

@@ -55,9 +55,12 @@ DOCUMENTS: dict[str, type[Document]] = {
 
 HEAD = f"""# JSON output
 
-Every verb takes `--json` and prints one document on standard output. `schema` is 1; keys are only ever added, and each
-is always there. Numbers without a finite value are null. The status is 0 for done (or "yes"), 1 where the answer is no,
-2 for a mistake in the call or its input. `docs/schema` has a JSON Schema of each document; this page is made of them.
+Every verb takes `--json` and prints one document on standard output. `schema` is 1; keys are only ever added, and
+each is always there. `version` is the program's, and `command` the words that it was called with. Where prices
+decide, `settings` has what `--set` changed, and `prices` all that were used, from and to in ns or ns a byte, by the
+setting that changes each. Numbers without a finite value are null. The status is 0 for done (or "yes"), 1 where the
+answer is no, 2 for a mistake in the call or its input. `docs/schema` has a JSON Schema of each document; this page is
+made of them.
 
 Counts, `per_request` and `total`, have the keys `hops`, `hops_by_edge`, `syscalls` by name, `ranges` (operations that
 set or cleared entries, by event), and one an event:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pagewarden.report.documents.base import Document
+from pagewarden.report.documents.base import Document, Pair
 
 
 class SweptWorkload(Struct, frozen=True):
@@ -19,9 +19,16 @@ class SweptWorkload(Struct, frozen=True):
 
 
 class Swept(Document, kw_only=True, frozen=True):
-    """`pagewarden sweep`: where the rows are, a point each, and who wins on each workload."""
+    """`pagewarden sweep`: where the rows are, a point each, and who wins on each workload.
+
+    `settings`: the values of each key of the grid's `[set]`. `prices`: by profile, from and to, those that none of them
+    changes.
+    """
 
     verb: Literal["sweep"] = "sweep"
     out: str
+    policies: list[str]
+    settings: dict[str, list[str]]
+    prices: dict[str, dict[str, Pair]]
     points: int
     workloads: list[SweptWorkload]

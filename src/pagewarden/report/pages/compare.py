@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pagewarden.report.compare import by_answer, left_out, sentence, verdict
+from pagewarden.report.compare import by_answer, facts, left_out, sentence, verdict
 from pagewarden.report.console import in_bytes
 from pagewarden.report.decide import COLUMNS, HOW, by_job, headline, to_measure
 from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided, DesignCost, Job, SizeCost
@@ -40,7 +40,7 @@ def page(found: Compared) -> Sheet:
     why = paragraphs([*left_out(found.designs, load.requests), *skipped, *(f"note: {note}" for note in found.notes)])
     return Sheet(
         f"pagewarden compare: {load.name}", _answer(found),
-        f"{load.requests:,} requests, {in_bytes(load.bytes)}; policy {found.policy}, profile {found.profile}",
+        f"{load.requests:,} requests, {in_bytes(load.bytes)}; {facts(found)}",
         [*sections, Panel("Counts of a request", html=_counts(found.designs) + why)],
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ def decided_page(found: Decided) -> Sheet:
     sections += [Panel("What to measure", HOW, html=table(COLUMNS, rows))] * bool(rows)
     return Sheet(
         f"pagewarden compare --decide: {found.workload}", headline(found),
-        f"policy {found.policy}, profile {found.profile}",
+        facts(found),
         [*sections, Panel("Notes", html=paragraphs(found.notes))] if found.notes else sections,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def sizes_page(found: ComparedSizes) -> Sheet:
     return Sheet(
         "pagewarden compare: by request size",
         f"The cheapest is {'; '.join([f'{found.sizes[0].cheapest} at {in_bytes(sizes[0])}', *map(_says, turns)])}.",
-        f"one request of each size; policy {found.policy}, profile {found.profile}",
+        f"one request of each size; {facts(found)}",
         [Panel("Cost against size", "A band is what open prices leave open. Click a name in the legend to see it "
                  "alone.", chart(rows, height=420, layer=layers)),
          Panel("The cheapest", html=cheapest + paragraphs(dict.fromkeys(_reasons(found))))],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
+from shlex import join
 from typing import Any, TypeAlias
 
 import msgspec
@@ -60,7 +61,8 @@ def html(page: Sheet, document: Document) -> str:
 <style>{style}</style></head><body>
 <h1>{escape(page.title)}</h1><p class="answer">{escape(page.answer)}</p><p class="facts">{escape(page.facts)}</p>
 {"".join(_section(section, numbers) for section in page.sections)}
-<footer>Made by pagewarden; the numbers are those of --json, and stand in this file under id="document".</footer>
+<footer>Made by pagewarden {escape(document.version)} with <code>{escape(join(document.command))}</code>;
+the numbers are those of --json, and stand in this file under id="document".</footer>
 <script type="application/json" id="document">{data(document)}</script>
 <script type="application/json" id="charts">{data(charts)}</script>
 <script type="module">{_script()}</script>

@@ -44,7 +44,8 @@ PROPOSED = frozenset({"hybrid", "patch-v5", "guest-memfd-inplace"})
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything but the workload. in_flight: requests whose buffers are in use at once."""
+    """Everything but the workload. in_flight: requests whose buffers are in use at once; settings: what the user
+    changed, in their words."""
 
     policy: Policy
     profile: Profile
@@ -54,6 +55,7 @@ class Setup:
     ring_entries: int = RING_ENTRIES
     in_flight: int = 32
     cache: Cache = "warm"
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def machine(self, pages: int) -> Machine:
         return Machine(
