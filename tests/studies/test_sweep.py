@@ -1,20 +1,27 @@
 """A sweep's rows are what `compare` says of each point, whoever worked and however often it was stopped."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow
 import pyarrow.parquet
 import pytest
+from msgspec.structs import replace
 
-from pagewarden.check.many import Workers, workers
+from pagewarden.check import many
+from pagewarden.check.many import CutShort, Workers, workers
 from pagewarden.cli.sweep import _tasks
 from pagewarden.cost import load_profile
 from pagewarden.designs import DESIGNS
 from pagewarden.law import POLICIES
+from pagewarden.report.console import console
+from pagewarden.report.documents.sweep import Swept
+from pagewarden.report.sweep import print_sweep, swept
 from pagewarden.studies.compare.comparison import Setup, compare
-from pagewarden.studies.sweep import sweep, write_rows
+from pagewarden.studies.sweep import SweepRow, sweep, write_rows
 from pagewarden.vocab import UserMistake
 from pagewarden.workload import load
 from verbs import Verb, document
@@ -101,6 +108,55 @@ def test_what_was_killed_goes_on(grid: Path) -> None:
         sweep(tasks[:9], Workers(1, goes_on), journal, b"another grid", quiet) == whole[: len(whole) * 9 // len(tasks)]
     )
     assert sum(asked) == 9
+
+
+def test_ctrl_c_keeps_what_is_known_and_says_so(verb: Verb, grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, _ = _tasks(grid, None)
+    points = sum(task.points for task in tasks)
+
+    def struck(function: Callable[[Any], Any], some: Sequence[Any]) -> list[Any]:
+        raise CutShort([*here(function, some[:2]), *[None] * (len(some) - 2)])
+
+    @contextmanager
+    def two(executor: str) -> Iterator[Workers]:
+        yield Workers(1, struck)
+
+    out = grid.with_suffix(".csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "workers", two)
+        said = verb("sweep", str(grid), "--out", str(out), code=130)
+    kept = sum(task.points for task in tasks[:2])
+    assert f"stopped: {kept} of {points} points kept in {out}.part; the same command goes on" in said.stderr
+    assert not said.stdout and not out.exists()
+    assert len(out.with_name(f"{out.name}.part").read_bytes().splitlines()) == 1 + 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_result_that_is_cut_off_is_not_there(tmp_path: Path, suffix: str) -> None:
+    (out := tmp_path / f"rows.{suffix}").write_text("of before")
+    with pytest.raises((TypeError, pyarrow.ArrowInvalid)):
+        write_rows([{"a": 1}, {"a": cast(str, Cut())}], out)
+    assert out.read_text() == "of before" and list(tmp_path.iterdir()) == [out]
+
+
+class Cut:
+    """A value whose writing ends in the middle."""
+
+    def __str__(self) -> str:
+        raise TypeError
+
+
+def test_the_summary_has_every_design_that_wins(capsys: pytest.CaptureFixture[str]) -> None:
+    wins = {"dma-buffer": 24, "bounce": 24, "splice": 2, "iommu": 2}
+    decides = {"tlbi": 4, "pins": 3, "faults": 2, "copy_warm": 1, "copy_cold": 1}
+    row: SweepRow = {"workload": "w", "refused": None, "pareto": False, "decides": None}
+    (one,) = swept([row | {"design": name} for name in wins for _ in range(24)], Path("x.csv"), []).workloads
+    assert (one.points, one.setups) == (96, 24)
+    print_sweep(Swept(out="x.csv", policies=[], settings={}, prices={}, points=96,
+                      workloads=[replace(one, wins=wins, decides=decides)]), console())  # fmt: skip
+    said = capsys.readouterr().out
+    assert "not beaten, of 24 settings" in said and "dma-buffer 24, bounce 24, splice 2, iommu 2" in said
+    assert "tlbi 4, pins 3, faults 2 and 2 more" in said
 
 
 def test_both_forms_and_all_workers_say_the_same(verb: Verb, grid: Path) -> None:

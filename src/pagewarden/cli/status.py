@@ -1,7 +1,7 @@
 """How a verb ends: 0 yes, 1 the answer is no, 2 the user or the host can mend it, 3 a bug of ours. The one place.
 
 A 2 is one line on standard error: what, why, what to do. Ctrl-C is 130 and a reader that went away 141, as a shell has
-it of any program that a signal ends; neither says anything.
+it of any program that a signal ends; neither says anything, but a verb may say what it has kept.
 """
 
 import _thread

@@ -1,5 +1,6 @@
 """`pagewarden sweep`."""
 
+import sys
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -47,8 +48,8 @@ def sweep(
     from pagewarden.cli.progress import ProgressBars
     from pagewarden.report.pages import answer
     from pagewarden.report.sweep import print_sweep, swept
+    from pagewarden.studies.sweep import SweepStopped, write_rows
     from pagewarden.studies.sweep import sweep as study
-    from pagewarden.studies.sweep import write_rows
 
     target = out or file.with_suffix(".csv")
     if target.suffix not in (".csv", ".parquet"):
@@ -58,8 +59,13 @@ def sweep(
     place(target)
     journal = target.with_name(target.name + ".part")
     tasks, identity = _tasks(file, plugin)
-    with ProgressBars() as progress, workers(executor) as pool:
-        rows = study(tasks, pool, journal, identity, progress.of("points"))
+    try:
+        with ProgressBars() as progress, workers(executor) as pool:
+            rows = study(tasks, pool, journal, identity, progress.of("points"))
+    except SweepStopped as stop:
+        kept = f"{stop.kept:,} of {stop.points:,} points kept in {journal}"
+        print(f"pagewarden: stopped: {kept}; the same command goes on", file=sys.stderr)
+        raise
     write_rows(rows, target)
     journal.unlink()
     found = swept(rows, target, [setup for task in tasks for _, setup in task.setups])

@@ -115,7 +115,7 @@ def by_answer(verdicts: Iterable[tuple[str, str]]) -> list[str]:
         names.setdefault(said, []).append(name)
     if len(names) == 1:
         return [f"{said}, in each job." for said in names]
-    return [f"{_few(those)}: {said}." for said, those in names.items()]
+    return [f"{few(those)}: {said}." for said, those in names.items()]
 
 
 def sentence(cheapest: str | None, ties: Sequence[str], rivals: Sequence[str]) -> str:
@@ -147,7 +147,8 @@ def _answer(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _few(names: Sequence[str], most: int = 3) -> str:
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of them, and how many there are besides."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pagewarden.report.compare import prices_of
+from pagewarden.report.compare import few, prices_of
 from pagewarden.report.console import table
 from pagewarden.report.documents.base import Pair
 from pagewarden.report.documents.sweep import Swept, SweptWorkload
@@ -38,17 +38,27 @@ def _one(name: str, rows: Sequence[SweepRow]) -> SweptWorkload:
     wins = Counter(str(row["design"]) for row in rows if row["pareto"])
     decides = Counter(str(row["decides"]) for row in rows if row["decides"] is not None)
     refused = sum(row["refused"] is not None for row in rows)
-    return SweptWorkload(name, len(rows), refused, dict(wins.most_common()), dict(decides.most_common()))
+    setups = len(rows) // len({row["design"] for row in rows})
+    return SweptWorkload(name, len(rows), setups, refused, dict(wins.most_common()), dict(decides.most_common()))
 
 
 def print_sweep(found: Swept, out: Console) -> None:
     """For people: a line a workload."""
-    made = table("workload", "points", "refused", "not beaten, at so many points", "what decides most often", left=1)
+    most = max(each.setups for each in found.workloads)
+    made = table(
+        "workload", "points", "refused", f"not beaten, of {most:,} settings", "what decides most often", left=1
+    )
     for each in found.workloads:
-        made.add_row(each.workload, f"{each.points:,}", f"{each.refused:,}", _most(each.wins), _most(each.decides))
+        made.add_row(
+            each.workload,
+            f"{each.points:,}",
+            f"{each.refused:,}",
+            ", ".join(_counts(each.wins)),
+            few(_counts(each.decides)),
+        )
     out.print(made)
     out.print(f"\n{found.points:,} points in {found.out}, a row each, with every input in it")
 
 
-def _most(counts: dict[str, int], most: int = 3) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:most]) or "-"
+def _counts(counts: dict[str, int]) -> list[str]:
+    return [f"{name} {count:,}" for name, count in counts.items()] or ["-"]

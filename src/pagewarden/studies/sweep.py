@@ -8,18 +8,20 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.check.many import Workers
+from pagewarden.check.many import CutShort, Workers
 from pagewarden.cost.price import quantities
 from pagewarden.designs import Design
 from pagewarden.studies.compare.comparison import CACHED, Setup, requests, simulate
 from pagewarden.vocab import Advance, Refused
+from pagewarden.vocab.host import naming
 from pagewarden.workload import Workload
 
 SweepRow: TypeAlias = dict[str, str | int | float | bool | None]
@@ -27,6 +29,14 @@ SweepRow: TypeAlias = dict[str, str | int | float | bool | None]
 TOLD = ("hops", "access_syscalls", "guest_copies", "host_copies", "tlbi")
 AT_ONCE = 8
 """Tasks a worker that are given out between two writes of what is known."""
+
+
+class SweepStopped(KeyboardInterrupt):
+    """Ctrl-C: `kept` points of `points` are in the journal."""
+
+    def __init__(self, kept: int, points: int) -> None:
+        super().__init__()
+        self.kept, self.points = kept, points
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ def sweep(
     tasks: Sequence[SweepTask], pool: Workers, journal: Path, identity: bytes, progress: Advance
 ) -> list[SweepRow]:
     """Every row, in the order of the tasks, whoever worked. journal: what is known, a line a task; one of another
-    identity is begun anew. OSError where it cannot be written."""
+    identity is begun anew. OSError where it cannot be written; SweepStopped."""
     mark = hashlib.sha256(identity).hexdigest()
     known = _known(journal, mark)
     if not known:
@@ -55,13 +65,24 @@ def sweep(
     todo = [number for number in range(len(tasks)) if number not in known]
     total = sum(task.points for task in tasks)
     with journal.open("ab") as file:
+
+        def keep(some: Sequence[int], answers: Sequence[list[SweepRow] | None]) -> int:
+            for number, rows in zip(some, answers, strict=True):
+                if rows is not None and number not in known:
+                    file.write(msgspec.json.encode([number, rows]) + b"\n")
+                    known[number] = rows
+            file.flush()
+            return sum(map(len, known.values()))
+
         for place in range(0, len(todo), pool.width * AT_ONCE):
             some = todo[place : place + pool.width * AT_ONCE]
-            for number, rows in zip(some, pool.map(points_of, [tasks[number] for number in some]), strict=True):
-                known[number] = rows
-                file.write(msgspec.json.encode([number, rows]) + b"\n")
-            file.flush()
-            progress(sum(map(len, known.values())), total)
+            try:
+                done = keep(some, pool.map(points_of, [tasks[number] for number in some]))
+                progress(done, total)
+            except CutShort as cut:
+                raise SweepStopped(keep(some, cut.answers), total) from None
+            except KeyboardInterrupt:
+                raise SweepStopped(keep([], []), total) from None
     return [row for number in range(len(tasks)) for row in known[number]]
 
 
@@ -154,16 +175,26 @@ def columns_of(rows: Sequence[SweepRow]) -> list[str]:
 
 
 def write_rows(rows: Sequence[SweepRow], path: Path) -> None:
-    """CSV, or Parquet for FILE.parquet, which needs pyarrow."""
-    if path.suffix == ".parquet":
+    """CSV, or Parquet for FILE.parquet, which needs pyarrow; under its name when it is whole."""
+    draft = path.with_name(path.name + ".new")
+    try:
+        with naming(str(path)), draft.open("wb") as file:
+            _write(rows, file, path.suffix)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(rows: Sequence[SweepRow], file: IO[bytes], suffix: str) -> None:
+    if suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), file)
         return
     import csv
 
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns_of(rows))
+    with TextIOWrapper(file, newline="") as text:
+        writer = csv.DictWriter(text, columns_of(rows))
         writer.writeheader()
         writer.writerows(rows)

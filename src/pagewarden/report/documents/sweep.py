@@ -8,11 +8,13 @@ from pagewarden.report.documents.base import Document, Pair
 
 
 class SweptWorkload(Struct, frozen=True):
-    """`wins`: by design, at how many points of the workload no other design beats it at every price. `decides`: by
-    price, at how many of those points the doubt with the cheapest hangs on it most."""
+    """`setups`: combinations of policy, options and prices; each design has a point at each. `wins`: by design, at how
+    many points of the workload no other design beats it at every price. `decides`: by price, at how
+    many of those points the doubt with the cheapest hangs on it most."""
 
     workload: str
     points: int
+    setups: int
     refused: int
     wins: dict[str, int]
     decides: dict[str, int]
