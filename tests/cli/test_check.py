@@ -98,6 +98,7 @@ def test_without_symmetry(verb: Verb) -> None:
         (("--search", "sideways"), "together"),
         (("--matrix", "--executor", "cloud"), "dask://"),
         (("--export", "lisp"), "murphi"),
+        (("--export", "spin"), "for spin: promela"),
     ],
 )
 def test_mistakes_are_one_message(verb: Verb, arguments: tuple[str, ...], word: str) -> None:
@@ -117,7 +118,10 @@ def test_matrix(verb: Verb) -> None:
 @pytest.mark.parametrize(("kind", "word"), [("murphi", "ruleset p: page_t"), ("promela", "proctype vcpu()")])
 def test_export(verb: Verb, kind: str, word: str, tmp_path: Path) -> None:
     file = tmp_path / "model"
-    verb("check", *SMALL, "--export", kind, str(file))
+    said = verb("check", *SMALL, "--export", kind, str(file)).stdout
+    assert (
+        said.startswith(f"{file}: ") and said.count("\n") == 1 and {"murphi": "rumur", "promela": "pan"}[kind] in said
+    )
     assert word in file.read_text() and "kmap_read" in file.read_text()
 
 

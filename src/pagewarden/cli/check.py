@@ -213,8 +213,10 @@ def _bugs(json: bool) -> None:
 
 
 def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) -> None:
-    from pagewarden.check.export.languages import export
-    from pagewarden.report.console import write
+    from shlex import quote
+
+    from pagewarden.check.export.languages import RUNS, export
+    from pagewarden.report.console import in_bytes, write
 
     place(file)
     text = export(setting, kind, names)
@@ -222,6 +224,7 @@ def _export(setting: Any, names: tuple[str, ...], kind: str, file: Path | None) 
         print(text, end="")
     else:
         write(file, text)
+        print(f"{file}: {in_bytes(len(text))} of {kind}; to check it: {RUNS[kind].format(quote(str(file)))}")
 
 
 class _Line:
