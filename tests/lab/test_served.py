@@ -1,12 +1,14 @@
 """A stock guest under stock QEMU on served disks, one without a guard, one behind the guest's own IOMMU, and on the
-entropy device of the worked example: what it wrote is in the files, what it read was, and the devices' processes saw
-nothing that was not mapped."""
+entropy device of the worked example: what it wrote is in the files, what it read was, also where the back ends were
+killed in the midst and QEMU came to others; and the devices' processes saw nothing that was not mapped."""
 
 import hashlib
 import json
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from pagewarden.lab import fetch, qemu
 from served_guest import BEHIND_IOMMU, INSIDE, LIMIT, RANDOM, block, random_numbers, served
 
 STRICT = "intel_iommu=on iommu.strict=1 iommu.passthrough=0"
+MARK = 62 << 20
+"""Where a disk says that it is served by another back end by now."""
 SLOTS = 2048
 """Of a small bounce pool, 4 MiB."""
 
@@ -23,18 +27,40 @@ def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) ->
     content = np.random.default_rng(1).bytes(64 << 20)
     for mode in ("open", "iommu"):
         (tmp_path / mode).write_bytes(content)
-    with (
-        served(tmp_path / "open", tmp_path, "open") as (plain, words),
-        served(tmp_path / "iommu", tmp_path, "iommu", "--probe") as (guarded, more),
-        random_numbers(tmp_path) as (source, most),
-    ):
+    with ExitStack() as opened, random_numbers(tmp_path) as (source, words):
+        backs: dict[str, Any] = {}
+
+        def begin() -> None:
+            for mode in ("open", "iommu"):
+                more = ["--probe"] if mode == "iommu" else []
+                backs[mode] = opened.enter_context(served(tmp_path / mode, tmp_path, mode, *more))
+
+        def kill(*_: int) -> None:
+            """Both, once, while the guest writes: it goes on until it reads the mark."""
+            if killed:
+                return
+            for process, _ in backs.values():
+                process.kill()
+                killed.append(process.wait())
+            begin()
+            for mode in backs:
+                with (tmp_path / mode).open("r+b") as disk:
+                    disk.seek(MARK)
+                    disk.write(bytes([1]) * 64)
+
+        killed: list[int] = []
+        begin()
+        for _, (chardev, name) in backs.values():
+            words += [chardev, f"{name},reconnect=1"]
         devices = ["-device", "vhost-user-blk-pci,chardev=open,addr=0x1a", *BEHIND_IOMMU, *RANDOM]
-        shape = qemu.GuestShape(STRICT, words=(*words, *more, *most, *devices))
+        shape = qemu.GuestShape(STRICT, words=(*words, *devices))
         disks = "/dev/vdd", "/dev/vde"
-        answer = qemu.run(kernel, [sys.executable, str(INSIDE), *disks, "/dev/hwrng"], LIMIT, shape=shape)
+        answer = qemu.run(
+            kernel, [sys.executable, str(INSIDE), *disks, "/dev/hwrng"], LIMIT, shape=shape, progress=kill
+        )
         assert answer.status == 0, answer.stderr
         documents = []
-        for process in (plain, guarded):
+        for process, _ in backs.values():
             out, err = process.communicate(timeout=LIMIT)
             require("cannot be kept apart" not in err, err)
             assert process.returncode == 0, "QEMU's end is no error"
@@ -42,6 +68,7 @@ def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) ->
         out, err = source.communicate(timeout=LIMIT)
         assert source.returncode == 0 and not re.search("refused|reset", err), err
     drawn = json.loads(answer.stdout)
+    assert drawn.pop("until marked") == {"wrong": 0} and killed == [-9, -9]
     numbers = drawn.pop("/dev/hwrng")
     assert numbers == {"from": "virtio_rng.0", "different": 64}
     given = re.fullmatch(

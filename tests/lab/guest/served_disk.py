@@ -1,7 +1,7 @@
 """Inside a guest: direct reads and writes of served disks, what they hold, and fio's word on them.
 
-`served_disk.py DISK ...`: of each a document of digests, by what was read; of /dev/hwrng where its numbers come from,
-and how many different ones of 64 bytes there were.
+`served_disk.py DISK ...`: of each a document of digests, by what was read. With /dev/hwrng also where its numbers come
+from, how many different ones of 64 bytes there were, and what became of writes while the host killed its back ends.
 """
 
 import hashlib
@@ -40,6 +40,31 @@ def loads(path: str) -> dict[str, object]:
     return found
 
 
+MARK, ROUNDS_AT = 62 << 20, 32 << 20
+"""Where the host marks that its back ends are others by now; where blocks are written until then."""
+
+
+def until_marked(paths: list[str]) -> dict[str, int]:
+    """How many blocks were not what had been written, until each disk has its mark: whoever serves it is killed
+    meanwhile, and another takes its place."""
+    with open("/dev/console", "w") as console:
+        console.write("pagewarden: 1 of 1\n")
+    fds = [os.open(path, os.O_RDWR | os.O_DIRECT) for path in paths]
+    page, wrong, rounds, waiting = mmap.mmap(-1, 4096), 0, 0, set(fds)
+    while waiting:
+        for fd in fds:
+            place, page[:] = ROUNDS_AT + rounds % 64 * 4096, block(rounds, 4096)
+            os.pwritev(fd, [page], place)
+            page[:] = bytes(4096)
+            os.preadv(fd, [page], place)
+            wrong += page[:] != block(rounds, 4096)
+            os.preadv(fd, [page], MARK)
+            if page[:64] == bytes([1]) * 64:
+                waiting.discard(fd)
+        rounds += 1
+    return {"wrong": wrong}
+
+
 RANDOM, NUMBERS = "/dev/hwrng", 64
 
 
@@ -51,4 +76,8 @@ def numbers() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({path: numbers() if path == RANDOM else loads(path) for path in sys.argv[1:]}))
+    disks = [path for path in sys.argv[1:] if path != RANDOM]
+    first: dict[str, object] = {}
+    if RANDOM in sys.argv:
+        first = {"until marked": until_marked(disks), RANDOM: numbers()}
+    print(json.dumps({**first, **{path: loads(path) for path in disks}}))
