@@ -43,7 +43,7 @@ PRINTED: dict[str, list[tuple[str, ...]]] = {
     "check": [("check", *ONE), ("check", *BAD), ("check", *ONE, "--search", "apart"), ("check", "--max-seconds", "0")],
     "check-matrix": [("check", "--matrix", *ONE), ("check", "--matrix", *ONE, "--max-seconds", "0")],
     "check-bugs": [("check", "--bugs")],
-    "check-keeper": [("check", "--keeper"), ("check", "--keeper", "--without", "removals-told")],
+    "check-protocol": [("check", "--protocol", "keeper", "--without", "removals-told")],
     "check-minimal": [
         ("check", "--minimal", "--policy", "memfd", *ONE, "--property", "host-never-reads-private", *limit)
         for limit in ((), ("--max-seconds", "0"))

@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from pagewarden.check.keeper import check_keeper
+from pagewarden.check.keeper import KEEPER
+from pagewarden.check.migration import MIGRATION
 from pagewarden.check.page.strangers import stranger_named
 from pagewarden.check.page.system import Setting
+from pagewarden.check.protocol import check_protocol
 from pagewarden.check.verdict import Report, Said, check
 from pagewarden.check.ways import Counterexample, ways
 from pagewarden.law import Policy, policy_named
+
+PROTOCOLS = {"keeper": KEEPER, "migration": MIGRATION}
 
 
 class Bug(msgspec.Struct, frozen=True, rename={"with_": "with", "breaks": "property"}, forbid_unknown_fields=True):
@@ -64,12 +68,12 @@ class Bug(msgspec.Struct, frozen=True, rename={"with_": "with", "breaks": "prope
         return check(setting, (self.breaks,), search="apart")
 
 
-class KeeperBug(msgspec.Struct, frozen=True, rename={"breaks": "property"}, forbid_unknown_fields=True):
-    """The same of a page keeper (check/keeper.py): `without`, the guards that the bug takes away."""
+class ProtocolBug(msgspec.Struct, frozen=True, rename={"breaks": "property"}, forbid_unknown_fields=True):
+    """The same of a protocol beside the law's procedures: `without`, the guards that the bug takes away."""
 
     source: str
     what: str
-    protocol: Literal["keeper"]
+    protocol: Literal["keeper", "migration"]
     breaks: str
     without: tuple[str, ...]
     strangers: str = "crash"
@@ -87,7 +91,9 @@ class KeeperBug(msgspec.Struct, frozen=True, rename={"breaks": "property"}, forb
     @property
     def command(self) -> str:
         """As of Bug."""
-        return " ".join(["pagewarden check --keeper", *(f"--without {name}" for name in self.without)])
+        return " ".join(
+            [f"pagewarden check --protocol {self.protocol}", *(f"--without {name}" for name in self.without)]
+        )
 
 
 @cache
@@ -97,9 +103,9 @@ def bugs() -> dict[str, Bug]:
 
 
 @cache
-def keeper_bugs() -> dict[str, KeeperBug]:
-    """Every bug of a page keeper, by name."""
-    return msgspec.convert({name: row for name, row in _rows().items() if "policy" not in row}, dict[str, KeeperBug])
+def protocol_bugs() -> dict[str, ProtocolBug]:
+    """Every bug of a protocol, by name."""
+    return msgspec.convert({name: row for name, row in _rows().items() if "policy" not in row}, dict[str, ProtocolBug])
 
 
 def _rows() -> dict[str, Any]:
@@ -112,7 +118,7 @@ class BugFound:
     it is not found; fixed: the verdict with its fix."""
 
     name: str
-    bug: Bug | KeeperBug
+    bug: Bug | ProtocolBug
     verdict: Said
     way: Counterexample | tuple[str, ...] | None
     fixed: Said
@@ -137,7 +143,6 @@ def search() -> Iterator[BugFound]:
         told = ways(report, every=False).get(bug.breaks)
         fixed = bug.check(bug.fixed).verdicts[0].verdict
         yield BugFound(name, bug, report.verdicts[0].verdict, told[0] if told else None, fixed)
-    whole = check_keeper()
-    for name, each in keeper_bugs().items():
-        found = check_keeper(each.without)
+    for name, each in protocol_bugs().items():
+        found, whole = (check_protocol(PROTOCOLS[each.protocol], without) for without in (each.without, ()))
         yield BugFound(name, each, found.verdict(each.breaks), found.ways.get(each.breaks), whole.verdict(each.breaks))

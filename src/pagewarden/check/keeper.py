@@ -4,15 +4,13 @@ What is modelled is keep/pager.py and keep/keeper.py, step by step: a touch of w
 message; a removal is told, waits until its message has been read, and then the page is dropped; while one waits to be
 read, nothing is put in place (EAGAIN); a pager may die at any point, with what it had read (Linux: fs/userfaultfd.c,
 userfaultfd_remove, userfaultfd_event_wait_completion, and mmap_changing in mm/userfaultfd.c). The states are few, so
-that they are all there is to explore, and the first way to one is a shortest one.
+that they are all there is to explore.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
-from pagewarden.vocab import one_of
+from pagewarden.check.protocol import KeptGuards, Protocol
 
 GUARDS = {
     "userfaultfd-held": "another process holds the userfaultfd open, so that no guard goes with a pager",
@@ -54,11 +52,10 @@ class KeptPageState(NamedTuple):
     crashes: int = 0
 
 
-KeeperGuards: TypeAlias = frozenset[str]
 KeeperStep: TypeAlias = tuple[str, KeptPageState]
 
 
-def after(s: KeptPageState, guards: KeeperGuards) -> Iterator[tuple[str, str, KeptPageState]]:
+def after(s: KeptPageState, guards: KeptGuards) -> Iterator[tuple[str, str, KeptPageState]]:
     """What may happen next: who does it, what it is, and the state after it."""
     if not s.vm:
         return
@@ -73,7 +70,7 @@ def after(s: KeptPageState, guards: KeeperGuards) -> Iterator[tuple[str, str, Ke
         yield "crash", "the pager dies", _crashed(s, guards)
 
 
-def _by_the_vmm(s: KeptPageState, guards: KeeperGuards) -> Iterator[KeeperStep]:
+def _by_the_vmm(s: KeptPageState, guards: KeptGuards) -> Iterator[KeeperStep]:
     if s.vcpu == "runs":
         if s.page != "absent":
             yield "a vCPU writes the page", s._replace(page="guest", truth="guest")
@@ -88,7 +85,7 @@ def _by_the_vmm(s: KeptPageState, guards: KeeperGuards) -> Iterator[KeeperStep]:
             yield "the balloon removes the page", s._replace(page="absent", truth="zeroes")
 
 
-def _by_the_pager(s: KeptPageState, guards: KeeperGuards) -> Iterator[KeeperStep]:
+def _by_the_pager(s: KeptPageState, guards: KeptGuards) -> Iterator[KeeperStep]:
     if s.pager == "idle":
         if "queued" in (s.removing, s.vcpu):
             removal = s.removing == "queued"
@@ -107,7 +104,7 @@ def _by_the_pager(s: KeptPageState, guards: KeeperGuards) -> Iterator[KeeperStep
         yield _answered(s._replace(pager="idle"), guards)
 
 
-def _answered(s: KeptPageState, guards: KeeperGuards) -> KeeperStep:
+def _answered(s: KeptPageState, guards: KeptGuards) -> KeeperStep:
     if s.vcpu != "taken":
         return "has nothing to answer", s
     if s.removing == "queued":
@@ -120,7 +117,7 @@ def _answered(s: KeptPageState, guards: KeeperGuards) -> KeeperStep:
     return "puts zeroes in place", s._replace(page="zeroes", vcpu="runs")
 
 
-def _crashed(s: KeptPageState, guards: KeeperGuards) -> KeptPageState:
+def _crashed(s: KeptPageState, guards: KeptGuards) -> KeptPageState:
     """What it had in hand is gone. Without a holder its userfaultfd closes, and who waits goes on."""
     held = "userfaultfd-held" in guards
     vcpu = ("forgotten" if s.vcpu == "taken" else s.vcpu) if held else "runs"
@@ -129,52 +126,12 @@ def _crashed(s: KeptPageState, guards: KeeperGuards) -> KeptPageState:
     )
 
 
-def _taken_over(s: KeptPageState, guards: KeeperGuards) -> KeeperStep:
+def _taken_over(s: KeptPageState, guards: KeptGuards) -> KeeperStep:
     if s.lost and "reading-noted" in guards:
         return "ends the VM: a removal may be lost", s._replace(vm=False, vcpu="runs")
     noted = s.noted if "ledger-outlives" in guards else "saved"
     vcpu = "runs" if s.vcpu == "forgotten" and "successor-wakes" in guards else s.vcpu
     return "starts another pager", s._replace(pager="idle", lost=False, noted=noted, vcpu=vcpu)
-
-
-@dataclass(frozen=True)
-class KeeperReport:
-    """guards: that there were. states: all of them. ways: of each property that fails, a shortest one in words; met:
-    what each actor did anywhere."""
-
-    guards: KeeperGuards
-    states: int
-    ways: Mapping[str, tuple[str, ...]]
-    met: frozenset[tuple[str, str]]
-
-    def verdict(self, name: str) -> Literal["holds", "fails"]:
-        return "fails" if name in self.ways else "holds"
-
-
-def check_keeper(without: tuple[str, ...] = ()) -> KeeperReport:
-    """Every state of one page's protocol, without some of the guards; UserMistake for a guard that is none."""
-    guards = frozenset(GUARDS) - {one_of("guard", name, GUARDS) for name in without}
-    first = KeptPageState()
-    came: dict[KeptPageState, tuple[KeptPageState, str] | None] = {first: None}
-    onward: dict[KeptPageState, list[KeptPageState]] = {}
-    met, waiting = set[tuple[str, str]](), deque([first])
-    ends: dict[str, KeptPageState] = {}
-    while waiting:
-        state = waiting.popleft()
-        if (broken := _broken(state)) is not None:
-            ends.setdefault(broken, state)
-        onward[state] = []
-        for actor, what, then in after(state, guards):
-            met.add((actor, what))
-            if actor not in ("VMM", "crash"):
-                onward[state].append(then)
-            if then not in came:
-                came[then] = state, f"{actor}: {what}"
-                waiting.append(then)
-    stuck = _stuck(onward)
-    if stuck:
-        ends["progress"] = next(state for state in came if state in stuck)
-    return KeeperReport(guards, len(came), {name: _way(ends[name], came) for name in ends}, frozenset(met))
 
 
 def _broken(s: KeptPageState) -> str | None:
@@ -184,17 +141,11 @@ def _broken(s: KeptPageState) -> str | None:
     return "no-false-zeroes" if s.page == "zeroes" else "no-old-bytes"
 
 
-def _stuck(onward: Mapping[KeptPageState, list[KeptPageState]]) -> set[KeptPageState]:
-    """Where somebody waits, and nobody's next steps end that."""
-    good = {state for state in onward if state.vcpu == "runs" or not state.vm}
-    while more := {state for state in onward.keys() - good if not good.isdisjoint(onward[state])}:
-        good |= more
-    return set(onward) - good
+def _waits(s: KeptPageState) -> bool:
+    return s.vm and s.vcpu != "runs"
 
 
-def _way(end: KeptPageState, came: Mapping[KeptPageState, tuple[KeptPageState, str] | None]) -> tuple[str, ...]:
-    steps, at = list[str](), came[end]
-    while at is not None:
-        steps.append(at[1])
-        at = came[at[0]]
-    return tuple(reversed(steps))
+KEEPER = Protocol(
+    "a page, its VMM, its keeper, the events between them, and two crashes", GUARDS, KEEPER_PROPERTIES, KeptPageState(),
+    after, _broken, _waits, frozenset({"VMM", "crash"}),
+)  # fmt: skip

@@ -35,9 +35,10 @@ def check(
         bool, typer.Option("--minimal", help="The smallest sets of the policy's mechanisms with which it all holds.")
     ] = False,
     bugs: Annotated[bool, typer.Option("--bugs", help="Is each bug of a public corpus found, with its fix?")] = False,
-    keeper: Annotated[
-        bool, typer.Option("--keeper", help="The protocol of `keep` with a VMM; --without takes a guard of it away.")
-    ] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="keeper|migration", help="That of `keep`, or `migrate`; --without takes a guard away."),
+    ] = None,
     executor: Annotated[
         str, typer.Option(metavar="local|dask://HOST:PORT", help="Where --minimal and --matrix run.")
     ] = "local",
@@ -62,7 +63,7 @@ def check(
     pagewarden check --plugin examples/own_design.py --design polled
     pagewarden check --matrix
     pagewarden check --bugs
-    pagewarden check --keeper --without userfaultfd-held
+    pagewarden check --protocol keeper --without userfaultfd-held
     pagewarden check --minimal --property host-never-reads-private
     pagewarden check --pages 1 --vcpus 1 --stranger strace --export murphi model.m
     """
@@ -70,14 +71,20 @@ def check(
     from pagewarden.check.page.system import Setting
     from pagewarden.cli import platforms
 
-    modes = {"export": export is not None, "matrix": matrix, "minimal": minimal, "bugs": bugs, "keeper": keeper}
+    modes = {
+        "export": export is not None,
+        "matrix": matrix,
+        "minimal": minimal,
+        "bugs": bugs,
+        "protocol": protocol is not None,
+    }
     mode = next((name for name, chosen in modes.items() if chosen), "one")
     only(context, *EFFECTIVE[mode])
     if bugs:
         _bugs(json)
         return
-    if keeper:
-        _keeper(without, json)
+    if protocol is not None:
+        _protocol(protocol, without, json)
         return
     own = platforms.plugin(plugin)
     chosen = changed(platforms.policy_of(policy, own), with_, without)
@@ -103,7 +110,7 @@ EFFECTIVE = {
     "matrix": ("with --matrix", (*_SYSTEM, *_LIMITED, "executor", "matrix", "html")),
     "minimal": ("with --minimal", (*_SYSTEM, *_SOME_POLICY, *_LIMITED, "executor", "minimal")),
     "bugs": ("with --bugs", ("bugs", "json")),
-    "keeper": ("with --keeper", ("keeper", "without", "json")),
+    "protocol": ("with --protocol", ("protocol", "without", "json")),
     "export": ("with --export", (*_SYSTEM, *_SOME_POLICY, "export", "file")),
 }
 """What is asked for, in words, and the parameters that matter there."""
@@ -190,13 +197,16 @@ def _minimal(setting: Any, names: tuple[str, ...], limits: Any, executor: str, j
         raise typer.Exit(2)
 
 
-def _keeper(without: Repeated, json: bool) -> None:
-    from pagewarden.check.keeper import check_keeper
-    from pagewarden.report.keeper import keeper_document, print_keeper
+def _protocol(name: str, without: Repeated, json: bool) -> None:
+    from pagewarden.check.bugs import PROTOCOLS
+    from pagewarden.check.protocol import check_protocol
     from pagewarden.report.pages import answer
+    from pagewarden.report.protocol import print_protocol, protocol_document
+    from pagewarden.vocab import one_of
 
-    report = check_keeper(tuple(without or ()))
-    answer(lambda: keeper_document(report), lambda out: print_keeper(report, out), json)
+    name = one_of("protocol", name, PROTOCOLS)
+    report = check_protocol(PROTOCOLS[name], tuple(without or ()))
+    answer(lambda: protocol_document(name, report), lambda out: print_protocol(name, report, out), json)
     if report.ways:
         raise typer.Exit(1)
 

@@ -116,7 +116,7 @@ class MinimalSets(Document, kw_only=True, frozen=True):
     left: int
 
 
-class KeeperProperty(Struct, frozen=True):
+class ProtocolProperty(Struct, frozen=True):
     """What is promised, and the shortest way to where it is broken, a step each; empty where it holds."""
 
     name: str
@@ -125,16 +125,17 @@ class KeeperProperty(Struct, frozen=True):
     way: list[str]
 
 
-class CheckedKeeper(Document, kw_only=True, frozen=True):
-    """`pagewarden check --keeper`: the protocol of a page keeper, one page with all who act on it, in every order."""
+class CheckedProtocol(Document, kw_only=True, frozen=True):
+    """`pagewarden check --protocol`: a page keeper's, or a live migration's, with all who act there, in every order."""
 
     verb: Literal["check"] = "check"
-    mode: Literal["keeper"] = "keeper"
+    mode: Literal["protocol"] = "protocol"
+    protocol: Literal["keeper", "migration"]
     guards: list[str]
     without: list[str]
     states: int
     good: bool
-    properties: list[KeeperProperty]
+    properties: list[ProtocolProperty]
 
 
 class PublicBug(Struct, frozen=True):

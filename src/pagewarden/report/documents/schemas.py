@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pagewarden.report.documents.base import Document, NameList
-from pagewarden.report.documents.check import Checked, CheckedKeeper, Matrix, MinimalSets, PublicBugs
+from pagewarden.report.documents.check import Checked, CheckedProtocol, Matrix, MinimalSets, PublicBugs
 from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided, Explained
 from pagewarden.report.documents.keep import KeptPages, SealedSnapshot
 from pagewarden.report.documents.law import PolicyLaw
@@ -34,7 +34,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "check-matrix": Matrix,
     "check-minimal": MinimalSets,
     "check-bugs": PublicBugs,
-    "check-keeper": CheckedKeeper,
+    "check-protocol": CheckedProtocol,
     "law": PolicyLaw,
     "list": NameList,
     "probe": Probed,
