@@ -103,6 +103,33 @@ COUNTED = [  # jobs of which fio's own totals say everything: the reads, the wri
 ]
 
 
+FOLLOWED = [  # random requests that others follow, where one has no room or a further one is drawn: all at fio's places
+    "rw=randread:8 bs=4k size=1000000",
+    "rw=randread:8 bs=5000 size=1000k",
+    "rw=randwrite:2 bs=4k size=999k",
+    "rw=randread:2 bs=4k size=1000k",
+    "rw=randread:1000 bs=4k size=1000k offset=16k",
+    "rw=randread:-1 bs=4k size=1000000",
+    "rw=randread:8 bs=4k size=1000000 norandommap",
+    "rw=randread:8 bs=4k size=1000000 rw_sequencer=identical",
+    "rw=randread:8 bs=4k size=1000000 io_size=3m",
+    "rw=randread:3 bs=4k size=8k io_size=1m",
+    "rw=randread:8 bs=4k size=1000000 filesize=2m",
+    "rw=randread:2 bs=512 size=777777 number_ios=200",
+]
+
+
+@pytest.mark.parametrize("options", FOLLOWED)
+def test_requests_that_follow_random_ones_are_fio_s_own(tmp_path: Path, options: str) -> None:
+    require(FIO is not None, "fio is not installed")
+    run = "[j] filename=x ioengine=null write_iolog=log " + options
+    (tmp_path / "run.fio").write_text(run.replace(" ", "\n") + "\n")
+    subprocess.run([str(FIO), "run.fio"], cwd=tmp_path, check=True, capture_output=True)
+    theirs, ours = load(tmp_path / "log"), job(tmp_path, *options.split())
+    assert np.array_equal(ours.offset - ours.offset.min(), theirs.offset - theirs.offset.min())
+    assert np.array_equal(ours.length, theirs.length) and np.array_equal(ours.write, theirs.write)
+
+
 def test_every_option_of_the_installed_fio_is_known() -> None:
     require(FIO is not None, "fio is not installed")
     listed = subprocess.run([str(FIO), "--cmdhelp"], check=True, capture_output=True, text=True).stdout

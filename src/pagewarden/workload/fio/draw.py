@@ -28,7 +28,7 @@ Columns: TypeAlias = tuple[Bools, Int64s, Int64s]
 def draw(job: FioJob, copy: int, order: int) -> Columns:
     """The requests of one copy of a job; `order` is the job's place in its file. UserMistake for too many."""
     rng = np.random.default_rng([job.seed, order, copy])
-    loops = [_loop(job, rng) for _ in range(min(job.loops, OWN_LOOPS))]
+    loops = [_loop(job, rng, order + copy + 1) for _ in range(min(job.loops, OWN_LOOPS))]
     again = -(-job.loops // len(loops))
     _check(again * sum(len(length) for _, _, length in loops), job)
     parts = [loops[i % len(loops)] for i in range(job.loops)]
@@ -36,14 +36,14 @@ def draw(job: FioJob, copy: int, order: int) -> Columns:
     return write, offset + job.offset + job.step * copy, length
 
 
-def _loop(job: FioJob, rng: np.random.Generator) -> Columns:
+def _loop(job: FioJob, rng: np.random.Generator, number: int) -> Columns:
     """One loop: the files take turns until the limit of all together, then what was written is read again."""
     if job.files == 1:
-        write, offset, length = _file(job, rng)
+        write, offset, length = _file(job, rng, number)
     else:
         each = -(-max(job.limit, job.region) // job.files) if job.limit > job.region else job.region // job.files
         one = replace(job, region=job.region // job.files, limit=each)
-        found = (_file(one, rng) for _ in range(job.files))
+        found = (_file(one, rng, number) for _ in range(job.files))
         write, offset, length = interleave((w, o + i * one.region, n) for i, (w, o, n) in enumerate(found))
         stop = int(np.searchsorted(np.cumsum(length), job.limit)) + 1
         stop = min(stop, job.number or stop)
@@ -56,13 +56,16 @@ def _loop(job: FioJob, rng: np.random.Generator) -> Columns:
     return write, offset, length
 
 
-def _file(job: FioJob, rng: np.random.Generator) -> Columns:
+def _file(job: FioJob, rng: np.random.Generator, number: int) -> Columns:
     if job.mapped and job.largest > job.smallest:
         return _mapped(job, rng)
     write, length = _lengths(job, rng)
     for holes, writes in zip(job.holes or (), (True, False), strict=False):
         stop = np.searchsorted(np.cumsum(write == writes), holes.most, side="right")
         write, length = write[:stop], length[:stop]
+    if job.runs:
+        offset = job.runs.places(write, number, job.mapped, job.limit > job.region) * job.smallest
+        return write[: len(offset)], offset, length[: len(offset)]
     return write, _random_offsets(job, write, length, rng) if job.random else _in_order(job, write, length), length
 
 
@@ -85,7 +88,7 @@ def _lengths(job: FioJob, rng: np.random.Generator) -> tuple[Bools, Int64s]:
     parts: list[tuple[Bools, Int64s]] = []
     moved, left = 0, job.number or 2**62
     limit = job.limit
-    if job.mapped and limit == job.region:
+    if job.mapped and limit == job.region and not job.runs:
         limit -= limit % job.smallest  # a pass has whole blocks
     while moved < limit and left:
         write, length = _batch(job, rng, min(BATCH, left))
@@ -106,7 +109,7 @@ def _last(job: FioJob, write: Bools, length: Int64s, before: int) -> tuple[Bools
 
     At the end of a pass fio goes on only if a longest request is still allowed.
     """
-    if job.holes or (job.random and not job.mapped):
+    if job.holes or job.runs or (job.random and not job.mapped):
         return write, length
     sizes = job.write_sizes if write[-1] else job.read_sizes
     usable = job.region - job.region % sizes.smallest

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pagewarden.workload.fio.given import SectionOptions
 from pagewarden.workload.fio.holes import Holes
 from pagewarden.workload.fio.options import known
+from pagewarden.workload.fio.runs import Runs
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.fio.sizes import Sizes, sizes_of
 from pagewarden.workload.fio.units import MAX, switch, whole
@@ -54,6 +55,7 @@ class FioJob:
     limit: int  # to move in one loop
     number: int | None  # requests at most in one loop (number_ios)
     holes: tuple[Holes, Holes] | None  # of its writes, of its reads; none where requests follow each other
+    runs: Runs | None  # of its random requests, of which some follow others; none where each is placed by itself
     loops: int
     verified: bool  # what was written is read again at the end of a loop
     copies: int  # numjobs
@@ -114,13 +116,8 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
             "are cut where blocks are taken; a run that ends before has "
             f"longer ones, {mean / 1024:.3g} KiB (norandommap=1)"
         )
-    holes = None
-    if step and all(sizes.largest == sizes.smallest for sizes in (read_sizes, write_sizes)):
-        write_holes, read_holes = (
-            _holes(options, sizes.largest, step, offset, region // files) for sizes in (write_sizes, read_sizes)
-        )
-        holes = write_holes, read_holes
-    limit, loops = _loops(options, not random or mapped, region, limit)
+    holes, runs = _sequence(options, mode, step, (write_sizes, read_sizes), offset, region // files)
+    limit, loops = _loops(options, not random or (mapped and not runs), region, limit)
     if holes and any(each.most == MAX for each in holes):
         limit, loops = limit * loops, 1
     return FioJob(
@@ -138,6 +135,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
         limit=limit,
         number=number,
         holes=holes,
+        runs=runs,
         loops=loops,
         verified=reads < 100 and options.set("verify") and options.number("do_verify", 1) == 1,
         copies=options.number("numjobs", 1, 1, MAX_COPIES),
@@ -199,21 +197,19 @@ def _engine(options: SectionOptions) -> str:
     return name
 
 
-def _mode(options: SectionOptions) -> tuple[str, int | None]:
-    """rw, and the number behind its colon: bytes to skip after each request, or requests at one place."""
+def _mode(options: SectionOptions) -> tuple[str, int]:
+    """rw, and the number behind its colon: bytes to skip after each request, or requests at one place; 0 for none."""
     option = options.given.get("rw")
     if option is None:
-        return "read", None
+        return "read", 0
     mode, colon, number = (option.value or "").partition(":")
     if mode not in MODES:
         option.refuse(f"rw as one of {', '.join(MODES)}")
     if "trimwrite" in mode:
         options.note(f"rw={mode}: the trim before each write moves no data and is not counted")
     if not colon:
-        return mode, None
-    options.note(f"rw={option.value}: placed as {mode}")
-    skipped = whole(option, number.removeprefix("-"), options.kb_base) * (-1 if number.startswith("-") else 1)
-    return mode, None if MODES[mode][0] else skipped
+        return mode, 0
+    return mode, whole(option, number.removeprefix("-"), options.kb_base) * (-1 if number.startswith("-") else 1)
 
 
 def _reads(options: SectionOptions) -> int:
@@ -240,6 +236,22 @@ def _offset(options: SectionOptions) -> int:
     return 0
 
 
+def _sequence(
+    options: SectionOptions, mode: str, step: int, sizes: tuple[Sizes, Sizes], offset: int, region: int
+) -> tuple[tuple[Holes, Holes] | None, Runs | None]:
+    """What the number behind rw's colon asks for, of requests of one size; a note of others. sizes: writes, reads."""
+    random, (write, read) = MODES[mode][0], (each.largest for each in sizes)
+    uniform = all(each.largest == each.smallest for each in sizes)
+    if not step or (random and step == 1):
+        return None, None
+    if random and uniform and write == read:
+        return None, _runs(options, read, step, offset, region)
+    if not random and uniform:
+        return (_holes(options, write, step, offset, region), _holes(options, read, step, offset, region)), None
+    options.note(f"rw={options.given['rw'].value}: placed as {mode}")
+    return None, None
+
+
 def _holes(options: SectionOptions, size: int, step: int, offset: int, region: int) -> Holes:
     """The holes of a job whose requests of one direction have one size."""
     if step < 0 or "io_size" in options.given:
@@ -247,6 +259,14 @@ def _holes(options: SectionOptions, size: int, step: int, offset: int, region: i
     if "filesize" in options.given:
         return Holes(size, step, offset, _filesize(options), "size" in options.given)
     return Holes(size, step, offset, offset + region)
+
+
+def _runs(options: SectionOptions, size: int, length: int, offset: int, region: int) -> Runs:
+    """The runs of a job whose requests all have one size."""
+    room = _filesize(options) - offset if "filesize" in options.given else region
+    same = getattr(options.given.get("rw_sequencer"), "value", None) == "identical"
+    length = length if length > 0 else MAX  # fio takes what is below 0 without its sign bit
+    return Runs(length, same, room % size > 0, max(1, room // size))
 
 
 def _loops(options: SectionOptions, passes: bool, region: int, limit: int) -> tuple[int, int]:
