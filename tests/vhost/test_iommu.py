@@ -13,12 +13,16 @@ import pytest
 
 import stubborn_device
 from iommu_front import PAGE, IommuRig
+from leftovers import descriptors
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import VHOST_ACCESS_RO, VHOST_ACCESS_RW, BackRequest
 from pagewarden.memory import PrivateMemory
+from pagewarden.vhost import wire
 from pagewarden.vhost.questions import NO_PAGE, Questions
 from pagewarden.vhost.translated import WRITABLE
+from pagewarden.vhost.wire import WireKind
 from pagewarden.virtio.disk import Disk
+from pagewarden.vocab import Refused
 from served_rig import MEMORY, ServerThread, opened_image
 from virtio_kit import IN, OK, OUT, SECTOR, Rig
 from waits import in_time
@@ -215,6 +219,22 @@ def test_closed_pages_do_not_answer_and_open_ones_would_be_seen(
 
         assert in_time(enough)
         assert bool(server.counts.violations) == leaking
+
+
+def test_descriptors_that_a_device_sends_are_not_kept() -> None:
+    """Of its records none has any: a device that sends them with each would fill the warden's table of files."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        before = descriptors(sweep=True)
+        wire.send(theirs, wire.pack(WireKind.MISS, 0, [(7, 0)]), (theirs.fileno(),))
+        with pytest.raises(Refused, match="1 descriptors"):
+            wire.receive(ours, wire.DEVICES)
+        assert descriptors(sweep=True) == before
+        wire.send(theirs, wire.pack(WireKind.START, 0), (theirs.fileno(),) * wire.FDS_MAX)
+        record = wire.receive(ours, wire.WARDENS)
+        assert record is not None and len(record.fds) == wire.FDS_MAX
+        for fd in record.fds:
+            os.close(fd)
 
 
 def test_an_answer_that_nobody_waits_for_answers_no_later_question() -> None:

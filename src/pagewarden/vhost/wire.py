@@ -42,6 +42,8 @@ class WireKind(IntEnum):
 
 
 NOT_NOW, NEVER = 0, -1
+FDS: dict[int, int] = {WireKind.START: FDS_MAX, WireKind.CALL: 1}
+"""Descriptors of a record at most; the others have none."""
 
 
 class WireRecord(NamedTuple):
@@ -85,6 +87,8 @@ def receive(channel: socket.socket, accepted: range, wait: bool = True) -> WireR
         kind, number = HEAD.unpack_from(data)
         if kind not in accepted:
             raise Refused(errno.EPROTO, f"a record of kind {kind}")
+        if len(fds) > FDS.get(kind, 0):
+            raise Refused(errno.EPROTO, f"a record of kind {kind} with {len(fds)} descriptors")
     except BaseException:
         for fd in fds:
             os.close(fd)
