@@ -159,7 +159,7 @@ def test_a_trace_s_own_depth_is_the_pool_s(tmp_path: Path, text: bytes) -> None:
     path.write_bytes(text)
     assert load(path).depth == 24
     found = json.loads(CliRunner().invoke(app, ["pool", str(path), "--json"]).stdout)
-    assert found["peak_slots"] == 24 * 5 and found["notes"][-1] == "in flight at once: at most 24"
+    assert found["peak_slots"] == 24 * 5 and "in flight at once: at most 24" in found["notes"]
     found = json.loads(CliRunner().invoke(app, ["pool", str(path), "--json", "--depth", "2"]).stdout)
     assert found["peak_slots"] == 10
     first = load(path).part(slice(10, 30))
