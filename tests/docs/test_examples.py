@@ -101,16 +101,21 @@ def test_commands_of_a_document_in_their_order(where: str, tmp_path: Path) -> No
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "mine.toml").write_text(to_toml(load_profile("svm-epyc")))
     beside: list[subprocess.Popen[str]] = []
-    for shown in commands():
-        if shown.where != where or "minute" in shown.comment or shown.command in BLOCKS:
-            continue
-        if shown.command.endswith("&"):
-            beside.append(started(shown, tmp_path))
-        else:
-            run(shown, tmp_path)
-    for process in beside:
-        out, err = process.communicate()
-        assert process.returncode == 0, err or out[-2000:]
+    try:
+        for shown in commands():
+            if shown.where != where or "minute" in shown.comment or shown.command in BLOCKS:
+                continue
+            if shown.command.endswith("&"):
+                beside.append(started(shown, tmp_path))
+            else:
+                run(shown, tmp_path)
+        for process in beside:
+            out, err = process.communicate()
+            assert process.returncode == 0, err or out[-2000:]
+    finally:
+        for process in beside:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.parametrize("shown", [it for it in commands() if "minute" in it.comment], ids=lambda it: it.command)
@@ -140,7 +145,10 @@ def started(shown: Shown, cwd: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said = process.stderr.readline()
-    require("waiting" in said, said)
+    if "waiting" not in said:
+        process.kill()
+        process.communicate()
+        require(False, said)
     return process
 
 
