@@ -60,6 +60,60 @@ def test_a_design_of_the_users_own_stands_beside_the_others(tmp_path: Path) -> N
     assert "expected a Python file" in run("--plugin", str(tmp_path)).stderr
 
 
+BAD = """from dataclasses import replace
+from pagewarden.designs import DESIGNS, Design, Options
+
+
+def build(options, policy, write):
+    known = DESIGNS["window"](options, policy, write)
+    return {}
+
+
+mine = Design("mine", build)
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ("known.step", "{mine}, line 7: AttributeError: 'Procedure' object has no attribute 'step' (design mine)"),
+        ("replace(known, seps=())", "{mine}, line 7: TypeError: "),
+        ("None", "{mine}: design mine built a NoneType, not a Procedure"),
+    ],
+)
+def test_an_error_of_a_design_is_its_author_s(verb: Verb, returned: str, says: str, tmp_path: Path) -> None:
+    (mine := tmp_path / "mine.py").write_text(BAD.format(returned))
+    for words in (
+        ("compare",), ("compare", "--sizes", "4k"), ("compare", "--explain", "mine"), ("check", "--design", "mine"),
+        ("list", "designs"),
+    ):  # fmt: skip
+        said = verb(*words, "--plugin", str(mine), code=2).stderr
+        assert f"pagewarden: --plugin {says.format(mine=mine)}" in said and said.count("\n") == 1
+
+
+def test_other_processes_know_a_design_of_the_users_own(verb: Verb, tmp_path: Path) -> None:
+    (grid := tmp_path / "grid.toml").write_text('sizes = ["4k"]\n')
+    rows, mine = tmp_path / "rows.csv", tmp_path / "mine.py"
+    mine.write_text(BAD.format("replace(known, name='mine')"))
+    verb("sweep", str(grid), "--out", str(rows), "--plugin", str(mine))
+    costs = {row["design"]: row["low_ns"] for row in csv.DictReader(io.StringIO(rows.read_text()))}
+    assert costs["mine"] == costs["window"] != ""
+    mine.write_text(BAD.format("known.step"))
+    said = verb("sweep", str(grid), "--out", str(rows), "--plugin", str(mine), code=2).stderr
+    assert f"--plugin {mine}, line 7: AttributeError: " in said and said.count("\n") == 1
+
+
+def test_a_design_of_the_users_own_has_a_name_everywhere(verb: Verb) -> None:
+    own = ("--plugin", str(Path(__file__).parents[2] / "examples/own_design.py"))
+    listed = verb("compare", *own, "--explain", "polled").stdout
+    assert listed.startswith("polled, 4,096 bytes") and "rings the doorbell" not in listed
+    assert document(verb, "list", "designs", *own)["kinds"]["designs"][-1]["name"] == "polled"
+    assert "leave it out" in verb("list", "drivers", *own, code=2).stderr
+    for words in (("check", *own, "--design", "pold"), ("compare", *own, "--explain", "pold")):
+        said = verb(*words, code=2).stderr
+        assert "did you mean 'polled'" in said and "bounce" in said
+
+
 CACHES: tuple[Cache, ...] = ("warm", "cold")
 PREPARED = "the pages are there before the first request"
 UNCOUNTED = {

@@ -101,7 +101,7 @@ def compare(
     made = setup(platforms.policy_of(kind, own), load_profile(prices), set_ or [])
     designs = platforms.designs_of(design or [*DESIGNS, *own.designs], own)
     if explain is not None:
-        compare_modes.explain_one(made, explain, bytes_of("4k" if size is None else size), json)
+        compare_modes.explain_one(made, explain, bytes_of("4k" if size is None else size), json, own.designs)
         return
     with ProgressBars() as progress:
         if sizes is not None:

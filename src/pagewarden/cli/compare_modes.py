@@ -38,14 +38,14 @@ def mappings(wanted: Any, driver: str, json: bool) -> None:
     answer(lambda: mappings_document(wanted, found), lambda out: print_mappings(wanted, found, out), json)
 
 
-def explain_one(made: Any, name: str, size: int, json: bool) -> None:
+def explain_one(made: Any, name: str, size: int, json: bool, own: Any) -> None:
     """One request of a design, or another procedure, step by step; status 1 where the law refuses a step."""
     from pagewarden.report.compare import conditions
     from pagewarden.report.explain import explained, print_listing
     from pagewarden.report.pages import answer
     from pagewarden.studies.compare.explain import explain, procedure_named
 
-    found = explain(made, procedure_named(made, name), size)
+    found = explain(made, procedure_named(made, name, own), size)
     asked = conditions(made.profile.name, made.cache, made.settings)
     title = f"{name}, {size:,} bytes, policy {made.policy.name}, {asked}\n"
     answer(lambda: explained(found, name, made), lambda out: print_listing(found, title, out), json)

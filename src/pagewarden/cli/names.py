@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from pagewarden.cli import options, platforms
 from pagewarden.cost import load_profile, profile_names
-from pagewarden.designs import PROCEDURES, WITH_PROPOSED, Options
+from pagewarden.designs import PROCEDURES, WITH_PROPOSED, Design, Options
 from pagewarden.law import MEASURES, MECHANISMS, POLICIES, USAGES, policy_of
 from pagewarden.memory.choose import BACKINGS
 from pagewarden.vocab import UserMistake
@@ -32,8 +32,18 @@ def profiles() -> Names:
 
 def designs() -> Names:
     """The I/O designs, and how each goes."""
+    return _titles(WITH_PROPOSED)
+
+
+def _titles(designs: Mapping[str, Design]) -> Names:
     some = POLICIES["hybrid"]
-    return {name: design.build(Options(), some, True).title for name, design in WITH_PROPOSED.items()}
+    return {name: design(Options(), some, True).title for name, design in designs.items()}
+
+
+def of_plugin(own: platforms.Plugin) -> Mapping[str, Names]:
+    """What a file of the user's own adds to designs and policies."""
+    policies = {name: policy.stands_for for name, policy in own.policies.items()}
+    return {"designs": _titles(own.designs), "policies": policies}
 
 
 def procedures() -> Names:

@@ -1,15 +1,19 @@
 """`--platform`: what kind of memory and which prices belong to a machine; and `--plugin`: a design of the user's."""
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from traceback import extract_tb
 from typing import NamedTuple
 
-from pagewarden.designs import Design, design_named
-from pagewarden.law import Policy, policy_named
-from pagewarden.vocab import UserMistake, one_of
+from pagewarden.designs import WITH_PROPOSED, Design, Options, Procedure
+from pagewarden.law import POLICIES, Policy, policy_named
+from pagewarden.vocab import PagewardenError, UserMistake, one_of
 
 
 class Platform(NamedTuple):
@@ -56,19 +60,15 @@ def plugin(path: str | None) -> Plugin:
     if spec is None or spec.loader is None:
         raise UserMistake(f"--plugin {path}: expected a Python file that defines designs or policies")
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # where processes of a check find its functions
+    sys.modules[spec.name] = module  # where dataclasses of it look for their names
     try:
         with redirect_stdout(sys.stderr):  # what it prints is not this program's answer
             spec.loader.exec_module(module)
     except Exception as error:
-        trace = error.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        line = f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}: " if trace else ""
-        raise UserMistake(f"--plugin {path}: {line}{type(error).__name__}: {error}") from error
+        raise _mistake(path, error) from error
     values = list(vars(module).values())
     found = Plugin(
-        {value.name: value for value in values if isinstance(value, Design)},
+        {each.name: replace(each, build=_Guarded(path, each)) for each in values if isinstance(each, Design)},
         {value.name: value for value in values if isinstance(value, Policy)},
     )
     if not any(found):
@@ -76,11 +76,52 @@ def plugin(path: str | None) -> Plugin:
     return found
 
 
+@dataclass(frozen=True)
+class _Guarded:
+    """A design's build whose errors are the user's; another process, which gets it, runs the file too."""
+
+    path: str
+    design: Design
+
+    def __call__(self, options: Options, policy: Policy, write: bool) -> Procedure:
+        try:
+            made = self.design(options, policy, write)
+        except PagewardenError:
+            raise
+        except Exception as error:
+            raise _mistake(self.path, error, f" (design {self.design.name})") from error
+        if not isinstance(made, Procedure):
+            what = f"built a {type(made).__name__}, not a Procedure"
+            raise UserMistake(f"--plugin {self.path}: design {self.design.name} {what}")
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _elsewhere, (os.path.abspath(self.path), self.design.name)
+
+
+_once = cache(plugin)
+
+
+def _elsewhere(path: str, name: str) -> object:
+    return _once(path).designs[name].build
+
+
+def _mistake(path: str, error: Exception, of: str = "") -> UserMistake:
+    """An error with the last line of the user's file that led to it."""
+    lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == os.path.abspath(path)]
+    where = f", line {lines[-1]}" if lines else ""
+    return UserMistake(f"--plugin {path}{where}: {type(error).__name__}: {error}{of}")
+
+
 def designs_of(names: Sequence[str], own: Plugin) -> list[Design]:
     """The designs of these names, the user's own first; UserMistake."""
-    return [own.designs[name] if name in own.designs else design_named(name) for name in names]
+    known = {**WITH_PROPOSED, **own.designs}
+    return [known[one_of("design", name, known)] for name in names]
 
 
 def policy_of(name: str, own: Plugin) -> Policy:
     """The policy of this name, the user's own first; UserMistake."""
+    object_, plus, _ = name.partition("+")
+    if name not in own.policies and not plus:
+        name = one_of("policy", object_, {**POLICIES, **own.policies})
     return own.policies[name] if name in own.policies else policy_named(name)

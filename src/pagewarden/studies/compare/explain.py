@@ -1,9 +1,10 @@
 """A procedure step by step: who runs, what it is, what it costs so far."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pagewarden.cost import Interval, price
-from pagewarden.designs import PROCEDURES, WITH_PROPOSED, Hop, Procedure, said
+from pagewarden.designs import PROCEDURES, WITH_PROPOSED, Design, Hop, Procedure, said
 from pagewarden.sim import Counts
 from pagewarden.studies.compare.comparison import Setup
 from pagewarden.vocab import Event, PageRange, Refused, one_of
@@ -21,10 +22,12 @@ class Priced:
     total: Interval
 
 
-def procedure_named(setup: Setup, name: str) -> Procedure:
-    """An I/O design's write, or one of the other procedures; UserMistake lists the names."""
-    name = one_of("design or procedure", name, (*WITH_PROPOSED, *PROCEDURES))
-    return PROCEDURES[name](setup.policy) if name in PROCEDURES else setup.procedures(WITH_PROPOSED[name])[0]
+def procedure_named(setup: Setup, name: str, own: Mapping[str, Design] | None = None) -> Procedure:
+    """An I/O design's write, or one of the other procedures; own: designs of the user's, by name. UserMistake lists the
+    names."""
+    designs = {**WITH_PROPOSED, **(own or {})}
+    name = one_of("design or procedure", name, (*designs, *PROCEDURES))
+    return setup.procedures(designs[name])[0] if name in designs else PROCEDURES[name](setup.policy)
 
 
 @dataclass(frozen=True)
