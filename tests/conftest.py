@@ -27,6 +27,9 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cache
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Pages are as wide as in a pipe: readline, which pytest loads, puts COLUMNS into the environment of its workers.
+os.environ.pop("COLUMNS", None)
+
 # What this user, or a test beside this one, has calibrated is not what a test speaks of; it is left alone.
 os.environ["XDG_CONFIG_HOME"] = str(
     Path(__file__).parents[1] / ".cache" / f"settings-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
