@@ -18,14 +18,19 @@ def test_a_guest_goes_by_tcp(tmp_path: Path) -> None:
         assert there.stdout is not None and there.stderr is not None
         said = there.stderr.readline()
         require("waiting" in said, said)
-        where = said.split()[-1]
-        send = [*COMMAND, "send", "--to", where, *words]
+        send = [*COMMAND, "send", "--to", said.split()[-1], *words]
+        (tmp_path / "other").write_bytes(bytes(32))
+        wrong = subprocess.run([*send, "--key", "other"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert wrong.returncode == 2 and "did not move: " in wrong.stderr and wrong.stderr.count("\n") == 1
+        assert "another" in wrong.stderr and "another key" in there.stderr.readline()
+        (tmp_path / "disk").write_bytes(bytes((tmp_path / "disk").stat().st_size))  # it ran to its end there
         here = subprocess.run(send, cwd=tmp_path, capture_output=True, text=True, check=False)
-        documents = [json.loads(text) for text in (here.stdout, there.stdout.read())]
+        documents = [json.loads(text) for text in (wrong.stdout, here.stdout, there.stdout.read())]
         assert (here.returncode, here.stderr, there.wait(), there.stderr.read()) == (0, "", 0, "")
     for document in documents:
         validate("migrate", document)
-    one, other = documents
+    stayed, one, other = documents
+    assert not stayed["moved"] and not stayed["good"] and stayed["run"]["requests"] == 40
     assert one["moved"] and other["moved"] and (one["side"], other["side"]) == ("source", "destination")
     assert one["downtime_s"] > 0 and one["run"]["requests"] + other["run"]["requests"] == 40
     assert one["run"]["sight"]["leaks"] == other["run"]["sight"]["leaks"] == other["run"]["differs"] == 0
