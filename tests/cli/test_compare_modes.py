@@ -160,6 +160,20 @@ def test_a_conversion_costs_the_table_of_owners_too(platform: str, dearest: floa
     assert window["ns_by_price"]["hyp_pte_set"] == [100000, 100000] and found["notes"] == []
 
 
+@pytest.mark.parametrize(
+    ("policy", "profile", "said"),
+    [
+        ("guest-memfd", "snp-epyc", "--policy guest-memfd+sev-snp"),
+        ("guest-memfd-inplace", "tdx-xeon", "--policy guest-memfd-inplace+tdx"),
+        ("guest-memfd+sev-snp", "snp-epyc", ""), ("guest-memfd", "svm-epyc", ""), ("hybrid", "snp-epyc", ""),
+    ],
+)  # fmt: skip
+def test_a_policy_without_the_table_that_its_profile_prices_is_said(policy: str, profile: str, said: str) -> None:
+    for more in ((), ("--sizes", "4k")):
+        notes = json.loads(run("--policy", policy, "--profile", profile, *more, "--json").output)["notes"]
+        assert len(notes) == bool(said) and all(note.endswith(f"give {said}") for note in notes)
+
+
 @pytest.mark.parametrize("more", [(), ("--sizes", "4k,8k")])
 def test_a_price_that_nothing_is_paid_by_is_said(more: tuple[str, ...]) -> None:
     given = ("--platform", "svm", "--set", "hyp_pte_set_ns=100000", "--set", "tlbi_ns=9", *more)

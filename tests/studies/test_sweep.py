@@ -77,6 +77,19 @@ def test_every_point_is_what_compare_says(grid: Path) -> None:
                     assert row["hops"] == result.per_request["hops"]
 
 
+def test_a_row_without_numbers_says_why(grid: Path) -> None:
+    """A pool that is too small refuses nothing by the law: requests wait."""
+    grid.write_text('workloads = ["jobs.fio"]\nprofiles = ["vmx-skylake"]\n[set]\npool-pages = [1]\n')
+    (grid.parent / "jobs.fio").write_text(JOBS.replace("[global]", "[global]\ndirect=1"))
+    tasks, identity = _tasks(grid, None)
+    why = {
+        row["design"]: row["refused"] for row in sweep(tasks, Workers(1, here), grid.with_suffix(".p"), identity, quiet)
+    }
+    assert why.pop("dma-buffer") == "does not apply: the job is direct I/O, without a page cache"
+    assert why.pop("bounce") == "the request has to wait for what it does not get (pool exhausted)"
+    assert set(why.values()) == {None}
+
+
 class Killed(Exception):
     """In place of a SIGKILL: nothing is tidied up behind it."""
 

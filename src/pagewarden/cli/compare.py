@@ -98,7 +98,8 @@ def compare(
         raise UserMistake("--platform has no effect beside --policy and --profile, which it sets; leave it out")
     own = platforms.plugin(plugin)
     kind, prices = platforms.chosen(platform, policy, profile)
-    made = setup(platforms.policy_of(kind, own), load_profile(prices), set_ or [])
+    backing, known = platforms.policy_of(kind, own), load_profile(prices)
+    made = setup(backing, known, set_ or [], platforms.apart(backing, known.name))
     designs = platforms.designs_of(design or [*DESIGNS, *own.designs], own)
     if explain is not None:
         compare_modes.explain_one(made, explain, bytes_of("4k" if size is None else size), json, own.designs)

@@ -34,8 +34,8 @@ _LIMITS = {"retries": 100}
 """Each retry is written out in the procedure."""
 
 
-def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
-    """What the settings make of policy and profile; UserMistake names the setting that is wrong."""
+def setup(policy: Policy, profile: Profile, settings: Sequence[str], notes: tuple[str, ...] = ()) -> Setup:
+    """What the settings make of policy and profile; notes: on these two. UserMistake names the setting at fault."""
     options: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     prices: dict[str, float | str] = {}
@@ -60,7 +60,7 @@ def setup(policy: Policy, profile: Profile, settings: Sequence[str]) -> Setup:
             machine[key] = _choice(setting, value.lower(), _SIZES)
         else:
             machine[key] = _number(setting, value, 1, key)
-    return Setup(policy, profile.with_settings(prices), Options(**options), settings=seen, **machine)
+    return Setup(policy, profile.with_settings(prices), Options(**options), settings=seen, **machine, notes=notes)
 
 
 def _switch(setting: str, value: str) -> bool:

@@ -12,7 +12,7 @@ from traceback import extract_tb
 from typing import NamedTuple
 
 from pagewarden.designs import WITH_PROPOSED, Design, Options, Procedure
-from pagewarden.law import POLICIES, Policy, policy_named
+from pagewarden.law import POLICIES, USAGES, Policy, policy_named
 from pagewarden.vocab import PagewardenError, UserMistake, one_of
 
 
@@ -40,6 +40,17 @@ def chosen(platform: str | None, policy: str | None, profile: str | None) -> tup
     """Names of policy and profile: those given, else the platform's; UserMistake."""
     made = PLATFORMS[one_of("platform", PROPOSAL if platform is None else platform, PLATFORMS)]
     return made.policy if policy is None else policy, made.profile if profile is None else profile
+
+
+def apart(policy: Policy, profile: str) -> tuple[str, ...]:
+    """A note where the profile is of a machine with a table of owners, and the policy knows of none."""
+    if policy.has("owner-table") or not policy.has("vmm-converts"):
+        return ()
+    return tuple(
+        f"policy {policy.name} counts no change of the table of owners that profile {profile} has prices of: give "
+        f"--policy {policy.name}+{name}"
+        for name, each in PLATFORMS.items() if each.profile == profile and name in USAGES
+    )  # fmt: skip
 
 
 class Plugin(NamedTuple):

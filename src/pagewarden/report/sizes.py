@@ -23,7 +23,7 @@ from pagewarden.report.compare import (
 )  # fmt: skip
 from pagewarden.report.console import in_bytes, prose, table
 from pagewarden.report.documents.compare import ComparedSizes, SizeCost
-from pagewarden.studies.compare.comparison import Comparison, DesignResult, idle
+from pagewarden.studies.compare.comparison import Comparison, DesignResult, remarks
 from pagewarden.vocab.host import OUTPUT, naming
 
 
@@ -40,7 +40,9 @@ def print_sizes(found: Sequence[Comparison], out: Console) -> None:
     for one in found:
         made.add_row(in_bytes(one.workload.bytes), marked(one), *(cost_text(result.ns) for result in one.results))
     out.print(made)
-    prose(out, "\n".join(["", *explained_marks(found), *_left_out(found), *(f"note: {note}" for note in idle(found))]))
+    prose(
+        out, "\n".join(["", *explained_marks(found), *_left_out(found), *(f"note: {note}" for note in remarks(found))])
+    )
 
 
 def _left_out(found: Sequence[Comparison]) -> list[str]:
@@ -53,7 +55,7 @@ def sizes_document(found: Sequence[Comparison]) -> ComparedSizes:
     """The same for programs."""
     setup = found[0].setup
     return ComparedSizes(
-        notes=idle(found), **priced_by(setup),
+        notes=remarks(found), **priced_by(setup),
         sizes=[
             SizeCost(
                 bytes=one.workload.bytes, designs=list(map(design_cost, one.results)), cheapest=one.cheapest,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pagewarden.check.many import CutShort, Workers
 from pagewarden.cost.price import quantities
 from pagewarden.designs import Design
-from pagewarden.studies.compare.comparison import CACHED, Setup, requests, simulate
+from pagewarden.studies.compare.comparison import CACHED, EXHAUSTED, UNCACHED, Setup, requests, simulate
 from pagewarden.vocab import Advance, Refused
 from pagewarden.vocab.host import naming
 from pagewarden.workload import Workload
@@ -132,14 +132,14 @@ _NOTHING: SweepRow = {"low_ns": None, "high_ns": None, "pareto": False, "beaten_
 def _steady(task: SweepTask, design: Design) -> tuple[dict[str, Any], str | None]:
     """Counts without first touches; or none, and why."""
     if task.workload.direct and design.name == CACHED:
-        return {}, "does not apply: the job is direct=1"
+        return {}, f"does not apply: {UNCACHED}"
     _, setup = task.setups[0]
     try:
         counts, first = simulate(setup, task.workload, design, None, requests(setup, task.workload, setup.lazy(design)))
     except Refused as refusal:
         return {}, str(refusal)
     if counts.failed:
-        return {}, str(counts.refusal)
+        return {}, str(counts.refusal or EXHAUSTED)
     return (counts - first).as_dict(), None
 
 

@@ -45,7 +45,7 @@ PROPOSED = frozenset({"hybrid", "patch-v5", "guest-memfd-inplace"})
 @dataclass(frozen=True)
 class Setup:
     """Everything but the workload. in_flight: requests whose buffers are in use at once; settings: what the user
-    changed, in their words."""
+    changed, in their words; notes: what has to be said of policy and profile together."""
 
     policy: Policy
     profile: Profile
@@ -56,6 +56,7 @@ class Setup:
     in_flight: int = 32
     cache: Cache = "warm"
     settings: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def machine(self, pages: int) -> Machine:
         return Machine(
@@ -147,8 +148,8 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What to know besides: how the workload was read, and which prices that the user set change nothing."""
-        return [*self.workload.notes, *idle([self])]
+        """What to know besides: how the workload was read, what the setup lacks, which prices change nothing."""
+        return [*self.workload.notes, *remarks([self])]
 
     @cached_property
     def contenders(self) -> tuple[str, ...]:
@@ -196,12 +197,13 @@ class Comparison:
         return [term for term in wide if not term.cost.exact][:most]
 
 
-def idle(found: "Sequence[Comparison]") -> list[str]:
-    """A note of each price that the user set and that no design shown is paid by."""
+def remarks(found: "Sequence[Comparison]") -> list[str]:
+    """Notes of their setup, and one of each price that the user set and that no design shown is paid by."""
     setup = found[0].setup
     shown = [result.total for each in found for result in each._priced.values()]
     names = without_effect(shown, setup.profile, setup.cache)
-    return [f"{name} is set and changes nothing: no design here counts any ({setup.cache} caches)" for name in names]
+    unpaid = (f"{name} is set and changes nothing: no design here counts any ({setup.cache} caches)" for name in names)
+    return [*setup.notes, *unpaid]
 
 
 def compare(
