@@ -68,7 +68,7 @@ def mappings_of(load: Workload, driver: VirtioBlk, depth: int | None = None) -> 
     over = np.minimum(np.arange(n) + (depth or load.depth), n) if depth or load.until is None else load.until
     said = depth or load.depth > 1 or load.until is not None
     most = f"in flight at once: at most {most_in_flight(over):,}"
-    assumed = f"one request in flight is assumed, which {load.format} does not say: --depth N says otherwise"
+    assumed = f"one request in flight is assumed, which {load.format} does not say: pool --depth N says otherwise"
     kinds, of = np.unique(np.stack([load.length.astype(np.int64), load.write]), axis=1, return_inverse=True)
     of = of.reshape(-1)
     lists = [(driver.write if write else driver.read)(int(length)) for length, write in kinds.T.tolist()]

@@ -173,3 +173,7 @@ def test_a_random_request_and_those_that_follow_it_end_where_one_has_no_room(tmp
     assert not any("placed as" in note for note in found.notes)
     mixed = job(tmp_path, "rw=randrw:8", "bs=4k,8k", "size=1m")
     assert any("rw=randrw:8: placed as randrw" in note for note in mixed.notes)
+
+
+def test_a_region_of_more_blocks_than_can_be_remembered_has_followed_requests_too(tmp_path: Path) -> None:
+    assert job(tmp_path, "rw=randread:4", "bs=512", "size=1000t", "number_ios=10").requests == 10

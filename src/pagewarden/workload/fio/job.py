@@ -4,6 +4,7 @@ import difflib
 import re
 from dataclasses import dataclass, replace
 
+from pagewarden.workload.fio.extent import BY_REQUESTS, amount, loops_of, sequence, start
 from pagewarden.workload.fio.given import SectionOptions
 from pagewarden.workload.fio.holes import Holes
 from pagewarden.workload.fio.options import known
@@ -27,10 +28,6 @@ MODES = {  # rw -> (random, percentage of reads; None: rwmixread decides)
 }
 NOMINAL = 10_000
 """Requests of a job whose size only its file or device would tell."""
-BY_REQUESTS = "(--requests)"
-"""How a note ends that says so."""
-NOMINAL_REGION = 1 << 30
-"""Bytes over which such requests are spread."""
 MAX_DRAWN = 1 << 25
 """Requests of all jobs together (about 0.5 GiB of columns)."""
 MAX_COPIES = 4096
@@ -106,8 +103,8 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     reads = mixed if share is None else share
     read_sizes, write_sizes = sizes_of(options, reads, random)
     files, place = _files(options)
-    offset = _offset(options)
-    region, limit, number = _amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
+    offset = start(options)
+    region, limit, number = amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
     mapped = random and not again and _mapped(options, read_sizes, write_sizes)
     mean = _mean(reads, read_sizes, write_sizes)
     if mapped and options.set("time_based") and limit >= region and mean < max(read_sizes.largest, write_sizes.largest):
@@ -116,8 +113,8 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
             "are cut where blocks are taken; a run that ends before has "
             f"longer ones, {mean / 1024:.3g} KiB (norandommap=1)"
         )
-    holes, runs = _sequence(options, mode, step, (write_sizes, read_sizes), offset, region // files)
-    limit, loops = _loops(options, not random or (mapped and not runs), region, limit)
+    holes, runs = sequence(options, random, step, (write_sizes, read_sizes), offset, region // files)
+    limit, loops = loops_of(options, not random or (mapped and not runs), region, limit)
     if holes and any(each.most == MAX for each in holes):
         limit, loops = limit * loops, 1
     return FioJob(
@@ -229,95 +226,12 @@ def _files(options: SectionOptions) -> tuple[int, str]:
     return len(re.split(r"(?<!\\):", option.value)), option.value
 
 
-def _offset(options: SectionOptions) -> int:
-    if options.of_device("offset") is None:
-        return options.number("offset", 0)
-    options.note("an offset in per cent or zones of a device that is not looked at: 0")
-    return 0
-
-
-def _sequence(
-    options: SectionOptions, mode: str, step: int, sizes: tuple[Sizes, Sizes], offset: int, region: int
-) -> tuple[tuple[Holes, Holes] | None, Runs | None]:
-    """What the number behind rw's colon asks for, of requests of one size; a note of others. sizes: writes, reads."""
-    random, (write, read) = MODES[mode][0], (each.largest for each in sizes)
-    uniform = all(each.largest == each.smallest for each in sizes)
-    if not step or (random and step == 1):
-        return None, None
-    if random and uniform and write == read:
-        return None, _runs(options, read, step, offset, region)
-    if not random and uniform:
-        return (_holes(options, write, step, offset, region), _holes(options, read, step, offset, region)), None
-    options.note(f"rw={options.given['rw'].value}: placed as {mode}")
-    return None, None
-
-
-def _holes(options: SectionOptions, size: int, step: int, offset: int, region: int) -> Holes:
-    """The holes of a job whose requests of one direction have one size."""
-    if step < 0 or "io_size" in options.given:
-        return Holes(size, step, offset, 1 << 62)
-    if "filesize" in options.given:
-        return Holes(size, step, offset, _filesize(options), "size" in options.given)
-    return Holes(size, step, offset, offset + region)
-
-
-def _runs(options: SectionOptions, size: int, length: int, offset: int, region: int) -> Runs:
-    """The runs of a job whose requests all have one size."""
-    room = _filesize(options) - offset if "filesize" in options.given else region
-    same = getattr(options.given.get("rw_sequencer"), "value", None) == "identical"
-    length = length if length > 0 else MAX  # fio takes what is below 0 without its sign bit
-    return Runs(length, same, room % size > 0, max(1, room // size))
-
-
-def _loops(options: SectionOptions, passes: bool, region: int, limit: int) -> tuple[int, int]:
-    """Bytes of one loop, and loops. passes: a loop ends with its pass over the region, and io_size asks for further
-    ones where the loops are over before it is reached."""
-    loops = options.number("loops", 1, 1)
-    once = min(limit, region) if passes else limit
-    return (once, loops) if loops * once >= limit else (limit, 1)
-
-
 def _depth(options: SectionOptions, engine: str) -> int:
     depth = options.number("iodepth", 1, 1, 1 << 20)
     if depth > 1 and engine in known().synchronous:
         options.note(f"iodepth={depth} has no effect with ioengine={engine}: one request in flight")
         return 1
     return depth
-
-
-def _amount(
-    options: SectionOptions, files: int, offset: int, largest: int, nominal: int
-) -> tuple[int, int, int | None]:
-    """Region, limit and number of one loop; nominal ones where only the file itself would tell."""
-    number = options.number("number_ios", 0) or None
-    moved = 0 if options.of_device("io_size") else options.number("io_size", 0)
-    share = options.of_device("size")
-    size = 0 if share is not None else options.number("size", 0)
-    if size and size < largest and not moved and size // files < largest:
-        options.given["size"].refuse(f"size as at least one request of {largest} bytes")
-    held = (_filesize(options) - offset) * files if "filesize" in options.given else 0
-    if held and share is not None:
-        size = held * share // 100
-    elif held:
-        size = min(size, held) if size else held
-    if size and not options.set("fill_device"):
-        return size, moved or size, number
-    if number is None and not moved:
-        number = max(1, nominal // options.number("loops", 1, 1))
-        options.note(
-            f"[{options.section.name}]: the size is its device's, which is not looked at: "
-            f"{nominal:,} requests are taken for its costs by request {BY_REQUESTS}"
-        )
-    return max(NOMINAL_REGION, moved, (number or 0) * largest), moved or MAX // 2, number
-
-
-def _filesize(options: SectionOptions) -> int:
-    option = options.given["filesize"]
-    low, dash, high = (option.value or "").partition("-")
-    if not dash:
-        return whole(option, low, options.kb_base, 1)
-    options.note("filesize: every file has the middle of the sizes")
-    return (whole(option, low, options.kb_base, 1) + whole(option, high, options.kb_base, 1)) // 2
 
 
 def _mapped(options: SectionOptions, read: Sizes, write: Sizes) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pagewarden.workload.fio.places import MAX_BLOCKS
 from pagewarden.workload.lines import Bools, Int64s
 
 SEED = 0xB1899BED
@@ -29,6 +30,7 @@ class Runs:
         again: the loop begins again where it ends."""
         from pagewarden.workload.fio.taus88 import follow
 
-        out, used = np.zeros(len(write), np.int64), np.zeros(self.blocks if mapped else 0, np.bool_)
+        out = np.zeros(len(write), np.int64)
+        used = np.zeros(self.blocks if mapped and self.blocks <= MAX_BLOCKS else 0, np.bool_)
         shape = (self.blocks, self.length, 0 if self.same else 1, self.tail, again)
         return out[: follow(write, used, SEED * job % 2**32, shape, out)]

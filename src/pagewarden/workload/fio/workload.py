@@ -6,7 +6,8 @@ import numpy as np
 
 from pagewarden.vocab import UserMistake
 from pagewarden.workload.fio.draw import Columns, draw, turns
-from pagewarden.workload.fio.job import BY_REQUESTS, NOMINAL, FioJob, read_job, sampled
+from pagewarden.workload.fio.extent import BY_REQUESTS
+from pagewarden.workload.fio.job import NOMINAL, FioJob, read_job, sampled
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.model import MAX_END, Workload
 
