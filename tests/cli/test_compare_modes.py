@@ -283,6 +283,20 @@ def test_every_form_says_what_was_set_and_by_which_program(verb: Verb, more: tup
         assert row["settings"] == "tlbi_ns=500, batch=false, cache=cold"
 
 
+def test_a_trace_that_is_mostly_left_out_says_so_first(verb: Verb, tmp_path: Path) -> None:
+    lines = ["time,op,offset,size", "1,R,0,4096", "4,W,0,4096", *[f"{time},X,0,4096" for time in (5, 6, 7)]]
+    (trace := tmp_path / "trace.csv").write_text("\n".join(lines) + "\n")
+    words = ("compare", "--columns", "time,op,offset,size", str(trace))
+    first, *rest = verb(*words, "--html", str(tmp_path / "page.html")).stdout.splitlines()
+    assert first == "60% of the lines are left out: 3 x x." and rest[0].startswith("Answer: ")
+    assert not any("left out" in line for line in rest)
+    assert f'facts">{first} 2 requests' in (tmp_path / "page.html").read_text()
+    assert f"note: {first}" in verb(*words, "--decide").stdout
+    trace.write_text("\n".join([*lines[:2], *[f"{time},W,0,4096" for time in range(20)], lines[3]]) + "\n")
+    first, *rest = verb(*words).stdout.splitlines()
+    assert first.startswith("Answer: ") and "left out of the workload: 1 x x" in rest
+
+
 def test_counts_of_a_csv_are_of_a_request_as_those_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "jobs.fio").write_text("[a]\nrw=write\nbs=4k\nsize=64k\n")
     given = (str(tmp_path / "jobs.fio"), "--design", "window", "--policy", "guest-memfd")

@@ -10,8 +10,9 @@ import pytest
 
 from browser import Browser, browser
 from pagewarden.report.documents.base import Document
+from pagewarden.report.documents.compare import Compared
 from pagewarden.report.documents.schemas import DOCUMENTS
-from pagewarden.report.pages import save_page
+from pagewarden.report.pages import compare, save_page
 from pagewarden.report.pages.registry import PAGES
 from pagewarden.report.probe import baseline
 from pagewarden.studies.probe.said import read
@@ -108,6 +109,20 @@ def test_the_parts_of_a_cost_are_all_of_it(verb: Verb) -> None:
         for end in (0, 1):
             parts = sum(part[end] for part in one["ns_by_price"].values())
             assert parts == pytest.approx(one["ns_per_request_range"][end])
+
+
+@pytest.mark.parametrize("platform", ["proposal", "sev-snp"])
+def test_parts_of_a_cost_that_are_drawn_are_few_and_all_of_it(verb: Verb, platform: str) -> None:
+    found = msgspec.json.decode(verb("compare", "--platform", platform, "--json").stdout, type=Compared)
+    charts = [section.chart for section in compare.page(found).sections if "made of" in section.title]
+    (chart,) = filter(None, charts)
+    rows, colours = chart["data"]["values"], chart["encoding"]["color"]["scale"]["domain"]
+    assert len({part for one in found.designs for part in one.ns_by_price}) > 10 >= len(colours)
+    assert {row["part"] for row in rows} == {*colours} and "other" in colours
+    for one in found.designs:
+        for end in ("low", "high"):
+            drawn_ = sum(row[end] for row in rows if row["design"] == one.name)
+            assert drawn_ * 1000 == pytest.approx(sum(ends[end == "high"] for ends in one.ns_by_price.values()))
 
 
 def test_the_pool_over_time_has_its_peak(verb: Verb) -> None:

@@ -40,6 +40,8 @@ MARKS = {"~": "another one is cheaper at some prices of the profile", "=": "anot
 def print_comparison(found: Comparison, out: Console, wide: bool = False) -> None:
     """The answer, what decides it, a table of at most 80 columns (wide: of all counts), and the break-even sizes."""
     setup, workload = found.setup, found.workload
+    if much := mostly_left_out(workload.requests, workload.skipped):
+        prose(out, much)
     prose(out, _answer(found))
     prose(
         out,
@@ -58,7 +60,7 @@ def print_comparison(found: Comparison, out: Console, wide: bool = False) -> Non
     if found.crossovers:
         out.print()
         out.print(_break_even(found))
-    for reason, lines in workload.skipped.items():
+    for reason, lines in () if much else workload.skipped.items():
         prose(out, f"left out of the workload: {lines:,} x {reason}")
     for note in found.notes:
         prose(out, f"note: {note}")
@@ -96,6 +98,15 @@ def priced_by(setup: Setup) -> dict[str, Any]:
 def prices_of(profile: Profile) -> dict[str, Pair]:
     """From and to, ns or ns a byte, by the setting that changes it."""
     return {price.setting: price.value for price in profile.prices.values()}
+
+
+def mostly_left_out(requests: int, skipped: Mapping[str, int]) -> str:
+    """What is to be said before all else where a tenth of the lines or more is no request; else nothing."""
+    left = sum(skipped.values())
+    if not left or left * 9 < requests:
+        return ""
+    why = few([f"{lines:,} x {reason}" for reason, lines in skipped.items()])
+    return f"{left / (left + requests):.0%} of the lines are left out: {why}."
 
 
 def verdict(cheapest: str | None, ties: Sequence[str], rivals: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pagewarden.report.compare import facts, priced_by, verdict
+from pagewarden.report.compare import facts, mostly_left_out, priced_by, verdict
 from pagewarden.report.console import prose, table
 from pagewarden.report.documents.compare import Decided, JobDecided, Measure
 from pagewarden.studies.compare.comparison import Comparison
@@ -21,10 +21,15 @@ COLUMNS = ("price", "known", "measure to within")
 def decided(found: Comparison) -> Decided:
     """For programs."""
     return Decided(
-        workload=found.workload.name, **priced_by(found.setup), notes=found.notes,
+        workload=found.workload.name, **priced_by(found.setup), notes=_notes(found),
         independent=found.workload.independent,
         jobs=[JobDecided(name=job.workload.name, **_decision(job)) for job in found.jobs], **_decision(found),
     )  # fmt: skip
+
+
+def _notes(found: Comparison) -> list[str]:
+    much = mostly_left_out(found.workload.requests, found.workload.skipped)
+    return [*([much] if much else []), *found.notes]
 
 
 def _decision(found: Comparison) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pagewarden.report.compare import by_answer, facts, left_out, sentence, verdict
+from pagewarden.report.compare import by_answer, facts, left_out, mostly_left_out, sentence, verdict
 from pagewarden.report.console import in_bytes
 from pagewarden.report.decide import COLUMNS, HOW, by_job, headline, to_measure
+from pagewarden.report.documents.base import Pair
 from pagewarden.report.documents.compare import Compared, ComparedSizes, Decided, DesignCost, Job, SizeCost
 from pagewarden.report.pages.frame import Chart, Panel, Sheet, axis, chart, choice, chosen, paragraphs, table, told
 
 US = 1e3
 """ns."""
 DESIGN = axis("design", "design", "nominal", sort=None, legend={"symbolOpacity": 1})
+COLOURS = 10
+"""Of Vega's scheme tableau10, none of which repeats or is a lighter one's twin."""
 BELOW = {"orient": "bottom", "columns": 6}
 
 
@@ -40,7 +43,8 @@ def page(found: Compared) -> Sheet:
     why = paragraphs([*left_out(found.designs, load.requests), *skipped, *(f"note: {note}" for note in found.notes)])
     return Sheet(
         f"pagewarden compare: {load.name}", _answer(found),
-        f"{load.requests:,} requests, {in_bytes(load.bytes)}; {facts(found)}",
+        " ".join([mostly_left_out(load.requests, load.skipped),
+                  f"{load.requests:,} requests, {in_bytes(load.bytes)}; {facts(found)}"]).strip(),
         [*sections, Panel("Counts of a request", html=_counts(found.designs) + why)],
     )  # fmt: skip
 
@@ -157,14 +161,27 @@ def _ranges(rows: list[dict[str, Any]], facet: str = "", picked: dict[str, Any] 
 
 
 def _stack(designs: Iterable[DesignCost]) -> Chart:
-    rows = [
-        {"design": one.name, "part": part, "us": (low + high) / 2 / US, "low": low / US, "high": high / US}
-        for one in designs if not one.not_applicable for part, (low, high) in one.ns_by_price.items()
-    ]  # fmt: skip
+    """As many parts as there are colours that people tell apart; what is small everywhere is one, "other"."""
+    shown = [one for one in designs if not one.not_applicable]
+    most: dict[str, float] = {}
+    for part, (low, high) in (each for one in shown for each in one.ns_by_price.items()):
+        most[part] = max(most.get(part, 0), low + high)
+    large = sorted(most, key=lambda part: -most[part])[: COLOURS if len(most) <= COLOURS else COLOURS - 1]
+    rows = []
+    for one in shown:
+        sums: dict[str, Pair] = {}
+        for part, (low, high) in one.ns_by_price.items():
+            before = sums.get(name := part if part in large else "other", (0, 0))
+            sums[name] = (before[0] + low, before[1] + high)
+        rows += [
+            {"design": one.name, "part": part, "us": (low + high) / 2 / US, "low": low / US, "high": high / US}
+            for part, (low, high) in sums.items()
+        ]
+    domain = [part for part in [*large, "other"] if any(row["part"] == part for row in rows)]
     return chart(
         rows, height={"step": 24}, mark=told("bar"),
         encoding={"x": axis("us", "us a request"), "y": axis("design", "", "nominal", sort=None),
-                  "color": axis("part", "", "nominal", scale={"scheme": "tableau20"}, legend=BELOW)},
+                  "color": axis("part", "", "nominal", scale={"scheme": "tableau10", "domain": domain}, legend=BELOW)},
     )  # fmt: skip
 
 
