@@ -87,7 +87,7 @@ def test_a_stock_guest_reads_and_writes(kernel: fetch.Kernel, tmp_path: Path) ->
     assert everything["requests"] >= 40 and not everything["refused"] and not lent["refused"]
     assert lent["requests"] >= 40 and lent["pages_opened"] > 1000
     assert lent["max_open"] < 600 < everything["max_open"]
-    assert lent["probed"] > 10_000 and lent["violations"] == 0 and lent["device_restarts"] == 0
+    assert lent["probed"] > 1000 and lent["violations"] == 0 and lent["device_restarts"] == 0
 
 
 def test_a_guest_that_bounces_lends_its_pool_alone(kernel: fetch.Kernel, tmp_path: Path) -> None:

@@ -221,6 +221,16 @@ def test_closed_pages_do_not_answer_and_open_ones_would_be_seen(
         assert bool(server.counts.violations) == leaking
 
 
+def test_a_front_end_that_went_away_is_no_fault_of_its() -> None:
+    """The channel for questions ends a moment before the connection does."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        questions = Questions(ours)
+        questions.put([(7, True)])
+        assert questions.answers() is None
+
+
 def test_descriptors_that_a_device_sends_are_not_kept() -> None:
     """Of its records none has any: a device that sends them with each would fill the warden's table of files."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -42,6 +42,8 @@ class Questions:
         try:
             if data and self.channel.send(data) != len(data):
                 raise BlockingIOError
+        except ConnectionError:
+            return  # it went away: `answers` says so
         except OSError as error:
             raise FrontEndFault(f"does not listen to questions: {error}") from error
 
