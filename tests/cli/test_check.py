@@ -12,8 +12,8 @@ from verbs import Verb, document
 
 SMALL = ("--pages", "1", "--vcpus", "1", "--stranger", "strace,touch")
 KEYS = {
-    "schema", "verb", "policy", "design", "pages", "vcpus", "symmetry", "states", "states_by_depth",
-    "transitions", "depth", "seconds", "exhausted", "stopped", "absent", "properties", "notes",
+    "schema", "version", "command", "verb", "policy", "design", "pages", "vcpus", "symmetry", "states",
+    "states_by_depth", "transitions", "depth", "seconds", "exhausted", "stopped", "absent", "properties", "notes",
 }  # fmt: skip
 
 
@@ -104,6 +104,32 @@ def test_without_symmetry(verb: Verb) -> None:
 def test_mistakes_are_one_message(verb: Verb, arguments: tuple[str, ...], word: str) -> None:
     message = verb("check", *arguments, code=2).stderr
     assert word in message and message.count("\n") == 1
+
+
+HELPED = """from dataclasses import replace
+from pagewarden.designs import DESIGNS, Design, Do
+from pagewarden.law import Op
+
+
+def build(options, policy, write):
+    known = DESIGNS["window"](options, policy, write)
+    kept = [step for step in known.steps if not (isinstance(step, Do) and step.op is Op.HOST_TLBI)]
+    return replace(known, name="no-flush", steps=tuple(kept))
+
+
+mine = Design("no-flush", build)
+"""
+
+
+def test_what_holds_by_a_stranger_s_help_alone_is_said(verb: Verb, tmp_path: Path) -> None:
+    (mine := tmp_path / "mine.py").write_text(HELPED)
+    one = ("check", "--pages", "1", "--vcpus", "1", "--property", "unshare-succeeds", "--property", "io-completes")
+    own = (*one, "--plugin", str(mine), "--design", "no-flush")
+    said = " ".join(verb(*own, code=None).stdout.split())
+    assert "note: unshare-succeeds, io-completes hold only with the stranger's help" in said
+    assert "only with the stranger's help" in str(document(verb, *own, code=None)["notes"])
+    for words in (one, (*own, "--stranger", "none")):
+        assert "help" not in verb(*words, code=None).stdout
 
 
 def test_matrix(verb: Verb) -> None:

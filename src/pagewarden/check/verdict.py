@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter, process_time
@@ -9,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from pagewarden.check.page.local import EVERY
 from pagewarden.check.page.system import (
+    COMPLETES,
     PROPERTIES,
     CheckedSystem,
     Setting,
@@ -27,6 +29,9 @@ AFFORDABLE = 20_000_000
 """States up to which `auto` explores all pages together: some ten seconds."""
 ALONE = 1 << 16
 """States of one page beyond which `auto` does not think of several: two such pages have more than AFFORDABLE."""
+
+OF_THE_GUEST = ("share-succeeds", "unshare-succeeds", COMPLETES)
+"""What must be possible for the guest, whoever else does nothing."""
 
 Kind: TypeAlias = Literal["always", "sometimes"]
 Said: TypeAlias = Literal["holds", "fails", "open"]
@@ -93,6 +98,16 @@ class Report:
     def interrupted(self) -> bool:
         """By Ctrl-C."""
         return INTERRUPTED in self.stops
+
+    @cached_property
+    def helped(self) -> tuple[str, ...]:
+        """What the guest gets done here and never alone: the stranger's steps stand in for some that are missing."""
+        setting = self.checked.setting
+        names = tuple(v.name for v in self.verdicts if v.name in OF_THE_GUEST and v.verdict == "holds")
+        if not names or not setting.strangers or self.interrupted:
+            return ()
+        alone = check(replace(setting, pages=1, strangers=()), names, search="apart")
+        return tuple(v.name for v in alone.verdicts if v.verdict == "fails")
 
     @property
     def exit_code(self) -> int:

@@ -38,6 +38,7 @@ ENCRYPTED = (
 )
 ENCRYPTED_BREAKS = {"host-never-reads-private"}
 """The properties whose failure means less then: a loss is one as before."""
+ALONE = "with --stranger none it fails"
 Ways = Mapping[str, Sequence[Counterexample]]
 """By property that fails."""
 
@@ -133,11 +134,16 @@ def checked(report: Report, ways: Ways) -> Checked:
 
 
 def notes(report: Report) -> list[str]:
-    """Where the machine changes what a verdict means."""
+    """Where the machine, or the stranger, changes what a verdict means."""
     policy = report.checked.setting.policy
     failed = {verdict.name for verdict in report.verdicts if verdict.verdict == "fails"}
     on_such = policy.guard is Guard.ABSENT and policy.has("gets-pfn")
-    return [ENCRYPTED] if on_such and failed & ENCRYPTED_BREAKS else []
+    said = [ENCRYPTED] if on_such and failed & ENCRYPTED_BREAKS else []
+    if report.helped:
+        design = report.checked.setting.design
+        hold = f"{', '.join(report.helped)} hold{'s' * (len(report.helped) == 1)}"
+        said.append(f"{hold} only with the stranger's help, whose steps stand in for some that {design} lacks: {ALONE}")
+    return said
 
 
 def _property(verdict: Verdict, ways: Sequence[Counterexample]) -> Property:

@@ -141,6 +141,8 @@ def test_the_json_document(matrix: Isolation) -> None:
     document = to_builtins(probed(matrix, [Capability("x", True, "")]))
     assert list(document) == [
         "schema",
+        "version",
+        "command",
         "verb",
         "kernel",
         "where",

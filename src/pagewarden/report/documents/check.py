@@ -48,7 +48,7 @@ class Checked(Document, kw_only=True, frozen=True):
     `pages` are those explored together: 1 where one page decided for all (`--search apart`). `states_by_depth`: of all
     `states`, how many were first seen after so many steps. `stopped` says why a search
     ended before it was exhausted, or is null. `absent` are properties that were not asked, with the reason;
-    `notes` what the machine changes in the meaning of a verdict.
+    `notes` what the machine, or a stranger that helps, changes in the meaning of a verdict.
     """
 
     verb: Literal["check"] = "check"
