@@ -40,7 +40,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 
 def test_every_option_is_one_that_can_be_set() -> None:
-    machine = {field.name for field in dataclasses.fields(Setup)} - {"policy", "profile", "options", "settings"}
+    others = {"policy", "profile", "options", "settings", "notes"}
+    machine = {field.name for field in dataclasses.fields(Setup)} - others
     known = {field.name for field in dataclasses.fields(Options)} | machine
     assert {name.replace("-", "_") for name in ABOUT} == known
 
