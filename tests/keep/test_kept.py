@@ -70,6 +70,21 @@ def test_what_a_page_came_through_keeps_nothing_of_it(mem: KeptMemory, tmp_path:
     assert mem.resident and not any(mem._residence._pages)
 
 
+def test_a_page_that_cannot_be_put_in_place_leaves_nothing_of_it(
+    mem: KeptMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: int) -> int:
+        raise OSError(errno.ENOMEM, "no room")
+
+    mem.swap_out(PageRange(0, PAGES))
+    with monkeypatch.context() as patch:
+        patch.setattr(mem._residence._fault, "copy", full)
+        with pytest.raises(OSError, match="no room"):
+            mem.prefetch(PageRange(0, LIMIT))
+    assert not any(mem._residence._pages)
+    assert guest_reads(mem, 3) == content(3)
+
+
 def test_a_page_that_was_never_touched_is_zeroes_and_costs_nothing(swap: Path) -> None:
     with kept(swap, limit=LIMIT * PAGE_SIZE) as memory:
         assert guest_reads(memory, 50) == bytes(PAGE_SIZE)

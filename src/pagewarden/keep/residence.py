@@ -102,10 +102,12 @@ class Residence:
         if kind == HOLE:
             self._install(first, count, 0)
             return
-        right, why = self._fetched(kind, np.arange(first, first + count))
-        self._install(first, right, self._plain_address)
+        try:
+            right, why = self._fetched(kind, np.arange(first, first + count))
+            self._install(first, right, self._plain_address)
+        finally:
+            self._plain[: count * PAGE_SIZE].fill(0)
         self.came += right
-        self._plain[: count * PAGE_SIZE].fill(0)
         if why:
             raise Refused(errno.EBADMSG, why, (first + right) * PAGE_SIZE)
 
