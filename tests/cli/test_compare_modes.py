@@ -283,6 +283,16 @@ def test_every_form_says_what_was_set_and_by_which_program(verb: Verb, more: tup
         assert row["settings"] == "tlbi_ns=500, batch=false, cache=cold"
 
 
+def test_a_pair_that_is_no_machine_is_said(verb: Verb) -> None:
+    said = (
+        "no machine is both: policy guest-memfd+sev-snp is of AMD SEV-SNP on an EPYC, profile tdx-xeon is of Intel TDX"
+    )
+    odd = document(verb, "compare", "--platform", "sev-snp", "--profile", "tdx-xeon")["notes"]
+    assert any(note.startswith(said) for note in odd)
+    for one in ("sev-snp", "tdx", "pkvm", "proposal"):
+        assert "no machine" not in str(document(verb, "compare", "--platform", one)["notes"])
+
+
 def test_a_trace_that_is_mostly_left_out_says_so_first(verb: Verb, tmp_path: Path) -> None:
     lines = ["time,op,offset,size", "1,R,0,4096", "4,W,0,4096", *[f"{time},X,0,4096" for time in (5, 6, 7)]]
     (trace := tmp_path / "trace.csv").write_text("\n".join(lines) + "\n")

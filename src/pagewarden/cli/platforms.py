@@ -43,7 +43,13 @@ def chosen(platform: str | None, policy: str | None, profile: str | None) -> tup
 
 
 def apart(policy: Policy, profile: str) -> tuple[str, ...]:
-    """A note where the profile is of a machine with a table of owners, and the policy knows of none."""
+    """A note where the profile is of a machine with a table of owners and the policy knows of none, or where the policy
+    is of one kind of machine, and the shipped profile of another."""
+    kinds = [name for name in policy.name.split("+") if name in USAGES and name in PLATFORMS]
+    others = [name for name, each in PLATFORMS.items() if each.profile == profile]
+    if kinds and others and not {*kinds} & {*others}:
+        priced = f"profile {profile} is of {PLATFORMS[others[0]].about}"
+        return (f"no machine is both: policy {policy.name} is of {PLATFORMS[kinds[0]].about}, {priced}",)
     if policy.has("owner-table") or not policy.has("vmm-converts"):
         return ()
     return tuple(
