@@ -30,6 +30,10 @@ def talk(host: HostSide) -> None:
     raise KeyError("the last word")
 
 
+def imports_late(host: HostSide) -> None:
+    import colorsys  # noqa: F401  (nobody has it)
+
+
 def report_much(host: HostSide) -> None:
     print("first")
     for _ in range(5000):

@@ -224,6 +224,8 @@ def test_who_waits_for_its_end_hears_it_meanwhile(mem: PrivateMemory, capfd: pyt
     assert host.wait(SOON) == 1 and 3 < len(host.words) <= WORDS_MAX and host.words.startswith("xxx")
     host = mem.spawn(host_programs.fail)
     assert host.wait(SOON) == 1 and "the device model has a bug" in host.words
+    host = mem.spawn(host_programs.imports_late)
+    assert host.wait(SOON) == 1 and host.words.endswith("which is done before they go\n")
     mem.close()
     with pytest.raises(ValueError, match="the memory is closed"):
         host.receive(SOON)

@@ -101,6 +101,9 @@ class WordStream(io.TextIOBase):
         return len(text)
 
 
+NO_FILES = "there are no files here: import at the top of the function's module, which is done before they go\n"
+
+
 class Entrance:
     """What the zygote hands its child: the only things that are open in it when it starts."""
 
@@ -133,6 +136,7 @@ class Entrance:
         except BaseException as error:
             words = ("" if stands else mendable(error)) or traceback.format_exc()
             if stands:
+                words += NO_FILES * isinstance(error, ImportError)
                 WordStream(self._channel).write(words)
             messages.send(self._channel, MessageKind.DONE, 1, words.encode()[-messages.DATA_MAX :])
         finally:
