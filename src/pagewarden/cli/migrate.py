@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from pagewarden.cli.given import Json
+from pagewarden.cli.given import Html, Json
 from pagewarden.cli.status import with_status
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def send(
     design: SameDesign = "window",
     cpu: OwnCpu = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="What is on the disk may be lost.")] = False,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Run a guest, and move it meanwhile to `migrate receive`, sealed: pages first, then what it wrote, then the rest.
@@ -68,7 +69,7 @@ def send(
                 _plan(design, cpu, chosen), chosen, opened, secret, lambda: connected(to, 10.0),
                 tell=progress.of("pages"), say=_say,
             )  # fmt: skip
-    _end(found, json)
+    _end(found, json, html)
 
 
 @migrate.command()
@@ -83,6 +84,7 @@ def receive(
     design: SameDesign = "window",
     cpu: OwnCpu = "auto",
     verify: Annotated[bool, typer.Option("--verify", help="Compare the disk and the last buffers, too.")] = False,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Wait for a guest of `migrate send`, and run what is left of it.
@@ -111,7 +113,7 @@ def receive(
     ):
         _say(f"waiting for a guest at {where}")
         found = arrive(_plan(design, cpu, chosen, verify), chosen, opened, secret, Tickets(tickets), listener, say=_say)
-    _end(found, json)
+    _end(found, json, html)
 
 
 def _plan(design: str, cpu: str, workload: "Workload", verify: bool = False) -> "RunPlan":
@@ -124,11 +126,11 @@ def _say(what: str) -> None:
     print(f"pagewarden: {what}", file=sys.stderr, flush=True)
 
 
-def _end(found: "Migration", json: bool) -> None:
+def _end(found: "Migration", json: bool, html: Path | None) -> None:
     from pagewarden.report.migrate import migration_document, print_migration
     from pagewarden.report.pages import answer
 
-    answer(lambda: migration_document(found), lambda out: print_migration(found, out), json)
+    answer(lambda: migration_document(found), lambda out: print_migration(found, out), json, html)
     if not found.moved:
         _say(f"the guest did not move: {found.why}")
     if found.status:

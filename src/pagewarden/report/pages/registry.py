@@ -18,7 +18,7 @@ PAGES = {
     "Matrix": "check.matrix_page", "Probed": "probe.page", "OneRun": "run.page", "AllDesigns": "run.designs_page",
     "CheckedCounts": "run.counts_page", "Predicted": "prices.predicted_page", "Calibrated": "prices.page",
     "PoolSize": "pool.page", "ServedBlocks": "serve.page", "KeptPages": "serve.kept_page",
-    "Swept": "sweep.page",
+    "Swept": "sweep.page", "Migrated": "migrate.page",
 }  # fmt: skip
 """By the document's class: the file and the function that make its page."""
 
