@@ -24,7 +24,8 @@ def test_a_guest_goes_by_tcp(tmp_path: Path) -> None:
         assert wrong.returncode == 2 and "did not move: " in wrong.stderr and wrong.stderr.count("\n") == 1
         assert "another" in wrong.stderr and "another key" in there.stderr.readline()
         (tmp_path / "disk").write_bytes(bytes((tmp_path / "disk").stat().st_size))  # it ran to its end there
-        here = subprocess.run(send, cwd=tmp_path, capture_output=True, text=True, check=False)
+        drawn = [*send, "--html", "page.html"]
+        here = subprocess.run(drawn, cwd=tmp_path, capture_output=True, text=True, check=False)
         documents = [json.loads(text) for text in (wrong.stdout, here.stdout, there.stdout.read())]
         assert (here.returncode, here.stderr, there.wait(), there.stderr.read()) == (0, "", 0, "")
     for document in documents:
@@ -32,6 +33,7 @@ def test_a_guest_goes_by_tcp(tmp_path: Path) -> None:
     stayed, one, other = documents
     assert not stayed["moved"] and not stayed["good"] and stayed["run"]["requests"] == 40
     assert one["moved"] and other["moved"] and (one["side"], other["side"]) == ("source", "destination")
+    assert f"The guest went with {one['pages']:,} pages" in (tmp_path / "page.html").read_text()
     assert one["downtime_s"] > 0 and one["run"]["requests"] + other["run"]["requests"] == 40
     assert one["run"]["sight"]["leaks"] == other["run"]["sight"]["leaks"] == other["run"]["differs"] == 0
     assert one["run"]["sight"]["whose"] == "this process"  # with what had been the warden's own view
