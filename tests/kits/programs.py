@@ -30,10 +30,12 @@ def started(
     pass_fds: tuple[int, ...] = (),
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> "subprocess.Popen[str]":
-    """A program as root or as an ordinary user, with those of its standard files closed; more: of its environment."""
+    """A program as root or as an ordinary user, which may be the one who runs the tests, with those of its standard
+    files closed; more: of its environment."""
     path = os.pathsep.join([*map(str, (KITS, ROOT / "src")), *filter(None, sys.path)])
     shell = f'exec {interpreter} "$@" {" ".join(f"{fd}>&-" for fd in closed)}'
-    identity: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if who == "ordinary" else {}
+    nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    identity: dict[str, Any] = nobody if who == "ordinary" and os.geteuid() == 0 else {}
     return subprocess.Popen(
         ["sh", "-c", shell, "sh", *arguments],
         text=True,
@@ -48,7 +50,7 @@ def started(
 
 @cache
 def _interpreter_for(who: str) -> str | None:
-    if who == "root":
+    if who == "root" or os.geteuid():
         return sys.executable
     for interpreter in INTERPRETERS:
         words = "import sys, pagewarden.memory; assert sys.version_info >= (3, 11)"

@@ -15,6 +15,7 @@ import pytest
 
 from front_end import BackEndError, FrontEnd
 from iommu_front import IommuRig
+from live import require
 from pagewarden.abi import vhost_user as abi
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost.inflight import InflightRing, inflight_file
@@ -222,6 +223,7 @@ def test_a_successor_goes_by_what_is_kept_and_not_by_the_order_of_the_ring(mode:
 @contextmanager
 def back_end(image: Path, place: Path) -> Iterator[tuple[int, socket.socket]]:
     """A process that serves the disk, and a connection to it."""
+    require(os.geteuid() == 0, "whether the device's process closed a page is for root to see")
     with served(image, place, "iommu") as (process, words), socket.socket(socket.AF_UNIX) as connection:
         connection.connect(words[1].partition("path=")[2])
         yield process.pid, connection

@@ -32,8 +32,10 @@ class Outsider:
 
 def _serve(channel: socket.socket, accesses: Mapping[str, Access], privileged: bool) -> NoReturn:
     try:
-        if os.geteuid() == 0 and not privileged:
-            confine.become_nobody()
+        if not privileged:
+            if os.geteuid() == 0:
+                confine.become_nobody()
+            confine.drop_capabilities()  # also those that an ordinary user was granted
         while request := channel.recv(REQUEST.size):
             name, pid, address = REQUEST.unpack(request)
             channel.send(_answer(accesses[name.rstrip(b"\0").decode()], pid, address))
