@@ -15,6 +15,7 @@ import pytest
 import dying_device
 from doorbells import AtDoorbells
 from guest_kit import LONG
+from live import require
 from pagewarden.guest.program import Program
 from pagewarden.memory import PAGE_SIZE, PrivateAccess
 from pagewarden.memory.isolated.side import HostSide
@@ -53,6 +54,7 @@ def ran(plan: RunPlan, look: bool = False) -> Run:
 @pytest.mark.parametrize("cpu", ["unicorn", "kvm"])
 @pytest.mark.parametrize("design", ["window", "iommu", "bounce", "dma-buffer"])
 def test_the_io_is_right_and_the_process_sees_nothing(design: str, cpu: str) -> None:
+    require(os.geteuid() == 0, "the memory of a process that is not dumpable is for root to search")
     found = ran(replace(PLAN, design=design, cpu=cpu, batch=8), look=True)
     assert found.good and found.differs == 0 and found.restarts == 0
     assert found.sight is not None and found.sight.leaks == 0 and found.sight.bytes > 1 << 20

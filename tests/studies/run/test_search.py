@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from live import require
 from pagewarden.probe.paths import dump
 from pagewarden.report.run import print_sight
 from pagewarden.studies.run import core
@@ -89,6 +90,7 @@ def sleeper() -> Iterator[int]:
 @pytest.mark.parametrize("reads", [0, 1, 5])
 def test_a_process_that_dies_under_the_search_is_no_answer(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before the search, and after some reads of its memory."""
+    require(reads > 0 or os.geteuid() == 0, "whether a process that has ended could be read is for root to see")
     with sleeper() as pid:
         whole = search_process(Canary.random(), pid, "it")
         assert whole.whole and whole.bytes > 0 and "0 found" in said(whole)

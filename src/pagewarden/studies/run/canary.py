@@ -136,7 +136,7 @@ def search_process(canary: Canary, pid: int | str, whose: str, spare: tuple[tupl
 
 
 _GONE = "the process has ended, or /proc is not to be had"
-_FORBIDDEN = "only root, or who has CAP_SYS_PTRACE, may read the memory of that process"
+_FORBIDDEN = "only root, or who has CAP_SYS_PTRACE and CAP_DAC_OVERRIDE, may read the memory of that process"
 _CUT = {errno.ESRCH: _GONE, errno.ENOENT: _GONE, errno.EACCES: _FORBIDDEN, errno.EPERM: _FORBIDDEN}
 
 
