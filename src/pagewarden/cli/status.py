@@ -87,8 +87,9 @@ def _parsed(app: typer.Typer) -> int:
     status: int
     try:
         status = app(standalone_mode=False) or 0
-        with naming(OUTPUT):
-            sys.stdout.flush()
+        if not status:  # else a verb wrote it out, or has said that it could not
+            with naming(OUTPUT):
+                sys.stdout.flush()
     except SystemExit as said:  # the parser's own, after shell completion; a verb's never comes here
         status = said.code if isinstance(said.code, int) else BUG
     except BaseException as error:
