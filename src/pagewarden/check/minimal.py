@@ -50,7 +50,7 @@ def answers(what: Callable[[Policy], Hashable], like: Policy, universe: Collecti
     while todo:
         known = todo.pop()
         there = frozenset(name for name, asked in known.items() if asked)
-        policy = Watched(like.name, like.level, there, like.fault, starts=like.starts)
+        policy = Watched.of(like, there)
         said = what(policy)
         for name in [name for name in policy.consulted if name in universe and name not in known]:
             todo.append({**known, name: True})

@@ -33,7 +33,7 @@ class _Known:
     """Steps of the policy by page, each with what its rule asked for: a variant that answers alike has the same."""
 
     def __init__(self, policy: Policy, ops: list[Op]) -> None:
-        self.policy = Watched(policy.name, policy.level, policy.mechanisms, policy.fault, starts=policy.starts)
+        self.policy = Watched.of(policy)
         self.ops, self.rows = ops, dict[Page, PageMoves]()
 
     def row(self, page: Page) -> PageMoves:

@@ -85,7 +85,7 @@ def _helps(name: str, policy: Policy, told: Told, last: bool) -> Iterator[str]:
         yield "sequence-compared"
     if op is None or told.step.outcome != 0:
         return
-    asked = Watched(policy.name, policy.level, policy.mechanisms, policy.fault, starts=policy.starts)
+    asked = Watched.of(policy)
     apply(asked, page, op)
     if last and name in ALWAYS:
         ALWAYS[name](asked, page, op, told.step)

@@ -32,8 +32,8 @@ class FaultServer:
 
     def _serve(self) -> None:
         try:
-            poll, end = polling([self._fault.fd, self._end.receive]).poll, self._end.receive
-            while all(fd != end for fd, _ in poll()):
+            poll = polling([self._fault.fd, self._end.receive]).poll
+            while self._end.receive not in dict(poll()):
                 for event, flags, address, _ in self._fault.messages():
                     if event == uffd.UFFD_EVENT_PAGEFAULT:
                         self._answer((address - self._address) // PAGE_SIZE, flags)

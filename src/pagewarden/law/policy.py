@@ -3,6 +3,7 @@ adds to it; the rules ask for both. The objects are in `objects`, the usages in 
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Self
 
 from pagewarden.law.locks import LOCKING
 from pagewarden.law.page import Owner
@@ -131,6 +132,12 @@ class Watched(Policy):
     """A policy that remembers which mechanisms it was asked for, in their order."""
 
     consulted: dict[str, bool] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, policy: Policy, mechanisms: frozenset[str] | None = None) -> Self:
+        """A policy, or one like it with these mechanisms."""
+        names = policy.mechanisms if mechanisms is None else mechanisms
+        return cls(policy.name, policy.level, names, policy.fault, starts=policy.starts)
 
     def has(self, mechanism: str) -> bool:
         return self.consulted.setdefault(mechanism, super().has(mechanism))

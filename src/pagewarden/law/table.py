@@ -109,12 +109,8 @@ def _enumerate(policy: Policy) -> dict[str, NDArray[Any]]:
     first = start(policy)
     pages, index = [first], {first: 0}
     kinds: dict[tuple[Event, ...], int] = {}
-    columns = next_, outcome_, kind_, reached_ = (
-        array("H"),
-        array("B"),
-        array("H"),
-        array("B"),
-    )  # no work for the collector
+    # in arrays, with which the collector has no work
+    columns = next_, outcome_, kind_, reached_ = array("H"), array("B"), array("H"), array("B")
     rules = [RULES[op] for op in Op]
     for here, page in enumerate(pages):
         for rule in rules:

@@ -68,7 +68,7 @@ def fields(used: Mapping[str, Collection[str]] | None = None) -> Iterator[tuple[
 
 def consulted(policy: Policy, op: Op) -> list[str]:
     """The mechanisms that the rule looks at, and which of them the policy lacks."""
-    watched = Watched(policy.name, policy.level, policy.mechanisms, policy.fault, starts=policy.starts)
+    watched = Watched.of(policy)
     for page in tabulate(policy).pages:
         RULES[op](watched, page)
     return [name if there else f"{name} (not here)" for name, there in watched.consulted.items()]

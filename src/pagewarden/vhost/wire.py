@@ -28,9 +28,7 @@ class WireKind(IntEnum):
     """What a record says; the first are the warden's, the others the device's."""
 
     FEATURES = 1  # number: the driver's; everything stops
-    START = (
-        2  # number: a ring; (entries, descriptor table), (avail, used), [place in a file, entries]; kick, call, [file]
-    )
+    START = 2  # number: a ring; (entries, descriptor table), (avail, used), [place, entries]; kick, call, [file]
     CALL = 3  # number: a ring; its new call
     STOP = 4  # number: a ring
     GRANT = 5  # (I/O page, entry of the table: see translated), or NOT_NOW, or NEVER
