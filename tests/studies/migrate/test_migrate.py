@@ -138,7 +138,8 @@ def test_both_sides_together_did_all_of_it(
     source = sent(destination, tmp_path, one)
     came = destination.over()
     assert source.moved and source.good and source.downtime and came is not None and came.good
-    assert came.run.differs == 0 and came.pages == source.pages > 30 and not destination.said
+    assert came.run.differs == 0 and not destination.said
+    assert came.pages == source.pages >= 15, "as many as a guest has that stands before its first doorbell, at least"
     if one.design == "window":
         _halves(source.run, came.run, whole)
 
