@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,8 @@ from kept_kit import PAGES, change, content, filled, guest_reads, guest_writes, 
 from leftovers import descriptors
 from pagewarden.keep import KeptMemory
 from pagewarden.keep.seal import SLOT, SWAP, Slots
+from pagewarden.kernel.door import syscall
+from pagewarden.kernel.files import Pipe
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateAccess, Refused, Unavailable, UserMistake
 
 LIMIT = 16
@@ -305,3 +308,25 @@ def test_a_forked_child_has_nothing_and_takes_nothing(mem: KeptMemory, swap: Pat
         os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
     assert swap.exists() and guest_reads(mem, 1) == content(1)
+
+
+def test_a_refused_page_is_poison_while_writes_are_followed_too(tmp_path: Path) -> None:
+    with kept(tmp_path / "swap", ahead=1) as mem:
+        filled(mem)
+        mem.swap_out(PageRange(20, 21))
+        change(tmp_path / "swap", "flipped", 20)
+        mem._residence.follow(True)  # marks of protection lie where no page is
+        met: list[int] = []
+
+        def reads() -> None:
+            pipe = Pipe(PAGE_SIZE)
+            try:
+                syscall("write", pipe.transmit, mem.guest_address + 20 * PAGE_SIZE, 8)
+            except OSError as error:
+                met.append(error.errno or 0)
+            pipe.close()
+
+        thread = threading.Thread(target=reads, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert met == [errno.EFAULT] and 20 in mem.refused

@@ -5,17 +5,21 @@ import os
 import socket
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moving_kit import KEY, PAGES, STATE, no_memory
+from moving_kit import KEY, PAGES, STATE, a_memory, no_memory
+from pagewarden.keep.moving import Callers
 from pagewarden.keep.moving import messages as say
+from pagewarden.keep.moving.callers import MOST as MOST_CALLERS
 from pagewarden.keep.moving.channel import HEAD, MAGIC, Channel
 from pagewarden.keep.moving.channel import KEY as KEY_BYTES
-from pagewarden.keep.moving.destination import receive
+from pagewarden.keep.moving.destination import Arrival, receive
 from pagewarden.keep.moving.source import Departure
 from pagewarden.keep.moving.tickets import Tickets
+from pagewarden.kernel.listening import connected, listening_at
 from pagewarden.memory import PAGE_SIZE, PrivateMemory, Refused
 
 
@@ -130,3 +134,56 @@ def test_a_hostile_destination_gets_no_false_belief(
 
 def test_lengths_are_those_of_the_format() -> None:
     assert (KEY_BYTES, HEAD.size) == (32, 8)
+
+
+def _hung_up(stranger: socket.socket) -> bool:
+    try:
+        while stranger.recv(1 << 10, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_silent_strangers_hold_nobody_up(tickets: Tickets, tmp_path: Path) -> None:
+    """As many as are listened to, and more, each silent where it can be without the key; then one comes that has it."""
+    with listening_at(str(tmp_path / "socket")) as (listener, where), Callers(listener, KEY) as callers:
+        strangers = [socket.socket(socket.AF_UNIX) for _ in range(MOST_CALLERS + 4)]
+        for k, stranger in enumerate(strangers):
+            stranger.connect(where)
+            with suppress(OSError):
+                stranger.sendall((MAGIC + b"\1" * 48)[: k * 5])
+        with a_memory() as memory, connected(where, 10) as wire:
+            before = memory.private_read(0, memory.size)
+            arrivals: list[Arrival | None] = []
+
+            def serves() -> None:
+                caller = callers.next()
+                assert caller is not None
+                with caller.connection:
+                    arrivals.append(caller.served(tickets, lambda size: PrivateMemory(size, "uffd-window")))
+
+            thread = threading.Thread(target=serves)
+            thread.start()
+            Departure(memory, KEY).send(wire, lambda: b"", lambda: None)
+            thread.join()
+        heard = [k for k, stranger in enumerate(strangers) if not _hung_up(stranger)]
+        assert heard == [*range(5, MOST_CALLERS + 4)]  # nobody waited for the end of their patience
+        assert arrivals[0] is not None
+        with arrivals[0].memory as there:
+            assert there.private_read(0, there.size) == before
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_who_waits_for_a_caller_goes_on_when_there_is_none_any_more(tmp_path: Path) -> None:
+    with listening_at(str(tmp_path / "socket")) as (listener, where):
+        with Callers(listener, KEY) as callers, connected(where, 10):
+            callers.stop()
+            assert callers.next() is None
+        with Callers(listener, KEY) as callers:
+            listener.shutdown(socket.SHUT_RDWR)
+            with pytest.raises(OSError):
+                callers.next()

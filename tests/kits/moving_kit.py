@@ -45,6 +45,9 @@ class Wire:
     def settimeout(self, patience: float) -> None:
         self._behind.settimeout(patience)
 
+    def shutdown(self, how: int) -> None:
+        self._behind.shutdown(how)
+
     def close(self) -> None:
         self._behind.close()
 

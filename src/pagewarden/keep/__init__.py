@@ -8,9 +8,11 @@
 
 A KeptMemory is a PrivateMemory: private pages over the limit are sealed (AES-GCM) and written, and come back as the
 guest touches them. The key stays in this process; a copy that is not the one written last is refused, by page and
-reason, and the guest meets a fault in its place. It needs the package `cryptography` (the extra `keep`).
+reason, and the guest meets a fault in its place. A Template is one snapshot that many memories begin with, in the same
+frames. It needs the package `cryptography` (the extra `keep`).
 """
 
+from pagewarden.keep.cloned import ClonedMemory, Template
 from pagewarden.keep.kept import KeptMemory
 
-__all__ = ["KeptMemory"]
+__all__ = ["ClonedMemory", "KeptMemory", "Template"]

@@ -43,10 +43,10 @@ class FaultServer:
     def _answer(self, page: int, flags: int) -> None:
         residence = self._residence
         self.faults += 1
+        writes = flags & (uffd.UFFD_PAGEFAULT_FLAG_WP | uffd.UFFD_PAGEFAULT_FLAG_WRITE)
         with residence.lock:
             kind, run = residence.alike(page, page + self._ahead)
-            if kind == THERE or flags & uffd.UFFD_PAGEFAULT_FLAG_WP:
-                writes = flags & (uffd.UFFD_PAGEFAULT_FLAG_WP | uffd.UFFD_PAGEFAULT_FLAG_WRITE)
+            if kind == THERE or (kind != SAVED and flags & uffd.UFFD_PAGEFAULT_FLAG_WP):
                 if not (writes and residence.written(page, page + 1)):
                     self._fault.wake(self._address + page * PAGE_SIZE, PAGE_SIZE)
                 return
@@ -54,6 +54,8 @@ class FaultServer:
             if residence.order is not None and kind == SAVED:
                 residence.order.extend(range(page, stop))
             try:
+                if writes and kind == SAVED:
+                    residence.for_writing(page)
                 residence.bring(page, stop)
             except Refused as refusal:
                 if refusal.offset == page * PAGE_SIZE:
@@ -62,6 +64,7 @@ class FaultServer:
     def _poison(self, page: int, why: str) -> None:
         self.refused[page] = why
         try:
+            self._residence.bare(page)
             self._fault.poison(self._address + page * PAGE_SIZE, PAGE_SIZE)
         except OSError as error:
             if error.errno != errno.EEXIST:  # without it the guest waits, which is not wrong either

@@ -10,11 +10,12 @@ import numpy as np
 
 from pagewarden.abi import uffd
 from pagewarden.keep.faults import AHEAD, FaultServer
-from pagewarden.keep.residence import AWAY, HOLE, Residence
+from pagewarden.keep.residence import AWAY, HOLE, MODES, Residence
 from pagewarden.keep.seal import BATCH, Slots
 from pagewarden.keep.snapshot import Manifest, Snapshot, write_snapshot
 from pagewarden.kernel.causes import lacking
-from pagewarden.kernel.uffd import Userfault
+from pagewarden.kernel.region import Region
+from pagewarden.kernel.uffd import ASIDE_FEATURES, GUARD_FEATURES, Userfault
 from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Refused, Unavailable, UserMistake
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.bolts import BUSY
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
     from pagewarden.memory.private import Ranges
 
-_MODES = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
-_FEATURES = uffd.UFFD_FEATURE_MISSING_SHMEM | uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM | uffd.UFFD_FEATURE_POISON
+_FEATURES = GUARD_FEATURES & ~uffd.UFFD_FEATURE_SIGBUS | ASIDE_FEATURES | uffd.UFFD_FEATURE_POISON
 """Poison: Linux 6.6."""
 
 
@@ -87,14 +87,17 @@ class KeptMemory(PrivateMemory):
             try:
                 self._fault = _fault_of_guest()
                 undone.callback(self._fault.close)
-                self._fault.register(guest.address, guest.size, _MODES)
-                self._residence = Residence(guest, self._backing.file, self._fault, self._state.shared, pages, slots)
+                self._residence = self._place(guest, pages, slots)
                 undone.callback(self._residence.close)
                 self._residence.around = self._around
                 self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
             except OSError as error:
                 raise Unavailable(*lacking(error)) from error
             undone.pop_all()
+
+    def _place(self, guest: Region, limit: int | None, swap: Slots | None) -> Residence:
+        self._fault.register(guest.address, guest.size, MODES)
+        return Residence(guest, self._backing.file, self._fault, self._state.shared, limit, swap)
 
     # -- what is where -------------------------------------------------------------------------------------------------
 
@@ -186,15 +189,18 @@ class KeptMemory(PrivateMemory):
             raise
         try:
             memory._residence.adopt(saved, saved.manifest.present)
-            shared = bytes(saved.manifest.shared)
-            for start, stop in runs_of(shared, 0, len(shared), 1):
-                memory.share(PageRange(start, stop))
+            memory._share_as(saved.manifest)
             if not lazy:
                 memory.replay(np.flatnonzero(saved.manifest.present))
         except BaseException:
             memory.close()
             raise
         return memory, saved.manifest.state
+
+    def _share_as(self, manifest: Manifest) -> None:
+        shared = bytes(manifest.shared)
+        for start, stop in runs_of(shared, 0, len(shared), 1):
+            self.share(PageRange(start, stop))
 
     def record(self) -> list[int]:
         """From now on, pages that come from the snapshot as the guest touches them are noted in this list, in order."""
@@ -248,7 +254,8 @@ class KeptMemory(PrivateMemory):
             offset = stop
 
     def share(self, pages: PageRange) -> None:
-        with self._there(self._range(pages)), self._residence.changing(pages.start, pages.stop):
+        held = self._residence
+        with self._lock, held.offered(self._range(pages).start, pages.stop), held.changing(pages.start, pages.stop):
             super().share(pages)
 
     def unshare(self, pages: PageRange) -> None:
@@ -261,7 +268,7 @@ class KeptMemory(PrivateMemory):
     def convert(self, to_shared: "Ranges" = (), to_private: "Ranges" = ()) -> None:
         with self._lock, ExitStack() as stack:
             for start, stop in self._vector(to_shared).tolist():
-                stack.enter_context(self._residence.wanted(start, stop))
+                stack.enter_context(self._residence.offered(start, stop))
             with self._residence.changing(0, self._pages):
                 super().convert(to_shared, to_private)
         self._residence.trim()

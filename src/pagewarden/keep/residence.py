@@ -4,11 +4,12 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagewarden.abi import uffd
 from pagewarden.keep.seal import BATCH, Sealer, Slots, cut, wipe
 from pagewarden.keep.writes import KeptWrites
 from pagewarden.kernel.door import opened_path, punch_hole
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 
 HOLE, THERE, AWAY, SAVED = range(4)
 """Of a page: nothing but zeroes; resident; in the swap file; in the snapshot that the memory was restored from."""
+MODES = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
+"""What a guest's view of its own file is registered for."""
 SCAN = 2048
 """Pages that are looked at together for one that nobody has touched."""
+
+
+def alike_bytes(states: bytearray, start: int, end: int) -> int:
+    """How many are as the first, one after the other."""
+    part = states[start:end]
+    return len(part) - len(part.lstrip(part[:1]))
 
 
 class Residence:
@@ -81,6 +90,17 @@ class Residence:
         finally:
             self._wanted.remove((start, stop))
 
+    def offered(self, start: int, stop: int) -> AbstractContextManager[None]:
+        """The same, and they lie in the file that the host's view is of."""
+        return self.wanted(start, stop)
+
+    def bare(self, page: int) -> None:
+        """It is not there, and something else than a page can be put in its place; the caller has the lock."""
+        self._writes.bare(page, page + 1)
+
+    def for_writing(self, page: int) -> None:
+        """The guest waits to write there; the caller has the lock. Refused as of `bring`."""
+
     def bring(self, start: int, stop: int) -> None:
         """Make the pages resident, zeroes where there was nothing; Refused, those before it are there."""
         with self.lock:
@@ -95,8 +115,7 @@ class Residence:
 
     def alike(self, start: int, end: int) -> tuple[int, int]:
         """The first page's state, and how many are so one after the other."""
-        states = self._states[start:end]
-        return states[0], len(states) - len(states.lstrip(states[:1]))
+        return self._states[start], alike_bytes(self._states, start, end)
 
     def _fill(self, kind: int, first: int, count: int) -> None:
         if kind == HOLE:
@@ -315,6 +334,9 @@ class Residence:
         part = self.state[start:stop]
         self.there -= int(np.count_nonzero(part == THERE))
         part[:] = HOLE
+
+    def scrub(self) -> None:
+        """What lies in frames that the memory's file has not is overwritten, and they go back."""
 
     def close(self) -> None:
         """Give the files back. Twice is once."""

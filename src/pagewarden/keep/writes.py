@@ -32,6 +32,11 @@ class KeptWrites:
         """From now on who writes there waits, or does not any more."""
         self._fault.write_protect(self._address + start * PAGE_SIZE, (stop - start) * PAGE_SIZE, on)
 
+    def bare(self, start: int, stop: int) -> None:
+        """Nothing is mapped there, and no mark of protection stays, over which neither UFFDIO_POISON nor, in a private
+        mapping, UFFDIO_ZEROPAGE puts anything (mm/userfaultfd.c, mfill_atomic_pte_poison: EEXIST)."""
+        self._fault.write_protect(self._address + start * PAGE_SIZE, (stop - start) * PAGE_SIZE, on=False)
+
     def note(self, start: int, stop: int) -> None:
         """They are not protected, or will not be: they may have been written."""
         if self._changed is not None:

@@ -130,10 +130,10 @@ def _sized(file: Descriptor, size: int) -> Descriptor:
     return file
 
 
-def memfd(name: str, size: int) -> Descriptor:
+def memfd(name: str, size: int, flags: int = os.MFD_CLOEXEC) -> Descriptor:
     """A memory file of `size` bytes, close-on-exec; OSError."""
     called = name.encode()
-    return _sized(opened("memfd_create", bytes_address(called), os.MFD_CLOEXEC), size)
+    return _sized(opened("memfd_create", bytes_address(called), flags), size)
 
 
 def memfd_secret(size: int) -> Descriptor:

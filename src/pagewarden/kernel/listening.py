@@ -5,9 +5,15 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from struct import Struct
 from types import FrameType
 
 from pagewarden.vocab import UserMistake
+
+_TIME = Struct("@ll")
+"""struct timeval."""
+BACKLOG = 16
+"""Connections that wait to be accepted where anybody may come: one more is refused (a Unix socket's) or delayed."""
 
 
 @contextmanager
@@ -66,11 +72,12 @@ def listening_at(where: str) -> Iterator[tuple[socket.socket, str]]:
     place = _place(where)
     if isinstance(place, Path):
         with listening(place, None) as listener:
+            listener.listen(BACKLOG)
             yield listener, where
         return
     try:
         family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-        listener = socket.create_server(place, family=family, backlog=1)
+        listener = socket.create_server(place, family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         raise UserMistake(f"{where} cannot be listened at: {_why(error)}; name an address of this host") from error
     with listener:
@@ -84,8 +91,11 @@ def connected(where: str, patience: float) -> socket.socket:
         if isinstance(place, Path):
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                connection.settimeout(patience)
+                seconds, rest = divmod(patience, 1)
+                limit = _TIME.pack(int(seconds), int(rest * 1e6))  # a full backlog is waited for (af_unix.c)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
                 connection.connect(str(place))
+                connection.settimeout(patience)
             except BaseException:
                 connection.close()
                 raise

@@ -66,10 +66,13 @@ class Region:
         offset: int = 0,
         length: int | None = None,
         at: int = 0,
+        shared: bool = True,
     ) -> None:
-        """Map the file from the offset on over the region, or `length` bytes of it from `at` on, shared; OSError."""
+        """Map the file from the offset on over the region, or `length` bytes of it from `at` on; OSError. shared: what
+        is written goes to the file, else to a frame of this mapping alone."""
         size = self.size if length is None else length
-        syscall("mmap", self.address + at, size, prot, uapi.MAP_SHARED | uapi.MAP_FIXED, fd, offset)
+        kind = uapi.MAP_SHARED if shared else uapi.MAP_PRIVATE | uapi.MAP_NORESERVE
+        syscall("mmap", self.address + at, size, prot, kind | uapi.MAP_FIXED, fd, offset)
 
     def bar(self, length: int | None = None, at: int = 0) -> None:
         """Nothing is reachable through the region, or these bytes of it, any more; OSError."""
@@ -100,11 +103,15 @@ class Region:
             self.advise(advice, 0, self.size)
             self._alone |= advice == uapi.MADV_DONTFORK
 
-    def keep_to_this_process(self) -> None:
-        """No forked child and no core dump gets at the region, and no huge page closes what was opened singly."""
-        self.advise_all(uapi.MADV_DONTFORK, uapi.MADV_DONTDUMP)
+    def keep_to_this_process(self, at: int = 0, length: int | None = None) -> None:
+        """No forked child and no core dump gets at the region, or this part of it, and no huge page closes what was
+        opened singly."""
+        part = at, self.size if length is None else length
+        self.advise(uapi.MADV_DONTFORK, *part)
+        self._alone |= length is None
+        self.advise(uapi.MADV_DONTDUMP, *part)
         try:
-            self.advise_all(uapi.MADV_NOHUGEPAGE)
+            self.advise(uapi.MADV_NOHUGEPAGE, *part)
         except OSError as error:
             if error.errno != errno.EINVAL:  # a kernel without huge pages does not know the advice
                 raise
@@ -117,11 +124,11 @@ class Region:
             return uapi.MADV_DONTNEED
         return uapi.MADV_DONTNEED_LOCKED
 
-    def lock_when_touched(self) -> bool:
-        """Keep pages in memory from their first touch on; False where RLIMIT_MEMLOCK does not allow it. Reclaim would
-        shut a shared page that is mapped nowhere else; the window's accessors then open it again."""
+    def lock_when_touched(self, at: int = 0, length: int | None = None) -> bool:
+        """Keep pages, or those of this part, in memory from their first touch on; False where RLIMIT_MEMLOCK does not
+        allow it. Reclaim would shut a shared page that is mapped nowhere else; the window's accessors open it again."""
         with suppress(OSError):
-            syscall("mlock2", self.address, self.size, uapi.MLOCK_ONFAULT)
+            syscall("mlock2", self.address + at, self.size if length is None else length, uapi.MLOCK_ONFAULT)
             return True
         return False
 

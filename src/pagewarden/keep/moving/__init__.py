@@ -5,8 +5,9 @@ In the process that it leaves, `Departure(memory, key).send(connection, stop, go
 `messages` has the protocol, and says which side owns the VM at which moment.
 """
 
+from pagewarden.keep.moving.callers import Callers
 from pagewarden.keep.moving.destination import Arrival, receive
 from pagewarden.keep.moving.source import Departure, InDoubt
 from pagewarden.keep.moving.tickets import Tickets
 
-__all__ = ["Arrival", "Departure", "InDoubt", "Tickets", "receive"]
+__all__ = ["Arrival", "Callers", "Departure", "InDoubt", "Tickets", "receive"]

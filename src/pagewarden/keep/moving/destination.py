@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -34,16 +34,42 @@ class Arrival:
     """What came while the VM was already this side's (Ctrl-C): it is here all the same, so it was not raised."""
 
 
+Maker: TypeAlias = Callable[[int], PrivateMemory]
+Ready: TypeAlias = Callable[[PrivateMemory, bytes], object]
+
+
+@dataclass
+class Caller:
+    """Who has the key, and what its first record says."""
+
+    connection: socket.socket
+    channel: Channel
+    kind: int
+    said: bytes
+
+    def served(self, tickets: Tickets, make: Maker, ready: Ready = lambda memory, state: None) -> Arrival | None:
+        """As of `receive`."""
+        return _served(self.channel, self.kind, self.said, tickets, make, ready)
+
+
+def introduced(connection: socket.socket, key: bytes, patience: float) -> Caller:
+    """Wait for the first record of who has connected; Refused as of Channel."""
+    channel = Channel(connection, key, calls=False, patience=patience)
+    kind, _, said = channel.receive()
+    return Caller(connection, channel, kind, bytes(said))
+
+
 def receive(
     connection: socket.socket,
     key: bytes,
     tickets: Tickets,
-    make: Callable[[int], PrivateMemory],
-    ready: Callable[[PrivateMemory, bytes], object] = lambda memory, state: None,
+    make: Maker,
+    ready: Ready = lambda memory, state: None,
     *,
     patience: float = 10.0,
 ) -> Arrival | None:
-    """What a connection brings: a VM, or None for a source in doubt that asked and was answered.
+    """What a connection brings: a VM, or None for a source in doubt that asked and was answered. Who connects and is
+    silent is waited for: `Callers` listens to many at once.
 
     make: the memory for so many bytes; what it raises of PagewardenError goes to the source as the reason, so it is the
     place for a limit. ready: everything is there, private and shared as it was: prepare CPUs and devices, and run
@@ -51,14 +77,16 @@ def receive(
     raised (Refused as of Channel and Tickets), the VM is not here and never will be by this ticket, and its memory is
     closed; where that could not be said, the source asks.
     """
-    channel = Channel(connection, key, calls=False, patience=patience)
-    kind, _, said = channel.receive()
+    return introduced(connection, key, patience).served(tickets, make, ready)
+
+
+def _served(channel: Channel, kind: int, said: bytes, tickets: Tickets, make: Maker, ready: Ready) -> Arrival | None:
     if kind == say.ASK and len(said) == 2 * TICKET:
-        _answer(channel, tickets, bytes(said[:TICKET]), bytes(said[TICKET:]))
+        _answer(channel, tickets, said[:TICKET], said[TICKET:])
         return None
     if kind != say.OFFER or len(said) != TICKET + 8:
         raise _nonsense("the first record offers no VM and asks for none")
-    ticket, size = bytes(said[:TICKET]), int.from_bytes(said[TICKET:], "little")
+    ticket, size = said[:TICKET], int.from_bytes(said[TICKET:], "little")
     memory = arrival = None
     try:
         if not 0 < size <= SIZE_MAX or size % PAGE_SIZE:

@@ -172,6 +172,8 @@ class Departure:
             channel.send(say.ZEROES, len(part), part)
 
     def _scrub(self) -> None:
+        if isinstance(self._memory, KeptMemory):
+            self._memory._residence.scrub()
         relinquish(self._memory, "this VM has moved to another process, and nothing of it is here")
         self.in_doubt, self.gone = False, True
 

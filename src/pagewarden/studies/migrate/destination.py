@@ -1,6 +1,5 @@
 """The side that a guest comes to: it waits, believes who has the key about the guest's bytes, and runs the rest."""
 
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -8,9 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from pagewarden.guest.program import Program
-from pagewarden.keep.moving import Tickets, receive
-from pagewarden.kernel.door import readable
-from pagewarden.kernel.files import Pipe
+from pagewarden.keep.moving import Callers, Tickets
 from pagewarden.memory import PrivateMemory
 from pagewarden.studies.migrate.plan import Migration, checked
 from pagewarden.studies.run.disk import DiskFile
@@ -35,21 +32,22 @@ def arrive(
     warm()
     content = disk.read()
     described = describe(checked(plan), workload, disk, content)
-    with ExitStack() as opened:
+    with Callers(listener, key, say=say) as callers, ExitStack() as opened:
         coming = _Coming(plan, described, disk, opened)
         arrival = None
         while arrival is None:
-            connection, _ = listener.accept()
-            with connection:
+            caller = callers.next()
+            assert caller is not None
+            with caller.connection:
                 try:
-                    arrival = receive(connection, key, tickets, coming.memory, coming.ready)
+                    arrival = caller.served(tickets, coming.memory, coming.ready)
                 except PagewardenError as error:
                     coming.give_back()
                     say(f"refused who came: {error}")
         if arrival.interrupted is not None:
             raise arrival.interrupted
         machine = coming.machine[0]
-        opened.enter_context(_Answers(listener, key, tickets))
+        opened.enter_context(_Answers(callers, tickets))
         found = run_on(machine, plan, described, disk, content, look)
         return Migration("destination", True, "", arrival.pages, None, None, "", found)
 
@@ -89,26 +87,23 @@ class _Coming:
 class _Answers:
     """While the guest runs: sources in doubt are answered, and no other guest is taken."""
 
-    def __init__(self, listener: socket.socket, key: bytes, tickets: Tickets) -> None:
-        self._listener, self._key, self._tickets = listener, key, tickets
-        self._end = Pipe(PAGE_SIZE)
+    def __init__(self, callers: Callers, tickets: Tickets) -> None:
+        self._callers, self._tickets = callers, tickets
         self._thread = threading.Thread(target=self._answer, name="pagewarden-tickets", daemon=True)
 
     def _answer(self) -> None:
-        while self._end.receive not in readable([self._listener.fileno(), self._end.receive], None):
-            with suppress(OSError, PagewardenError):
-                connection, _ = self._listener.accept()
-                with connection:
-                    receive(connection, self._key, self._tickets, _full, patience=1.0)
+        with suppress(OSError):  # nobody can connect any more
+            while (caller := self._callers.next()) is not None:
+                with caller.connection, suppress(PagewardenError):
+                    caller.served(self._tickets, _full)
 
     def __enter__(self) -> "_Answers":
         self._thread.start()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        os.write(self._end.transmit, b"\0")
+        self._callers.stop()
         self._thread.join()
-        self._end.close()
 
 
 def _full(size: int) -> PrivateMemory:
