@@ -34,8 +34,8 @@ class Arrival:
     """What came while the VM was already this side's (Ctrl-C): it is here all the same, so it was not raised."""
 
 
-Maker: TypeAlias = Callable[[int], PrivateMemory]
-Ready: TypeAlias = Callable[[PrivateMemory, bytes], object]
+MakesMemory: TypeAlias = Callable[[int], PrivateMemory]
+GetsReady: TypeAlias = Callable[[PrivateMemory, bytes], object]
 
 
 @dataclass
@@ -47,7 +47,9 @@ class Caller:
     kind: int
     said: bytes
 
-    def served(self, tickets: Tickets, make: Maker, ready: Ready = lambda memory, state: None) -> Arrival | None:
+    def served(
+        self, tickets: Tickets, make: MakesMemory, ready: GetsReady = lambda memory, state: None
+    ) -> Arrival | None:
         """As of `receive`."""
         return _served(self.channel, self.kind, self.said, tickets, make, ready)
 
@@ -63,8 +65,8 @@ def receive(
     connection: socket.socket,
     key: bytes,
     tickets: Tickets,
-    make: Maker,
-    ready: Ready = lambda memory, state: None,
+    make: MakesMemory,
+    ready: GetsReady = lambda memory, state: None,
     *,
     patience: float = 10.0,
 ) -> Arrival | None:
@@ -80,7 +82,9 @@ def receive(
     return introduced(connection, key, patience).served(tickets, make, ready)
 
 
-def _served(channel: Channel, kind: int, said: bytes, tickets: Tickets, make: Maker, ready: Ready) -> Arrival | None:
+def _served(
+    channel: Channel, kind: int, said: bytes, tickets: Tickets, make: MakesMemory, ready: GetsReady
+) -> Arrival | None:
     if kind == say.ASK and len(said) == 2 * TICKET:
         _answer(channel, tickets, said[:TICKET], said[TICKET:])
         return None
