@@ -1,6 +1,5 @@
 """A snapshot's pages in one memory file of this process, that clones map."""
 
-import fcntl
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ import numpy as np
 
 from pagewarden.keep.seal import BATCH, wipe
 from pagewarden.keep.snapshot import Snapshot
-from pagewarden.kernel.door import memfd
+from pagewarden.kernel.door import memfd, seal
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.closing import Closing
@@ -17,10 +16,6 @@ from pagewarden.vocab.runs import in_runs, runs_of_pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_FUTURE_WRITE = 0x10
-"""F_SEAL_FUTURE_WRITE (include/uapi/linux/fcntl.h): only the mapping that there is writes."""
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE | fcntl.F_SEAL_SEAL
 
 
 class CleanPages(Closing):
@@ -35,7 +30,7 @@ class CleanPages(Closing):
             self.region = Region(self.size)
             self.region.place(self.file.fd)
             self.region.keep_to_this_process()
-            fcntl.fcntl(self.file.fd, fcntl.F_ADD_SEALS, _SEALS)
+            seal(self.file.fd)
         except BaseException:
             self._saved.close()
             raise

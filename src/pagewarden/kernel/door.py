@@ -25,6 +25,9 @@ SIZE_MAX = (1 << 63) - (1 << 21)
 """Bytes of the largest memory file, rounded down to whole huge pages (include/linux/fs.h, MAX_LFS_FILESIZE)."""
 
 
+_FUTURE_WRITE = 0x10
+
+
 class Descriptor(FileIO):
     """An open file of this process's own, closed with this object at the latest. The C call that gets it from the
     kernel makes the object as well, and C code closes it: no exception of a signal handler comes in between."""
@@ -134,6 +137,12 @@ def memfd(name: str, size: int, flags: int = os.MFD_CLOEXEC) -> Descriptor:
     """A memory file of `size` bytes, close-on-exec; OSError."""
     called = name.encode()
     return _sized(opened("memfd_create", bytes_address(called), flags), size)
+
+
+def seal(fd: int) -> None:
+    """From now on nobody writes to a memory file that allows seals, but by the mappings that there are, or changes its
+    size (F_SEAL_FUTURE_WRITE, include/uapi/linux/fcntl.h); OSError."""
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE | fcntl.F_SEAL_SEAL)
 
 
 def memfd_secret(size: int) -> Descriptor:
