@@ -1,10 +1,12 @@
 """Requests a second of served disks under one stock guest: `python bench/serve.py [SECONDS [SIZES [DEPTHS]]]`
 
 Random direct reads by fio inside a guest of QEMU's TCG, of one file, through QEMU's storage daemon, the peer, and
-`pagewarden serve blk`: in a boot with an IOMMU by `--mode open` and `iommu`, in one that bounces by `open` and `pool`.
-All of a boot are there from its start and take turns in each row. CPU: microseconds of all processes of the back end
-for a request, by /proc, looked at while the guest pauses. The ratios are to the daemon of the same boot; a request of
-`pool` has the guest's own copies in it, which the daemon's has not: it offers nothing by which a guest would bounce.
+`pagewarden serve blk`: in a boot with an IOMMU by `--mode open` and `iommu`, and by `single`, which is `iommu` that
+asks QEMU for one page after the other; in one with swiotlb=force by `open` and `pool`, where the guest bounces for the
+daemon and for `open`, too (vhost_user.bouncing), so that its own copies are in every row. All of a boot are there from
+its start and take turns in each row. CPU: microseconds of all processes of the back end for a request, by /proc, looked
+at while the guest pauses. The ratios are to the daemon of the same boot, and to what the last column names: `pool` to
+`open` is the price of the guard, `iommu` to `single` what asking for all pages at once is worth.
 """
 
 import contextlib
@@ -19,27 +21,27 @@ from pathlib import Path
 import msgspec
 
 from pagewarden.lab import fetch, qemu
-from vhost_user import storage_daemon
+from vhost_user import bouncing, storage_daemon
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "kits"))
 
-from served_guest import BEHIND_IOMMU, served
+from served_guest import BEHIND_IOMMU, serving
 
 KERNEL = os.environ.get("PAGEWARDEN_LAB_KERNEL", "debian:6.12")
 SIZES, DEPTHS, SECONDS = (4096, 65536, 1 << 20), (1, 8), 3.0
 BOOTS = {
-    "intel_iommu=on iommu.strict=1 iommu.passthrough=0": ("daemon", "open", "iommu"),
+    "intel_iommu=on iommu.strict=1 iommu.passthrough=0": ("daemon", "open", "single", "iommu"),
     "swiotlb=force": ("daemon", "open", "pool"),
 }
 """The kernel's words, and the back ends of its boot in the order of their disks."""
+OTHER = {"iommu": "single", "pool": "open"}
+"""What else a row is compared with."""
+BOUNCING = "swiotlb=force"
+SINGLE = "from pagewarden.vhost import questions; questions.UNDER_WAY = 1; from pagewarden.__main__ import main; main()"
+"""The program of `serve`, with one question to QEMU at a time."""
 FIRST = ord("d")
 """Letter of the first of those disks."""
-DEVICES = {
-    "daemon": ["-device", "vhost-user-blk-pci,chardev=daemon,addr=0x19,num-queues=1"],
-    "open": ["-device", "vhost-user-blk-pci,chardev=open,addr=0x1a,num-queues=1"],
-    "iommu": BEHIND_IOMMU,
-    "pool": ["-device", "vhost-user-blk-pci,chardev=pool,addr=0x1b,num-queues=1,iommu_platform=on,disable-legacy=on"],
-}
+ADDRESSES = {"daemon": 0x19, "open": 0x1A, "pool": 0x1B, "single": 0x1C}
 FILE = 256 << 20
 PAUSE = 1.5
 """Seconds that the guest waits before each part: the host looks at it every half (lab.machine.LOOK)."""
@@ -77,8 +79,21 @@ def ticks(root: int) -> int:
     return used + int(user) + int(system)
 
 
+def words_of(name: str, append: str) -> list[str]:
+    """QEMU's words for the device of a back end."""
+    if name == "iommu":
+        return BEHIND_IOMMU
+    device, more = f"vhost-user-blk-pci,chardev={name},num-queues=1", f",addr={ADDRESSES[name]:#x}"
+    if name == "single":
+        port = ["-device", "pcie-root-port,id=rp1,slot=3" + more]
+        return [*port, "-device", f"{device},bus=rp1,iommu_platform=on,ats=on,disable-legacy=on"]
+    if append == BOUNCING:
+        more += ",iommu_platform=on,disable-legacy=on"
+    return ["-device", device + more]
+
+
 @contextlib.contextmanager
-def back_ends(place: Path, names: tuple[str, ...]) -> Iterator[tuple[list[str], dict[str, int]]]:
+def back_ends(place: Path, names: tuple[str, ...], append: str) -> Iterator[tuple[list[str], dict[str, int]]]:
     """QEMU's words for them, and their processes."""
     file = place / "disk"
     file.write_bytes(os.urandom(1 << 20) * (FILE >> 20))
@@ -87,13 +102,16 @@ def back_ends(place: Path, names: tuple[str, ...]) -> Iterator[tuple[list[str], 
         for name in names:
             if name == "daemon":
                 path = opened.enter_context(storage_daemon(file, False, "threads"))
-                chardev = ["-chardev", f"socket,id=daemon,path={path}"]
                 found = subprocess.run(["pgrep", "-nx", "qemu-storage-da"], check=True, capture_output=True).stdout
                 processes[name] = int(found)
             else:
-                process, chardev = opened.enter_context(served(file, place, name, "--readonly"))
+                program = ("-c", SINGLE) if name == "single" else ("-m", "pagewarden")
+                mode = "iommu" if name == "single" else name
+                process, path = opened.enter_context(serving(file, place / name, mode, "--readonly", program=program))
                 processes[name] = process.pid
-            words += [*chardev, *DEVICES[name]]
+            if append == BOUNCING and name != "pool":
+                path = opened.enter_context(bouncing(path))
+            words += ["-chardev", f"socket,id={name},path={path}", *words_of(name, append)]
         yield words, processes
 
 
@@ -105,7 +123,10 @@ def main(seconds: float, sizes: list[int], depths: list[int]) -> None:
 def boot(append: str, names: tuple[str, ...], seconds: float, parts: list[Part]) -> None:
     """One boot with these back ends, and its rows."""
     used: dict[int, dict[str, int]] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-serve-") as place, back_ends(Path(place), names) as (words, running):
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-serve-") as place,
+        back_ends(Path(place), names, append) as (words, running),
+    ):
 
         def look(number: int, _: int) -> None:
             if number not in used:
@@ -123,8 +144,11 @@ def boot(append: str, names: tuple[str, ...], seconds: float, parts: list[Part])
         name, size, depth = part
         rate, done = found[part]
         seen = number + 1 in used
-        cpu = f"{(used[number + 1][name] - used[number][name]) * TICK / max(1, done):8,.0f}" if seen else "-"
-        print(f"{size:>22,} {depth:>5}  {name:<8} {rate:>11,.1f}  {rate / found['daemon', size, depth][0]:>6.3f} {cpu}")
+        cpu = f"{(used[number + 1][name] - used[number][name]) * TICK / max(1, done):8,.0f}" if seen else f"{'-':>8}"
+        beside = OTHER.get(name)
+        more = f"  {rate / found[beside, size, depth][0]:.3f} of {beside}" if beside else ""
+        ratio = rate / found["daemon", size, depth][0]
+        print(f"{size:>22,} {depth:>5}  {name:<8} {rate:>11,.1f}  {ratio:>6.3f} {cpu}{more}")
 
 
 if __name__ == "__main__":

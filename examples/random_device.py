@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pagewarden.memory.isolated.side import HostSide
 from pagewarden.vhost.confined import serve_rings
-from pagewarden.vhost.guarded import DeviceKind
+from pagewarden.vhost.kinds import DeviceKind
 from pagewarden.vhost.serve import serve_device
 from pagewarden.virtio.transport import PlainDevice
 

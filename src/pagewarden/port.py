@@ -116,12 +116,14 @@ class Loan(Protocol):
     """Address of the gate (kernel.guarded.enter, leave)."""
     addresses: tuple[int, ...]
     """Where each of the places lies."""
-    window: int
-    """Where the window is mapped, for guarded copies (kernel.guarded) ..."""
+    window: tuple[int, int]
+    """Where the window is mapped, and its bytes, for guarded copies (kernel.guarded) ..."""
     scratch: tuple[int, int, int]
     """... and the file that they go through: fd, where it is mapped, bytes."""
     zeroes: int
     """One that reads as zeroes, or that file."""
+    table: int
+    """0, or where the table lies by which the borrower's places are found in that window (virtio.placing)."""
 
     def close(self) -> None:
         """Give the pages back. Twice is once."""
@@ -132,7 +134,8 @@ class LendingView(VectoredView, Protocol):
     """A VectoredView that lends shared pages: no system call for what is read and written all the time (a ring)."""
 
     def lend(self, *places: tuple[int, int]) -> Loan | None:
-        """places: (offset, bytes) each. None while one of their pages is private, or where there is no such thing."""
+        """places: (offset, bytes) each; the last is stored to, the others are only loaded. None while one of their
+        pages is private, or where there is no such thing."""
 
 
 @runtime_checkable

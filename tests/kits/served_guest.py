@@ -44,10 +44,18 @@ def random_numbers(place: Path) -> Iterator[tuple["subprocess.Popen[str]", list[
 @contextmanager
 def served(disk: Path, place: Path, mode: str, *more: str) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
     """`pagewarden serve blk --json` on the disk, and QEMU's words for a chardev of the mode's name."""
-    socket = place / f"{mode}.sock"
-    words = ["serve", "blk", "--socket", str(socket), "--disk", str(disk), "--mode", mode, "--json", *more]
-    with _serving(["-m", "pagewarden", *words]) as process:
+    with serving(disk, place / f"{mode}.sock", mode, *more) as (process, socket):
         yield process, ["-chardev", f"socket,id={mode},path={socket}"]
+
+
+@contextmanager
+def serving(
+    disk: Path, socket: Path, mode: str, *more: str, program: tuple[str, str] = ("-m", "pagewarden")
+) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """The same at a socket, by a program that takes the words of pagewarden."""
+    words = ["serve", "blk", "--socket", str(socket), "--disk", str(disk), "--mode", mode, "--json", *more]
+    with _serving([*program, *words]) as process:
+        yield process, socket
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A driver on one side of a socket, a server on the other, and between them a memory that both map."""
 
+import fcntl
 import os
 import socket
 import threading
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from front_end import PATIENCE, FrontEnd
+from pagewarden.kernel.region import Region
 from pagewarden.memory import PrivateMemory
+from pagewarden.memory.window import Window
 from pagewarden.vhost.blk import disk_kind
-from pagewarden.vhost.guarded import GuardedHost, ServedDevice
+from pagewarden.vhost.guarded import GuardedHost
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
+from pagewarden.vhost.kinds import ServedDevice
 from pagewarden.vhost.pool import PoolHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server
@@ -24,6 +28,23 @@ from pagewarden.virtio.queue import Processed
 from virtio_kit import DEFAULT, Rig
 
 MEMORY = 8 << 20
+
+
+class SealedMemory:
+    """As QEMU's memory-backend-memfd: a file that nobody makes shorter; all of it answers."""
+
+    def __init__(self, size: int = MEMORY) -> None:
+        self.size, self.file = size, os.memfd_create("guest", os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.file, size)
+        fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        self._region = Region(size)
+        self._region.place(self.file)
+        self.window = Window(self._region)
+
+    def close(self) -> None:
+        self.window.close()
+        self._region.close()
+        os.close(self.file)
 
 
 @contextmanager
@@ -110,7 +131,12 @@ class ServedRig(Rig):
     """The rig's driver, with the device behind a connection."""
 
     def __init__(
-        self, memory: PrivateMemory, connection: socket.socket, disk: Disk, features: int = DEFAULT, size: int = 16
+        self,
+        memory: PrivateMemory | SealedMemory,
+        connection: socket.socket,
+        disk: Disk,
+        features: int = DEFAULT,
+        size: int = 16,
     ) -> None:
         super().__init__(memory.window, disk, features, size, here=False)
         self.front = FrontEnd(connection, memory.file, memory.size, features)

@@ -19,9 +19,9 @@ from pagewarden.abi.vhost_user import VHOST_ACCESS_RO, VHOST_ACCESS_RW, BackRequ
 from pagewarden.memory import PrivateMemory
 from pagewarden.vhost import wire
 from pagewarden.vhost.questions import NO_PAGE, Questions
-from pagewarden.vhost.translated import WRITABLE
 from pagewarden.vhost.wire import WireKind
 from pagewarden.virtio.disk import Disk
+from pagewarden.virtio.placing import WRITABLE
 from pagewarden.vocab import Refused
 from served_rig import MEMORY, ServerThread, opened_image
 from virtio_kit import IN, OK, OUT, SECTOR, Rig

@@ -5,7 +5,7 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,11 @@ from leftovers import descriptors
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest as Ask
 from pagewarden.memory import PrivateMemory
+from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
-from served_rig import MEMORY, ServedRig, ServerThread
+from served_rig import MEMORY, SealedMemory, ServedRig, ServerThread
 from virtio_kit import DEFAULT, FLUSH, IN, OK, OUT, SECTOR
+from waits import in_time
 
 SECTORS = 256
 
@@ -55,6 +57,29 @@ def test_reads_and_writes_reach_the_disk(server: ServerThread, memory: PrivateMe
     assert server.counts.requests == 3 and server.device.carried == 4096 + 1024
     assert not server.said and not server.counts.trouble
     assert server.counts.max_open == MEMORY // 4096 and server.counts.open_now == 0
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_ring_is_used_where_it_stands_if_nobody_can_make_its_file_shorter(
+    server: ServerThread, memory: PrivateMemory, image: Path, sealed: bool
+) -> None:
+    """A ring that is gone with the end of its file waits for a reset."""
+    with ExitStack() as opened:
+        where = opened.enter_context(closing(SealedMemory())) if sealed else memory
+        disk = opened.enter_context(closing(ServedDisk(image)))
+        rig = ServedRig(where, opened.enter_context(server.connected()), disk.disk)
+        assert rig.do(IN, 3, into=4096)[:2] == (OK, image.read_bytes()[3 * SECTOR : 3 * SECTOR + 4096])
+        assert isinstance(server.device, BlockDevice)
+        assert (server.device._queues[0]._at_once._loan is not None) == sealed
+        if sealed:
+            with pytest.raises(PermissionError):
+                os.ftruncate(where.file, 0)
+        else:
+            os.ftruncate(where.file, 0)
+            rig.queue.kick()
+            assert in_time(lambda: bool(server.counts.trouble))
+        rig.front.close()
+    assert not server.said
 
 
 class ServedDisk:

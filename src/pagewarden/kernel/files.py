@@ -76,6 +76,13 @@ def flags(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
+def keeps_its_size(fd: int) -> bool:
+    """Is it sealed, so that nobody makes it shorter (F_SEAL_SHRINK)? Only a file of memfd_create(2) can be."""
+    with suppress(OSError):
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
+    return False
+
+
 def lock(fd: int, shared: bool, wait: bool = False) -> int | None:
     """Take an advisory lock on the open file (flock(2)), gone when its last descriptor is closed: None, or the pid of
     who has it, 0 where /proc does not say. wait: until it can be had. OSError where there are no locks."""

@@ -1,12 +1,14 @@
 """Shared pages lent to code of this process that loads and stores them without a guard: a device's rings.
 
 They are mapped once more from the file of the memory, and only while all of them are shared: a conversion or a punch
-takes them back before it changes anything, so no private page is ever reachable through a loan.
+takes them back before it changes anything, so no private page is ever reachable through a loan. Or they are used where
+they stand in the window, by one whose lender takes the loan back before it closes them.
 """
 
 import errno
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,8 +26,8 @@ WAIT = 20e-6
 class DirectLoan(OwnProcess):
     """port.Loan. Its memory calls `take_back`, its borrower `close`."""
 
-    def __init__(self, places: tuple[tuple[int, int], ...], copies: ScatterGather, window: int) -> None:
-        """Good once `open` has mapped the pages."""
+    def __init__(self, places: tuple[tuple[int, int], ...], copies: ScatterGather) -> None:
+        """Good once `open` has mapped the pages, or they `stand`."""
         super().__init__()
         self.good = False
         self._gate = np.zeros(1, np.int64)
@@ -33,10 +35,10 @@ class DirectLoan(OwnProcess):
         self._ending, self._under_way = threading.RLock(), False
         self.ranges = tuple(PageRange.covering(*place) for place in places)
         self.addresses: tuple[int, ...] = ()
-        self.window, self.scratch = window, copies.place
+        self.window, self.scratch, self.table = copies.window, copies.place, 0
         self._zeroes = zeroes()
         self.zeroes = self.scratch[0] if self._zeroes is None else self._zeroes.fd
-        self._places = places
+        self.places = places
         self._copies: ScatterGather | None = copies
         self._lent: dict[int, DirectLoan] = {}
         self._regions: list[Region] = []
@@ -51,8 +53,14 @@ class DirectLoan(OwnProcess):
             region.keep_to_this_process()
             region.place(file, offset=pages.start * PAGE_SIZE)
             region.keep_to_this_process()  # what is placed does not take the reservation's advice over
-        places = zip(self._regions, self._places, strict=True)
+        places = zip(self._regions, self.places, strict=True)
         self.addresses = tuple(region.address + start % PAGE_SIZE for region, (start, _) in places)
+        self.good = True
+
+    def stand(self, offsets: Sequence[int], lent: "dict[int, DirectLoan]", table: int = 0) -> None:
+        """The places are used where they stand in the window, at these offsets. lent: as for `open`."""
+        lent[id(self)], self._lent = self, lent
+        self.addresses, self.table = tuple(self.window[0] + offset for offset in offsets), table
         self.good = True
 
     def meets(self, start: int, stop: int) -> bool:

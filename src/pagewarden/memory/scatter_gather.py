@@ -38,7 +38,7 @@ class ScatterGather:
     """One scratch file and its arrays, for one thread at a time. gather and scatter return whether all went through."""
 
     def __init__(self, base: int, size: int) -> None:
-        self._base, self._size = base, size
+        self.window = self._base, self._size = base, size
         self._scratch = Scratch()
         self._bytes: NDArray[np.uint8] | None = np.frombuffer(self._scratch.region.memory, np.uint8)
         self._iov = np.zeros(2 * guarded.IOV_MAX, np.uint64)

@@ -112,7 +112,7 @@ class Window(GuardedCopies):
             return None
         from pagewarden.memory.loan import DirectLoan  # compiled code
 
-        loan = DirectLoan(places, self._vectored(), self.address)
+        loan = DirectLoan(places, self._vectored())
         try:
             if self._lend(loan):
                 return loan

@@ -10,8 +10,8 @@ from typing import Unpack
 from pagewarden.kernel.door import punch_hole
 from pagewarden.kernel.files import holder_name, lock
 from pagewarden.vhost.confined import block_device
-from pagewarden.vhost.guarded import RING, DeviceKind
 from pagewarden.vhost.hosts import ServeCounts
+from pagewarden.vhost.kinds import RING, DeviceKind
 from pagewarden.vhost.serve import ServeOptions, serve_device
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk

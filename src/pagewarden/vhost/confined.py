@@ -6,7 +6,6 @@ said to be; for nobody can close a page of another process. The other serves the
 
 import errno
 import os
-import select
 import signal
 import socket
 import sys
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import DEVICE_NEEDS_RESET
-from pagewarden.kernel.door import punch_hole
+from pagewarden.kernel.door import polling, punch_hole
 from pagewarden.kernel.region import Region
 from pagewarden.memory import scatter_gather  # noqa: F401  what is imported later is not found
 from pagewarden.memory.isolated.side import HostSide
@@ -28,12 +27,13 @@ from pagewarden.port import HostView
 from pagewarden.vhost import wire
 from pagewarden.vhost.hosts import VhostDevice, take_features
 from pagewarden.vhost.inflight import InflightRing
-from pagewarden.vhost.translated import SHIFT, TranslatedView
+from pagewarden.vhost.translated import TranslatedView
 from pagewarden.vhost.vrings import tell
 from pagewarden.vhost.wire import WireKind, WireRecord
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
 from pagewarden.virtio.faults import DeviceNeedsReset
+from pagewarden.virtio.placing import SHIFT
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, PrivateAccess, Refused
 from pagewarden.vocab.runs import in_runs
@@ -101,10 +101,10 @@ class ConfinedDevice:
         """Serve until the warden is gone."""
         threading.Thread(target=self._hear, daemon=True).start()
         busy: set[int] = set()
+        watched: tuple[int, ...] = ()
         while True:
-            poll = select.poll()
-            for fd in (self._wake, *self._kicks):
-                poll.register(fd, select.POLLIN)
+            if watched != (now := (self._wake, *self._kicks)):
+                poll, watched = polling(now), now
             for fd, _ in poll.poll(0 if busy else PROBE_EVERY if self._probe else None):
                 try:
                     os.eventfd_read(fd)
@@ -223,7 +223,7 @@ class ConfinedDevice:
                 self._answered.notify()
 
     def _close(self, pairs: NDArray[np.int64]) -> None:
-        self._view.table[pairs[:, 0]] = 0
+        self._view.take_back(pairs[:, 0])
         pages = pairs[:, 1] if len(pairs) == 1 else np.unique(pairs[:, 1])
         pages = pages[pages >= 0]
         if not len(pages):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pagewarden.vhost.hosts import ServeCounts
 from pagewarden.vhost.lent import LentWindow
-from pagewarden.vhost.translated import OPEN, SHIFT, WRITABLE
+from pagewarden.virtio.placing import OPEN, SHIFT, WRITABLE
 from pagewarden.vocab import PAGE_SIZE
 
 

@@ -8,61 +8,29 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX
 from pagewarden.kernel.door import Descriptor
-from pagewarden.port import HostView
 from pagewarden.vhost import confined, wire
 from pagewarden.vhost.grants import Grants
-from pagewarden.vhost.hosts import ServeCounts, VhostDevice, take_features
+from pagewarden.vhost.hosts import take_features
 from pagewarden.vhost.inflight import InflightFile
+from pagewarden.vhost.kinds import RING, ServedDevice
 from pagewarden.vhost.lent import LentWindow
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.process import ConfinedProcess
-from pagewarden.vhost.regions import GuestRegions, MemoryRegion
-from pagewarden.vhost.translated import OPEN, SPAN, WRITABLE
+from pagewarden.vhost.regions import MemoryRegion
+from pagewarden.vhost.translated import SPAN
 from pagewarden.vhost.vrings import Vring
 from pagewarden.vhost.wire import NEVER, NOT_NOW, WireKind, WireRecord
+from pagewarden.virtio.placing import OPEN, WRITABLE
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE, Refused
 
 HOPELESS = 3
 """Deaths in a row, without a request between, after which the device is not started again."""
-RING = 128
-"""Entries of a disk's ring at least, QEMU's default: a driver fills so many with one request, header and status in."""
 SHORT = f"the ring has fewer entries than a request may take: give the device queue-size={RING} or more"
 ONE_FILE = "has its memory in more than one file, of which one is served: give QEMU one memory-backend"
-
-
-@dataclass(frozen=True)
-class DeviceKind:
-    """What is served, wherever it runs."""
-
-    make: Callable[[HostView, int], VhostDevice]
-    """The device in this process, on this view, with so many entries in a queue: for what it offers, its configuration,
-    and to serve without a guard."""
-    program: Callable[..., None]
-    """The function that a process of its own runs; see confined.block_device. It must be importable by name."""
-    files: tuple[int, ...] = ()
-    words: tuple[object, ...] = ()
-    """Descriptors and words that the program gets after what all have."""
-    queues: int = 1
-    shortest: int = 1
-    """Entries that a ring has at least, when guarded."""
-
-
-@dataclass(frozen=True)
-class ServedDevice:
-    """view: for a device that has the configuration of the process's alone. say: hears what went wrong. probe: the
-    device's process tries pages that are not lent."""
-
-    kind: DeviceKind
-    view: HostView
-    regions: GuestRegions
-    counts: ServeCounts
-    say: Callable[[str], None]
-    probe: bool = False
 
 
 class GuardedHost:

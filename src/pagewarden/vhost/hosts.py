@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from pagewarden.abi import virtio as abi
+from pagewarden.memory.guarded_copies import Keeper
 from pagewarden.memory.window import Window
 from pagewarden.vhost.inflight import InflightFile
 from pagewarden.vhost.messages import FrontEndFault
@@ -171,4 +172,4 @@ class OpenHost:
 
 def view_of(memory: GuestRegions) -> Window:
     """The guest's memory as a device in this process has it."""
-    return Window(memory.region)
+    return Window(memory.region, Keeper(lend=memory.lend))

@@ -8,11 +8,13 @@ import socket
 
 from pagewarden.abi.vhost_user import IotlbType
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_INDIRECT_DESC
-from pagewarden.vhost.guarded import GuardedHost, ServedDevice
+from pagewarden.vhost.guarded import GuardedHost
+from pagewarden.vhost.kinds import ServedDevice
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.questions import Questions
-from pagewarden.vhost.translated import OPEN, SHIFT, SPAN, WRITABLE
+from pagewarden.vhost.translated import SPAN
 from pagewarden.vhost.wire import NEVER
+from pagewarden.virtio.placing import OPEN, SHIFT, WRITABLE
 from pagewarden.virtio.ring import Ring
 from pagewarden.vocab import PAGE_SIZE
 

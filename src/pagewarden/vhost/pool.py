@@ -5,7 +5,8 @@ vring_use_dma_api); a bounce pool is one range, given out round and round (kerne
 """
 
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
-from pagewarden.vhost.guarded import GuardedHost, ServedDevice
+from pagewarden.vhost.guarded import GuardedHost
+from pagewarden.vhost.kinds import ServedDevice
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.wire import NEVER
 from pagewarden.virtio.ring import Ring

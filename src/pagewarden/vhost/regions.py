@@ -3,15 +3,19 @@
 import os
 import stat
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pagewarden.abi import vhost_user as abi
+from pagewarden.kernel.files import keeps_its_size
 from pagewarden.kernel.region import Region
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vocab import PAGE_SIZE
 
+if TYPE_CHECKING:
+    from pagewarden.memory.loan import DirectLoan
+
 SPAN = 1 << 42
 """Bytes of guest physical addresses that are served: 4 TiB."""
-"""Device and inode of an open file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,21 @@ class GuestRegions:
             if part.gpa <= gpa < part.gpa + part.size:
                 return gpa - part.gpa + part.offset
         raise FrontEndFault(f"named gpa {gpa:#x}, which lies in no region")
+
+    def lend(self, loan: "DirectLoan") -> bool:
+        """Let rings be used where they stand (guarded_copies.Keeper), in files that nobody can make shorter: what is
+        gone would end this process. A ring is stopped before its region goes."""
+        if not all(self._stays(*place) for place in loan.places):
+            return False
+        loan.stand([start for start, _ in loan.places], {})
+        return True
+
+    def _stays(self, gpa: int, length: int) -> bool:
+        """Do these bytes lie in one sealed file of small pages? (A hole of huge pages may not be filled again.)"""
+        for part, fd in self.parts.items():
+            if part.gpa <= gpa and gpa + length <= part.gpa + part.size:
+                return keeps_its_size(fd) and os.fstat(fd).st_blksize == PAGE_SIZE
+        return False
 
     def clear(self) -> None:
         """No region is left."""

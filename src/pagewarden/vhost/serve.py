@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
 from pagewarden.kernel.listening import listening
-from pagewarden.vhost.guarded import DeviceKind, GuardedHost, ServedDevice
+from pagewarden.vhost.guarded import GuardedHost
 from pagewarden.vhost.hosts import OpenHost, ServeCounts, view_of
 from pagewarden.vhost.iommu import IommuHost
+from pagewarden.vhost.kinds import DeviceKind, ServedDevice
 from pagewarden.vhost.pool import PoolHost
 from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.server import Server, until_signal

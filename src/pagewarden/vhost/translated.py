@@ -1,77 +1,42 @@
 """A view by I/O addresses on a window by offsets: what was lent so far, and a question for the rest, all at once.
 
-An entry of the table is 0 where a page is not lent, else OPEN, with WRITABLE where the device may write, and the page
-of the window above both. The table is this process's own: what it lacks is asked for, and what it says too much is
-refused by the window.
+The table (virtio.placing) is this process's own: what it lacks is asked for, and what it says too much is refused by
+the window.
 """
 
 import errno
+import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.abi.virtio import VIRTQ_DESC_F_WRITE
+from pagewarden.memory.loan import DirectLoan
+from pagewarden.memory.scatter_gather import ScatterGather
 from pagewarden.memory.window import Window
 from pagewarden.port import Buffer, Segments
 from pagewarden.virtio.gather import pairs, places_of
+from pagewarden.virtio.placing import (
+    BY_FLAGS,
+    NO_ROOM,
+    NOT_LENT,
+    OPEN,
+    WRITABLE,
+    absent_of,
+    translate_of,
+    translate_runs_of,
+)
 from pagewarden.virtio.work import DESCRIPTORS, PIECES
 from pagewarden.vocab import PAGE_SIZE, PrivateAccess
-from pagewarden.vocab.compiled import njit
 
 SPAN = 1 << 38
 """Bytes of I/O addresses that are served: Linux gives out the first 4 GiB first (drivers/iommu/dma-iommu.c)."""
-OPEN, WRITABLE, SHIFT = 1, 2, 2
 TRIES = 100
 """Times that a page may be taken back between the answer and its use."""
 Ask = Callable[[NDArray[np.int64]], None]
 """Of (page, 1 where it is to be written) for each, shape (n, 2): when it returns, each is in the table, or was taken
 back at once. PrivateAccess where one is not to be had."""
-
-
-def _translate(
-    table: Any, places: Any, first: int, stop: int, need: int, out: Any, at: int, missing: Any, lost: int
-) -> tuple[int, int]:
-    """Columns [first, stop) of places into columns of out from `at` on; the next column, and how many pages are
-    missing: rows of missing."""
-    begin = at
-    for k in range(first, stop):
-        start, length = places[0, k], places[1, k]
-        while length > 0:
-            page, inside = start // PAGE_SIZE, start % PAGE_SIZE
-            part = min(length, PAGE_SIZE - inside)
-            entry = table[page]
-            if entry & need != need:
-                if lost < len(missing) and not (lost and missing[lost - 1, 0] == page):
-                    missing[lost, 0], missing[lost, 1] = page, int(need != OPEN)
-                    lost += 1
-            elif lost == 0 and at < out.shape[1]:
-                to = (entry >> SHIFT) * PAGE_SIZE + inside
-                if at > begin and out[0, at - 1] + out[1, at - 1] == to:
-                    out[1, at - 1] += part
-                else:
-                    out[0, at], out[1, at] = to, part
-                    at += 1
-            start += part
-            length -= part
-    return at, lost
-
-
-def _lacking(table: Any, flat: Any, count: int, missing: Any) -> int:
-    """Pages of descriptors that the table lacks, each as its flags want it; how many rows of missing."""
-    lost = 0
-    for k in range(count):
-        need = OPEN | WRITABLE if flat[2, k] & VIRTQ_DESC_F_WRITE else OPEN
-        for page in range(flat[0, k] // PAGE_SIZE, (flat[0, k] + flat[1, k] - 1) // PAGE_SIZE + 1):
-            if table[page] & need != need and lost < len(missing):
-                missing[lost, 0], missing[lost, 1] = page, int(need != OPEN)
-                lost += 1
-    return lost
-
-
-translate: Any = njit("UniTuple(i8,2)(i8[::1],i8[:,:],i8,i8,i8,i8[:,::1],i8,i8[:,::1],i8)", nogil=True)(_translate)
-lacking: Any = njit("i8(i8[::1],i8[:,:],i8,i8[:,::1])", nogil=True)(_lacking)
 
 
 class TranslatedView:
@@ -82,14 +47,50 @@ class TranslatedView:
     def __init__(self, window: Window, ask: Ask) -> None:
         self._window, self._ask = window, ask
         self.table = np.zeros(SPAN // PAGE_SIZE, np.int64)
-        """Entries by I/O page; who changes one need not hold a lock."""
+        """Entries by I/O page: set by whoever lends, and put back by `take_back`."""
+        self._at = self.table.ctypes.data
+        self._changing = threading.Lock()
+        self._lent: dict[int, DirectLoan] = {}
         self._out = np.zeros((2, PIECES + 2 * DESCRIPTORS), np.int64)
         self._missing = np.zeros((PIECES, 2), np.int64)
 
     def ahead(self, descriptors: NDArray[np.int64], count: int) -> None:
         """Ask for all that these descriptors name and that is not lent yet: see pagewarden.port.ForeseeingView."""
-        if lost := lacking(self.table, descriptors, count, self._missing):
+        self._asked(descriptors, count, BY_FLAGS)
+
+    def _asked(self, places: NDArray[np.int64], count: int, need: int) -> None:
+        if lost := absent_of(self._at, places, count, need, self._missing):
             self._ask(self._missing[:lost])
+
+    def lend(self, *places: tuple[int, int]) -> DirectLoan | None:
+        """See pagewarden.port.LendingView; None, too, where a place lies in pieces. PrivateAccess."""
+        last = len(places) - 1
+        flat = np.array([(*place, VIRTQ_DESC_F_WRITE * (k == last)) for k, place in enumerate(places)], np.int64).T
+        for _ in range(TRIES):
+            self._asked(flat, len(places), BY_FLAGS)
+            with self._changing:
+                ends = [
+                    translate_of(self._at, flat, k, k + 1, OPEN | WRITABLE * (k == last), self._out, k)
+                    for k in range(len(places))
+                ]
+                if min(ends) == NOT_LENT:
+                    continue
+                if ends != list(range(1, len(places) + 1)):
+                    break
+                loan = DirectLoan(places, ScatterGather(self._window.address, self._window.size))
+                loan.stand(self._out[0, : len(places)].tolist(), self._lent, self._at)
+                return loan
+        return None
+
+    def take_back(self, pages: NDArray[np.int64]) -> None:
+        """These I/O pages are lent no more; waits for who is at a ring that lies there."""
+        with self._changing:
+            self.table[pages] = 0
+            loans = list(self._lent.values())
+        first, stop = int(pages.min()), int(pages.max()) + 1
+        for loan in loans:
+            if loan.meets(first, stop):
+                loan.take_back()
 
     def gather(self, places: NDArray[np.int64], count: int, target: NDArray[np.uint8]) -> None:
         self._with(places, count, OPEN, lambda out, n: self._window.gather(out, n, target))
@@ -102,14 +103,8 @@ class TranslatedView:
         self._with(place, 1, OPEN | WRITABLE, lambda out, n: self._window.add16(int(out[0, 0]), amount))
 
     def transfer(self, fd: int, runs: NDArray[np.int64], places: NDArray[np.int64]) -> int:
-        moved = np.array(runs[:, :4])
-        at = lost = 0
-        for k, (direction, _, first, stop) in enumerate(moved.tolist()):
-            need = OPEN if direction == 1 else OPEN | WRITABLE
-            moved[k, 2] = at
-            at, lost = translate(self.table, places, first, stop, need, self._out, at, self._missing, lost)
-            moved[k, 3] = at
-        if lost or at >= self._out.shape[1]:
+        moved = np.zeros((len(runs), 4), np.int64)
+        if not translate_runs_of(self._at, runs, len(runs), places, moved, self._out):
             return 0  # each by itself, then
         return self._window.transfer(fd, moved, self._out)
 
@@ -146,12 +141,12 @@ class TranslatedView:
     ) -> None:
         """Do it with the places in the window, once all of them are lent; again where one was taken back meanwhile."""
         for tries_left in reversed(range(TRIES)):
-            at, lost = translate(self.table, places, 0, count, need, self._out, 0, self._missing, 0)
-            if lost:
-                self._ask(self._missing[:lost])
-                continue
-            if at >= self._out.shape[1]:
+            at = translate_of(self._at, places, 0, count, need, self._out, 0)
+            if at == NO_ROOM:
                 raise ValueError("more pages than a batch of this device has")
+            if at == NOT_LENT:
+                self._asked(places, count, need)
+                continue
             try:
                 act(self._out, at)
                 return

@@ -23,6 +23,7 @@ from pagewarden.kernel.guarded import (
 from pagewarden.port import LendingView, Loan
 from pagewarden.virtio import ring as ring_rules
 from pagewarden.virtio.chains import expand, flatten
+from pagewarden.virtio.placing import BY_FLAGS, OPEN, WRITABLE, absent, translate, translate_runs
 from pagewarden.virtio.requests import classify, frame
 from pagewarden.virtio.ring import RING, Ring
 from pagewarden.virtio.work import OP, Work, record_at
@@ -32,27 +33,59 @@ _ELEM = virtq_used_elem.itemsize
 WAITING, WANTED, COMPLETED = 0xFFFF, 1 << 16, 1 << 32
 """What a pass answers: chains that wait by now, in the low bits; a bit where the driver asked to be told; and chains
 handed back, times COMPLETED."""
-LONG_WAY, NOT_LENT, TAKEN, MOVED, UNSEEN = -1, -2, -3, -4, -5
+LONG_WAY, NOT_LENT, TAKEN, MOVED, UNSEEN, LACKING = -1, -2, -3, -4, -5, -6
 """Or how far it came: nothing was done, or not even the ring was to be had; the batch is checked, its transfers are
-left; they are done, too; the batch was handed back, but how many wait is absurd."""
+left; they are done, too; the batch was handed back, but how many wait is absurd; pages of it must be asked for."""
 need_event: Any = njit(ring_rules.need_event)
 
 
+def _out(x: Any, places: Any, count: int) -> int:
+    """The bytes of the places into the scratch file; -1: not all."""
+    if x.table == 0:
+        return int(copy_out(x.scratch, x.room, x.window, x.reach, places, count, x.iov_at))
+    n = translate(x.table, places, 0, count, OPEN, x.placed, 0)
+    return int(copy_out(x.scratch, x.room, x.window, x.reach, x.placed, n, x.iov_at)) if n >= 0 else -1
+
+
+def _in(x: Any, source: int, count: int) -> int:
+    """So many status bytes of the source to their places; -1: not all."""
+    if x.table == 0:
+        return int(copy_in(source, count, x.window, x.reach, x.marks, x.marked, x.iov_at))
+    n = translate(x.table, x.marks, 0, x.marked, OPEN | WRITABLE, x.placed, 0)
+    return int(copy_in(source, count, x.window, x.reach, x.placed, n, x.iov_at)) if n >= 0 else -1
+
+
+def _lacks(x: Any) -> bool:
+    """Is a page that the descriptors name not lent?"""
+    if x.table == 0:
+        return False
+    return bool(absent(x.table, x.flat[x.wide], x.bounds[x.wide, x.chains], BY_FLAGS, x.moved))
+
+
+out: Any = njit(_out)
+put: Any = njit(_in)
+lacks: Any = njit(_lacks)
+
+
 def _take(x: Any) -> int:
-    """The chains that wait, checked, headers judged, all pages touched; how many, or -1: the long way."""
+    """The chains that wait, checked, headers judged, all pages touched; how many, or LONG_WAY, or LACKING."""
     x.desc, x.avail = x.lent_desc, x.lent_avail
     waiting = (load16(x.avail + 2) - x.done) & 0xFFFF
     x.chains = x.runs = 0
     if waiting == 0 or waiting > x.size:
         return 0  # nothing, or an absurd number: `look` says which
     tables = flatten(x, waiting)
+    if tables >= 0 and lacks(x):
+        return LACKING
     if tables > 0:
         x.words_at = x.scratch_at
-        if copy_out(x.scratch, x.room, x.window, x.memory, x.tables, tables, x.iov_at) < 0 or expand(x) < 0:
-            return -1
+        if out(x, x.tables, tables) < 0 or expand(x) < 0:
+            return LONG_WAY
+        if lacks(x):
+            return LACKING
     pieces = frame(x) if tables >= 0 else -1
-    if pieces < 0 or copy_out(x.scratch, x.room, x.window, x.memory, x.pieces, pieces, x.iov_at) < 0:
-        return -1
+    if pieces < 0 or out(x, x.pieces, pieces) < 0:
+        return LONG_WAY
     x.headers_at = x.scratch_at
     classify(x)
     if not x.events:
@@ -67,7 +100,7 @@ def _publish(x: Any) -> bool:
         store8(x.scratch_at + k, x.statuses[k])
         failed |= x.statuses[k]
     source = x.scratch if failed else x.zeroes  # VIRTIO_BLK_S_OK is 0
-    if copy_in(source, count, x.window, x.memory, x.marks, x.marked, x.iov_at) < 0:
+    if put(x, source, count) < 0:
         return False
     elements = x.used + RING
     for k in range(count):
@@ -109,7 +142,11 @@ def _moved(x: Any) -> bool:
     for n in range(x.runs):
         if not x.quick >> x.run[n, OP] & 1:
             return False
-    return bool(move(x.disk, x.window, x.memory, x.run, x.runs, x.segments, x.iov_at) == x.runs)
+    if x.table == 0:
+        return bool(move(x.disk, x.window, x.reach, x.run, x.runs, x.segments, x.iov_at) == x.runs)
+    if not translate_runs(x.table, x.run, x.runs, x.segments, x.moved, x.placed):
+        return False
+    return bool(move(x.disk, x.window, x.reach, x.moved, x.runs, x.placed, x.iov_at) == x.runs)
 
 
 take: Any = njit(_take)
@@ -144,7 +181,7 @@ def _serve(address: int, completed: int) -> int:
         return int(answer)
     leave(x.gate)
     if count < 0:
-        return LONG_WAY
+        return int(count)
     if not moved(x):
         return TAKEN
     return int(hand_back(x, completed))
@@ -179,7 +216,8 @@ class AtOnce:
             return False
         work["lent_desc"], work["lent_avail"], work["used"] = loan.addresses
         work["scratch"], work["scratch_at"], work["room"] = loan.scratch
-        work["window"], work["zeroes"] = loan.window, loan.zeroes
+        work["window"], work["reach"] = loan.window
+        work["zeroes"], work["table"] = loan.zeroes, loan.table
         work["gate"] = loan.gate
         return True
 

@@ -31,7 +31,7 @@ class Batch:
         """The first of the chains that wait, checked as far as descriptors go: of each their gpa, bytes and flags, as
         rows. All their pages are asked for, where that is needed. Raises DeviceNeedsReset, PrivateAccess."""
         self._flatten(waiting)
-        self._ahead()
+        self.ahead()
         wide = self._work["wide"]
         bounds = self._bounds[wide, : self._work["chains"] + 1].tolist()
         return [self._flat[wide, :, start:stop] for start, stop in pairwise(bounds)]
@@ -43,7 +43,7 @@ class Batch:
         """
         self._flatten(waiting)
         pieces = self._judged(requests.frame_of(self._work.record))
-        self._ahead()
+        self.ahead()
         self._memory.gather(self._pieces, pieces, self._headers[: requests.HEADER * self._work["chains"]])
         requests.classify_of(self._work.record)
 
@@ -55,7 +55,8 @@ class Batch:
             self._memory.gather(self._tables, tables, self._words)
             self._judged(chains.expand_of(work.record))
 
-    def _ahead(self) -> None:
+    def ahead(self) -> None:
+        """Ask for the pages of its descriptors, where that is needed. PrivateAccess."""
         if self._memory.ahead is not None:
             wide = self._work["wide"]
             self._memory.ahead(self._flat[wide], int(self._bounds[wide, self._work["chains"]]))

@@ -41,8 +41,9 @@ _NUMBERS = (
     # what a request may be: bytes of memory, descriptors of a chain with an indirect table (0: there are none), sectors
     # of the disk, a bit for each VIRTIO_BLK_T_* below 32 that the device does, whether the disk cannot be written
     *("memory", "longest", "capacity", "kinds", "sealed"),
-    # guarded copies: scratch file, where it is mapped, its bytes, a file of zeroes, where the window is mapped
-    *("scratch", "scratch_at", "room", "zeroes", "window"),
+    # guarded copies: scratch file, where it is mapped, its bytes, a file of zeroes, where the window is mapped, its
+    # bytes, and the table by which places are found in it (0: as they are)
+    *("scratch", "scratch_at", "room", "zeroes", "window", "reach", "table"),
     # the gate of what is lent, 0 if nothing is; the disk, and a bit for each VIRTIO_BLK_T_* that it may do at once
     *("gate", "disk", "quick"),
     # addresses of this record's own: headers (or the scratch file's), indirect tables, struct iovec
@@ -68,6 +69,8 @@ _TABLES = {
     "headers": (2 * BATCH,),
     "run": (BATCH, RUN_FIELDS),
     "marks": (2, BATCH),  # where the status bytes go
+    "moved": (BATCH, 4),  # the runs, and the places, as the window has them
+    "placed": (2, PIECES + 2 * DESCRIPTORS),
     "places": (2, BATCH + 3),  # what is written at last
     "iov": (2 * IOV_MAX,),
 }
