@@ -15,6 +15,7 @@ import pytest
 
 from moving_kit import KEY, Wire, cut_at, flipped_at
 from pagewarden.keep.moving import Tickets
+from pagewarden.keep.moving.channel import MAGIC
 from pagewarden.kernel.listening import connected, listening_at
 from pagewarden.studies.migrate.destination import arrive
 from pagewarden.studies.migrate.plan import Migration
@@ -201,6 +202,23 @@ def test_who_has_another_key_or_another_guest_is_refused_and_told(there: Callabl
         assert not stayed.moved and why in stayed.why and stayed.run.differs == 0
     assert destination.given_up() is None
     assert len(destination.said) == 3 and "another key" in destination.said[0]
+
+
+def test_silent_strangers_hold_no_guest_up(there: Callable[..., There], tmp_path: Path) -> None:
+    destination = there()
+    heard: list[str] = []
+    with connected(destination.where, 10) as silent, connected(destination.where, 10) as half:
+        half.sendall(MAGIC)
+
+        def looks(done: int, total: int) -> None:
+            for stranger in (silent, half):
+                stranger.setblocking(False)
+                with pytest.raises(BlockingIOError):  # nobody has hung up: their patience is not over
+                    stranger.recv(1)
+            heard.append("both")
+
+        assert sent(destination, tmp_path, tell=looks).moved and heard
+    assert destination.over() is not None
 
 
 def test_what_cannot_move_is_said_before_anything_runs(tmp_path: Path) -> None:
