@@ -1,9 +1,12 @@
 """The protocol of a page keeper, one page of it: a VMM, its keeper, the kernel's queue of events between them, a crash.
 
-What is modelled is keep/pager.py and keep/keeper.py, step by step: a touch of what is absent waits and is told by a
+What is modelled is keep/pager.py and keep/keeper.py, and how keep/cloned_residence.py answers, step by step: a touch of what is absent waits and is told by a
 message; a removal is told, waits until its message has been read, and then the page is dropped; while one waits to be
 read, nothing is put in place (EAGAIN); a pager may die at any point, with what it had read (Linux: fs/userfaultfd.c,
-userfaultfd_remove, userfaultfd_event_wait_completion, and mmap_changing in mm/userfaultfd.c). The states are few, so
+userfaultfd_remove, userfaultfd_event_wait_completion, and mmap_changing in mm/userfaultfd.c). Where the
+memory is a file, a page may be in it that the VM has no entry for, and that nobody has filled, for a huge page was
+taken for its neighbour: its touch waits where minor faults are asked for, and UFFDIO_CONTINUE answers (mm/shmem.c,
+shmem_get_folio_gfp; mm/userfaultfd.c, mfill_atomic_pte_continue). The states are few, so
 that they are all there is to explore.
 """
 
@@ -18,6 +21,7 @@ GUARDS = {
     "eagain-retried": "a fault that got EAGAIN is answered when the events have been read",
     "ledger-outlives": "what was removed is written down where the next pager finds it",
     "reading-noted": "that a message was being read is written down, and a VM whose pager died there is ended",
+    "page-continued": "the touch of a page that the memory's file has waits too, until it is right (UFFDIO_CONTINUE)",
     "successor-wakes": "a new pager wakes who waits, for their messages may have been read by the one before",
 }
 """What each keeps from going wrong."""
@@ -37,6 +41,8 @@ class KeptPageState(NamedTuple):
     page: SeenBytes = "absent"
     truth: SeenBytes = "snapshot"
     """What the VM must read."""
+    unmapped: bool = False
+    """The page is there, in the memory's file, and the VM has no entry for it."""
     vcpu: Literal["runs", "queued", "taken", "forgotten"] = "runs"
     """Where the message of its fault is."""
     removing: Literal["", "queued", "read"] = ""
@@ -61,7 +67,16 @@ def after(s: KeptPageState, guards: KeptGuards) -> Iterator[tuple[str, str, Kept
         return
     yield from (("VMM", *step) for step in _by_the_vmm(s, guards))
     if s.removing == "read" or (s.removing == "queued" and not s.guarded):
-        yield "kernel", "drops the page", s._replace(page="absent", truth="zeroes", removing="")
+        yield "kernel", "drops the page", _dropped(s)._replace(removing="")
+    if s.vcpu == "runs" and not s.removing:
+        if s.page == "absent" and s.noted == "saved":
+            yield (
+                "kernel",
+                "takes a huge page for a neighbour: the file has the page",
+                s._replace(page="zeroes", unmapped=True),
+            )
+        elif s.page != "absent" and not s.unmapped:
+            yield "kernel", "drops the entry of a page that stays in its file", s._replace(unmapped=True)
     if s.guarded:
         yield from (("pager", *step) for step in _by_the_pager(s, guards))
     if s.pager == "dead" and s.guarded:
@@ -70,19 +85,25 @@ def after(s: KeptPageState, guards: KeptGuards) -> Iterator[tuple[str, str, Kept
         yield "crash", "the pager dies", _crashed(s, guards)
 
 
+def _dropped(s: KeptPageState) -> KeptPageState:
+    return s._replace(page="absent", truth="zeroes", unmapped=False)
+
+
 def _by_the_vmm(s: KeptPageState, guards: KeptGuards) -> Iterator[KeeperStep]:
     if s.vcpu == "runs":
-        if s.page != "absent":
+        if s.page != "absent" and not s.unmapped:
             yield "a vCPU writes the page", s._replace(page="guest", truth="guest")
-        elif s.guarded:
+        elif s.guarded and (s.page == "absent" or "page-continued" in guards):
             yield "a vCPU touches the page, and waits", s._replace(vcpu="queued")
+        elif s.unmapped:
+            yield "a vCPU touches the page, and the kernel maps it", s._replace(unmapped=False)
         else:
             yield "a vCPU touches the page, and the kernel fills it", s._replace(page="zeroes")
     if not s.removing:
         if s.guarded and "removals-told" in guards:
             yield "the balloon removes the page: a message waits", s._replace(removing="queued")
         else:
-            yield "the balloon removes the page", s._replace(page="absent", truth="zeroes")
+            yield "the balloon removes the page", _dropped(s)
 
 
 def _by_the_pager(s: KeptPageState, guards: KeptGuards) -> Iterator[KeeperStep]:
@@ -110,10 +131,14 @@ def _answered(s: KeptPageState, guards: KeptGuards) -> KeeperStep:
     if s.removing == "queued":
         late = s if "eagain-retried" in guards else s._replace(vcpu="forgotten")
         return "gets EAGAIN: a removal waits to be read", late
-    if s.page != "absent":
+    if s.unmapped and s.noted != "saved":
+        return "maps the page that the file has", s._replace(unmapped=False, vcpu="runs")
+    if s.page != "absent" and not s.unmapped:
         return "finds the page there, and wakes the vCPU", s._replace(vcpu="runs")
     if s.noted == "saved":
-        return "puts the snapshot's page in place", s._replace(page="snapshot", noted="there", vcpu="runs")
+        return "puts the snapshot's page in place", s._replace(
+            page="snapshot", noted="there", vcpu="runs", unmapped=False
+        )
     return "puts zeroes in place", s._replace(page="zeroes", vcpu="runs")
 
 
@@ -136,7 +161,13 @@ def _taken_over(s: KeptPageState, guards: KeptGuards) -> KeeperStep:
 
 def _broken(s: KeptPageState) -> str | None:
     """What a vCPU that reads the page would find wrong. While the page is being dropped, zeroes are right as well."""
-    if not s.vm or s.vcpu != "runs" or s.page in ("absent", s.truth) or (s.page == "zeroes" and s.removing == "read"):
+    if (
+        not s.vm
+        or s.unmapped
+        or s.vcpu != "runs"
+        or s.page in ("absent", s.truth)
+        or (s.page == "zeroes" and s.removing == "read")
+    ):
         return None
     return "no-false-zeroes" if s.page == "zeroes" else "no-old-bytes"
 
