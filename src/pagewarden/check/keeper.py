@@ -1,13 +1,13 @@
 """The protocol of a page keeper, one page of it: a VMM, its keeper, the kernel's queue of events between them, a crash.
 
-What is modelled is keep/pager.py and keep/keeper.py, and how keep/cloned_residence.py answers, step by step: a touch of what is absent waits and is told by a
-message; a removal is told, waits until its message has been read, and then the page is dropped; while one waits to be
-read, nothing is put in place (EAGAIN); a pager may die at any point, with what it had read (Linux: fs/userfaultfd.c,
-userfaultfd_remove, userfaultfd_event_wait_completion, and mmap_changing in mm/userfaultfd.c). Where the
-memory is a file, a page may be in it that the VM has no entry for, and that nobody has filled, for a huge page was
-taken for its neighbour: its touch waits where minor faults are asked for, and UFFDIO_CONTINUE answers (mm/shmem.c,
-shmem_get_folio_gfp; mm/userfaultfd.c, mfill_atomic_pte_continue). The states are few, so
-that they are all there is to explore.
+What is modelled is keep/pager.py and keep/keeper.py, and how keep/cloned_residence.py answers, step by step: a touch of
+what is absent waits and is told by a message; a removal is told, waits until its message has been read, and then the
+page is dropped; while one waits to be read, nothing is put in place (EAGAIN); a pager may die at any point, with what
+it had read (Linux: fs/userfaultfd.c, userfaultfd_remove, userfaultfd_event_wait_completion, and mmap_changing in
+mm/userfaultfd.c). Where the memory is a file, a page may be in it that the VM has no entry for, and that nobody has
+filled, for a huge page was taken for its neighbour: its touch waits where minor faults are asked for, and
+UFFDIO_CONTINUE answers (mm/shmem.c, shmem_get_folio_gfp; mm/userfaultfd.c, mfill_atomic_pte_continue). The states are
+few, so that they are all there is to explore.
 """
 
 from collections.abc import Iterator
