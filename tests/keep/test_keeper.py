@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pytest
 
 from keeper_kit import PAGES, RunningKeeper, children
 from kept_kit import content, kept
-from pagewarden.keep.handover import received
+from pagewarden.keep.handover import HandOver
+from pagewarden.keep.keeper import MOST_COMING
 from pagewarden.keep.plain import seal_plain
 from pagewarden.keep.seal import SLOT
 from pagewarden.keep.snapshot import KEY
@@ -235,14 +236,21 @@ def _refused(message: bytes, fds: list[int]) -> None:
         socket.send_fds(theirs, [message[:60000]], fds)
         theirs.sendall(message[60000:])
         theirs.shutdown(socket.SHUT_WR)
+        coming = HandOver(ours)
         with pytest.raises(Refused, match="not Firecracker"):
-            received(ours, PAGES * PAGE_SIZE)
+            while True:
+                assert coming.read(PAGES * PAGE_SIZE) is None
+        coming.close()
         assert len(os.listdir("/proc/self/fd")) == before
     for fd in set(fds):
         os.close(fd)
 
 
 def test_who_says_nothing_is_not_waited_for_and_the_next_is_served(keeper: RunningKeeper) -> None:
-    with hand_over(str(keeper.socket), b"[", [0]), PlainVmm(keeper.socket, (0, PAGES)) as vmm:
-        assert vmm.read(7) == content(7)
-    assert keeper.end()["hand_overs_refused"] == 1
+    with ExitStack() as silent:
+        for _ in range(MOST_COMING + 2):
+            silent.enter_context(hand_over(str(keeper.socket), b"[", [0]))
+        with PlainVmm(keeper.socket, (0, PAGES)) as vmm:
+            assert vmm.read(7) == content(7)
+        assert [each["why"][:7] for each in keeper.told() if each["event"] == "refused"] == 3 * ["nothing"]
+        assert keeper.end()["hand_overs_refused"] == MOST_COMING + 2

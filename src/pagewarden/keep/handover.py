@@ -8,7 +8,6 @@ GuestRegionUffdMapping; `page_size_kib` is the older name of `page_size`, and in
 import errno
 import os
 import socket
-from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -38,32 +37,43 @@ class HandedRegion(msgspec.Struct, frozen=True, kw_only=True):
         return self.page_size or self.page_size_kib or PAGE_SIZE
 
 
-def received(connection: socket.socket, size: int, patience: float = 1.0) -> tuple[Userfault, list[HandedRegion]]:
-    """What a VMM hands over, for a snapshot of so many bytes. Refused(EPROTO): what comes is not that, or nothing comes
-    for so many seconds; all that came with it is closed again."""
-    connection.settimeout(patience)
-    data, came = bytearray(), list[int]()
-    try:
-        while True:
-            part, fds, said = receive_fds(connection, MOST_BYTES, 8)
-            came += fds
-            data += part
-            if not part or said & (socket.MSG_CTRUNC | socket.MSG_TRUNC) or len(data) > MOST_BYTES or len(came) > 1:
+class HandOver:
+    """What one connection says, read as it comes. It is closed with this."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._data, self._came = bytearray(), list[int]()
+
+    def read(self, size: int) -> tuple[Userfault, list[HandedRegion]] | None:
+        """What a VMM hands over, for a snapshot of so many bytes; None: more must come. Refused(EPROTO): it is not
+        that."""
+        try:
+            part, fds, said = receive_fds(self.connection, MOST_BYTES, 8, socket.MSG_DONTWAIT)
+            self._came += fds
+            self._data += part
+            cut = not part or said & (socket.MSG_CTRUNC | socket.MSG_TRUNC)
+            if cut or len(self._data) > MOST_BYTES or len(self._came) > 1:
                 raise _no("more, or less, than one message with one descriptor came")
-            with suppress(msgspec.DecodeError):
-                msgspec.json.decode(data)
-                break
-        regions = _checked(bytes(data), size)
-        if len(came) != 1 or os.readlink(f"/proc/self/fd/{came[0]}") != _USERFAULTFD:
-            raise _no("the descriptor that came along is no userfaultfd")
-        return Userfault.adopt(came.pop()), regions
-    except RecursionError:
-        raise _no("what came is nested too deeply") from None
-    except OSError as error:
-        raise _no(f"nothing whole came ({error.strerror or error})") from error
-    finally:
-        for fd in came:
-            os.close(fd)
+            try:
+                msgspec.json.decode(self._data)
+            except msgspec.DecodeError:
+                return None
+            regions = _checked(bytes(self._data), size)
+            if len(self._came) != 1 or os.readlink(f"/proc/self/fd/{self._came[0]}") != _USERFAULTFD:
+                raise _no("the descriptor that came along is no userfaultfd")
+            return Userfault.adopt(self._came.pop()), regions
+        except BlockingIOError:
+            return None
+        except RecursionError:
+            raise _no("what came is nested too deeply") from None
+        except OSError as error:
+            raise _no(f"nothing whole came ({error.strerror or error})") from error
+
+    def close(self) -> None:
+        """Hang up; all that came and was not taken is closed again. Twice is once."""
+        self.connection.close()
+        while self._came:
+            os.close(self._came.pop())
 
 
 def _no(why: str) -> Refused:

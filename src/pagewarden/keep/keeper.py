@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from pagewarden.keep.handover import HandedRegion, received
+from pagewarden.keep.handover import HandedRegion, HandOver
 from pagewarden.keep.pager import COUNTS, READING, HopelessPager, Pager, PagerLedger
 from pagewarden.keep.source import PageSource
 from pagewarden.kernel.door import readable
@@ -27,6 +27,8 @@ from pagewarden.vocab.places import put
 
 HOPELESS = 3
 """Status of a pager that says that no other can go on either."""
+MOST_COMING = 16
+"""Connections that have not handed over anything whole yet; one more, and the oldest of them is refused."""
 RESTARTS = 100
 """Pagers of one VM that may die until the VM is ended."""
 
@@ -100,19 +102,22 @@ class PageKeeper:
         self._limit, self._live = limit, live
         self._record, self._ahead = record, read_set(replay) if replay else np.zeros(0, np.int64)
         self._vms: dict[int, HeldVm] = {}
+        self._coming: list[HandOver] = []
         self.report = KeepReport()
 
     def run(self, stop: int) -> None:
         """Until the descriptor `stop` can be read."""
         try:
             while True:
-                watched = [stop, self._listener.fileno()]
+                watched = [stop, self._listener.fileno(), *(each.connection.fileno() for each in self._coming)]
                 watched += [fd for vm in self._vms.values() for fd in (vm.watch, vm.pager_watch)]
                 ready = set(readable(watched, 1 if self._metrics or self._live else None))
                 if stop in ready:
                     return
+                for coming in [each for each in self._coming if each.connection.fileno() in ready]:
+                    self._take(coming)
                 if self._listener.fileno() in ready:
-                    self._take()
+                    self._come()
                 for vm in list(self._vms.values()):
                     if vm.watch in ready:
                         self._finish(vm)
@@ -120,27 +125,41 @@ class PageKeeper:
                         self._take_over(vm)
                 self._show()
         finally:
+            while self._coming:
+                self._refuse(self._coming[0], "the keeper ends, and nothing whole had come")
             for vm in list(self._vms.values()):
                 self._finish(vm)
             self._show()
 
     # -- one VM --------------------------------------------------------------------------------------------------------
 
-    def _take(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            try:
-                pid = peer(connection)
-                watch = os.pidfd_open(pid)
-                try:
-                    fault, regions = received(connection, self._source.size)
-                except BaseException:
-                    os.close(watch)
-                    raise
-            except (Refused, OSError) as error:
-                self.report.refused.append(str(error))
-                self._tell({"event": "refused", "why": str(error)})
+    def _come(self) -> None:
+        """Nobody waits for what it says, for it may say nothing."""
+        if len(self._coming) == MOST_COMING:
+            self._refuse(self._coming[0], f"nothing whole came, and {MOST_COMING} others have come since")
+        self._coming.append(HandOver(self._listener.accept()[0]))
+
+    def _refuse(self, coming: HandOver, why: str) -> None:
+        self._coming.remove(coming)
+        coming.close()
+        self.report.refused.append(why)
+        self._tell({"event": "refused", "why": why})
+
+    def _take(self, coming: HandOver) -> None:
+        taken = None
+        try:
+            if (taken := coming.read(self._source.size)) is None:
                 return
+            pid = peer(coming.connection)
+            watch = os.pidfd_open(pid)
+        except (Refused, OSError) as error:
+            if taken is not None:
+                taken[0].close()
+            self._refuse(coming, str(error))
+            return
+        self._coming.remove(coming)
+        coming.close()
+        fault, regions = taken
         ledger = PagerLedger(sum(each.size // each.unit for each in regions))
         self.report.vms += 1
         vm = HeldVm(self.report.vms, pid, watch, fault, regions, ledger)
@@ -163,6 +182,8 @@ class PageKeeper:
             for other in self._vms.values():
                 if other is not vm:
                     other.fault.close()
+            for coming in self._coming:
+                coming.close()
             self._listener.close()
             pager = Pager(vm.fault, vm.regions, self._source, vm.ledger, self._limit)
             pager.ahead = self._ahead
