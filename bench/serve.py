@@ -135,7 +135,7 @@ def boot(append: str, names: tuple[str, ...], seconds: float, parts: list[Part])
         disks = {name: f"/dev/vd{chr(FIRST + number)}" for number, name in enumerate(names)}
         command = [sys.executable, __file__, "--inside", msgspec.json.encode((seconds, parts, disks)).decode()]
         shape = qemu.GuestShape(append, words=tuple(words))
-        end = qemu.run(fetch.kernel(KERNEL), command, 900.0, shape=shape, progress=look)
+        end = qemu.run(fetch.kernel(KERNEL), command, 900.0 + 60 * len(parts), shape=shape, progress=look)
     if end.status:
         sys.exit(end.stderr)
     found = dict(zip(parts, msgspec.json.decode(end.stdout), strict=True))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pagewarden.kernel.door import Descriptor, opened_path
 
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)  # as an enum, a microsecond slower
 _UCRED = struct.Struct("iII")
 """struct ucred: pid, uid, gid (include/linux/socket.h)."""
 
@@ -41,7 +42,7 @@ def receive_fds(connection: socket.socket, size: int, most: int, flags: int = 0)
     socket.recv_fds does not pass its flags on (CPython 3.11, Lib/socket.py). OSError."""
     fds = array("i")
     room = socket.CMSG_LEN(most * fds.itemsize)
-    data, ancillary, said, _ = connection.recvmsg(size, room, flags | socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, said, _ = connection.recvmsg(size, room, flags | _CLOEXEC)
     for level, kind, part in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(part[: len(part) - len(part) % fds.itemsize])

@@ -25,6 +25,7 @@ def _exactly(size: int, fds: range = range(1), answered: bool = False) -> Messag
     return MessageShape(range(size, size + 1), fds, answered)
 
 
+_WHOLE, _CUT = int(socket.MSG_WAITALL), int(socket.MSG_CTRUNC)
 _ONE, _MAYBE = range(1, 2), range(2)
 _U64, _STATE = abi.U64.size, abi.VRING_STATE.size
 _CONFIG = range(abi.CONFIG_HEAD.size + 1, abi.CONFIG_HEAD.size + abi.CONFIG_MAX + 1)
@@ -93,13 +94,13 @@ class FrontMessage(NamedTuple):
 def receive(connection: socket.socket) -> FrontMessage | None:
     """The next message, None at the end of the connection. FrontEndFault; no descriptor is left open then."""
     try:
-        head, fds, flags = receive_fds(connection, abi.HEADER.size, abi.MEMORY_REGIONS, socket.MSG_WAITALL)
+        head, fds, flags = receive_fds(connection, abi.HEADER.size, abi.MEMORY_REGIONS, _WHOLE)
     except ConnectionError:
         return None
     try:
         if not head and not fds:
             return None
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CUT:
             raise FrontEndFault(f"sent more than {abi.MEMORY_REGIONS} descriptors with a message")
         if len(head) < abi.HEADER.size:
             raise FrontEndFault("went away in the midst of a message")
@@ -130,7 +131,7 @@ def _judged(head: bytes, fds: int) -> tuple[FrontRequest, bool, int]:
 
 def _all_of(connection: socket.socket, size: int) -> bytes:
     try:
-        payload = connection.recv(size, socket.MSG_WAITALL) if size else b""
+        payload = connection.recv(size, _WHOLE) if size else b""
     except ConnectionError:
         payload = b""
     if len(payload) < size:
