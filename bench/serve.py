@@ -2,11 +2,11 @@
 
 Random direct reads by fio inside a guest of QEMU's TCG, of one file, through QEMU's storage daemon, the peer, and
 `pagewarden serve blk`: in a boot with an IOMMU by `--mode open` and `iommu`, and by `single`, which is `iommu` that
-asks QEMU for one page after the other; in one with swiotlb=force by `open` and `pool`, where the guest bounces for the
-daemon and for `open`, too (vhost_user.bouncing), so that its own copies are in every row. All of a boot are there from
-its start and take turns in each row. CPU: microseconds of all processes of the back end for a request, by /proc, looked
-at while the guest pauses. The ratios are to the daemon of the same boot, and to what the last column names: `pool` to
-`open` is the price of the guard, `iommu` to `single` what asking for all pages at once is worth.
+asks QEMU for one page after the other; in one with swiotlb=force by `open` and `pool`, where the guest bounces for all
+three (vhost_user.bouncing makes the daemon one that offers it), so that its own copies are in every row. All of a boot
+are there from its start and take turns in each row. CPU: microseconds of all processes of the back end for a request,
+by /proc, looked at while the guest pauses. The ratios are to the daemon of the same boot, and to what the last column
+names: `pool` to `open` is the price of the guard, `iommu` to `single` what asking for all pages at once is worth.
 """
 
 import contextlib
@@ -109,7 +109,7 @@ def back_ends(place: Path, names: tuple[str, ...], append: str) -> Iterator[tupl
                 mode = "iommu" if name == "single" else name
                 process, path = opened.enter_context(serving(file, place / name, mode, "--readonly", program=program))
                 processes[name] = process.pid
-            if append == BOUNCING and name != "pool":
+            if append == BOUNCING and name == "daemon":
                 path = opened.enter_context(bouncing(path))
             words += ["-chardev", f"socket,id={name},path={path}", *words_of(name, append)]
         yield words, processes

@@ -15,6 +15,7 @@ from front_end import PATIENCE, BackEndError, FrontEnd
 from leftovers import descriptors
 from pagewarden.abi import vhost_user as abi
 from pagewarden.abi.vhost_user import FrontRequest as Ask
+from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
 from pagewarden.memory import PrivateMemory
 from pagewarden.virtio.device import BlockDevice
 from pagewarden.virtio.disk import Disk
@@ -133,6 +134,13 @@ def test_the_configuration_is_the_disk_s(server: ServerThread, memory: PrivateMe
         assert front.ask(Ask.GET_MAX_MEM_SLOTS) == abi.MEMORY_SLOTS
         front.tell(Ask.SET_STATUS, abi.U64.pack(7))
         assert front.ask(Ask.GET_STATUS) == 7
+
+
+def test_a_device_behind_an_iommu_is_refused(server: ServerThread, memory: PrivateMemory, image: Path) -> None:
+    """It offers VIRTIO_F_ACCESS_PLATFORM, by which a guest bounces; QEMU takes it for itself behind an IOMMU alone."""
+    with closing(ServedDisk(image)) as disk, server.connected() as connection, pytest.raises(BackEndError):
+        ServedRig(memory, connection, disk.disk, DEFAULT | 1 << VIRTIO_F_ACCESS_PLATFORM)
+    assert any("--mode iommu" in said for said in server.said)
 
 
 def test_regions_come_and_go(server: ServerThread, memory: PrivateMemory) -> None:

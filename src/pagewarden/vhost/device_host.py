@@ -14,11 +14,10 @@ class DeviceHost(Protocol):
     """Where the device runs: in this process, or in one of its own."""
 
     offered: int
-    """Feature bits of the device."""
+    """Feature bits of the device; where the front end takes VIRTIO_F_ACCESS_PLATFORM, ring addresses are I/O addresses.
+    QEMU does so only where an IOMMU is between (hw/virtio/vhost.c, vhost_dev_set_features); a driver does always."""
     queues: int
     queue_size: int
-    iotlb: bool
-    """VIRTIO_F_ACCESS_PLATFORM is offered; where the front end takes it, ring addresses are I/O addresses."""
 
     def read_config(self, offset: int, length: int) -> bytes: ...
     def accept(self, features: int) -> None:

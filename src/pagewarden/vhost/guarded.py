@@ -13,7 +13,7 @@ from pagewarden.abi.virtio import VIRTIO_F_EVENT_IDX
 from pagewarden.kernel.door import Descriptor
 from pagewarden.vhost import confined, wire
 from pagewarden.vhost.grants import Grants
-from pagewarden.vhost.hosts import take_features
+from pagewarden.vhost.hosts import UNASKED, take_features
 from pagewarden.vhost.inflight import InflightFile
 from pagewarden.vhost.kinds import RING, ServedDevice
 from pagewarden.vhost.lent import LentWindow
@@ -36,7 +36,6 @@ ONE_FILE = "has its memory in more than one file, of which one is served: give Q
 class GuardedHost:
     """A device_host.DeviceHost. The device process gets window, disk, rings and doorbells; never the memory's file."""
 
-    iotlb = True
     withheld = 0
     """Features of the device that are not offered."""
 
@@ -135,7 +134,8 @@ class GuardedHost:
     def back_channel(self, channel: socket.socket) -> None:
         channel.close()
 
-    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
+    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None:
+        raise FrontEndFault(UNASKED)
 
     def _lacks(self, ring: Ring) -> str:
         """Why a device with these features and this ring cannot be served; empty: it can."""

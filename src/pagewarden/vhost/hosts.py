@@ -1,5 +1,6 @@
 """A device in this process, which sees all of the guest's memory: no guard, for comparison and for trusted devices."""
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,11 @@ from pagewarden.virtio.queue import Processed
 from pagewarden.virtio.ring import Ring
 from pagewarden.virtio.virtqueue import ChainLedger
 from pagewarden.vocab import PAGE_SIZE, Refused
+
+BEHIND_IOMMU = (
+    "the device is behind an IOMMU of QEMU's, whose addresses mean nothing in this mode: serve it with --mode iommu"
+)
+UNASKED = "sent an I/O translation, which nobody asked for"
 
 
 class VhostDevice(Protocol):
@@ -83,12 +89,12 @@ class ServeCounts:
 class OpenHost:
     """A device_host.DeviceHost around a device whose view is the guest's memory itself."""
 
-    iotlb = awaits = False
+    awaits = False
 
     def __init__(self, device: VhostDevice, memory: GuestRegions, queues: int, counts: ServeCounts) -> None:
         self._device, self._memory, self.queues, self.counts = device, memory, queues, counts
-        # A front end takes the feature for a promise to translate I/O addresses.
-        self.offered, self.queue_size = device.offered & ~(1 << abi.VIRTIO_F_ACCESS_PLATFORM), device.queue_size
+        self.offered, self.queue_size = device.offered, device.queue_size
+        self._features = 0
         self._running: dict[int, Vring] = {}
         self.polled: dict[int, Callable[[], bool]] = {}
         self._since: dict[MemoryRegion, float] = {}
@@ -99,6 +105,7 @@ class OpenHost:
 
     def accept(self, features: int) -> None:
         take_features(self._device, features)
+        self._features = features
 
     def place(self, part: MemoryRegion, fd: int) -> None:
         self._since[part] = time.monotonic()
@@ -109,6 +116,8 @@ class OpenHost:
         self.counts.closed(part.size // PAGE_SIZE, time.monotonic() - self._since.pop(part))
 
     def start(self, vring: Vring, ring: Ring) -> None:
+        if self._features >> abi.VIRTIO_F_ACCESS_PLATFORM & 1:
+            raise Refused(errno.EINVAL, BEHIND_IOMMU)
         try:
             kept = None if self._kept is None else self._kept.ring(vring.index, ring.size)
             self._device.start(vring.index, ring, kept)
@@ -128,7 +137,9 @@ class OpenHost:
     def back_channel(self, channel: socket.socket) -> None:
         channel.close()
 
-    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None: ...
+    def translation(self, iova: int, size: int, user: int, access: int, kind: int) -> None:
+        raise FrontEndFault(UNASKED)
+
     def call_changed(self, vring: Vring) -> None: ...
 
     def keep(self, kept: InflightFile) -> None:

@@ -6,6 +6,7 @@ vring_use_dma_api); a bounce pool is one range, given out round and round (kerne
 
 from pagewarden.abi.virtio import VIRTIO_F_ACCESS_PLATFORM
 from pagewarden.vhost.guarded import GuardedHost
+from pagewarden.vhost.hosts import BEHIND_IOMMU
 from pagewarden.vhost.kinds import ServedDevice
 from pagewarden.vhost.messages import FrontEndFault
 from pagewarden.vhost.wire import NEVER
@@ -17,7 +18,6 @@ SETTLED = 1 << 14
 at least (header, data, status), so that they go round the kernel's default of 32,768 slots."""
 POOL_MOST = (1 << 30) // PAGE_SIZE
 """Pages of a pool: the kernel's own choice for an encrypted guest ends there (arch/x86/mm/mem_encrypt_amd.c)."""
-BEHIND_IOMMU = "the device is behind an IOMMU of QEMU's, whose addresses are no pool's: serve it with --mode iommu"
 SCATTERED = (
     "the guest's buffers lie further apart than any pool is long, so they do not bounce: boot it with swiotlb=force, "
     "and give the device iommu_platform=on,disable-legacy=on"
@@ -27,9 +27,6 @@ SCATTERED = (
 class PoolHost(GuardedHost):
     """A device_host.DeviceHost. Pages are opened singly, when the device first asks for them, and stay open until its
     driver resets it: they hold copies. pool: guest physical pages; None: learned from what the driver names.
-
-    VIRTIO_F_ACCESS_PLATFORM is offered to the driver; QEMU takes it on to the back end only where an IOMMU is between
-    (hw/virtio/vhost.c, vhost_dev_set_features), and gives the rings by its own addresses otherwise.
     """
 
     def __init__(self, served: ServedDevice, *, pool: range | None = None) -> None:

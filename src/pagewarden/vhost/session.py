@@ -21,6 +21,7 @@ from pagewarden.vocab import Refused
 _PROTOCOL = (
     ProtocolFeature.MQ,
     ProtocolFeature.REPLY_ACK,
+    ProtocolFeature.BACKEND_REQ,
     ProtocolFeature.CONFIG,
     ProtocolFeature.INFLIGHT_SHMFD,
     ProtocolFeature.RESET_DEVICE,
@@ -38,8 +39,7 @@ class FrontSession:
         self.features, self.protocol, self.status = 0, 0, 0
         self.refused = ""
         self._offered = host.offered | 1 << abi.VHOST_USER_F_PROTOCOL_FEATURES
-        more = (ProtocolFeature.BACKEND_REQ,) if host.iotlb else ()
-        self._protocol_offered = sum(1 << bit for bit in (*_PROTOCOL, *more))
+        self._protocol_offered = sum(1 << bit for bit in _PROTOCOL)
         self._acts: dict[FrontRequest, Callable[[FrontMessage], bytes | None]] = {
             request: getattr(self, f"_{request.name.lower()}")
             for request in FrontRequest
@@ -298,8 +298,6 @@ class FrontSession:
 
     def _iotlb_msg(self, message: FrontMessage) -> None:
         iova, size, user, access, kind = abi.IOTLB.unpack(message.payload)
-        if not self.host.iotlb:
-            raise FrontEndFault("sent an I/O translation, which nobody asked for")
         self.host.translation(iova, size, user, access, kind)
 
     def _get_inflight_fd(self, message: FrontMessage) -> bytes:
