@@ -72,18 +72,17 @@ def _pass_on(listener: socket.socket, path: Path) -> None:
 
 
 def _pass(source: socket.socket, target: socket.socket, offering: bool = False) -> None:
-    """One direction, until its end: messages as they come, answers one at a time."""
+    """One direction, until its end: message by message, for descriptors belong to one."""
     with contextlib.suppress(OSError):
         while True:
-            data, fds, _, _ = socket.recv_fds(source, 4096, abi.MEMORY_REGIONS)
-            if not data:
+            head, fds, _, _ = socket.recv_fds(source, abi.HEADER.size, abi.MEMORY_REGIONS)
+            if not head:
                 break
-            if offering and len(data) == abi.HEADER.size + abi.U64.size:
-                request, _, _ = abi.HEADER.unpack_from(data)
-                if request == abi.FrontRequest.GET_FEATURES:
-                    (features,) = abi.U64.unpack_from(data, abi.HEADER.size)
-                    data = data[: abi.HEADER.size] + abi.U64.pack(features | 1 << VIRTIO_F_ACCESS_PLATFORM)
-            socket.send_fds(target, [data], fds)
+            request, _, size = abi.HEADER.unpack(head)
+            payload = source.recv(size, socket.MSG_WAITALL) if size else b""
+            if offering and request == abi.FrontRequest.GET_FEATURES:
+                payload = abi.U64.pack(abi.U64.unpack(payload)[0] | 1 << VIRTIO_F_ACCESS_PLATFORM)
+            socket.send_fds(target, [head + payload], fds)
             for fd in fds:
                 os.close(fd)
         target.shutdown(socket.SHUT_RDWR)
