@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from pagewarden.abi import memory as uapi
 from pagewarden.abi.memory import iovec
@@ -116,6 +117,51 @@ def try_everything(host: HostSide) -> None:
             host.report(0, name.encode())
         except OSError as error:
             host.report(error.errno or errno.EIO, name.encode())
+
+
+def _permit(host: HostSide) -> None:
+    for prot in (uapi.PROT_READ, uapi.PROT_NONE, uapi.PROT_READ | uapi.PROT_WRITE):
+        syscall("mprotect", host.address, host.size, prot)
+
+
+def _advise(host: HostSide, *advice: int) -> None:
+    for one in advice:
+        with suppress(OSError):
+            syscall("madvise", host.address + PAGE_SIZE, PAGE_SIZE, one)
+
+
+LIFTS: dict[str, Callable[[HostSide], object]] = {
+    "nothing": lambda host: None,
+    "mprotect": _permit,
+    "guard": lambda host: _advise(host, uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE),
+    "free": lambda host: _advise(host, uapi.MADV_FREE, uapi.MADV_NOHUGEPAGE, uapi.MADV_NORMAL),
+    "futex": lambda host: syscall("futex", host.address + PAGE_SIZE, 1, 1),
+    "dontneed": lambda host: _advise(host, uapi.MADV_DONTNEED),
+    "neighbour": lambda host: syscall(
+        "mmap", host.address + 2 * PAGE_SIZE, PAGE_SIZE, 3, uapi.MAP_PRIVATE | uapi.MAP_ANONYMOUS | uapi.MAP_FIXED, -1
+    ),
+}
+"""What a host side may do to the second page of its window, and about it. The last two for good: the pages do not come
+back to it."""
+
+
+def lift(host: HostSide) -> None:
+    """Say each name, hear that the page was shared and shut, do it, and report what the page then shows: 0 for
+    nothing."""
+    scratch = os.memfd_create("ask")
+    page = (ctypes.c_char * PAGE_SIZE).from_address(host.address + PAGE_SIZE)
+    for name, attempt in LIFTS.items():
+        host.report(0, name.encode())
+        host.listen()
+        with suppress(OSError):
+            attempt(host)
+        try:
+            os.pwritev(scratch, [page], 0)
+            host.report(1, os.pread(scratch, 8, 0))
+        except OSError as error:
+            assert error.errno == errno.EFAULT
+            host.report(0)
+    host.report(0, b"end")
 
 
 def shout(host: HostSide, raw: bytes) -> None:

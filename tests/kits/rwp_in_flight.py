@@ -1,10 +1,8 @@
-"""Asked of a kernel with UFFD_FEATURE_RWP: is protection alone enough to shut out a host side that is not trusted, its
-page left where it is? It opens nothing itself, and has a disk without a page cache, of the size that is named.
+"""Asked of a kernel with UFFD_FEATURE_RWP: what becomes of an untrusted host side's read or write of a disk that is
+under way when its page is taken back? It has a disk that is slow, of the size that is named.
 
-Prints JSON. `protect` and `replace`: what the disk got of a page that was taken back while a write from it was under
-way, "before" what lay there then, "after" what the guest wrote later. `touched`: which of its own calls (all of them
-allowed to a host side) made the page answer again. `elsewhere`: what the kernel says of a protection from outside once
-it has mapped something else there.
+Prints JSON. By the way that it is done, what the disk got of a write (for a read: what the guest has): "before", what
+lay in the page while it was shared; "after", what the guest wrote later; "refused": EFAULT, and neither.
 """
 
 import errno
@@ -12,24 +10,19 @@ import json
 import mmap
 import os
 import select
-import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from pagewarden.abi import memory as uapi
-from pagewarden.kernel.door import memfd
-from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import RWP_FEATURES, RWP_GUARD, Userfault
-from pagewarden.memory.isolated.replace import GuestView, Replacing
-from pagewarden.vocab import PAGE_SIZE
+from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory
+from pagewarden.memory.isolated.process import HostProcess
+from pagewarden.memory.isolated.protected import IsolatedRwp
+from pagewarden.memory.isolated.side import HostSide
 
-PAGES = 4
-PAGE = 2
-"""The one that it is about; the last is private all the time."""
-BEFORE, AFTER = b"\x0b", b"\xaf"
-WRITE, BEGINS, DONE, EARLY = b"w", b"!", b".", b"-"
-"""What is said of a write; EARLY: its page was taken back before it began."""
+PLACE, FILLING = 2 << 20, 1 << 20
+"""Where on the disk they read and write, and the bytes of a write that makes it slow."""
+ODD = 100
+"""Bytes: so few that the rest of the block is read first."""
+BEFORE, AFTER, DISKS = b"\x0b", b"\xaf", b"\0"
 
 
 def disk_of(size: int) -> str:
@@ -38,117 +31,88 @@ def disk_of(size: int) -> str:
     return f"/dev/{found}"
 
 
-def host_side(channel: socket.socket, file: int, disk: int) -> None:
-    region, guard = Region(PAGES * PAGE_SIZE), Userfault(RWP_FEATURES)
-    region.place(file)
-    guard.register(region.address, region.size, RWP_GUARD)
-    socket.send_fds(channel, [region.address.to_bytes(8, "little")], [guard.fd])
-    page = region.memory[PAGE * PAGE_SIZE : (PAGE + 1) * PAGE_SIZE]
-    with mmap.mmap(-1, 1 << 20) as filling:
-        while channel.recv(1) == WRITE:
-            os.pwritev(disk, [filling], PAGE_SIZE)  # from here on the disk makes everybody wait
-            channel.send(BEGINS)
-            try:
-                os.pwritev(disk, [page], 0)
-                channel.send(DONE)
-            except OSError as error:
-                assert error.errno == errno.EFAULT
-                channel.send(EARLY)
-    scratch = memfd("ask", PAGE_SIZE)
-
-    def answers() -> bool:
+def move(host: HostSide, reads: bool, length: int) -> None:
+    """Each time that it is told, say so, move so many bytes between page 0 and the disk, and say how that went."""
+    page = host._region.memory[:length]
+    while host.listen():
+        host.report(0)
         try:
-            return os.pwritev(scratch.fd, [page], 0) > 0
+            (os.preadv if reads else os.pwritev)(host.fds[0], [page], PLACE)
+            host.report(0)
         except OSError as error:
-            assert error.errno == errno.EFAULT
-            return False
-
-    def protected(offset: int, length: int) -> None:
-        for prot in (uapi.PROT_READ, uapi.PROT_NONE, uapi.PROT_READ | uapi.PROT_WRITE):
-            region.protect(prot, offset, length)
-
-    tries: dict[str, Callable[[], object]] = {
-        "nothing": lambda: None,
-        "mprotect": lambda: protected(0, PAGES * PAGE_SIZE),
-        "mprotect, one page": lambda: protected(PAGE * PAGE_SIZE, PAGE_SIZE),
-        "madvise(DONTNEED)": lambda: region.advise_all(uapi.MADV_DONTNEED),
-        "madvise(GUARD_*)": lambda: region.advise_all(uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE),
-    }
-    touched = []
-    for name, attempt in tries.items():
-        attempt()
-        touched += [name] * answers()
-        channel.send(b"t")
-        channel.recv(1)  # shut again, if that changed anything
-    region.bar()
-    channel.send(json.dumps(touched).encode())
-    channel.recv(1)
+            host.report(error.errno or errno.EIO)
 
 
-def under_way(channel: socket.socket) -> bool:
-    return not select.select([channel], [], [], 0)[0]
+def under_way(host: HostProcess) -> bool:
+    return not select.select([host._channel], [], [], 0)[0]
 
 
-def begun(pid: int, channel: socket.socket) -> None:
-    """Wait until the write is under way in the kernel, or was."""
-    while under_way(channel) and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "D":
+def begun(host: HostProcess) -> None:
+    """Wait until it is in the kernel, waiting for the disk, or was."""
+    state = Path(f"/proc/{host.pid}/stat")
+    while under_way(host) and state.read_text().rsplit(")", 1)[1].split()[0] != "D":
         pass
 
 
-def warden(channel: socket.socket, pid: int, file: int, path: str) -> dict[str, object]:
-    word, fds, *_ = socket.recv_fds(channel, 8, 1)
-    guard, start = Userfault.adopt(fds[0]), int.from_bytes(word, "little")
-    view = GuestView(PAGES * PAGE_SIZE)
-    view.place(file)
-    replacing = Replacing(file, view.address, view.size)
-    shut, let = guard.protector(start, True), guard.protector(start, False)
-    at, found = PAGE * PAGE_SIZE, dict[str, object]()
+def said(host: HostProcess) -> int:
+    message = host.receive(600)
+    assert message is not None
+    return message.value
 
-    def in_time(take_back: Callable[[int, int], object]) -> bool:
-        """Take the page back during a write, and have the guest write to it; False: it was over, or had not begun."""
-        view.memory[at : at + PAGE_SIZE] = BEFORE * PAGE_SIZE
-        let(at, PAGE_SIZE)
-        assert guard.map_present(start + at, PAGE_SIZE)[1] in (0, errno.EEXIST)
-        channel.send(WRITE)
-        assert channel.recv(1) == BEGINS
-        begun(pid, channel)
-        take_back(at, PAGE_SIZE)
-        view.memory[at : at + PAGE_SIZE] = AFTER * PAGE_SIZE
-        return under_way(channel) & (channel.recv(1) == DONE)
 
-    ways: dict[str, Callable[[int, int], object]] = {"protect": shut, "replace": replacing.replace}
-    for name, take_back in ways.items():
-        while not in_time(take_back):
+def in_time(memory: PrivateMemory, host: HostProcess, disk: int, protects: bool) -> int | None:
+    """Take the page back meanwhile, and have the guest write to it; its errno, None: it was over, or had not begun."""
+    with mmap.mmap(-1, FILLING) as filling:
+        filling.write(DISKS * FILLING)
+        os.pwritev(disk, [memoryview(filling)[:PAGE_SIZE]], PLACE)
+        os.posix_fadvise(disk, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.pwritev(disk, [filling], 0)  # from here on the disk makes everybody wait
+    memory.private_write(0, BEFORE * PAGE_SIZE)
+    memory.share(PageRange(0, 1))
+    host.tell(1)
+    said(host)
+    begun(host)
+    if protects:
+        memory._backing.replaces = False  # type: ignore[attr-defined]
+    memory.unshare(PageRange(0, 1))
+    late = not under_way(host)
+    memory.private_write(0, AFTER * PAGE_SIZE)
+    code = said(host)
+    return None if late else code
+
+
+def tried(path: str, flags: int, reads: bool = False, protects: bool = False, length: int = PAGE_SIZE) -> str:
+    disk, fd = os.open(path, os.O_RDWR | os.O_DIRECT), os.open(path, os.O_RDWR | flags)
+    with PrivateMemory(4 * PAGE_SIZE, isolated=True) as memory:
+        assert isinstance(memory._backing, IsolatedRwp)
+        host = memory.spawn(move, reads, length, fds=(fd,))
+        assert memory._backing.replaces == bool(flags)
+        while (code := in_time(memory, host, disk, protects)) is None:
             pass
-        with open(path, "rb") as disk:
-            found[name] = {BEFORE: "before", AFTER: "after"}.get(disk.read(PAGE_SIZE)[:1], "?")
-    guard.map_present(start + at, PAGE_SIZE)  # the page is there
-    shut(0, view.size)
-    channel.send(b"?")
-    for _ in range(5):
-        assert channel.recv(1) == b"t"
-        shut(0, view.size)
-        channel.send(b"?")
-    found["touched"] = json.loads(channel.recv(1000))
-    try:
-        shut(at, PAGE_SIZE)
-        found["elsewhere"] = "done"
-    except OSError as error:
-        found["elsewhere"] = errno.errorcode[error.errno or 0]
-    return found
+        with mmap.mmap(-1, PAGE_SIZE) as block:
+            os.fdatasync(fd)
+            os.preadv(disk, [block], PLACE)
+            got = memory.private_read(0, 1) if reads else block[:1]
+        moved = memory.statistics()["hyp_copies"]
+    os.close(disk)
+    os.close(fd)
+    assert code in (0, errno.EFAULT) and (protects or bool(moved) == bool(flags)), (code, moved)
+    shows = {BEFORE: "before", AFTER: "after", DISKS: "refused" if code else "?"}
+    return shows[got] if not reads else "refused" if code and got == AFTER else "?"
 
 
 def main() -> None:
     path = disk_of(int(sys.argv[1]))
-    file, disk = memfd("memory", PAGES * PAGE_SIZE), os.open(path, os.O_RDWR | os.O_DIRECT)
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if not (pid := os.fork()):
-        here.close()
-        host_side(there, file.fd, disk)
-        os._exit(0)
-    there.close()
-    print(json.dumps(warden(here, pid, file.fd, path)))
+    ways = {
+        "replace, O_DIRECT": tried(path, os.O_DIRECT),
+        "protect, O_DIRECT": tried(path, os.O_DIRECT, protects=True),
+        "protect, write": tried(path, 0, length=ODD),
+        "protect, read": tried(path, 0, reads=True),
+    }
+    print(json.dumps(ways))
 
 
 if __name__ == "__main__":
-    main()
+    import rwp_in_flight  # what a host side runs has to be found by name
+
+    rwp_in_flight.main()

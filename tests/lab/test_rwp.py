@@ -16,18 +16,25 @@ status=0
 python="$1" size="$2"
 shift 2
 PYTHONPATH=tests/kits "$python" tests/kits/rwp_in_flight.py "$size" || status=1
-"$python" -m pytest -q -p no:cacheprovider "$@" -k "(rwp or auto) and not instruction" >&2 || status=1
+which="(rwp or auto or isolated) and not (instruction or while_it_is_replaced)"
+"$python" -m pytest -q -p no:cacheprovider "$@" -k "$which" >&2 || status=1
 "$python" -m pagewarden probe --json --timeout 120 --backing uffd-rwp --path load --path "userfaultfd-un*" || status=1
 exit $status
 """
 TESTS = ["memory/test_private", "memory/test_contract"]
 LONG = ["memory/test_faults", "memory/test_lifetime"]
 """They take minutes inside. What the probe finds is recorded as a whole (tests/lab/recorded)."""
-SLOW_DISK = 3 << 20
+SLOW_DISK = 4 << 20
 """Bytes of a disk that takes some seconds for a write after a long one."""
-IN_FLIGHT = {"protect": "after", "replace": "before", "touched": [], "elsewhere": "ENOENT"}
-"""Why an untrusted host side's pages are replaced, also where they could be protected (docs/memory.md): a write without
-a page cache that is under way takes what the guest writes later."""
+IN_FLIGHT = {
+    "replace, O_DIRECT": "before",
+    "protect, O_DIRECT": "after",
+    "protect, write": "refused",
+    "protect, read": "refused",
+}
+"""The second is why an untrusted host side's pages are replaced where it was handed something that pins, though they
+could be protected: a write that is under way takes what the guest writes later."""
+ISOLATED = ["memory/isolated/test_protected", "memory/isolated/test_isolation"]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +47,10 @@ def test_pages_are_shut_by_protection_where_the_kernel_has_it(kernel: fetch.Kern
     os.truncate(disk, SLOW_DISK)
     throttled = qemu.GuestShape(words=("-drive", f"file={disk},if=virtio,format=raw,throttling.bps-total=200000"))
     long = LONG if os.environ.get("PAGEWARDEN_LONG") == "1" else []
-    files = [f"tests/{name}.py" for name in (*TESTS, *long)]
-    compile_here("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "window and not instruction")
+    files = [f"tests/{name}.py" for name in (*TESTS, *ISOLATED, *long)]
+    compile_here(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "(window or isolated) and not instruction"
+    )
     words = [sys.executable, str(SLOW_DISK), *files]
     answer = qemu.run(kernel, ["/bin/sh", "-c", COMMANDS, "sh", *words], ENOUGH, SAME_CPU, shape=throttled)
     assert answer.status == 0, answer.stderr + answer.stdout[-2000:]

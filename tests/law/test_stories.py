@@ -4,6 +4,7 @@ import pytest
 
 from pagewarden.law import POLICIES, Data, Op, Outcome, Owner, View, apply, policy_named, start
 from pagewarden.law.properties import ALWAYS
+from pagewarden.vocab import Event
 from statements import DONATED, LET_GO, after, private
 
 SHARED = (*DONATED, Op.SHARE, Op.HOST_MAP)
@@ -37,7 +38,9 @@ def test_memfd_secret_has_no_notifier_for_kvm() -> None:
     assert apply(policy, after(policy, Op.ALLOCATE), Op.KVM_GET).outcome is Outcome.EFAULT
 
 
-@pytest.mark.parametrize("name", ["hybrid", "pkvm", "pkvm-2022", "uffd-window", "uffd-window+isolated", "memfd"])
+@pytest.mark.parametrize(
+    "name", ["hybrid", "pkvm", "pkvm-2022", "uffd-window", "uffd-window+isolated", "uffd-rwp+isolated", "memfd"]
+)
 def test_conversion_keeps_the_bytes(name: str) -> None:
     policy = policy_named(name)
     shared = after(policy, *DONATED, Op.GUEST_STORE, Op.SHARE, Op.HOST_MAP)
@@ -53,12 +56,20 @@ def test_a_held_page_does_not_become_private() -> None:
     assert step.outcome is Outcome.EAGAIN and step.page == held
 
 
-def test_replacing_leaves_the_pin_with_the_old_frame() -> None:
-    policy = policy_named("uffd-window+isolated")
+@pytest.mark.parametrize("name", ["uffd-window+isolated", "uffd-rwp+isolated"])
+def test_replacing_leaves_the_pin_with_the_old_frame(name: str) -> None:
+    policy = policy_named(name)
     pinned = after(policy, *SHARED, Op.GUP_PIN)
     back = after(policy, *UNSHARE, Op.GUEST_STORE, page=pinned)
     assert back.old_pin and back.pins == 0
     assert not apply(policy, back, Op.KMAP_READ).reached
+
+
+@pytest.mark.parametrize("pins", [(), (Op.GUP_PIN,)])
+def test_what_could_be_protected_moves_when_it_is_pinned(pins: tuple[Op, ...]) -> None:
+    policy = policy_named("uffd-rwp+isolated")
+    leaving = after(policy, *SHARED, *pins, *UNSHARE[:-1])
+    assert (Event.HYP_COPIES in apply(policy, leaving, Op.UNSHARE_COMMIT).events) == bool(pins)
 
 
 def test_commit_before_teardown_is_refused() -> None:

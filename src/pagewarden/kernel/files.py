@@ -1,5 +1,6 @@
 """What is asked of open files beside reading and writing: pipes of a size, flags, and advisory locks."""
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 
-from pagewarden.kernel.door import Descriptor, opened_path
+from pagewarden.kernel.door import Descriptor, opened_path, syscall
 
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)  # as an enum, a microsecond slower
 _UCRED = struct.Struct("iII")
@@ -82,6 +83,13 @@ def keeps_its_size(fd: int) -> bool:
     with suppress(OSError):
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
     return False
+
+
+def file_system(fd: int) -> int:
+    """What kind of file system the file is in: f_type of fstatfs(2), as in include/uapi/linux/magic.h. OSError."""
+    found = (ctypes.c_long * 32)()  # struct statfs is 15 (include/uapi/asm-generic/statfs.h)
+    syscall("fstatfs", fd, ctypes.addressof(found))
+    return found[0] & 0xFFFFFFFF
 
 
 def lock(fd: int, shared: bool, wait: bool = False) -> int | None:

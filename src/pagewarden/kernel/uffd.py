@@ -30,7 +30,8 @@ YIELDING = GUARD | ASIDE
 (mm/userfaultfd.c, userfaultfd_register: EBUSY), and UFFDIO_CONTINUE wants one mapping, so the same modes throughout
 (ENOENT). From these there is no way to ASIDE: a mapping that has the modes asked for, and more, is left as it is."""
 ASIDE_FEATURES = uffd.UFFD_FEATURE_WP_HUGETLBFS_SHMEM
-RWP_GUARD = GUARD | uffd.UFFDIO_REGISTER_MODE_RWP
+RWP_ASIDE = uffd.UFFDIO_REGISTER_MODE_RWP
+RWP_GUARD = GUARD | RWP_ASIDE
 """The same for pages that are there and shut (Linux 7.3): protection is of entries that are present alone."""
 GUARD_FEATURES = uffd.UFFD_FEATURE_SIGBUS | uffd.UFFD_FEATURE_MINOR_SHMEM | uffd.UFFD_FEATURE_MISSING_SHMEM
 RWP_FEATURES = GUARD_FEATURES | uffd.UFFD_FEATURE_RWP
@@ -70,6 +71,13 @@ def offered() -> int:
     return int(api.features)
 
 
+def need(features: int) -> None:
+    """Unavailable unless this kernel has all of these."""
+    missing = [name for name, bit in uffd.FEATURES.items() if features & bit & ~offered()]
+    if missing:
+        raise Unavailable(f"userfaultfd lacks {', '.join(missing)}", "needs a newer kernel, or its configuration")
+
+
 def _told(event: int, _a: int, _b: int, first: int, second: int, third: int) -> tuple[int, int, int, int]:
     return (event, first, second, third) if event == uffd.UFFD_EVENT_PAGEFAULT else (event, 0, first, second)
 
@@ -78,9 +86,7 @@ class Userfault:
     """One userfaultfd. With user_mode_only, a touch by the kernel on behalf of a syscall fails instead of waiting."""
 
     def __init__(self, features: int, *, user_mode_only: bool = True) -> None:
-        missing = [name for name, bit in uffd.FEATURES.items() if features & bit & ~offered()]
-        if missing:
-            raise Unavailable(f"userfaultfd lacks {', '.join(missing)}", "needs a newer kernel, or its configuration")
+        need(features)
         self._own = _open(uffd.UFFD_USER_MODE_ONLY if user_mode_only else 0)
         self.fd = self._own.fd
         """Its number; -1 once it is closed."""

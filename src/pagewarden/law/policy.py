@@ -69,7 +69,7 @@ MEASURES = {
     "minor-too": "the window is registered for MISSING and MINOR faults as well: a dropped entry stays closed",
     "no-file": "the host side can open nothing: no descriptor of the file, no /proc",
     "filtered": "the host side's system calls are filtered: no fork, no moved mapping, no hole through the window",
-    "replaces": "unshare moves the bytes to a fresh frame; a pin keeps the old one",
+    "replaces": "unshare moves the bytes to a fresh frame, with protnone what may be pinned; a pin keeps the old one",
     "owner-table": "the CPU keeps a table of owners (SNP: RMP; TDX: secure EPT), which each conversion changes",
 }
 """Every measure that a program, or the machine, may add, and what it does."""

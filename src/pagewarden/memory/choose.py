@@ -5,14 +5,20 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Literal, get_args
 
+from pagewarden.abi.uffd import UFFD_FEATURE_RWP
 from pagewarden.kernel.causes import lacking
+from pagewarden.kernel.uffd import offered
 from pagewarden.memory import backings
 from pagewarden.memory.backings.protocol import KINDS, Backing, Use, Wanted
+from pagewarden.memory.isolated.protected import IsolatedRwp
+from pagewarden.memory.isolated.room import Level
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.vocab import Unavailable, UserMistake, one_of
 
 for _found in iter_modules(backings.__path__):
     import_module(f"{backings.__name__}.{_found.name}")
+ISOLATED = "an untrusted host is given a window that is opened and shut from another process, and nothing else is"
+"""Why it was taken."""
 BACKINGS = tuple(KINDS)
 """All names, strongest first."""
 
@@ -31,13 +37,17 @@ def choose(wanted: Wanted, name: str, isolated: bool | Literal["best-effort"], u
     if wanted.vm is not None and (isolated or name not in ("auto", "guest-memfd")):
         raise UserMistake(f"vm is the KVM VM of a guest-memfd: {name} memory has none")
     if isolated:
-        if name not in ("auto", "uffd-window"):
-            raise UserMistake(f"{name} cannot be isolated: only a uffd-window is opened and shut from another process")
-        made = _made(lambda each: IsolatedWindow(each, isolated), wanted)
-        return made, "the only one that an untrusted host can be given"
+        return _made(lambda each: _isolated(each, name, isolated), wanted), ISOLATED
     if name == "auto":
         return strongest(wanted, use)
     return _made(KINDS[name].make, wanted), "asked for"
+
+
+def _isolated(wanted: Wanted, name: str, level: Level) -> Backing:
+    if name not in ("auto", "uffd-rwp", "uffd-window"):
+        raise UserMistake(f"{name} cannot be isolated: only a uffd-window or uffd-rwp is shut from another process")
+    protects = name == "auto" and offered() & UFFD_FEATURE_RWP
+    return (IsolatedRwp if protects or name == "uffd-rwp" else IsolatedWindow)(wanted, level)
 
 
 def strongest(wanted: Wanted, use: Use) -> tuple[Backing, str]:

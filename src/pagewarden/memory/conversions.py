@@ -50,6 +50,7 @@ class Conversions:
         """What to raise instead of doing anything, once this memory cannot be used any more (`finish`)."""
         self._share, self._unshare, self._idle_unshare = backing.share, backing.unshare, backing.idle_unshare
         self._unshared, self._shared, self._punched = [0, 0], [0, 0], [0, 0]  # pages and calls
+        self._tariff, self._before = backing.unsharing, [0] * len(Event)
         self._single: Single | None = None
         self.at = 0
         """What the next two take first (protocol.Single); 0 while there are none."""
@@ -258,11 +259,18 @@ class Conversions:
         self.backing.share(page * PAGE_SIZE, PAGE_SIZE)
         return True
 
+    def reprice(self) -> None:
+        """To unshare may cost something else from here on; what was done keeps its price."""
+        if self._tariff is not self.backing.unsharing:
+            self._before = self.events()
+            self._unshared, self._shared, self._punched = [0, 0], [0, 0], [0, 0]
+            self._single_shares = self._single_unshares = 0
+            self._tariff = self.backing.unsharing
+
     def events(self) -> list[int]:
         """Counts by Event, of all changes so far."""
-        counts = [0] * len(Event)
-        backing = self.backing
-        tariffs = backing.unsharing, backing.sharing, backing.punching
+        counts = self._before.copy()
+        tariffs = self._tariff, self.backing.sharing, self.backing.punching
         single = ((0, 0),) * 3 if self._single is None else (*self._single.done(), (0, 0))
         alone = self._single_unshares, self._single_shares, 0
         tallies = zip(tariffs, (self._unshared, self._shared, self._punched), single, alone, strict=True)

@@ -126,15 +126,16 @@ class Isolated:
         return self._heard()
 
     def _spawn(self, path: Path, fds: tuple[int, ...]) -> HostProcess:
+        own = {name: fd for name, fd in self._fds.items() if name != "kvm" or "ioctl" in path.calls}
         return self.memory.spawn(
             outpost.act,
             outpost.Family(path.module),
             path.name,
             path.direction,
             self._place,
-            tuple(self._fds),
+            tuple(own),
             self.memory.guest_address + self._place,
-            fds=(*self._fds.values(), *fds),
+            fds=(*own.values(), *fds),
         )
 
     def use(self, hint: bytes) -> Evidence:
@@ -172,7 +173,7 @@ def _open_kvm() -> dict[str, int]:
 
 
 BACKINGS = ("memfd", "uffd-window", "uffd-rwp", "memfd-secret", "guest-memfd")
-ISOLATED = ("uffd-window",)
+ISOLATED = ("uffd-window", "uffd-rwp")
 """Backings that have an untrusted host side."""
 
 

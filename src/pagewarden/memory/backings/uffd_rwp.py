@@ -3,10 +3,12 @@ the mail of 5 April 2022 asks for, where nothing is mapped or unmapped at a conv
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pagewarden.kernel.uffd import RWP_FEATURES, RWP_GUARD
-from pagewarden.memory.backings.protocol import Wanted, backing
+from pagewarden.kernel.region import Region
+from pagewarden.kernel.uffd import RWP_FEATURES, RWP_GUARD, Userfault
+from pagewarden.memory.backings.protocol import backing
 from pagewarden.memory.backings.uffd_window import PATIENCE, UffdWindow, share_window
 from pagewarden.vocab import PAGE_SIZE
 
@@ -19,6 +21,46 @@ if TYPE_CHECKING:
 SHUT, OPEN = 1, 2
 """What the window's page table has of a page, as far as is known; 0 says nothing."""
 SHUTTING = bytes.maketrans(bytes([OPEN]), bytes([SHUT]))
+
+
+class ProtectedWindow:
+    """The pages of one window, opened and shut by protection. Its owner serializes everything.
+
+    An entry is made at the first share, by UFFDIO_CONTINUE; protection is of entries that are there, so the other modes
+    guard the rest: holes, and what reclaim, a punch or madvise(DONTNEED) took out of the page table.
+    """
+
+    def __init__(self, guard: Userfault, address: int, guest: Region, stays: Callable[[int, int], bool]) -> None:
+        """address: where it starts. stays(offset, length): does what has been mapped there stay mapped?"""
+        self.entries = bytearray(guest.size // PAGE_SIZE)
+        self._allow, self._forbid = guard.protector(address, False), guard.protector(address, True)
+        self._map, self._stays = partial(share_window, guard, address, guest), stays
+
+    def open(self, offset: int, length: int) -> None:
+        """Pages that were open already are looked after as well: whoever asks may have found the entry gone. OSError,
+        some perhaps done."""
+        first, stop = offset // PAGE_SIZE, (offset + length) // PAGE_SIZE
+        there = self.entries.count(SHUT, first, stop) == stop - first
+        try:
+            self._allow(offset, length)
+        except OSError as error:
+            _again(error, self._allow, offset, length)
+        if not there or not self._stays(offset, length):
+            self._map(offset, length)
+        self.entries[first:stop] = bytes((OPEN,)) * (stop - first)
+
+    def shut(self, offset: int, length: int) -> None:
+        """Nothing of it answers any more; OSError, and nothing has changed."""
+        try:
+            self._forbid(offset, length)
+        except OSError as error:
+            _again(error, self._forbid, offset, length)
+        first, stop = offset // PAGE_SIZE, (offset + length) // PAGE_SIZE
+        self.entries[first:stop] = self.entries[first:stop].translate(SHUTTING)
+
+    def forget(self, offset: int, length: int) -> None:
+        """The pages are gone from the file, and their entries with them."""
+        self.entries[offset // PAGE_SIZE : (offset + length) // PAGE_SIZE] = bytes(length // PAGE_SIZE)
 
 
 WHY = "every page has its own guard, and one call opens or shuts it where it is"
@@ -35,42 +77,19 @@ class UffdRwp(UffdWindow):
     """As UffdWindow, but a page that is taken back stays in the host's page table, without permission (PROT_NONE): one
     UFFDIO_RWPROTECT shuts a range, one opens it, and no entry goes (mm/userfaultfd.c, mrwprotect_range). GUP, which
     passes by PROT_NONE elsewhere, faults on such an entry (mm/gup.c, gup_can_follow_protnone).
-
-    An entry is made at the first share, by UFFDIO_CONTINUE; protection is of entries that are there, so the other modes
-    guard the rest: holes, and what reclaim, a punch or madvise(DONTNEED) took out of the page table.
     """
 
     name = "uffd-rwp"
     modes, features = RWP_GUARD, RWP_FEATURES
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._entries = bytearray(wanted.size // PAGE_SIZE)
-        super().__init__(wanted)
-
     def _ways(self) -> tuple[Callable[[int, int], None], Callable[[int, int], None]]:
-        self._allow = self.guard.protector(self.window.address, False)
-        self._forbid = self.guard.protector(self.window.address, True)
-        return self._open, self._protect
-
-    def _open(self, offset: int, length: int) -> None:
-        """Pages that were open already are looked after as well: whoever asks may have found the entry gone."""
-        first, stop = offset // PAGE_SIZE, (offset + length) // PAGE_SIZE
-        there = self._entries.count(SHUT, first, stop) == stop - first
-        try:
-            self._allow(offset, length)
-        except OSError as error:
-            _again(error, self._allow, offset, length)
-        if not there or not (self._locked or self.window.is_mapped(offset, length)):
-            share_window(self.guard, self.window.address, self.guest, offset, length)
-        self._entries[first:stop] = bytes((OPEN,)) * (stop - first)
-
-    def _protect(self, offset: int, length: int) -> None:
-        try:
-            self._forbid(offset, length)
-        except OSError as error:
-            _again(error, self._forbid, offset, length)
-        first, stop = offset // PAGE_SIZE, (offset + length) // PAGE_SIZE
-        self._entries[first:stop] = self._entries[first:stop].translate(SHUTTING)
+        self._protected = ProtectedWindow(
+            self.guard,
+            self.window.address,
+            self.guest,
+            lambda offset, length: self._locked or self.window.is_mapped(offset, length),
+        )
+        return self._protected.open, self._protected.shut
 
     def compiled(self, shared: bytearray, ranges: "NDArray[np.int64]", to: int) -> tuple[int, int, int]:
         """See protocol.Compiled; the first call loads the compiler."""
@@ -78,7 +97,7 @@ class UffdRwp(UffdWindow):
 
         if self._bare or not self._locked:
             return 0, 0, 0
-        return batch.protect(self.guard.fd, self.window.address, self._entries, shared, ranges, to)
+        return batch.protect(self.guard.fd, self.window.address, self._protected.entries, shared, ranges, to)
 
     def single(self, shared: bytearray, bolts: int) -> "batch.CompiledSingle | None":
         """See protocol.Backing."""
@@ -86,11 +105,10 @@ class UffdRwp(UffdWindow):
 
         if self._bare or not self._locked:
             return None
-        return batch.single(self.guard.fd, self.window.address, self.zap, shared, bolts, self._entries)
+        return batch.single(self.guard.fd, self.window.address, self.zap, shared, bolts, self._protected.entries)
 
     def punch(self, offset: int, length: int) -> None:
-        first, stop = offset // PAGE_SIZE, (offset + length) // PAGE_SIZE
-        self._entries[first:stop] = bytes(stop - first)
+        self._protected.forget(offset, length)
         super().punch(offset, length)
 
 

@@ -1,12 +1,12 @@
 """Parts of a host side's window that are shared from its start on: they answer without having been opened page by page,
 so that nothing is allocated which nobody touches.
 
-Their guard stands aside: registered for write protection alone, where nothing is protected, it stops no touch, and
+Their guard stands aside: registered for protection alone, where nothing is protected, it stops no touch, and
 UFFDIO_CONTINUE still reaches the pages. It is put back, piece by piece, before the first page of one is taken away.
 """
 
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import ASIDE, YIELDING, Userfault
+from pagewarden.kernel.uffd import Userfault
 from pagewarden.memory.backings.uffd_window import PIECES, share_window
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE
 
@@ -18,8 +18,10 @@ class BareParts:
     before it is opened, and goes from the list after it was shut, whatever comes between.
     """
 
-    def __init__(self, guard: Userfault, address: int, guest: Region) -> None:
+    def __init__(self, guard: Userfault, address: int, guest: Region, modes: tuple[int, int]) -> None:
+        """modes: the guard's when it stands aside, and when it does not."""
         self._guard, self._address, self._guest = guard, address, guest
+        self._aside, self._guarding = modes
         self._size, self._parts = guest.size, list[tuple[int, int]]()
         self._piece = max(HUGE_PAGE, -(-guest.size // PIECES // PAGE_SIZE) * PAGE_SIZE)
         """Bytes that are shut at once: the borders between must not use up the process's mappings."""
@@ -29,7 +31,7 @@ class BareParts:
         self._parts = runs[:PIECES]
         shut = 0
         for start, end in self._parts:
-            self._guard.register(self._address + start, end - start, ASIDE)
+            self._guard.register(self._address + start, end - start, self._aside)
             self._shut(shut, start)
             shut = end
         self._shut(shut, self._size if self._parts else 0)
@@ -52,4 +54,4 @@ class BareParts:
 
     def _shut(self, start: int, end: int) -> None:
         if start < end:
-            self._guard.register(self._address + start, end - start, YIELDING)
+            self._guard.register(self._address + start, end - start, self._guarding)

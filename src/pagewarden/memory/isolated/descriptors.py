@@ -1,16 +1,20 @@
 """What the host side is given besides the memory: open files as descriptions of its own, by the caller's numbers."""
 
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EPERM
 
 from pagewarden.kernel import confine
-from pagewarden.kernel.files import flags
+from pagewarden.kernel.files import file_system, flags
 from pagewarden.memory.isolated.messages import FDS_MAX
 from pagewarden.vocab import Refused, UserMistake
 
+COPYING = (0xEF53, 0x58465342, 0x9123683E, 0x01021994)
+"""File systems that copy what is read and written without O_DIRECT: ext2 to ext4, XFS, btrfs, tmpfs
+(include/uapi/linux/magic.h; fs/xfs/libxfs/xfs_format.h, XFS_SB_MAGIC)."""
 KEPT_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_DIRECT | os.O_SYNC | os.O_DSYNC | os.O_NOATIME
 
 
@@ -46,3 +50,17 @@ def _opened_again(fd: int, mode: int) -> int:
         with suppress(OSError):
             return confine.lift(os.open(f"/proc/self/fd/{fd}", flags(fd) & KEPT_FLAGS | os.O_CLOEXEC))
     return fd
+
+
+def may_pin(fd: int, own: bool) -> bool:
+    """May reads and writes of it take the caller's pages by reference, as O_DIRECT does? False where the kernel is
+    known to copy: pipes, eventfds, sockets of AF_UNIX, and, with a description of its own (nobody else sets its flags),
+    block devices and the files of COPYING without O_DIRECT. docs/isolation.md says what pins."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        copies = stat.S_ISBLK(mode) or file_system(fd) in COPYING
+        return not (own and copies) or bool(flags(fd) & os.O_DIRECT)
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(fd)) as end:
+            return end.family != socket.AF_UNIX
+    return not stat.S_ISFIFO(mode) and os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:[eventfd]"

@@ -46,6 +46,10 @@ class HostKeeper(Composed):
             self.close()
             raise
 
+    def _hand_over(self, fds: tuple[int, ...], given: tuple[int, ...]) -> None:
+        """The host side is about to be given these; given: the caller's, the same where one is no description of its
+        own."""
+
     def _open(self, host: HostProcess, runs: list[tuple[int, int]]) -> None:
         """Its window is to answer in these runs."""
 
@@ -77,6 +81,7 @@ class HostKeeper(Composed):
             raise Refused(errno.EBUSY, "the memory has a host side already: one at a time")
         request = SpawnRequest.checked(self.size, fds, function, arguments)
         with descriptions_of_its_own(fds, self.file) as own:
+            self._hand_over(own, fds)
             for tries_left in (1, 0):
                 try:
                     self._host = self._ask(function.__module__, request, patience)

@@ -15,7 +15,7 @@ from pagewarden.abi import uffd
 from pagewarden.kernel import confine
 from pagewarden.kernel.door import prctl
 from pagewarden.kernel.region import Region
-from pagewarden.kernel.uffd import ASIDE_FEATURES, GUARD, GUARD_FEATURES, Userfault
+from pagewarden.kernel.uffd import ASIDE_FEATURES, GUARD, GUARD_FEATURES, Userfault, offered
 from pagewarden.memory.isolated import messages, room
 from pagewarden.memory.isolated.messages import MessageKind
 from pagewarden.memory.scratch import Scratch
@@ -145,7 +145,10 @@ class Entrance:
     def _enter(self) -> HostSide:
         file = self._take_descriptors()
         region = Region(self.size)
-        guard = Userfault(GUARD_FEATURES | ASIDE_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP)  # a moved mapping keeps it
+        where_it_is = offered() & uffd.UFFD_FEATURE_RWP  # the warden protects by it, or does not
+        guard = Userfault(  # a moved mapping keeps it
+            GUARD_FEATURES | ASIDE_FEATURES | uffd.UFFD_FEATURE_EVENT_REMAP | where_it_is
+        )
         guard.lift(_lowest_own(self.numbers))
         region.place(file)
         os.close(file)

@@ -8,6 +8,7 @@ import errno
 
 from pagewarden.kernel.door import memfd, punch_hole
 from pagewarden.kernel.region import Region
+from pagewarden.kernel.uffd import ASIDE, YIELDING, Userfault
 from pagewarden.memory.backings.protocol import Tariff, Wanted
 from pagewarden.memory.backings.uffd_window import share_window
 from pagewarden.memory.isolated.bare import BareParts
@@ -22,6 +23,7 @@ class IsolatedWindow(HostKeeper):
     """A memfd whose open mapping is this process's alone; the host side's window is opened through its userfaultfd."""
 
     name = "uffd-window"
+    modes = ASIDE, YIELDING
     whole_file = False
     idle_unshare = False
     sharing = Tariff({Event.HYP_PTE_SET: 1})
@@ -39,7 +41,7 @@ class IsolatedWindow(HostKeeper):
         self.guest: Region = view
         view.place(self.file)
         view.keep_to_this_process()
-        view.lock_when_touched()
+        self._locked = view.lock_when_touched()
         self._replacing = view.replacing = self.own(Replacing(self.file, view.address, size))
         self._keep_apart()
 
@@ -51,15 +53,19 @@ class IsolatedWindow(HostKeeper):
         if host is None or host.guard is None or host.buried:
             return
         try:
-            share_window(host.guard, host.address, self.guest, offset, length)
+            self._let(host, host.guard, offset, length)
         except OSError as error:
             if error.errno != errno.ESRCH:  # when it is dead nobody sees anything
                 raise
 
+    def _let(self, host: HostProcess, guard: Userfault, offset: int, length: int) -> None:
+        """Let the pages answer in its window."""
+        share_window(guard, host.address, self.guest, offset, length)
+
     def _open(self, host: HostProcess, runs: list[tuple[int, int]]) -> None:
         if runs and host.guard is not None:
             self._replacing.settle()
-            self._bare = BareParts(host.guard, host.address, self.guest)
+            self._bare = BareParts(host.guard, host.address, self.guest, self.modes)
             try:
                 self._bare.open(runs)
             except OSError:
