@@ -34,8 +34,9 @@ class PrivateMemory(KnownPages, Closing):
     `.backing` and `.why` say which it became. isolated: the host is not trusted, its window exists only in the process
     that `spawn` starts, and unshare replaces a page, or protects it where that process could not have pinned it
     (uffd-rwp); Unavailable where that process cannot be kept apart, and "best-effort" takes what there is of its room
-    (`missing` says what is not). shared: the state that all pages start in. vm: the KVM VM that a guest-memfd is bound to. Raises Unavailable, UserMistake, ValueError. Conversions may come
-    from any thread and wait for each other; accessors of the window wait for a conversion of the page they touch.
+    (`missing` says what is not). shared: the state that all pages start in. vm: the KVM VM that a guest-memfd is bound
+    to. Raises Unavailable, UserMistake, ValueError. Conversions may come from any thread and wait for each other;
+    accessors of the window wait for a conversion of the page they touch.
     """
 
     def __init__(
