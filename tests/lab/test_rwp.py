@@ -16,13 +16,21 @@ status=0
 python="$1" size="$2"
 shift 2
 PYTHONPATH=tests/kits "$python" tests/kits/rwp_in_flight.py "$size" || status=1
-which="(rwp or auto or isolated) and not (instruction or while_it_is_replaced)"
-"$python" -m pytest -q -p no:cacheprovider "$@" -k "$which" >&2 || status=1
-"$python" -m pagewarden probe --json --timeout 120 --backing uffd-rwp --path load --path "userfaultfd-un*" || status=1
+"$python" -m pytest -q -p no:cacheprovider "$@" -k "(rwp or auto or isolated) and not instruction" >&2 || status=1
+"$python" -m pagewarden probe --json --timeout 120 --backing uffd-rwp \\
+    --path load --path "*-file" --path "userfaultfd-un*" || status=1
 exit $status
 """
-TESTS = ["memory/test_private", "memory/test_contract"]
-LONG = ["memory/test_faults", "memory/test_lifetime"]
+_ISOLATION = "isolated/test_isolation.py::test_"
+TESTS = [
+    "test_private.py",
+    "test_contract.py",
+    "isolated/test_protected.py",
+    f"{_ISOLATION}the_host_side_sees_shared_pages_only",
+    f"{_ISOLATION}what_the_host_writes_while_shared_stays_and_contents_are_kept",
+    f"{_ISOLATION}every_way_around_is_refused_and_changes_nothing",
+]
+LONG = ["test_faults.py", "test_lifetime.py"]
 """They take minutes inside. What the probe finds is recorded as a whole (tests/lab/recorded)."""
 SLOW_DISK = 4 << 20
 """Bytes of a disk that takes some seconds for a write after a long one."""
@@ -34,7 +42,6 @@ IN_FLIGHT = {
 }
 """The second is why an untrusted host side's pages are replaced where it was handed something that pins, though they
 could be protected: a write that is under way takes what the guest writes later."""
-ISOLATED = ["memory/isolated/test_protected", "memory/isolated/test_isolation"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +54,7 @@ def test_pages_are_shut_by_protection_where_the_kernel_has_it(kernel: fetch.Kern
     os.truncate(disk, SLOW_DISK)
     throttled = qemu.GuestShape(words=("-drive", f"file={disk},if=virtio,format=raw,throttling.bps-total=200000"))
     long = LONG if os.environ.get("PAGEWARDEN_LONG") == "1" else []
-    files = [f"tests/{name}.py" for name in (*TESTS, *ISOLATED, *long)]
+    files = [f"tests/memory/{name}" for name in (*TESTS, *long)]
     compile_here(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "(window or isolated) and not instruction"
     )
@@ -61,3 +68,5 @@ def test_pages_are_shut_by_protection_where_the_kernel_has_it(kernel: fetch.Kern
     found = json.loads(probed)
     assert (found["disagreements"], found["untried"], found["timeouts"]) == (0, 0, 0)
     assert {trial["backing"] for trial in found["matrix"]} == {"uffd-rwp"} and found["leaks"]
+    apart = {trial["result"] for trial in found["matrix"] if trial["isolated"]}
+    assert apart == {"refused", "allowed"}, "what is shared answers, and nothing else does"
