@@ -131,6 +131,7 @@ def _advise(host: HostSide, *advice: int) -> None:
 
 
 LIFTS: dict[str, Callable[[HostSide], object]] = {
+    "shared": lambda host: None,
     "nothing": lambda host: None,
     "mprotect": _permit,
     "guard": lambda host: _advise(host, uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE),
@@ -146,8 +147,8 @@ back to it."""
 
 
 def lift(host: HostSide) -> None:
-    """Say each name, hear that the page was shared and shut, do it, and report what the page then shows: 0 for
-    nothing."""
+    """Say each name, hear that the page was shared and, but for the first, shut, do it, and report what the page then
+    shows: 0 for nothing."""
     scratch = os.memfd_create("ask")
     page = (ctypes.c_char * PAGE_SIZE).from_address(host.address + PAGE_SIZE)
     for name, attempt in LIFTS.items():

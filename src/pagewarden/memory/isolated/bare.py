@@ -34,7 +34,7 @@ class BareParts:
             self._guard.register(self._address + start, end - start, self._aside)
             self._shut(shut, start)
             shut = end
-        self._shut(shut, self._size if self._parts else 0)
+        self._shut(shut, self._size)
         for start, end in runs[PIECES:]:
             share_window(self._guard, self._address, self._guest, start, end - start)
 

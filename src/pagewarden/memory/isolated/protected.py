@@ -23,6 +23,7 @@ class IsolatedRwp(IsolatedWindow):
 
     name = "uffd-rwp"
     modes = RWP_ASIDE, RWP_GUARD
+    registers = True
     sharing, unsharing = UffdRwp.sharing, UffdRwp.unsharing
 
     def __init__(self, wanted: Wanted, level: Level = True) -> None:
@@ -38,10 +39,7 @@ class IsolatedRwp(IsolatedWindow):
     def _open(self, host: HostProcess, runs: list[tuple[int, int]]) -> None:
         assert host.guard is not None
         self._protected = ProtectedWindow(host.guard, host.address, self.guest, lambda *_: self._locked)
-        if runs:
-            super()._open(host, runs)
-        else:
-            host.guard.register(host.address, self.size, RWP_GUARD)
+        super()._open(host, runs)
 
     def _let(self, host: HostProcess, guard: Userfault, offset: int, length: int) -> None:
         assert self._protected is not None

@@ -24,6 +24,8 @@ class IsolatedWindow(HostKeeper):
 
     name = "uffd-window"
     modes = ASIDE, YIELDING
+    registers = False
+    """Is there more to guard by than the host side's own registration?"""
     whole_file = False
     idle_unshare = False
     sharing = Tariff({Event.HYP_PTE_SET: 1})
@@ -63,7 +65,7 @@ class IsolatedWindow(HostKeeper):
         share_window(guard, host.address, self.guest, offset, length)
 
     def _open(self, host: HostProcess, runs: list[tuple[int, int]]) -> None:
-        if runs and host.guard is not None:
+        if host.guard is not None and (runs or self.registers):
             self._replacing.settle()
             self._bare = BareParts(host.guard, host.address, self.guest, self.modes)
             try:
