@@ -22,7 +22,7 @@ X86_64_ONLY = {
     "guest.assembler": "what a guest executes, as machine code",
     "guest.steps_x86": "the same for each step of a program",
     "guest.unicorn_cpu": "its emulated CPU; the host may be any",
-    "studies.calibrate.cpu": "the machine code of the guest that is timed",
+    "studies.calibrate.cpu": "the machine code of a guest that writes a port",
     "probe.paths.machine": "the machine code of a guest of the host's own",
 }
 """Module: what in it is for x86-64 alone. What is built on these takes their word."""

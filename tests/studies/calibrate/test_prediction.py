@@ -14,14 +14,16 @@ from pagewarden.designs import DESIGNS
 from pagewarden.guest.program import Act
 from pagewarden.report.documents.prices import WrongOrder
 from pagewarden.report.prediction import predicted
-from pagewarden.studies.calibrate import prediction_runs
+from pagewarden.studies.calibrate import prediction_runs, sampling
 from pagewarden.studies.calibrate.prediction import Forecast, Prediction, counted, host_only, predict, requests, rows
-from pagewarden.studies.calibrate.prediction_runs import Stamps, disk_for, periods, predict_runs, writes
+from pagewarden.studies.calibrate.prediction_runs import predict_runs
 from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, Spread
 from pagewarden.studies.calibrate.scripts import SIZES
 from pagewarden.studies.calibrate.timed_host import TimedHost
+from pagewarden.studies.calibrate.turns import Stamps, _undisturbed, disk_for, periods, writes
 from pagewarden.studies.run.disk import open_disk
+from pagewarden.studies.run.machine import machine_for
 from pagewarden.studies.run.plan import RunPlan, default_mix
 from pagewarden.vocab import PAGE_SIZE, UserMistake
 
@@ -146,12 +148,36 @@ def test_a_compiled_request_moves_the_bytes(design: str) -> None:
         assert host.disk_bytes(3 * PAGE_SIZE)[2 * PAGE_SIZE :] == bytes(PAGE_SIZE)
 
 
-def test_the_bare_guest_does_its_requests_and_the_host_writes_its_own_bytes() -> None:
-    spent = periods(RunPlan("window", "uffd-window", "unicorn"), writes("", 8192, 9), 8192)
+@pytest.mark.parametrize(("guest", "host"), [("", ""), ("bounce", ""), ("", "remap")])
+def test_a_request_with_a_part_alone_is_done(guest: str, host: str) -> None:
+    spent = periods("unicorn", guest, host, 2, 9)
     assert 2 <= len(spent) <= 9 - 1 - 4 and min(spent) > 0  # without those that were interrupted
+
+
+def test_the_bare_guest_neither_copies_nor_shares_as_it_goes() -> None:
     bare, window = (writes(design, 8192, 9) for design in ("", "window"))
     assert {*window.steps} - {*bare.steps} == {Act.SHARE, Act.UNSHARE} and bare.outs == 9 + 2
     assert writes("bounce", 8192, 9, fills=False).steps[0] is Act.COPY_OUT
+
+
+def test_the_hosts_own_bytes_are_one_written_page_again_and_again() -> None:
+    """A buffer of zeroes that nobody has written took longer than a copy that was then priced at nothing."""
+    stamps = Stamps(8192)
+    with (
+        disk_for(8192) as disk,
+        machine_for(RunPlan("window", cpu="unicorn"), writes("", 8192, 3), disk, stamps) as made,
+    ):
+        assert made.run().failures == 0
+        written = bytes(disk.read())
+    assert len(stamps.times) == 3 and written == written[:1] * 8192 != bytes(8192)
+
+
+def test_requests_in_which_or_before_which_another_had_the_cpu_do_not_count() -> None:
+    times, taken_away = np.arange(12.0), np.zeros(12)
+    assert _undisturbed(times, taken_away).tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
+    taken_away[[3, 8]] = 1
+    assert _undisturbed(times, taken_away).tolist() == [5, 6, 7, 10, 11]
+    assert _undisturbed(times, np.ones(12)).tolist() == [4, 5, 6, 7, 8, 9, 10, 11], "too few are left"
 
 
 def test_stamps_change_nothing_but_the_bare_path() -> None:
@@ -170,11 +196,12 @@ def test_the_interpreted_cpu_has_no_times() -> None:
 
 def test_whole_requests_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_runs, "SIZES", (1,))
+    monkeypatch.setattr(sampling, "LEAST", 2)
     monkeypatch.setattr(prediction_runs, "ROUNDS", 1)
     found = predict_runs("unicorn", seconds=0.3, designs=("window", "splice", "iommu"))
     assert [row.design for row in found.rows] == ["window", "splice", "iommu"] and "unicorn" in found.where
     assert all(row.predicted.low > row.io > 0 and row.measured.samples >= 2 for row in found.rows)
-    assert "by this library" in found.profile.prices["hyp_pte_set_range"].source
+    assert "a request on unicorn" in found.profile.prices["hypercalls"].source
 
 
 def test_the_bare_guest_is_in_every_turn_and_each_design_once() -> None:

@@ -14,6 +14,7 @@ import pytest
 from live import require
 from pagewarden.cost import load_profile, parse, price, shipped_profiles, to_toml
 from pagewarden.cost.names import REQUIRED
+from pagewarden.designs import DESIGNS
 from pagewarden.studies.calibrate import sampling
 from pagewarden.studies.calibrate.calibration import (
     PARAMETERS,
@@ -21,13 +22,14 @@ from pagewarden.studies.calibrate.calibration import (
     calibrate,
     profile_of,
 )
-from pagewarden.studies.calibrate.cpu import LENGTHS, call_price, guest_prices, hops
-from pagewarden.studies.calibrate.library import library_prices
+from pagewarden.studies.calibrate.cpu import hops
+from pagewarden.studies.calibrate.prediction_runs import own_price
 from pagewarden.studies.calibrate.primitives import PrimitiveScript
 from pagewarden.studies.calibrate.sampling import Array, StraightLine, sample
 from pagewarden.studies.calibrate.scripts import SIZES, found
 from pagewarden.studies.calibrate.timed_host import TimedHost
-from pagewarden.vocab import PAGE_SIZE
+from pagewarden.studies.calibrate.turns import turn_prices
+from pagewarden.vocab import PAGE_SIZE, UserMistake
 
 Rows = dict[str, tuple[float, ...]]
 CLOCK = 25.0
@@ -64,27 +66,48 @@ class FakeScript:
         return [CLOCK + ns + late for ns in self._rows]
 
 
-LIBRARY: Rows = {
-    "library/clock": (20,),
-    "library/map": (3420, 3220),
-    **{f"library/convert/{n}": (5020 + 300 * n, 4620 + 150 * n) for n in SIZES},
-    **{f"library/copy/{n}": (9900 + 1250 * n, 9000 + 1000 * n) for n in SIZES},
-    **{f"library/file/{n}": (2220 + 200 * n, 1820 + 120 * n, 2220 + n, 1520 + n, 2020 + n) for n in SIZES},
-    **{f"library/take-up/{pages}": (100, 8020 + 1300 * pages, 9000) for pages in SIZES},
+EXIT = 20_000.0
+CPU: Rows = {"cpu/exit": (EXIT - CLOCK, 60 - CLOCK)}
+# ns, fixed and a page: what a request takes longer with each part, and what of that is priced by something else
+BARE = (100_000, 1000)
+OWN: Mapping[str, tuple[float, float]] = {
+    "bare": (0, 0),
+    "guest-copy": (200, 2.0 * PAGE_SIZE),
+    "host-copy": (900, 250),
+    "pread": (900 + 2200, 250),
+    "splice": (1800, 120),
+    "remap": (3420, 300),
+    "convert": (2 * 3000, 150),
+    "entries": (8000, 1000),
 }
-CPU: Rows = {
-    "cpu/exit": (20_000, 500),
-    "cpu/call": (23_000, 500),
-    **{f"cpu/copy/{n}": (21_200 + 2.0 * n * PAGE_SIZE, 21_000) for n in LENGTHS},
+CONVERSION = (1000 + 900 + 600, 260)  # set and clear of a range, a flush; a page set
+APART: Mapping[str, tuple[float, float]] = {
+    "pread": (0, 120),
+    "remap": (3600 + 2200 + 400 + 600, 130),
+    "convert": (2 * EXIT + CONVERSION[0], CONVERSION[1]),
+    "entries": (EXIT + 3000 + CONVERSION[0], CONVERSION[1] + 150),
 }
 
 
 def fakes() -> dict[str, FakeScript]:
-    made = {name: FakeScript(rows) for name, rows in (SINGLE | LIBRARY | CPU).items()}
+    made = {name: FakeScript(rows) for name, rows in (SINGLE | CPU).items()}
     for name, rows in ROWS.items():
         for pages in SIZES:
             made[f"{name}/{pages}"] = FakeScript(tuple(fixed + rise * pages for fixed, rise in rows))
     return made
+
+
+class FakeRun(FakeScript):
+    """A run of requests with made-up times, and the same noise."""
+
+    def __call__(self) -> float:
+        return self.time(1)[0] - CLOCK
+
+
+def fake_runs(library: bool = True) -> dict[str, FakeRun]:
+    times = {part: np.add(BARE, own) + APART.get(part, (0, 0)) for part, own in OWN.items()}
+    parts = times if library else ("bare", "guest-copy")
+    return {f"turn/{part}/{n}": FakeRun((float(times[part] @ (1, n)),)) for part in parts for n in SIZES}
 
 
 def ticking() -> Iterator[float]:
@@ -97,7 +120,7 @@ def ticking() -> Iterator[float]:
 @pytest.fixture(scope="module")
 def taken() -> Mapping[str, Array]:
     clock = ticking()
-    return sample(fakes(), 1.0, clock=lambda: next(clock))
+    return sample(fakes(), 1.0, runs=fake_runs(), clock=lambda: next(clock))
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +132,7 @@ def host() -> Iterator[TimedHost]:
 def test_the_fake_has_the_scripts_and_rows_of_the_host() -> None:
     with Timings("library", "unicorn") as timings:
         real = {name: len(script.time(1)) for name, script in timings.timed.items()}
+        assert timings.runs.keys() == fake_runs().keys()
     assert {name: len(script.time(1)) for name, script in fakes().items()} == real
 
 
@@ -157,12 +181,20 @@ def test_deciles_are_those_of_the_samples_of_which_each_fifth_is_late(taken: Map
 
 def test_what_takes_no_time_has_a_price_all_the_same(taken: Mapping[str, Array]) -> None:
     nothing = {name: np.zeros_like(times) for name, times in taken.items()}
-    prices = found(nothing) | guest_prices(nothing, "a fake CPU") | library_prices(found(nothing), nothing)
+    prices = turn_prices(found(nothing) | hops(nothing, "a fake CPU"), nothing, "a fake CPU")
     assert [name for name, price in prices.items() if price.spread.median <= 0] == []
 
 
 def test_a_cpu_has_hops_and_a_rate_of_its_own(taken: Mapping[str, Array]) -> None:
-    made = profile_of("mine", found(taken) | guest_prices(taken, "a fake CPU"), "a fake CPU", "compiled", "quiet")
+    """Compiled calls: of the parts of a request only the guest's own are timed."""
+    compiled = {name: rows for name, rows in taken.items() if not name.startswith("turn/")}
+    compiled |= {name: taken[name] for name in fake_runs(library=False)}
+    before = found(taken) | hops(taken, "a fake CPU")
+    prices = turn_prices(before, compiled, "a fake CPU")
+    assert {name for name in prices if prices[name] is not before.get(name)} == {"guest_copies", "guest_copy_warm"}
+    made = profile_of("mine", prices, "a fake CPU", "compiled", "quiet")
+    assert made.prices["hop_guest_hyp"].value.low == pytest.approx(EXIT / 2)
+    assert made.prices["hop_hyp_host"].value.low == pytest.approx(30)
     assert made.prices["guest_copy_warm"].value.low == pytest.approx(2.0)
     assert made.prices["guest_copies"].value.low == pytest.approx(200)
     assert price({"guest_copy_bytes": 1000, "host_copy_bytes": 0}, made).low == pytest.approx(2000)
@@ -186,38 +218,48 @@ def test_a_sample_in_which_another_had_the_cpu_is_taken_again(monkeypatch: pytes
     assert sampling._undisturbed(SimpleNamespace(time=lambda rounds: next(times)), 1) == [7.0]
 
 
-def test_a_call_costs_what_it_takes_longer_than_its_exit(taken: Mapping[str, Array]) -> None:
-    assert call_price(taken, "a fake CPU")["hypercalls"].spread.median == pytest.approx(3000)
+def test_a_part_costs_what_a_request_takes_longer_with_it(taken: Mapping[str, Array]) -> None:
+    before = found(taken) | hops(taken, "a fake CPU")
+    prices = turn_prices(before, taken, "a fake CPU")
+    medians = {name: prices[name].spread.median for name in prices if prices[name] is not before.get(name)}
+    want = {
+        "guest_copies": 200,
+        "guest_copy_warm": 2.0,
+        "host_copies": 900,
+        "copy_warm": 250 / PAGE_SIZE,
+        "syscall_pread": 2200,
+        "syscall_splice": 1800,
+        "pins": 120,
+        "syscall_mmap": 3420,
+        "host_pte_set": 300,
+        "hypercalls": 3000,
+        "hyp_pte_clear": 150,
+        "io_pte_set_range": 8000,
+        "io_pte_set": 1000,
+    }
+    assert medians == pytest.approx(want, rel=1e-6)
+    assert all("a request on a fake CPU takes longer" in prices[name].what for name in want)
 
 
-def test_the_library_adds_what_the_same_call_takes_longer(taken: Mapping[str, Array]) -> None:
-    compiled = found(taken)
-    added = {
-        name: price.spread.median - compiled[name].spread.median
-        for name, price in library_prices(compiled, taken).items()
-        if name in compiled
-    }
-    want = dict.fromkeys(compiled, 0.0) | {
-        "hyp_pte_set_range": 5000 - 1000,
-        "hyp_pte_set": 300 - 260,
-        "hyp_pte_clear_range": 4600 - 600 - 900,
-        "hyp_pte_clear": 150 - 110,
-        "syscall_mmap": 1000,
-        "syscall_munmap": 1000,
-        "syscall_pread": 2200 - 900 - 500,
-        "syscall_splice": 1800 - 900,
-        "pins": 120 - 95,
-        "host_copies": 900 - 10,
-        "copy_warm": (250 - 100) / PAGE_SIZE,
-        "io_pte_set": 1000 - 8,
-    }
-    assert added == pytest.approx(want, abs=1e-3)
-    assert library_prices(compiled, taken)["io_pte_set_range"].spread.median == pytest.approx(3000)
+@pytest.mark.parametrize("design", DESIGNS)
+def test_the_prices_of_its_parts_add_up_to_a_request(design: str, taken: Mapping[str, Array]) -> None:
+    """Whatever a part holds that the model counts is priced once: nothing is left over, nothing is paid twice."""
+    prices = turn_prices(found(taken) | hops(taken, "a fake CPU"), taken, "a fake CPU")
+    profile = profile_of("mine", prices, "a fake CPU", "library", "quiet")
+    parts = {
+        "dma-buffer": ("guest-copy", "host-copy"), "bounce": ("guest-copy", "host-copy"),
+        "remap": ("convert", "remap"), "pread": ("convert", "pread"), "splice": ("convert", "splice"),
+        "window": ("convert", "host-copy"), "iommu": ("entries", "host-copy"),
+    }[design]  # fmt: skip
+    for pages in SIZES:
+        want = sum(np.add(OWN[part], APART.get(part, (0, 0))) @ (1, pages) for part in parts)
+        assert own_price(profile, design, pages).low == pytest.approx(want, rel=2e-3, abs=200), (
+            "hops to the host: 60 ns"
+        )
 
 
 def test_the_profile_is_complete_strict_and_reads_back(taken: Mapping[str, Array]) -> None:
-    exits = np.full(7, 20_000.0)
-    prices = found(taken) | hops(exits, np.full(7, 60.0), "a fake CPU")
+    prices = found(taken) | hops(taken, "a fake CPU")
     made = profile_of("mine", prices, "a fake CPU", "compiled", "quiet")
     again = parse(to_toml(made), "again")
     assert again.prices == dict(made.prices) and again.about == " ".join(made.about.split())
@@ -235,6 +277,11 @@ def test_without_a_cpu_the_hops_are_parameters(taken: Mapping[str, Array]) -> No
         "hop_host_hyp",
         "hop_hyp_guest",
     }
+
+
+def test_calls_of_the_library_need_a_guest() -> None:
+    with pytest.raises(UserMistake, match="needs a CPU"):
+        Timings("library", "none")
 
 
 def test_a_range_costs_once_whatever_its_pages(taken: Mapping[str, Array]) -> None:

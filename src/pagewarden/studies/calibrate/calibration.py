@@ -5,7 +5,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,16 +17,15 @@ import numpy as np
 from pagewarden.cost import Interval, Price, Profile, load_profile, parse, profile_directory, shipped_profiles, to_toml
 from pagewarden.cost.names import HOPS, PRICES
 from pagewarden.kernel import machine
-from pagewarden.kernel.door import memfd
 from pagewarden.kernel.threads import beside
-from pagewarden.memory import PrivateMemory
-from pagewarden.studies.calibrate.cpu import MEMORY, call_price, cpu_named, guest_prices, guest_scripts
-from pagewarden.studies.calibrate.library import Calls, TimedLibrary, library_prices, nothing
+from pagewarden.studies.calibrate.cpu import Exits, cpu_named, hops
 from pagewarden.studies.calibrate.primitives import spin
 from pagewarden.studies.calibrate.sampling import Array, Timed, sample
 from pagewarden.studies.calibrate.scripts import LEAST_NS, PriceFound, found, scripts
 from pagewarden.studies.calibrate.timed_host import TimedHost
-from pagewarden.vocab import Progress, Unavailable, UserMistake, one_of
+from pagewarden.studies.calibrate.turns import turn_prices, turns
+from pagewarden.studies.run.warm import warm
+from pagewarden.vocab import Advance, Progress, Unavailable, UserMistake, one_of
 from pagewarden.vocab.closing import Closing
 from pagewarden.vocab.places import put
 
@@ -64,27 +63,29 @@ class Timings(Closing):
 
     def __init__(self, calls: str, cpu: str) -> None:
         one_of("way to make the calls", calls, CALLS)
-        self.calls, self.label = calls, ""
+        if (calls, cpu) == ("library", "none"):
+            raise UserMistake("--calls library is timed in requests of a guest: it needs a CPU; leave --cpu none out")
+        self.label = ""
+        self.runs: dict[str, Callable[[], float]] = {}
         with ExitStack() as undo:
             self.host = undo.enter_context(TimedHost())
-            self.timed: dict[str, Timed] = dict(scripts(self.host)) | {"library/clock": Calls(nothing)}
-            if calls == "library":
-                self.timed |= undo.enter_context(TimedLibrary()).scripts()
+            self.timed: dict[str, Timed] = dict(scripts(self.host))
             if cpu != "none":
-                memory = undo.enter_context(PrivateMemory(MEMORY, "memfd"))
-                on = undo.enter_context(cpu_named(cpu, memory))
-                self.timed |= guest_scripts(on, memory, undo.enter_context(memfd("pagewarden-disk", MEMORY)).fd)
+                on = undo.enter_context(cpu_named(cpu))
                 self.label = on.label
+                self.timed["cpu/exit"] = Exits(on.cpu)
+                self.runs = turns(on.kind, calls == "library")
+                warm()
             self._release = undo.pop_all()
 
+    def sample(self, seconds: float, progress: Advance = lambda done, total: None) -> dict[str, Array]:
+        """Samples of everything, for about so many seconds."""
+        return sample(self.timed, seconds, runs=self.runs, progress=progress)
+
     def prices(self, taken: Mapping[str, Array]) -> dict[str, PriceFound]:
-        """Of samples of `timed`."""
+        """Of what `sample` gave."""
         made = found(taken)
-        if self.label:
-            made |= guest_prices(taken, self.label)
-        if self.label and self.calls == "library":
-            made |= call_price(taken, self.label)
-        return library_prices(made, taken) if self.calls == "library" else made
+        return turn_prices(made | hops(taken, self.label), taken, self.label) if self.label else made
 
     def close(self) -> None:
         self._release.close()
@@ -105,7 +106,7 @@ def calibrate(
     with Timings(calls, cpu) as timings, ExitStack() as opened:
         sibling = opened.enter_context(BusySibling(seconds)) if busy else None
         what = f"calibrating {name}"
-        taken = sample(timings.timed, seconds, progress=lambda done, total: progress(what, done, total))
+        taken = timings.sample(seconds, lambda done, total: progress(what, done, total))
     beside = "nothing else running in the process"
     if sibling is not None:
         beside = f"beside a thread of the same process that had {sibling.share:.0%} of another CPU"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from resource import RUSAGE_THREAD, getrusage
+from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -98,21 +99,25 @@ def sample(
     scripts: Mapping[str, Timed],
     seconds: float,
     *,
+    runs: Mapping[str, Callable[[], float]] = MappingProxyType({}),
     clock: Callable[[], float] = time.monotonic,
     progress: Advance = lambda done, total: None,
 ) -> dict[str, Array]:
     """Samples of every script, float64[rows, samples] in ns, the same number for all: the scripts take turns.
 
     Ends after `seconds`, but not before LEAST turns. The first turn warms up, sets the rounds, and is not kept.
+    runs: what begins afresh each time and knows by itself what was undisturbed; float64[1, samples] of each.
     """
     start = clock()
     longest = min(SAMPLE_NS, seconds * 1e9 / len(scripts) / (2 * LEAST))
     rounds = {name: _rounds(script, longest) for name, script in scripts.items()}
-    turns: dict[str, list[list[float]]] = {name: [] for name in scripts}
+    turns: dict[str, list[list[float]]] = {name: [] for name in (*scripts, *runs)}
     done = 0
     while done < LEAST or (clock() - start < seconds and done < MOST):
         for name, script in scripts.items():
             turns[name].append(_undisturbed(script, rounds[name]))
+        for name, run in runs.items():
+            turns[name].append([run()])
         done += 1
         progress(min(int(1000 * (clock() - start) / seconds), 1000), 1000)
     return {name: np.array(taken).T for name, taken in turns.items()}
