@@ -8,10 +8,11 @@ import pytest
 
 from pagewarden.check.explain import in_words, listing, tell
 from pagewarden.check.page.strangers import STRANGERS, stranger_named
-from pagewarden.check.page.system import PROPERTIES, Setting, build
+from pagewarden.check.page.system import PROPERTIES, Setting, build, offered
 from pagewarden.check.verdict import Report, Verdict, check
 from pagewarden.designs import DESIGNS, Design, Hop, Options, Procedure, design_named
 from pagewarden.law import POLICIES, Op, Outcome, Policy, policy_named
+from pagewarden.law.properties import PROGRESS
 from pagewarden.vocab import UserMistake
 
 
@@ -122,6 +123,25 @@ def test_symmetry_changes_no_verdict(name: str) -> None:
     for report in reports:
         for verdict in report.verdicts:
             assert len(tell(report, verdict)) == len(verdict.path)
+
+
+BLIND = POLICIES["hybrid"].with_("mmu-lock").without("state-checked")
+
+
+@pytest.mark.parametrize("policy", [POLICIES["guest-memfd"], POLICIES["memfd"], BLIND], ids=lambda policy: policy.name)
+def test_states_that_are_alike_change_no_verdict_and_no_path(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = ("touch", "dma", "discard", "punch", "slot-delete")
+    setting = Setting(policy, vcpus=1 + (policy is BLIND), strangers=strangers)
+    names = tuple(name for name in PROPERTIES if name not in {*offered(setting), PROGRESS})
+    reports = []
+    for states in (1 << 30, 1 << 9):
+        monkeypatch.setattr("pagewarden.check.page.local.FOLDS", states)
+        reports.append(check(setting, names, search="apart"))
+    whole, folded = ([(v.name, v.verdict, in_words(report, v)) for v in report.verdicts] for report in reports)
+    assert whole == folded and "fails" in {verdict for _, verdict, _ in whole}
+    assert 10 * reports[1].states < 7 * reports[0].states
+    for local, other in zip(*(report.checked.locals for report in reports), strict=True):
+        assert not (local.shown & ~other.shown).any()  # whoever shows a mark is known still
 
 
 def test_limits_never_hold() -> None:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from pagewarden.check.page.arrays import changes_look_up
 from pagewarden.check.page.flow import Flow, Leads, Node
-from pagewarden.check.page.local import Local, changes_look_up
-from pagewarden.check.page.moves import LAW, PROCEDURE, VCPU, Move
+from pagewarden.check.page.local import Local
+from pagewarden.check.page.moves import PROCEDURE, VCPU, Move
 from pagewarden.check.page.places import Place
 from pagewarden.check.page.system import CheckedSystem
 from pagewarden.check.search.explorer import Taken
@@ -91,13 +92,14 @@ class _Replay:
         before = self.pages[taken.component]
         done = Step(before, Outcome.DONE)
         step = done if move.op is None else apply(self.checked.setting.policy, before, move.op)
-        rows = local.rows_of([taken.before, taken.after])
-        if self.checked.table.pages[rows[1][LAW]] != step.page:
+        table = self.checked.table
+        if move.op is not None and table.pages[table.next[table.index[before], move.op]] != step.page:
             raise InternalError(f"the law's function and its table differ in {move.op!r} on {before}")
+        rows = local.rows_of([taken.before, taken.after])
         who = self.slot(taken, move) if move.actor == "vcpu" else None
-        self.drift(taken, move, who, rows, local)
-        self.pages[taken.component] = step.page
         told = Told(taken.component, move, who, before, step)
+        self.drift(told, rows[1][VCPU:], local)
+        self.pages[taken.component] = step.page
         if move.place is not None:
             seats, seat = local.moves.vcpu, self.vcpus[who][1] if who is not None else 0
             if who is None:
@@ -114,24 +116,20 @@ class _Replay:
             return move.column - VCPU
         return next(i for i, at in enumerate(self.vcpus) if at == here or (move.at == 0 and at[1] == 0))
 
-    def drift(self, taken: Taken, move: Move, who: int | None, rows: list[list[int]], local: Local) -> None:
+    def drift(self, told: Told, seats: list[int], local: Local) -> None:
         """Where each vCPU is afterwards: whoever acts may leave another one with what it looked up before."""
-        seats = rows[1][VCPU:]
-        left = self.left(rows, move)
-        late = move.op is not None and changes_look_up(self.checked.setting.policy)[rows[0][LAW], move.op]
+        before, op, who = told.before, told.move.op, told.who
+        left = told.step.page.pins < before.pins and op is not Op.UNPIN  # the page is on another frame
+        state = self.checked.table.index[before]
+        late = op is not None and changes_look_up(self.checked.setting.policy)[state, op]
         for other, (page, seat) in enumerate(self.vcpus):
-            if other != who and seat and page == taken.component:
+            if other != who and seat and page == told.page:
                 seat = int(local.moves.vcpu.adrift[seat]) if left else seat
                 seat = int(local.moves.vcpu.late[seat]) if late else seat
                 self.vcpus[other] = (page, seat)
                 seats.remove(seat)
         if who is not None:
-            self.vcpus[who] = (taken.component, max(seats))
-
-    def left(self, rows: list[list[int]], move: Move) -> bool:
-        """Whether the page is on another frame after a move."""
-        before, after = (self.checked.table.pages[row[LAW]] for row in rows)
-        return after.pins < before.pins and move.op is not Op.UNPIN
+            self.vcpus[who] = (told.page, max(seats))
 
     def follow(self, told: Told, actor: int, at: Place | None) -> None:
         if told.move.at == 0:
@@ -185,6 +183,6 @@ def _match(exits: tuple[Leads, ...], steps: list[Told], at: Place | None) -> lis
 
 def _onward(told: Told, done: tuple[Leads, ...], refused: tuple[Leads, ...]) -> list[tuple[Leads, ...]]:
     tried_again = told.move.adrift and told.move.looked and not told.move.stale
-    if (told.step.outcome is Outcome.DONE or told.move.adrift) and not tried_again:
+    if (told.step.outcome is Outcome.DONE or told.move.op is Op.UNPIN_OLD) and not tried_again:
         return [done]
     return [refused]

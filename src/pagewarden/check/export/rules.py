@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pagewarden.check.page.arrays import changes_look_up
 from pagewarden.check.page.flow import TAKES
-from pagewarden.check.page.local import Local, changes_look_up
+from pagewarden.check.page.local import Local
 from pagewarden.check.page.moves import ALL, HOLD, LAW, VCPU, Move
 from pagewarden.check.page.system import COMPLETES, PROPERTIES, CheckedSystem, properties
 from pagewarden.check.search.automaton import FIELD

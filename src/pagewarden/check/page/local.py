@@ -5,37 +5,22 @@ loop. That search is the whole check of a page apart; for several pages together
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.check.page.flow import TAKES
-from pagewarden.check.page.moves import ALL, LAW, PROCEDURE, VCPU, Move, Moves
-from pagewarden.check.search.automaton import FIELD, MOST, Automaton
+from pagewarden.check.page.arrays import Properties, law_arrays, plan_arrays
+from pagewarden.check.page.fold import alike, fold
+from pagewarden.check.page.moves import LAW, PROCEDURE, VCPU, Moves
+from pagewarden.check.search.automaton import FIELD, Automaton
 from pagewarden.check.search.explorer import Levels, Limits, SoFar, Taken, grown, stop_reason
 from pagewarden.check.search.loops import EMPTY
-from pagewarden.check.search.page_loops import (
-    ALONE,
-    DIES,
-    FINE,
-    HIDES,
-    RETRIES,
-    STAYS,
-    WAITS,
-    Found,
-    Law,
-    LocalEdges,
-    Plan,
-    grow,
-    reach_back,
-    refill,
-)  # fmt: skip
-from pagewarden.law import Home, Op, Outcome, Owner, Policy, Table, enumerated
+from pagewarden.check.search.page_loops import Found, LocalEdges, grow, reach_back, refill
+from pagewarden.law import Owner, Table
 from pagewarden.law.page import PRIVATE, Page, View
 from pagewarden.vocab import UserMistake
 
@@ -56,21 +41,9 @@ _WISHES: tuple[tuple[Callable[[Page], bool], Callable[[Page], bool]], ...] = (
 """What a guest waits for: the page is private again; the page is mapped for it."""
 RUN = 1 << 15
 """States expanded between two looks at the clock and at signals."""
-
-
-@dataclass(frozen=True)
-class Properties:
-    """The marks of the law's steps. marks: uint32[S, O], a bit a property; the bits of a completed request, of a
-    mapping of what is the page no more, of a deadlock, of a state that has no way out; hidden: bits that a step of a
-    page's setup does not show."""
-
-    names: tuple[str, ...]
-    marks: NDArray[np.uint32]
-    completes: int
-    stale: int
-    deadlock: int
-    stuck: int
-    hidden: int
+FOLDS = 1 << 16
+"""States beyond which a search that keeps no edges looks whether it tells more apart than it has to, and each time that
+there are four times as many: it begins again, then."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +104,21 @@ class PageSearch:
         self.limits, self.keep = limits, keep
         self.shape = (len(table.pages), 2, len(moves.procedure.list), *[len(moves.vcpu.list)] * vcpus)
         whens = {id(move.when): move.when for move in moves.list if move.when is not None}
-        self.law = _law(table, properties, list(whens.values()))
-        self.plan = _plan(moves, self.shape, list(whens), properties, self.symmetric)
+        self.law = law_arrays(table, properties, list(whens.values()))
+        self.plan = plan_arrays(moves, self.shape, list(whens), properties, self.symmetric)
         self.room = len(self.plan.moves) * 4
         self.found = _space(1 << 14, len(moves.list))
         self.steps = _edges(1 << 15 if keep else 0)
+        self.fold_at, self.different = FOLDS, len(table.pages)
+        self.told: dict[int, list[Taken]] = {}  # paths to marks seen before it began again, through states of `before`
+        self.before: list[int] = []
+        self._begin()
+        self.began = perf_counter() if began is None else began
+
+    def _begin(self) -> None:
         self.head, self.count, self.made, self.levels = 0, 1, 0, Levels()
         self.found.codes[0] = 0
         refill(self.found.table, self.found.numbers, self.found.codes, 1)
-        self.began = perf_counter() if began is None else began
 
     @property
     def seen(self) -> int:
@@ -163,12 +142,30 @@ class PageSearch:
             raise UserMistake(f"one page has more than {MOST_LOCAL:,} states; check fewer vCPUs or fewer strangers")
         if self.count > self.keep:
             self.keep, self.steps = 0, _edges(0)
+        if not self.keep and self.count > self.fold_at:
+            self._fold()
         self.levels.reached(self.head, self.count)
         if self.keep and not self.more():
             self._look_for_a_way_out()
         wanted = 0 if self.keep else self.limits.wanted
         why = stop_reason(self.limits, wanted, self.seen, self.count, perf_counter() - self.began)
         return why or (self._grow() if self.head < stop and self.head - before < RUN else "")
+
+    def _fold(self) -> None:
+        """Begin again with the states that what is still asked tells apart, where those are fewer."""
+        self.fold_at *= 4
+        first = alike(self.law, self.plan, self.moves.list, (self.limits.wanted or 0xFFFF_FFFF) & ~self.seen)
+        different = len(np.unique(first))
+        if different > self.different * 3 // 4:
+            return
+        for mark in [mark for mark in range(32) if self.seen >> mark & 1 and mark not in self.told]:
+            path, here = self.path(mark), len(self.before)
+            codes = self.found.codes[[path[0].before, *(taken.after for taken in path)]]
+            self.before += codes.tolist()
+            self.told[mark] = [replace(taken, before=here + at, after=here + at + 1) for at, taken in enumerate(path)]
+        self.law, self.different = fold(self.law, first), different
+        self.found = Found(*_space(FOLDS, 0)[:5], *self.found[5:])
+        self._begin()
 
     def _look_for_a_way_out(self) -> None:
         """Mark the first state from which what the guest wants is never granted, whatever it tries, while everybody
@@ -208,6 +205,8 @@ class PageSearch:
 
     def path(self, mark: int) -> list[Taken]:
         """A shortest sequence of moves whose last one carries the mark (a bit's number). KeyError: never seen."""
+        if mark in self.told:
+            return [replace(t, before=self.count + t.before, after=self.count + t.after) for t in self.told[mark]]
         number, action, after = self.found.where[mark].tolist()
         if number < 0:
             raise KeyError(mark)
@@ -222,7 +221,8 @@ class PageSearch:
         """What was found, so far."""
         steps = _moved(self.steps, lambda each: each[: self.made])
         shown = self.found.by_move | np.uint32(0xFFFF_FFFF if self.more() else 0)
-        return Local(self.shape, self.found.codes[: self.count], steps, self.moves, self.table, self.symmetric, shown)
+        codes = np.append(self.found.codes[: self.count], np.array(self.before, np.uint64))
+        return Local(self.shape, codes, steps, self.moves, self.table, self.symmetric, shown)
 
 
 def _shift(column: int, vcpus: int, symmetric: bool) -> int:
@@ -237,70 +237,6 @@ def _rows(codes: NDArray[np.uint64], shape: tuple[int, ...]) -> Rows:
     for column in reversed(range(len(shape))):
         codes, rows[:, column] = np.divmod(codes, np.uint64(shape[column]))
     return rows
-
-
-def _law(table: Table, properties: Properties, whens: list[NDArray[np.bool_]]) -> Law:
-    came = np.full(table.outcome.shape, 3, np.uint8)
-    for outcome, code in ((Outcome.DONE, FINE), (Outcome.HOST_RETRY, WAITS), (Outcome.PANIC, DIES)):
-        came[table.outcome == outcome] = code
-    pins = np.array([page.pins for page in table.pages])
-    misses = pins[table.next] <= pins[:, None]
-    misses[:, [op for op in Op if op not in TAKES]] = False
-    leaves = pins[table.next] < pins[:, None]
-    leaves[:, Op.UNPIN] = False  # fewer pins though nobody let go: the page is on another frame
-    lates = changes_look_up(table.policy)
-    when = np.vstack([np.ones(len(table.pages), bool), *whens])
-    return Law(table.next.astype(np.int32), came, properties.marks, misses, leaves, lates, when)
-
-
-@cache
-def changes_look_up(policy: Policy) -> NDArray[np.bool_]:
-    """bool[S, O]: after which steps a look-up of before is late. Whoever compares numbers sees an invalidation that is
-    over; else it is that KVM would find another page, or none."""
-    table = enumerated(policy)
-    if policy.has("sequence-compared"):
-        over = np.zeros(table.next.shape, bool)
-        over[:, Op.NOTIFY_END] = [page.notify > 0 for page in table.pages]
-        return over
-    kinds = [(page.owner in PRIVATE, page.owner is Owner.SHARED, page.home is Home.RESIDENT) for page in table.pages]
-    numbers = np.unique(kinds, axis=0, return_inverse=True)[1].reshape(-1)
-    changed: NDArray[np.bool_] = numbers[table.next] != numbers[:, None]
-    return changed
-
-
-def _plan(moves: Moves, shape: tuple[int, ...], whens: list[int], properties: Properties, symmetric: bool) -> Plan:
-    targets: list[tuple[int, int]] = [(0, 0)]
-    rows = [_row(move, whens, properties, targets) for move in moves.list]
-    sizes = (1, *shape[1:])
-    base = list(accumulate(sizes, initial=0))
-    seats = [base[move.column] + move.at if move.column is not None else 0 for move in moves.list]
-    listed = np.argsort(seats, kind="stable").astype(np.int32)
-    first = np.searchsorted(np.sort(seats), np.arange(base[-1] + 1))
-    adrift, late, units = (
-        np.concatenate([[0], *(each(column) for column in range(1, len(shape)))])
-        for each in (moves.adrift, moves.late, moves.units)
-    )
-    spare = sum((MOST - ALL) << FIELD * number for number in range(len(moves.locks)))
-    alone = np.array([seat is not None and seat[0].role == "teardown" for seat in moves.procedure.list])
-    return Plan(
-        np.array(shape, np.int64), np.array(rows, np.int32), np.array(targets, np.int64), first, listed,
-        np.array(base, np.int64), adrift.astype(np.int64), late.astype(np.int64), units.astype(np.uint32),
-        np.uint32(spare), alone, np.uint32(properties.hidden), np.uint32(properties.deadlock if moves.locks else 0),
-        symmetric,
-    )  # fmt: skip
-
-
-def _row(move: Move, whens: list[int], properties: Properties, targets: list[tuple[int, int]]) -> tuple[int, ...]:
-    """A move as numbers; its targets are appended."""
-    spans = []
-    for onward in (move.done or ((0, False),), move.refused or ()):
-        spans += [len(targets), len(targets) + len(onward)]
-        shown = properties.stale if move.stale else 0
-        targets += [(seat, shown | (properties.completes if completed else 0)) for seat, completed in onward]
-    flags = STAYS * (move.refused is None) + RETRIES * move.retries + ALONE * move.alone
-    flags += HIDES * (move.name == "setup")
-    when = 0 if move.when is None else 1 + whens.index(id(move.when))
-    return (-1 if move.op is None else move.op, -1 if move.column is None else move.column, flags, when, *spans)
 
 
 _STATE, _EDGE = 2 * 8 + 2 * 4 + 8 + 4 + 4, 4 * 4

@@ -7,8 +7,9 @@ from functools import cache, cached_property
 import numpy as np
 
 from pagewarden.check.page.actors import Cast, cast, guest_procedures
+from pagewarden.check.page.arrays import Properties
 from pagewarden.check.page.flow import flow
-from pagewarden.check.page.local import EVERY, Local, PageSearch, Properties
+from pagewarden.check.page.local import EVERY, Local, PageSearch
 from pagewarden.check.page.moves import ALL, moves
 from pagewarden.check.page.strangers import STRANGERS
 from pagewarden.check.search.automaton import MOST, System
