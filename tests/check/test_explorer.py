@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagewarden.check.search import explorer
 from pagewarden.check.search.automaton import FIELD, Automaton, System
-from pagewarden.check.search.explorer import Limits, explore
+from pagewarden.check.search.explorer import Limits, _Search, exhaust, explore
 from pagewarden.vocab import UserMistake
 
 UNITS = 2
@@ -115,6 +116,26 @@ def test_growing_keeps_every_state() -> None:
     found = explore(ring(100, 3))
     assert found.exhausted and found.last.states == 1_000_000 and found.last.transitions == 3_000_000
     assert found.last.depth == 3 * 99
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_find_what_one_finds(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State by state: the numbers, the parents, the marks."""
+    monkeypatch.setattr(explorer, "MANY", 64)
+    monkeypatch.setattr("pagewarden.check.search.explorer.time.perf_counter", lambda: 0.0)  # nobody is slower
+    edges = [(i, (i + step) % 40, 0, i == 30 and step == 7) for i in range(40) for step in (1, 7)]
+    system = System([(automaton([0] * 40, edges), 3)], (UNITS,), symmetric=False)
+    alone, together = (_Search(system, Limits(), None, number) for number in (1, threads))
+    for search in (alone, together):
+        assert exhaust(search).exhausted
+    assert len(together.blocks) == threads and alone.count == 40**3
+    for name in ("count", "head", "transitions", "seen"):
+        assert getattr(alone, name) == getattr(together, name)
+    assert alone.progress().levels == together.progress().levels
+    assert (alone.visited.found == together.visited.found).all()
+    keys = [search.visited.table[search.visited.order[: search.count]] for search in (alone, together)]
+    assert (keys[0] == keys[1]).all()
+    assert (alone.visited.parents[: alone.count] == together.visited.parents[: alone.count]).all()
 
 
 @pytest.mark.parametrize(

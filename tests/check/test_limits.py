@@ -72,7 +72,9 @@ def test_apart_as_many_states_at_each_depth_as_together() -> None:
     assert short.levels[: short.depth] == apart.levels[: short.depth]
 
 
-def test_auto_stops_thinking_of_several_pages() -> None:
+def test_auto_stops_thinking_of_several_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(BIG).states < ALONE  # it begins again with fewer
+    monkeypatch.setattr("pagewarden.check.page.local.FOLDS", 1 << 30)
     report = check(BIG)
     assert report.exhausted and not report.together and report.states > ALONE
 

@@ -4,16 +4,33 @@ Generic: it knows automata, resources and marks. The inner loop is compiled (`lo
 limits and the clock, and sees signals between two runs of the loop.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.check.search.automaton import Automaton, System
-from pagewarden.check.search.loops import BLOCK, EMPTY, Block, Space, Visited, expand, insert, rehash
+from pagewarden.check.search.loops import (
+    BLOCK,
+    COUNT,
+    DESK,
+    EMPTY,
+    FULL,
+    HEAD,
+    SEEN,
+    TAKEN,
+    Block,
+    Space,
+    Visited,
+    expand,
+    insert,
+    rehash,
+)  # fmt: skip
 from pagewarden.kernel.free_memory import available
 from pagewarden.vocab import UserMistake
 
@@ -23,6 +40,12 @@ FILL = 0.85
 """Of the table, before it grows."""
 RUN = 1 << 18
 """States expanded between two looks at the clock and at signals."""
+THREADS = 2
+"""That expand states together, at most; what more of them would bring was not measured."""
+MANY, SHARE = 1 << 14, 1 << 11
+"""States of a run that are worth more than one thread, and the most whose successors one thread writes at a time."""
+WAITING = 1 << 13
+"""Successors for which a thread that shares has room until it is its turn."""
 MOST_SLOTS = 1 << 32
 """Numbers of slots are 32 bits wide, in the order of discovery and in the hash."""
 MOST_STATES = int(MOST_SLOTS * FILL)
@@ -139,12 +162,19 @@ def explore(
     limits: Limits | None = None,
     progress: Callable[[SoFar], None] | None = None,
     began: float | None = None,
+    threads: int = 0,
 ) -> Exploration:
-    """Every reachable state, or as many as the limits allow; began: of the clock (perf_counter), if not now.
+    """Every reachable state, or as many as the limits allow; began: of the clock (perf_counter), if not now; threads:
+    that search together, by default as many as there are processors for, up to THREADS: nothing else depends on it.
 
     UserMistake: the states of so many components do not fit in 64 bits.
     """
-    return exhaust(_Search(system, limits or Limits(), began), progress)
+    return exhaust(_Search(system, limits or Limits(), began, threads or _processors()), progress)
+
+
+def _processors() -> int:
+    compiled = hasattr(expand, "overloads")  # else (NUMBA_DISABLE_JIT) threads would only wait for each other
+    return min(THREADS, len(os.sched_getaffinity(0))) if compiled else 1
 
 
 def exhaust(search: Search, progress: Callable[[SoFar], None] | None = None, why: str = "") -> Exploration:
@@ -174,7 +204,7 @@ def stop_reason(limits: Limits, wanted: int, seen: int, states: int, seconds: fl
 
 
 class _Search:
-    def __init__(self, system: System, limits: Limits, began: float | None) -> None:
+    def __init__(self, system: System, limits: Limits, began: float | None, threads: int) -> None:
         self.system, self.limits = system, limits
         self.components = len(system.start)
         if system.locals**self.components >= 1 << 64:
@@ -185,10 +215,12 @@ class _Search:
         powers = np.array([system.locals**i for i in reversed(range(self.components))], np.uint64)
         self.space = Space(powers, np.uint64(system.locals), np.uint32(system.spare), system.symmetric)
         self.edges = system.edges
-        self.widest = int(np.diff(self.edges.first).max(initial=0)) * self.components * BLOCK
-        fresh, begins = (np.empty(self.widest, np.uint64) for _ in range(2))
-        self.block = Block(fresh, begins, np.empty(self.widest, np.uint32))
+        most = int(np.diff(self.edges.first).max(initial=0)) * self.components * BLOCK
         expected = min(system.bound(), MOST_STATES, limits.states, self._affordable() // 2)
+        threads = threads if expected > MANY else 1
+        self.widest = most + WAITING * (threads > 1)
+        self.blocks = [_block(self.widest, most) for _ in range(threads)]
+        self.pace = {threads: 0.0, 1: 0.0}  # seconds a state; where processors are busy, threads wait for each other
         slots = max(int(min(expected, 1 << 24) / FILL), 2 * self.widest, 1 << 16)
         order, parents = (np.zeros(int(slots * FILL), np.uint32) for _ in range(2))
         self.visited = Visited(np.full(slots, EMPTY), order, parents, np.full(32, -1, np.int64))
@@ -216,15 +248,25 @@ class _Search:
     def run(self) -> str:
         """Expand some states; why to stop, if there is a reason."""
         stop = min(self.levels.end, self.head + RUN)
-        before = self.head
-        self.head, self.count, seen, taken = expand(
-            self.edges, self.space, self.visited, self.block, self.head, self.count, stop, np.uint32(self.seen)
-        )
-        self.seen = int(seen)
-        self.transitions += int(taken)
+        desk = np.zeros(DESK, np.int64)
+        desk[[HEAD, COUNT, SEEN]] = self.head, self.count, self.seen
+        threads = min(self.pace, key=self.pace.__getitem__) if stop - self.head >= MANY else 1
+        shared = self.edges, self.space, self.visited
+        share = stop - self.head if threads == 1 else min(SHARE, (stop - self.head) // (16 * threads))
+        calls = [(*shared, block, desk, self.head, stop, share) for block in self.blocks[:threads]]
+        helpers, began = [Thread(target=expand, args=call) for call in calls[1:]], time.perf_counter()
+        for helper in helpers:
+            helper.start()
+        expand(*calls[0])
+        for helper in helpers:
+            helper.join()
+        if stop - self.head >= MANY:
+            self.pace[threads] = (time.perf_counter() - began) / (stop - self.head)
+        self.head, self.count, self.seen = (int(desk[each]) for each in (HEAD, COUNT, SEEN))
+        self.transitions += int(desk[TAKEN])
         self.levels.reached(self.head, self.count)
         why = stop_reason(self.limits, self.limits.wanted, self.seen, self.count, time.perf_counter() - self.began)
-        return why or (self.grow() if self.head < stop and self.head - before < RUN else "")
+        return why or (self.grow() if desk[FULL] else "")
 
     def grow(self) -> str:
         """Make room for twice as many states; why not, if there is no more memory to be had."""
@@ -281,6 +323,11 @@ class _Search:
         """Of each component: the first number of its kind's local states, and what it follows."""
         pairs = zip(self.system.offsets, self.system.kinds, strict=False)
         return [(offset, automaton) for offset, (automaton, count) in pairs for _ in range(count)]
+
+
+def _block(widest: int, most: int) -> Block:
+    fresh, begins = (np.empty(widest, np.uint64) for _ in range(2))
+    return Block(fresh, begins, np.empty(widest, np.uint32), most)
 
 
 def larger(slots: int, expected: int, widest: int) -> int:
