@@ -1,5 +1,6 @@
 """One system with locks in several checkers: states a second and bytes a state. `python bench/check.py [NAME ...]`
 
+`--cores [NAME ...]`, by default the largest: one thread against two, in turns, in one process; the least of each.
 NAME is one of SYSTEMS, by default the smallest. The same system without symmetry, exported for rumur, SPIN (exact
 storage, -O3, safety only, no partial-order reduction) and TLC (fingerprints; its time holds the start of a Java), and
 explored here; the counts must be equal. One core each; compile time is told apart. Bytes a state are what a process has
@@ -54,7 +55,7 @@ def ours(setting: Setting) -> Run:
     compiled = time.perf_counter() - began
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on (proc_pid_clear_refs(5))
     before = resident("VmRSS")
-    found = explore(system)
+    found = explore(system, threads=1)
     return Run(
         found.last.states, found.last.transitions, found.last.seconds, resident("VmHWM") - before, compiled
     )  # fmt: skip
@@ -171,7 +172,19 @@ def compared(name: str) -> None:
               flush=True)  # fmt: skip
 
 
+def cores(name: str) -> None:
+    system = build(SYSTEMS[name]).system
+    runs = [(threads, explore(system, threads=threads).last) for _ in range(2 * ROUNDS + 1) for threads in (1, 2)][2:]
+    assert len({(last.states, last.transitions, last.levels) for _, last in runs}) == 1, "counts differ"
+    one, two = (min(last.seconds for threads, last in runs if threads == each) for each in (1, 2))
+    print(f"{name}, {runs[0][1].states:,} states: one core {one:.2f} s, two {two:.2f} s, {one / two:.2f} times faster")
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--cores"]:
+        for name in sys.argv[2:] or ["4m"]:
+            cores(name)
+        return
     if sys.argv[1:2] == ["--ours"]:
         explore(build(replace(SYSTEMS["1m"], pages=1)).system)  # compiled loops are loaded
         print(json.dumps(astuple(ours(SYSTEMS[sys.argv[2]]))))
