@@ -87,13 +87,13 @@ def _helps(name: str, policy: Policy, told: Told, last: bool) -> Iterator[str]:
         return
     asked = Watched.of(policy)
     apply(asked, page, op)
-    if last and name in ALWAYS:
+    if last:
         ALWAYS[name](asked, page, op, told.step)
     for each in sorted(asked.consulted):
         if not policy.has(each):
             other = policy.with_(each)
             step = apply(other, page, op)
-            harmless = last and name in ALWAYS and not ALWAYS[name](other, page, op, step)
+            harmless = last and not ALWAYS[name](other, page, op, step)
             if step.outcome != told.step.outcome or harmless:
                 yield each
 
