@@ -123,7 +123,7 @@ def test_threads_find_what_one_finds(threads: int, monkeypatch: pytest.MonkeyPat
     """State by state: the numbers, the parents, the marks."""
     monkeypatch.setattr(explorer, "MANY", 64)
     monkeypatch.setattr("pagewarden.check.search.explorer.time.perf_counter", lambda: 0.0)  # nobody is slower
-    edges = [(i, (i + step) % 40, 0, i == 30 and step == 7) for i in range(40) for step in (1, 7)]
+    edges = [(i, (i + step) % 40, 0, int(i == 30 and step == 7)) for i in range(40) for step in (1, 7)]
     system = System([(automaton([0] * 40, edges), 3)], (UNITS,), symmetric=False)
     alone, together = (_Search(system, Limits(), None, number) for number in (1, threads))
     for search in (alone, together):
