@@ -36,7 +36,7 @@ RWP_ASYNC
 FEATURES = {f"UFFD_FEATURE_{name}": 1 << bit for bit, name in enumerate(_FEATURES.split())}
 """Feature bits by name; UFFDIO_API with features = 0 returns those that the kernel has."""
 
-uffd_msg = Struct("<BxHIQQQ")
+uffd_msg = Struct("<B7xQQQ")
 """event, then of a page fault: flags, address, and the thread's id; of REMOVE and UNMAP: start and end."""
 UFFD_EVENT_PAGEFAULT, UFFD_EVENT_FORK, UFFD_EVENT_REMAP = 0x12, 0x13, 0x14
 UFFD_PAGEFAULT_FLAG_WRITE, UFFD_PAGEFAULT_FLAG_WP = 1 << 0, 1 << 1

@@ -2,20 +2,17 @@
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-from pagewarden.keep.seal import BATCH, wipe
+from pagewarden.keep.seal import BATCH, cut, wipe
 from pagewarden.keep.snapshot import Snapshot
 from pagewarden.kernel.door import memfd, seal
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import PAGE_SIZE
 from pagewarden.vocab.closing import Closing
-from pagewarden.vocab.runs import in_runs, runs_of_pages
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from pagewarden.vocab.runs import in_runs
 
 
 class CleanPages(Closing):
@@ -50,23 +47,20 @@ class CleanPages(Closing):
                 for at in range(start, end, BATCH):
                     stop = min(at + BATCH, end)
                     part = self.region.memory[at * PAGE_SIZE : stop * PAGE_SIZE]
-                    right, why = self._saved.read(np.arange(at, stop), part)
+                    right, why = self._saved.read(at, stop - at, cut(part, PAGE_SIZE))
                     self._there[at : at + right] = True
                     if why:
                         wipe(part[right * PAGE_SIZE :])
                         return at + right - first, why
         return count, ""
 
-    def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
-        """As of Snapshot: ascending pages that the snapshot has, one after the other."""
-        for first, stop in runs_of_pages(pages):
-            start = int(pages[first])
-            right, why = self.bring(start, stop - first)
-            part = self.region.memory[start * PAGE_SIZE : (start + right) * PAGE_SIZE]
-            out[first * PAGE_SIZE : (first + right) * PAGE_SIZE] = part
-            if why:
-                return first + right, why
-        return len(pages), ""
+    def read(self, first: int, count: int, targets: Sequence[memoryview]) -> tuple[int, str]:
+        """As of Snapshot."""
+        right, why = self.bring(first, count)
+        held = cut(self.region.memory[first * PAGE_SIZE : (first + right) * PAGE_SIZE], PAGE_SIZE)
+        for page, target in zip(held, targets, strict=False):
+            target[:] = page
+        return right, why
 
     def enter(self) -> None:
         """One clone more."""

@@ -1,7 +1,7 @@
 """Which pages of a clone are its own, which are the template's, and how the one become the other."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,8 @@ class ClonedResidence(Residence):
         with self.lock:
             for first, end in in_runs(start + np.flatnonzero(self.state[start:stop] == SAVED)):
                 right, refusal = self._right(first, end - first)
-                if self._mapped(first, first + right).any():
-                    self._guest.advise(self._zap, first * PAGE_SIZE, right * PAGE_SIZE)
+                if self._hand.mapped(first, first + right).any():
+                    self._hand.unmap(first, first + right)
                     self.dropped += 1
                 self._install(first, right, self._template.region.address + first * PAGE_SIZE)
                 self.came += right
@@ -125,7 +125,7 @@ class ClonedResidence(Residence):
 
     def forget(self, start: int, stop: int) -> None:
         for first, end in in_runs(start + np.flatnonzero(~self._filed[start:stop])):
-            self._guest.advise(self._zap, first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+            self._hand.unmap(first, end)
         super().forget(start, stop)
 
     def scrub(self) -> None:
@@ -151,8 +151,8 @@ class ClonedResidence(Residence):
                 offset = stop
         return b"".join(parts)
 
-    def _fetched(self, kind: int, pages: "NDArray[np.int64]") -> tuple[int, str]:
-        return self._template.read(pages, self._pages)
+    def _fetched(self, kind: int, first: int, count: int, targets: Sequence[memoryview]) -> tuple[int, str]:
+        return self._template.read(first, count, targets)
 
 
 class _ClonedWrites(KeptWrites):

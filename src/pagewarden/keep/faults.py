@@ -3,12 +3,11 @@
 import errno
 import os
 import threading
-from contextlib import suppress
 
 from pagewarden.abi import uffd
 from pagewarden.keep.residence import AWAY, SAVED, THERE, Residence
-from pagewarden.kernel.door import polling
-from pagewarden.kernel.files import Pipe
+from pagewarden.kernel.door import copy
+from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import Userfault
 from pagewarden.vocab import PAGE_SIZE, Refused
 
@@ -25,20 +24,26 @@ class FaultServer:
         """Pages whose copy was refused, and why: the guest met a hardware error there."""
         self.trouble: Exception | None = None
         """What ended the thread: from then on who touches a page that is not there waits."""
-        self._fault, self._address, self._residence, self._ahead = fault, address, residence, ahead
-        self._end = Pipe(PAGE_SIZE)
+        self._fault, self._address, self._residence = fault, address, residence
+        self._ahead = min(ahead, residence.batch)
+        self._bell = Region(2 * PAGE_SIZE)
+        """Who touches the first page of it ends the thread, which needs no other descriptor to wait at."""
+        fault.register(self._bell.address, PAGE_SIZE, uffd.UFFDIO_REGISTER_MODE_MISSING)
+        os.set_blocking(fault.fd, True)
         self._thread = threading.Thread(target=self._serve, name="pagewarden-keep", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         try:
-            poll = polling([self._fault.fd, self._end.receive]).poll
-            while self._end.receive not in dict(poll()):
-                for event, flags, address, _ in self._fault.messages():
-                    if event == uffd.UFFD_EVENT_PAGEFAULT:
-                        self._answer((address - self._address) // PAGE_SIZE, flags)
+            while True:
+                for _, flags, address, _ in self._fault.messages():  # of no other events than faults
+                    if address == self._bell.address:
+                        return
+                    self._answer((address - self._address) // PAGE_SIZE, flags)
         except Exception as error:  # nobody is answered any more, and nobody wrongly
             self.trouble = error
+        finally:
+            self._fault.unregister(self._bell.address, PAGE_SIZE)
 
     def _answer(self, page: int, flags: int) -> None:
         residence = self._residence
@@ -56,7 +61,9 @@ class FaultServer:
             try:
                 if writes and kind == SAVED:
                     residence.for_writing(page)
-                residence.bring(page, stop)
+                    residence.bring(page, stop)
+                else:
+                    residence.come(kind, page, stop - page, (page, stop))
             except Refused as refusal:
                 if refusal.offset == page * PAGE_SIZE:
                     self._poison(page, refusal.why)
@@ -72,7 +79,5 @@ class FaultServer:
 
     def close(self) -> None:
         """End the thread. Twice is once."""
-        with suppress(OSError, ValueError):
-            os.write(self._end.transmit, b"\0")
+        copy(self._bell.address, self._bell.address + PAGE_SIZE, 1)  # it stays, for whoever does this at the same time
         self._thread.join()
-        self._end.close()

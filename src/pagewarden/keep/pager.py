@@ -109,14 +109,16 @@ class Pager:
         words = self._ledger.words
         words[READING] = 1
         messages = self._fault.messages()
-        for event, _, first, second in messages:
+        for event, start, end, _ in messages:
             if event == uffd.UFFD_EVENT_REMOVE:
-                self._removed(first, second)
+                self._removed(start, end)
             elif event != uffd.UFFD_EVENT_PAGEFAULT:
                 raise HopelessPager(f"the VMM's memory changed in a way that was not handed over (event {event:#x})")
         words[READING] = 0
         faults = [
-            first // self._unit * self._unit for event, _, first, _ in messages if event == uffd.UFFD_EVENT_PAGEFAULT
+            address // self._unit * self._unit
+            for event, _, address, _ in messages
+            if event == uffd.UFFD_EVENT_PAGEFAULT
         ]
         words[FAULTS] += len(faults)
         self._late += faults

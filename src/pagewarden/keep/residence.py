@@ -1,7 +1,6 @@
 """Which pages of a memory are there, which are sealed away, and how they go and come: one lock around all of it."""
 
 import errno
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagewarden.abi import uffd
+from pagewarden.keep.hand import ClockHand
 from pagewarden.keep.seal import BATCH, Sealer, Slots, cut, wipe
 from pagewarden.keep.writes import KeptWrites
-from pagewarden.kernel.door import opened_path, punch_hole
-from pagewarden.kernel.region import PRESENT, Region
+from pagewarden.kernel.door import punch_hole
+from pagewarden.kernel.region import Region
 from pagewarden.vocab import PAGE_SIZE, Refused
 from pagewarden.vocab.runs import in_runs, runs_of_pages
 
@@ -27,8 +27,6 @@ HOLE, THERE, AWAY, SAVED = range(4)
 """Of a page: nothing but zeroes; resident; in the swap file; in the snapshot that the memory was restored from."""
 MODES = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_WP
 """What a guest's view of its own file is registered for."""
-SCAN = 2048
-"""Pages that are looked at together for one that nobody has touched."""
 
 
 def alike_bytes(states: bytearray, start: int, end: int) -> int:
@@ -38,13 +36,7 @@ def alike_bytes(states: bytearray, start: int, end: int) -> int:
 
 
 class Residence:
-    """The pages of one guest view, which is registered with `fault` for missing pages and write protection.
-
-    Second chance without a table of its own: a page that a round of the hand leaves is taken out of the guest's page
-    table and stays in the file, so whoever uses it again maps it again (a minor fault, no userfaultfd's), which
-    /proc/self/pagemap tells (Documentation/admin-guide/mm/pagemap.rst, bit 63); one that nobody mapped by the next
-    round goes. With write protection registered no neighbour is mapped along (mm/memory.c, should_fault_around).
-    """
+    """The pages of one guest view, which is registered with `fault` for missing pages and write protection."""
 
     def __init__(
         self, guest: Region, file: int, fault: "Userfault", shared: bytearray, limit: int | None, swap: Slots | None
@@ -71,12 +63,10 @@ class Residence:
         self._sealer = None if swap is None else Sealer()
         self._wanted: list[tuple[int, int]] = []  # nothing of these goes
         self._writes = KeptWrites(fault, guest.address, pages)
-        self._hand = 0
-        self._zap = guest.best_zap()
-        self._pagemap = opened_path("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self._hand = ClockHand(guest)
         self._plain = np.zeros(BATCH * PAGE_SIZE, np.uint8)
         self._pages, self._plain_address = self._plain.data, self._plain.ctypes.data
-        self._targets = cut(self._pages, PAGE_SIZE)
+        self._parts, self._rows = cut(self._pages, PAGE_SIZE), self._plain.reshape(-1, PAGE_SIZE)
 
     # -- coming --------------------------------------------------------------------------------------------------------
 
@@ -109,9 +99,14 @@ class Residence:
                 while start < end:
                     kind, run = self.alike(start, end)
                     if kind != THERE:
-                        self._make_room(run, (start, end))
-                        self._fill(kind, start, run)
+                        self.come(kind, start, run, (start, end))
                     start += run
+
+    def come(self, kind: int, first: int, count: int, keep: tuple[int, int]) -> None:
+        """The same of pages of one kind, a batch at most, and none of `keep` goes for them; the caller has the lock."""
+        if self.limit is not None and self.there - self.shared_there + count > self.limit:
+            self._make_room(count, keep)
+        self._fill(kind, first, count)
 
     def alike(self, start: int, end: int) -> tuple[int, int]:
         """The first page's state, and how many are so one after the other."""
@@ -122,21 +117,21 @@ class Residence:
             self._install(first, count, 0)
             return
         try:
-            right, why = self._fetched(kind, np.arange(first, first + count))
+            right, why = self._fetched(kind, first, count, self._parts)
             self._install(first, right, self._plain_address)
         finally:
-            self._plain[: count * PAGE_SIZE].fill(0)
+            wipe(self._pages[: count * PAGE_SIZE])
         self.came += right
         if why:
             raise Refused(errno.EBADMSG, why, (first + right) * PAGE_SIZE)
 
-    def _fetched(self, kind: int, pages: "NDArray[np.int64]") -> tuple[int, str]:
-        """Into the buffer of pages: how many are right, and why the next is not."""
+    def _fetched(self, kind: int, first: int, count: int, targets: Sequence[memoryview]) -> tuple[int, str]:
+        """Pages that are away, at most BATCH, each into its target: how many are right, and why the next is not."""
         if kind == SAVED:
             assert self.saved is not None
-            return self.saved.read(pages, self._pages)
+            return self.saved.read(first, count, targets)
         assert self._swap is not None and self._sealer is not None
-        return self._swap.fetch(pages, self._sealer, pages, self.versions[pages], self._targets)
+        return self._swap.fetch(first, self._sealer, first, self.versions[first : first + count], targets)
 
     def _install(self, first: int, count: int, source: int) -> None:
         """Put whole pages in place at once, from an address, or zeroes; who waits for them goes on."""
@@ -193,20 +188,22 @@ class Residence:
     def copy(self, pages: "NDArray[np.int64]", out: memoryview) -> None:
         """What ascending pages hold, wherever they are, at most BATCH that are no holes; they stay where they are.
         Refused by page and reason. The caller has the lock."""
-        target = np.frombuffer(out, np.uint8).reshape(-1, PAGE_SIZE)
-        for kind in np.unique(self.state[pages]).tolist():
-            among = np.flatnonzero(self.state[pages] == kind)
-            if kind == THERE:
-                held = np.frombuffer(self._guest.memory, np.uint8).reshape(-1, PAGE_SIZE)
-                for first, stop in runs_of_pages(pages[among]):  # through no array between that keeps the bytes
-                    at, page = int(among[first]), int(pages[among[first]])
-                    target[at : at + stop - first] = held[page : page + stop - first]
-                continue
-            right, why = self._fetched(kind, pages[among])
-            if why:
-                raise Refused(errno.EBADMSG, why, int(pages[among[right]]) * PAGE_SIZE)
-            target[among] = np.frombuffer(self._pages, np.uint8).reshape(-1, PAGE_SIZE)[:right]
-            wipe(self._pages[: len(among) * PAGE_SIZE])
+        targets, rows = cut(out, PAGE_SIZE), np.frombuffer(out, np.uint8).reshape(-1, PAGE_SIZE)
+        for at, stop in runs_of_pages(pages):
+            page = int(pages[at])
+            while at < stop:
+                kind, run = self.alike(page, page + stop - at)
+                if kind == THERE:
+                    self._held(np.arange(page, page + run), rows[at : at + run])
+                else:
+                    right, why = self._fetched(kind, page, run, targets[at : at + run])
+                    if why:
+                        raise Refused(errno.EBADMSG, why, (page + right) * PAGE_SIZE)
+                at, page = at + run, page + run
+
+    def _held(self, pages: "NDArray[np.int64]", rows: "NDArray[np.uint8]") -> None:
+        """What pages hold that are there, through no array that keeps the bytes (mode "raise" has one)."""
+        np.frombuffer(self._guest.memory, np.uint8).reshape(-1, PAGE_SIZE).take(pages, 0, rows, "clip")
 
     # -- going ---------------------------------------------------------------------------------------------------------
 
@@ -217,12 +214,10 @@ class Residence:
 
     def _make_room(self, count: int, keep: tuple[int, int] = (0, 0)) -> None:
         """Let pages go until so many more fit; where the file takes none, there are more for the time."""
-        if self.limit is None or self._swap is None or self.private_there + count <= self.limit:
-            return
         self._wanted.append(keep)
         try:
-            while (over := self.private_there + count - self.limit) > 0:
-                pages = self._oldest(min(max(over, self.limit // 8), BATCH))
+            while self.limit is not None and (over := self.private_there + count - self.limit) > 0:
+                pages = self._hand.oldest(min(max(over, self.limit // 8), BATCH), self._may_go)
                 if not len(pages) or self._refusal(pages):
                     return
         finally:
@@ -238,30 +233,6 @@ class Residence:
         for first, end in list(self._wanted):
             may[max(first - start, 0) : max(end - start, 0)] = False
         return may
-
-    def _oldest(self, count: int) -> "NDArray[np.int64]":
-        """Ascending, at most `count` pages, none where none may go."""
-        pages = len(self.state)
-        for _ in range(2 * -(-pages // SCAN) + 1):
-            start = self._hand
-            stop = min(start + SCAN, pages)
-            may = self._may_go(start, stop)
-            if may.any():
-                used = self._mapped(start, stop)
-                idle = start + np.flatnonzero(may & ~used)[:count]
-                stop = int(idle[-1]) + 1 if len(idle) else stop
-                self._guest.advise(self._zap, start * PAGE_SIZE, (stop - start) * PAGE_SIZE)
-                if len(idle):
-                    self._hand = stop % pages
-                    return idle
-            self._hand = stop % pages
-        return np.flatnonzero(self._may_go(0, pages))[:count]
-
-    def _mapped(self, start: int, stop: int) -> "NDArray[np.bool_]":
-        place = 8 * (self._guest.address // PAGE_SIZE + start)
-        entries = np.frombuffer(os.pread(self._pagemap.fd, 8 * (stop - start), place), np.uint64)
-        mapped: NDArray[np.bool_] = np.greater_equal(entries, np.uint64(PRESENT))
-        return mapped
 
     def send(self, start: int, stop: int) -> int:
         """Seal and write what of the pages is private and there; how many. Refused with the errno of the file."""
@@ -290,9 +261,11 @@ class Residence:
             for first, stop in runs:
                 self._writes.protect(first, stop)
             self.versions[pages] += np.uint64(1)  # before it is used: a version that failed is not used again
-            memory = self._guest.memory
-            sources = [memory[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] for page in pages.tolist()]
-            sealed = self._sealer.seal(pages, self.versions[pages], sources)
+            try:  # at once, and sealed from there: faster than from where they lie
+                self._held(pages, self._rows[: len(pages)])
+                sealed = self._sealer.seal(pages, self.versions[pages], self._parts)
+            finally:
+                wipe(self._pages[: len(pages) * PAGE_SIZE])
             try:
                 self._swap.put(pages, sealed)
             except OSError as error:
@@ -340,15 +313,12 @@ class Residence:
 
     def close(self) -> None:
         """Give the files back. Twice is once."""
-        self._pagemap.close()
-        for file in (self._swap, self.saved):
+        for file in (self._hand, self._swap, self.saved):
             if file is not None:
                 file.close()
 
     def forked(self) -> None:
         """In a forked child: the descriptors of the parent's files go, the files stay."""
-        self._pagemap.close()
         if self._swap is not None:
             self._swap.forked()
-        if self.saved is not None:
-            self.saved.close()
+        self.close()

@@ -28,7 +28,8 @@ SWAP = b"pagewarden swap1"
 _NONCE = 12
 _ABOUT = np.dtype([("memory", "u1", 16), ("page", "<u8"), ("version", "<u8")])
 """What a page is sealed for."""
-_ONE_ABOUT, _ONE_NONCE = Struct("<QQ"), Struct("6s6s")
+_ONE = Struct("<QQ").pack
+_ZEROES = memoryview(bytes(BATCH * PAGE_SIZE))
 
 
 def cut(buffer: memoryview, each: int) -> list[memoryview]:
@@ -65,11 +66,6 @@ class Sealer:
     ) -> list[tuple[memoryview, memoryview]]:
         """Nonce and associated data of each."""
         count = len(pages)
-        if count == 1:  # at a fault, where each microsecond is the guest's
-            page, version = int(pages[0]), int(versions[0])
-            _ONE_ABOUT.pack_into(self._parts[0][1], 16, page, version)
-            _ONE_NONCE.pack_into(self._parts[0][0], 0, page.to_bytes(6, "little"), version.to_bytes(6, "little"))
-            return self._parts[:1]
         self._about["page"][:count], self._about["version"][:count] = pages, versions
         self._nonces[:count] = self._bits[:count].reshape(count, _NONCE)
         return self._parts[:count]
@@ -83,12 +79,18 @@ class Sealer:
             encrypt(nonce, source, about, slot)
         return self.slots[: len(pages) * SLOT]
 
-    def unseal(self, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]", targets: Sequence[memoryview]) -> int:
-        """The first slots, each into its target: how many are right, up to the first that is not. What lies in the
-        targets from there on is nobody's."""
-        decrypt, right = self._aead.decrypt_into, 0
+    def unseal(self, first: int, versions: "NDArray[np.uint64]", targets: Sequence[memoryview]) -> int:
+        """The first slots, which are pages that follow each other, each into its target: how many are right, up to the
+        first that is not. What lies in the targets from there on is nobody's."""
+        decrypt, right, count = self._aead.decrypt_into, 0, len(versions)
         try:
-            for (nonce, about), target, slot in zip(self._places(pages, versions), targets, self._slots, strict=False):
+            if count == 1:  # at a fault, where each microsecond is the guest's
+                version = int(versions[0])
+                bits = first | version << 48
+                decrypt(bits.to_bytes(_NONCE, "little"), self._slots[0], self.memory + _ONE(first, version), targets[0])
+                return 1
+            places = self._places(np.arange(first, first + count), versions)
+            for (nonce, about), target, slot in zip(places, targets, self._slots, strict=False):
                 decrypt(nonce, slot, about, target)
                 right += 1
         except self._wrong:
@@ -111,7 +113,9 @@ class Sealer:
 
 def wipe(plain: memoryview) -> None:
     """What the guest's bytes went through holds none of them any more: whoever reads this process finds nothing."""
-    np.frombuffer(plain, np.uint8)[:] = 0
+    for at in range(0, len(plain), len(_ZEROES)):
+        part = plain[at : at + len(_ZEROES)]
+        part[:] = _ZEROES[: len(part)]
 
 
 class WrongCopy(NamedTuple):
@@ -164,28 +168,27 @@ class Slots:
         for first, stop in runs_of_pages(slots):
             write_at(self._file.fd, data[first * SLOT : stop * SLOT], self._start + int(slots[first]) * SLOT)
 
-    def get(self, slots: "NDArray[np.int64]", out: memoryview) -> int:
-        """Read ascending slots one after the other: how many are whole, up to where the file ends; OSError."""
-        for first, stop in runs_of_pages(slots):
-            part, at = out[first * SLOT : stop * SLOT], self._start + int(slots[first]) * SLOT
-            while part:
-                done = os.preadv(self._file.fd, [part], at)
-                if not done:
-                    return stop - -(-len(part) // SLOT)
-                part, at = part[done:], at + done
-        return len(slots)
+    def _get(self, slot: int, out: memoryview) -> int:
+        """Read slots that follow each other: how many are whole, up to where the file ends; OSError."""
+        part, at = out, self._start + slot * SLOT
+        while part:
+            done = os.preadv(self._file.fd, [part], at)
+            if not done:
+                break
+            part, at = part[done:], at + done
+        return (len(out) - len(part)) // SLOT
 
     def fetch(
-        self, slots: "NDArray[np.int64]", sealer: Sealer, pages: "NDArray[np.int64]", versions: "NDArray[np.uint64]",
-        targets: Sequence[memoryview],
-    ) -> tuple[int, str]:  # fmt: skip
-        """Unseal ascending slots, at most BATCH, each into its target: how many are right, and why the next is not."""
+        self, slot: int, sealer: Sealer, first: int, versions: "NDArray[np.uint64]", targets: Sequence[memoryview]
+    ) -> tuple[int, str]:
+        """Unseal pages that follow each other, as their slots do, at most BATCH, each into its target: how many are
+        right, and why the next is not. versions: one a page."""
         try:
-            whole = self.get(slots, sealer.slots)
+            whole = self._get(slot, sealer.slots[: len(versions) * SLOT])
         except OSError as error:
             return 0, self._wrong.unread.format(error.strerror)
-        right = sealer.unseal(pages[:whole], versions[:whole], targets)
-        if right == len(pages):
+        right = sealer.unseal(first, versions[:whole], targets)
+        if right == len(versions):
             return right, ""
         return right, self._wrong.cut if right == whole else self._wrong.changed
 

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -150,12 +150,13 @@ class Snapshot:
         present, shared = (np.unpackbits(each, count=pages).astype(np.bool_) for each in both)
         self.manifest = Manifest(present, shared, plain[2 * bits :])
         self._ranks = (np.cumsum(present) - 1).astype(np.uint32 if pages < 1 << 32 else np.int64)
+        self._versions = np.ones(BATCH, np.uint64)
         self._slots = Slots(self._file, SNAPPED, _START)
 
-    def read(self, pages: "NDArray[np.int64]", out: memoryview) -> tuple[int, str]:
-        """Ascending pages that are present, at most BATCH, into `out`: how many are right, and why the next is not."""
-        slots, versions = self._ranks[pages].astype(np.int64), np.ones(len(pages), np.uint64)
-        return self._slots.fetch(slots, self._sealer, pages, versions, cut(out, PAGE_SIZE))
+    def read(self, first: int, count: int, targets: Sequence[memoryview]) -> tuple[int, str]:
+        """Pages that follow each other and are present, at most BATCH, each into its target: how many are right, and
+        why the next is not."""
+        return self._slots.fetch(int(self._ranks[first]), self._sealer, first, self._versions[:count], targets)
 
     def close(self) -> None:
         """Give the file back. Twice is once."""

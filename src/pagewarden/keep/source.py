@@ -6,11 +6,12 @@ from typing import TypeAlias
 import numpy as np
 
 from pagewarden.abi.memory import PROT_READ
-from pagewarden.keep.seal import BATCH
+from pagewarden.keep.seal import BATCH, cut
 from pagewarden.keep.snapshot import Snapshot
 from pagewarden.kernel.door import Descriptor
 from pagewarden.kernel.region import Region
 from pagewarden.vocab import HUGE_PAGE, PAGE_SIZE, UserMistake
+from pagewarden.vocab.runs import in_runs
 
 
 class PlainFile:
@@ -44,19 +45,16 @@ class SealedFile:
         self._saved = Snapshot(path, key)
         self.size = self._saved.size
         self._buffer = np.zeros(HUGE_PAGE, np.uint8)
-        self._opened = memoryview(bytearray(BATCH * PAGE_SIZE))
+        self._targets = cut(self._buffer.data, PAGE_SIZE)
 
     def fetch(self, offset: int, length: int) -> tuple[int, int, str]:
         first, count = offset // PAGE_SIZE, length // PAGE_SIZE
         self._buffer[:length] = 0
-        pages = first + np.flatnonzero(self._saved.manifest.present[first : first + count])
-        target, opened = self._buffer.reshape(-1, PAGE_SIZE), np.frombuffer(self._opened, np.uint8)
-        for k in range(0, len(pages), BATCH):
-            part = pages[k : k + BATCH]
-            right, why = self._saved.read(part, self._opened)
-            target[part[:right] - first] = opened.reshape(-1, PAGE_SIZE)[:right]
-            if why:
-                return self._buffer.ctypes.data, (int(part[right]) - first) * PAGE_SIZE, why
+        for start, stop in in_runs(np.flatnonzero(self._saved.manifest.present[first : first + count])):
+            for at in range(start, stop, BATCH):
+                right, why = self._saved.read(first + at, min(BATCH, stop - at), self._targets[at : at + BATCH])
+                if why:
+                    return self._buffer.ctypes.data, (at + right) * PAGE_SIZE, why
         return self._buffer.ctypes.data, length, ""
 
     def close(self) -> None:

@@ -19,6 +19,8 @@ _CONTINUE = Struct("QQQq")
 """uffdio_continue: start, len, mode, mapped."""
 _COPY, _ZEROPAGE, _WRITEPROTECT, _RANGE = Struct("QQQQq"), Struct("QQQq"), Struct("QQQ"), Struct("QQ")
 """uffdio_copy: dst, src, len, mode, copy; uffdio_zeropage: start, len, mode, zeropage; and start, len, mode."""
+_MESSAGES = 64 * uffd.uffd_msg.size
+"""Bytes that are read at once."""
 _NOWHERE = 1 << 16
 """The lowest address that a process may map by default (vm.mmap_min_addr): nothing lies there."""
 GUARD = uffd.UFFDIO_REGISTER_MODE_MISSING | uffd.UFFDIO_REGISTER_MODE_MINOR
@@ -76,10 +78,6 @@ def need(features: int) -> None:
     missing = [name for name, bit in uffd.FEATURES.items() if features & bit & ~offered()]
     if missing:
         raise Unavailable(f"userfaultfd lacks {', '.join(missing)}", "needs a newer kernel, or its configuration")
-
-
-def _told(event: int, _a: int, _b: int, first: int, second: int, third: int) -> tuple[int, int, int, int]:
-    return (event, first, second, third) if event == uffd.UFFD_EVENT_PAGEFAULT else (event, 0, first, second)
 
 
 class Userfault:
@@ -147,14 +145,14 @@ class Userfault:
         """UFFDIO_WAKE: who waits in the range tries again. OSError."""
         ioctl_inplace(self.fd, uffd.UFFDIO_WAKE, bytearray(_RANGE.pack(address, length)))
 
-    def messages(self, most: int = 64) -> list[tuple[int, int, int, int]]:
-        """What has happened and nobody has read: event, flags, and two numbers, a fault's first is its address, to the
-        byte where UFFD_FEATURE_EXACT_ADDRESS was asked for; those of REMOVE are start and end. OSError."""
+    def messages(self) -> list[tuple[int, int, int, int]]:
+        """What has happened and nobody has read, as of uffd_msg: a fault's address is to the byte where
+        UFFD_FEATURE_EXACT_ADDRESS was asked for. OSError."""
         try:
-            data = os.read(self.fd, most * uffd.uffd_msg.size)
+            data = os.read(self.fd, _MESSAGES)
         except BlockingIOError:
             return []
-        return [_told(*message) for message in uffd.uffd_msg.iter_unpack(data)]
+        return list(uffd.uffd_msg.iter_unpack(data))
 
     def map_present(self, address: int, length: int, mode: int = 0) -> tuple[int, int]:
         """UFFDIO_CONTINUE: map pages that the file holds; the bytes done and the errno that stopped it, or 0. mode:
