@@ -89,6 +89,11 @@ def test_private_pages_are_not_lent(memory: PrivateMemory, places: list[tuple[in
     loan.close()
 
 
+def test_the_first_page_is_a_page_like_others(memory: PrivateMemory) -> None:
+    memory.unshare(PageRange(0, 1))
+    assert memory.window.lend((0, 16)) is None
+
+
 ENDS: dict[str, Callable[[PrivateMemory], object]] = {
     "unshare": lambda memory: memory.unshare(PageRange(3, 4)),
     "unshare around it": lambda memory: memory.unshare(PageRange(2, 8)),
