@@ -4,42 +4,12 @@ import json
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fio_jobs import FIO, job, same
 from live import require
-from pagewarden.workload import Workload, load
+from pagewarden.workload import load
 from pagewarden.workload.fio.options import known
-
-COMPARED = [  # exact: requests, bytes and reach are the same; else within the share given
-    (0.0, "rw=write bs=3000 size=10000"),
-    (0.0, "rw=randwrite bs=3000 size=10000"),
-    (0.0, "rw=write bs=4k size=10000 io_size=20000"),
-    (0.0, "rw=write bs=4k size=64k io_size=30000"),
-    (0.0, "rw=read bs=4k size=32k loops=2"),
-    (0.0, "rw=read bs=4k size=32k number_ios=20"),
-    (0.0, "rw=randwrite bs=4k size=64k io_size=100k"),
-    (0.0, "rw=randread bs=0x1000 size=1m number_ios=300 io_size=10m"),
-    (0.0, "rw=write bs=4kib size=1mib offset=16k"),
-    (0.0, "rw=randrw bs=4k size=1m norandommap=0"),
-    (0.0, "rw=write bs=4kB kb_base=1000 size=1mib"),
-    (0.06, "rw=randrw bsrange=4k-64k size=64m"),
-    (0.06, "rw=randrw bsrange=4k-64k norandommap size=64m"),
-    (0.06, "rw=write bsrange=4k-22k size=64m"),
-    (0.06, "rw=write bsrange=4k-22k bs_unaligned size=64m"),
-    (0.06, "rw=randwrite bssplit=4k/10:64k/:32k/ norandommap size=64m"),
-    (0.06, "rw=randrw bs=8k,32k rwmixread=70 size=64m norandommap"),
-    (0.06, "rw=rw bs=8k,32k rwmixread=70 size=64m"),
-    (0.06, "rw=rw:4k bs=4k size=64m"),
-    (0.06, "rw=rw:64k bs=4k size=64m"),
-    (0.06, "rw=rw:64k bs=4k size=64m rwmixread=70"),
-    (0.06, "rw=rw:8k bs=4k,8k size=64m"),
-    (0.01, "rw=randread bssplit=512/50:64k/50 size=2049m"),
-    (0.06, "rw=randread bssplit=4k/60:64k/40 size=512m random_generator=lfsr"),
-    (0.06, "rw=randread bssplit=4k/60:64k/40 size=256m nrfiles=4"),
-]
-
 
 COUNTED = [  # jobs of which fio's own totals say everything: the reads, the writes, the bytes
     "rw=read bs=4k size=1m number_ios=10 loops=2",
@@ -100,10 +70,41 @@ COUNTED = [  # jobs of which fio's own totals say everything: the reads, the wri
     "rw=write bs=4k size=1m verify=md5 ioengine=psync",
     "rw=randwrite bs=4k size=1m verify=md5 loops=3 ioengine=psync",
     "rw=write bs=4k size=1m verify=crc32c verify_backlog=16 loops=2 ioengine=psync",
+    "rw=read:12k bs=4k filesize=1m ioengine=psync",
+    "rw=randread bssplit=512/50:64k/50 size=2049m",
+    "rw=randread bs=4k size=1000000 nrfiles=3 loops=2",
+    "rw=randrw bsrange=1k-9k size=1000000 nrfiles=3",
+    "rw=randread bs=4k size=5m filesize=1m nrfiles=2",
+    "rw=randread bssplit=4k/60:64k/40 size=64m nrfiles=4",
+    "rw=randread bs=4k size=1m iodepth=4 norandommap loops=3",
+    "rw=read:64k bs=4k size=1025k loops=3 iodepth=4",
+    "rw=randwrite bs=4k size=1m norandommap io_size=3m iodepth=4 loops=2",
 ]
 
 
-FOLLOWED = [  # random requests that others follow, where one has no room or a further one is drawn: all at fio's places
+SAME = [  # jobs of one file of which fio logs every request: all at its places, in its order
+    "rw=write bs=3000 size=10000",
+    "rw=randwrite bs=3000 size=10000",
+    "rw=write bs=4k size=10000 io_size=20000",
+    "rw=write bs=4k size=64k io_size=30000",
+    "rw=read bs=4k size=32k loops=2",
+    "rw=read bs=4k size=32k number_ios=20",
+    "rw=randwrite bs=4k size=64k io_size=100k",
+    "rw=randread bs=0x1000 size=1m number_ios=300 io_size=10m",
+    "rw=write bs=4kib size=1mib offset=16k",
+    "rw=randrw bs=4k size=1m norandommap=0",
+    "rw=write bs=4kB kb_base=1000 size=1mib",
+    "rw=randrw bsrange=4k-64k size=64m",
+    "rw=randrw bsrange=4k-64k norandommap size=64m",
+    "rw=write bsrange=4k-22k size=64m",
+    "rw=write bsrange=4k-22k bs_unaligned size=64m",
+    "rw=randwrite bssplit=4k/10:64k/:32k/ norandommap size=64m",
+    "rw=randrw bs=8k,32k rwmixread=70 size=64m norandommap",
+    "rw=rw bs=8k,32k rwmixread=70 size=64m",
+    "rw=rw:4k bs=4k size=64m",
+    "rw=rw:64k bs=4k size=64m",
+    "rw=rw:64k bs=4k size=64m rwmixread=70",
+    "rw=rw:8k bs=4k,8k size=64m",
     "rw=randread:8 bs=4k size=1000000",
     "rw=randread:8 bs=5000 size=1000k",
     "rw=randwrite:2 bs=4k size=999k",
@@ -113,21 +114,58 @@ FOLLOWED = [  # random requests that others follow, where one has no room or a f
     "rw=randread:8 bs=4k size=1000000 norandommap",
     "rw=randread:8 bs=4k size=1000000 rw_sequencer=identical",
     "rw=randread:8 bs=4k size=1000000 io_size=3m",
-    "rw=randread:3 bs=4k size=8k io_size=1m",
     "rw=randread:8 bs=4k size=1000000 filesize=2m",
     "rw=randread:2 bs=512 size=777777 number_ios=200",
+    "rw=randread bs=4k size=1000000 loops=3",
+    "rw=randrw:8 bs=4k size=1000000",
+    "rw=randrw:8 bs=4k,8k size=1m",
+    "rw=randread:8k bs=4k size=1000000",
+    "rw=randread:8 bs=4k size=1000000 loops=3",
+    "rw=randread:3 bs=4k size=8k io_size=1m",
+    "rw=randrw:3 bs=3000 size=777777 loops=2",
+    "rw=randread bs=5000 size=1000k",
+    "rw=randrw bs=4k,64k size=10m rwmixread=30",
+    "rw=randrw bsrange=4k-64k,512-8k size=10m",
+    "rw=randread bssplit=4k/10:6k/40:64k/ size=10m loops=2",
+    "rw=randwrite bs=4k,8k size=1m",
+    "rw=randwrite bs=4k size=1m norandommap io_size=3m",
+    "rw=randread bs=4k size=1m percentage_random=40",
+    "rw=randrw bs=4k size=1m percentage_random=40,70 loops=2",
+    "rw=randread bs=4k size=1m randrepeat=0 randseed=7 loops=3",
+    "rw=rw:12k bs=4k size=1m rwmixread=30 offset=64k loops=2",
+    "rw=read:64k bs=4k size=1025k loops=3",
+    "rw=read:64k bs=4k filesize=1025k",
+    "rw=read:-8k bs=4k size=1m offset=16k loops=2",
+    "rw=randread bs=4k size=1000000 offset=8k filesize=999999",
+    "rw=randread bs=4k size=30% filesize=1m",
+    "rw=randwrite bs=4k ba=1k,8k size=1m loops=2",
+    "rw=write bsrange=1k-9k size=1000000 loops=3 io_size=500k",
+    "rw=randread bsrange=512-64k size=1m number_ios=77 loops=3",
 ]
 
 
-@pytest.mark.parametrize("options", FOLLOWED)
-def test_requests_that_follow_random_ones_are_fio_s_own(tmp_path: Path, options: str) -> None:
+def _run(tmp_path: Path, jobs: list[str], each: str, *options: str) -> str:
+    """What fio prints of jobs that run one after the other."""
     require(FIO is not None, "fio is not installed")
-    run = "[j] filename=x ioengine=null write_iolog=log " + options
-    (tmp_path / "run.fio").write_text(run.replace(" ", "\n") + "\n")
-    subprocess.run([str(FIO), "run.fio"], cwd=tmp_path, check=True, capture_output=True)
-    theirs, ours = load(tmp_path / "log"), job(tmp_path, *options.split())
-    assert np.array_equal(ours.offset - ours.offset.min(), theirs.offset - theirs.offset.min())
-    assert np.array_equal(ours.length, theirs.length) and np.array_equal(ours.write, theirs.write)
+    sections = [f"[{i}]\n{each.format(i)}" + job.replace(" ", "\n") for i, job in enumerate(jobs)]
+    (tmp_path / "job.fio").write_text("[global]\nioengine=null\nstonewall\n" + "\n".join(sections) + "\n")
+    command = [str(FIO), *options, "job.fio"]
+    return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+
+def test_requests_are_fio_s_own(tmp_path: Path) -> None:
+    """Each is a job of one file that runs after the ones before it: where a request lies depends on the job's number.
+
+    What decides how many there are: the bytes behind the last whole block, which a random place that is taken may lead
+    to, and where a pass ends; what a pass ends at, which is the file's end where each request is done when it is made.
+    """
+    _run(tmp_path, SAME, "filename=x\nwrite_iolog={0}.log\n")
+    ours, wrong = {part.name: part for part in load(tmp_path / "job.fio").parts()}, []
+    for i, options in enumerate(SAME):
+        mine, theirs = ours[str(i)], load(tmp_path / f"{i}.log")
+        if not same(mine, theirs):
+            wrong.append((options, mine.requests, theirs.requests))
+    assert not wrong
 
 
 def test_every_option_of_the_installed_fio_is_known() -> None:
@@ -148,36 +186,21 @@ def test_fio_s_report_repeats_its_options(tmp_path: Path) -> None:
     assert same(load(tmp_path / "report"), load(tmp_path / "job.fio"))
 
 
-@pytest.mark.parametrize("options", COUNTED)
-def test_fio_itself_counts_as_many(tmp_path: Path, options: str) -> None:
-    require(FIO is not None, "fio is not installed")
-    text = "\n".join(["[j]", *([] if "ioengine" in options else ["ioengine=null"]), *options.split()]) + "\n"
-    (tmp_path / "job.fio").write_text(text)
-    ran = subprocess.run([str(FIO), "--output-format=json", "job.fio"], cwd=tmp_path, check=True, capture_output=True)
-    jobs = json.loads(ran.stdout[ran.stdout.index(b"{") :])["jobs"]
-    theirs = [sum(entry[way][key] for entry in jobs) for way in ("read", "write") for key in ("total_ios", "io_bytes")]
-    ours = load(tmp_path / "job.fio")
-    read, write = ours.length[~ours.write], ours.length[ours.write]
-    assert [len(read), int(read.sum()), len(write), int(write.sum())] == theirs
-
-
-@pytest.mark.parametrize(("tolerance", "options"), COMPARED, ids=lambda v: str(v))
-def test_fio_itself_asks_for_as_much(tmp_path: Path, tolerance: float, options: str) -> None:
-    require(FIO is not None, "fio is not installed")
-    ours = job(tmp_path, *options.split())
-    run = "[j] filename=x ioengine=null write_iolog=log " + options
-    (tmp_path / "run.fio").write_text(run.replace(" ", "\n") + "\n")
-    subprocess.run([str(FIO), "run.fio"], cwd=tmp_path, check=True, capture_output=True)
-    theirs = load(tmp_path / "log")
-
-    def measures(w: Workload) -> list[float]:
-        return [w.requests, w.bytes, float(w.length.mean()), float(w.length.max()), len(set(w.offset.tolist()))]
-
-    assert measures(ours) == pytest.approx(measures(theirs), rel=tolerance)
-    if tolerance == 0:
-        assert np.array_equal(np.sort(ours.length), np.sort(theirs.length))
-        ends = [int((workload.offset + workload.length).max()) for workload in (ours, theirs)]
-        assert ends[0] == ends[1] or "number" in options
+def test_fio_itself_counts_as_many(tmp_path: Path) -> None:
+    """Jobs of one file, by their reports."""
+    run = _run(tmp_path, COUNTED, "", "--output-format=json")
+    jobs = json.loads(run[run.index("{") :])["jobs"]
+    ours, wrong = {part.name: part for part in load(tmp_path / "job.fio").parts()}, []
+    for i, options in enumerate(COUNTED):
+        own = [entry for entry in jobs if entry["jobname"] == str(i)]
+        theirs = [
+            sum(entry[way][key] for entry in own) for way in ("read", "write") for key in ("total_ios", "io_bytes")
+        ]
+        mine = ours[str(i)]
+        read, write = mine.length[~mine.write], mine.length[mine.write]
+        if (counted := [len(read), int(read.sum()), len(write), int(write.sum())]) != theirs:
+            wrong.append((options, counted, theirs))
+    assert not wrong
 
 
 def test_a_time_based_job_with_a_map_draws_what_fio_draws_and_says_what_an_early_end_would(tmp_path: Path) -> None:

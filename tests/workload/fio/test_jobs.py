@@ -170,9 +170,6 @@ def test_a_random_request_and_those_that_follow_it_end_where_one_has_no_room(tmp
     blocks = (found.offset // np.uint64(4096)).tolist()
     assert blocks[::8][:12] == [14, 180, 205, 114, 98, 204, 92, 86, 222, 16, 208, 158]
     assert len(blocks) == 204 and blocks[:9] == [*range(14, 22), 180] and blocks[-4:] == [240, 241, 242, 243]
-    assert not any("placed as" in note for note in found.notes)
-    mixed = job(tmp_path, "rw=randrw:8", "bs=4k,8k", "size=1m")
-    assert any("rw=randrw:8: placed as randrw" in note for note in mixed.notes)
 
 
 def test_a_region_of_more_blocks_than_can_be_remembered_has_followed_requests_too(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pagewarden.workload.fio.extent import BY_REQUESTS, amount, loops_of, sequence, start
+import numpy as np
+
+from pagewarden.workload.fio.extent import BY_REQUESTS, extent, start
 from pagewarden.workload.fio.given import SectionOptions
-from pagewarden.workload.fio.holes import Holes
+from pagewarden.workload.fio.issue import Asked
 from pagewarden.workload.fio.options import known
-from pagewarden.workload.fio.runs import Runs
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.fio.sizes import Sizes, sizes_of
-from pagewarden.workload.fio.units import MAX, switch, whole
+from pagewarden.workload.fio.units import MAX, by_direction, switch, whole
+from pagewarden.workload.lines import Int64s
 
 MODES = {  # rw -> (random, percentage of reads; None: rwmixread decides)
     "read": (False, 100),
@@ -32,6 +35,8 @@ MAX_DRAWN = 1 << 25
 """Requests of all jobs together (about 0.5 GiB of columns)."""
 MAX_COPIES = 4096
 """Copies of one job (numjobs)."""
+MAX_BLOCKS = 1 << 33
+"""Blocks of a random map, a bit each; among more of them no two of the requests that are drawn meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +44,11 @@ class FioJob:
     """One section's requests, before they are drawn. Sizes are bytes."""
 
     name: str
-    random: bool  # offsets are drawn; else they follow each other
-    mapped: bool  # offsets are drawn so that no block comes again before all have come (fio's random map)
+    asked: Asked  # what its first copy does
+    held: int  # by each of its files; 0: what it does with them
+    mean: float  # of a request, before a map cuts any
     trims: bool  # its writes are trims, which move no data
-    reads: int  # per cent of the requests
-    read_sizes: Sizes
-    write_sizes: Sizes
-    offset: int  # where the region starts
     step: int  # every further copy starts so much later (offset_increment)
-    files: int  # the region and the limit are divided among so many
-    region: int  # size, of all files together
-    limit: int  # to move in one loop
-    number: int | None  # requests at most in one loop (number_ios)
-    holes: tuple[Holes, Holes] | None  # of its writes, of its reads; none where requests follow each other
-    runs: Runs | None  # of its random requests, of which some follow others; none where each is placed by itself
-    loops: int
-    verified: bool  # what was written is read again at the end of a loop
     copies: int  # numjobs
     seed: int
     depth: int  # requests in flight for each copy
@@ -64,26 +58,21 @@ class FioJob:
     place: str  # the file or device that it was given
 
     @property
-    def smallest(self) -> int:
-        """Bytes of its shortest request."""
-        return min(self.read_sizes.smallest, self.write_sizes.smallest)
-
-    @property
-    def largest(self) -> int:
-        """Bytes of its longest request."""
-        return max(self.read_sizes.largest, self.write_sizes.largest)
-
-    @property
     def expected(self) -> float:
         """Requests, roughly."""
-        mean = _mean(self.reads, self.read_sizes, self.write_sizes)
-        most = self.files * sum(each.most for each in self.holes) if self.holes else MAX
-        return self.copies * self.loops * min(self.number or MAX, self.limit / mean, most)
+        asked = self.asked
+        return self.copies * asked.loops * min(asked.number or MAX, asked.limit / self.mean)
 
+    @property
+    def end(self) -> int:
+        """No request of a copy reaches beyond."""
+        return self.asked.start + self.step * self.copies + int(self.asked.regions.sum())
 
-def _mean(reads: int, read_sizes: Sizes, write_sizes: Sizes) -> float:
-    """Bytes of a request, before a map cuts any."""
-    return (reads * read_sizes.mean + (100 - reads) * write_sizes.mean) / 100
+    def of_copy(self, copy: int) -> Asked:
+        """What one of the copies does, which are numbered from 0."""
+        behind, regions = self.step * copy, self.asked.regions
+        held = np.maximum(0, regions - behind) if self.held else regions
+        return self.asked._replace(start=self.asked.start + behind, regions=held)
 
 
 def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -> FioJob | None:
@@ -98,51 +87,86 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
         options.note(f"[{section.name}]: ioengine={engine} moves no data of a file or device: left out")
         return None
     mode, step = _mode(options)
-    random, share = MODES[mode]
-    mixed, again = _reads(options), switch(section.options.get("norandommap"))
-    reads = mixed if share is None else share
-    read_sizes, write_sizes = sizes_of(options, reads, random)
     files, place = _files(options)
-    offset = start(options)
-    region, limit, number = amount(options, files, offset, max(read_sizes.largest, write_sizes.largest), nominal)
-    mapped = random and not again and _mapped(options, read_sizes, write_sizes)
-    mean = _mean(reads, read_sizes, write_sizes)
-    if mapped and options.set("time_based") and limit >= region and mean < max(read_sizes.largest, write_sizes.largest):
-        options.note(
-            f"[{section.name}]: a whole pass of its random map is drawn, as fio draws pass after pass, and requests "
-            "are cut where blocks are taken; a run that ends before has "
-            f"longer ones, {mean / 1024:.3g} KiB (norandommap=1)"
-        )
-    holes, runs = sequence(options, random, step, (write_sizes, read_sizes), offset, region // files)
-    limit, loops = loops_of(options, not random or (mapped and not runs), region, limit)
-    if holes and any(each.most == MAX for each in holes):
-        limit, loops = limit * loops, 1
+    depth = _depth(options, engine)
+    at_once = depth == 1 if engine == "null" else engine in known().synchronous
+    asked, held, mean = _asked(options, mode, step, files, nominal)
+    if at_once:  # backend.c, io_queue_event: of requests that are queued alone it counts the bytes of a pass
+        asked = asked._replace(size=MAX)
+    if engine == "null" and held and "size" not in section.options:  # filesetup.c: nothing says where its files end
+        asked = asked._replace(end=MAX)
     return FioJob(
         name=section.name,
-        random=random,
-        mapped=mapped,
+        asked=asked,
+        held=held,
+        mean=mean,
         trims=mode in ("trim", "randtrim"),
-        reads=reads,
-        read_sizes=read_sizes,
-        write_sizes=write_sizes,
-        offset=offset,
         step=0 if options.of_device("offset_increment") else options.number("offset_increment", 0),
-        files=files,
-        region=region,
-        limit=limit,
-        number=number,
-        holes=holes,
-        runs=runs,
-        loops=loops,
-        verified=reads < 100 and options.set("verify") and options.number("do_verify", 1) == 1,
         copies=options.number("numjobs", 1, 1, MAX_COPIES),
-        seed=options.number("randseed", 0),
-        depth=_depth(options, engine),
+        seed=options.number("randseed", 0x89),
+        depth=depth,
         wait=switch(section.options.get("stonewall")),
         after=getattr(section.options.get("wait_for"), "value", None),
         direct=switch(section.options.get("direct")) or _unbuffered(section),
         place=place,
     )
+
+
+def _asked(options: SectionOptions, mode: str, step: int, files: int, nominal: int) -> tuple[Asked, int, float]:
+    """The requests, what each file holds (0: what they need), and the mean size of a request."""
+    random, share = MODES[mode]
+    mixed, anywhere = _reads(options), switch(options.given.get("norandommap"))
+    reads = mixed if share is None else share
+    both = sizes_of(options, random)
+    unit, largest = min(sizes.smallest for sizes in both), max(sizes.largest for sizes in both)
+    mean = (reads * both[0].mean + (100 - reads) * both[1].mean) / 100
+    offset = start(options)
+    regions, held, size, io_size, number = extent(options, files, offset, unit, largest, nominal)
+    align = _align(options, both)
+    mapped = random and not anywhere and _mapped(options, align == [sizes.smallest for sizes in both])
+    loops = options.number("loops", 1, 1)
+    limit = min(io_size or size, MAX // loops)
+    if mapped and options.set("time_based") and limit >= regions.sum() and mean < largest:
+        options.note(
+            f"[{options.section.name}]: a whole pass of its random map is drawn, as fio draws pass after pass, and "
+            "requests are cut where blocks are taken; a run that ends before has "
+            f"longer ones, {mean / 1024:.3g} KiB (norandommap=1)"
+        )
+    asked = Asked(
+        regions=regions,
+        start=offset,
+        end=0 if options.of_device("size") else size // files,
+        size=max(size, io_size) if random and not mapped and reads < 100 else size,
+        limit=limit,
+        more=io_size > 0,
+        loops=loops,
+        number=number,
+        unit=unit,
+        low=np.array([sizes.smallest for sizes in both]),
+        high=np.array([sizes.largest for sizes in both]),
+        step=np.array([sizes.step for sizes in both]),
+        split=_table([[size for size, _ in sizes.choices] for sizes in both]),
+        share=_table([np.cumsum([share for _, share in sizes.choices]) for sizes in both]),
+        align=np.array(align),
+        reads=reads,
+        random=np.array(_random(options) if random else [-1, -1]),
+        run=(step if step > 0 else MAX) if random and step else 1,  # fio takes what is below 0 without its sign bit
+        same=random and getattr(options.given.get("rw_sequencer"), "value", None) == "identical",
+        hole=0 if random else step,
+        mapped=mapped and int(regions.max()) // unit <= MAX_BLOCKS,
+        cut=getattr(options.given.get("random_generator"), "value", None) != "lfsr",
+        again=reads < 100 and options.set("verify") and options.number("do_verify", 1) == 1,
+        repeat=options.number("randrepeat", 1) > 0,
+    )
+    return asked, held, mean
+
+
+def _table(rows: Sequence[Sequence[int] | Int64s]) -> Int64s:
+    """Rows of whole numbers, the shorter ones filled up with 0."""
+    made = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
+    for row, values in zip(made, rows, strict=True):
+        row[: len(values)] = values
+    return made
 
 
 def sampled(jobs: list[FioJob], notes: dict[str, None], nominal: int) -> list[FioJob]:
@@ -155,7 +179,7 @@ def sampled(jobs: list[FioJob], notes: dict[str, None], nominal: int) -> list[Fi
             f"[{job.name}]: of its some {job.expected:,.0f} requests the first {nominal:,} of each copy are taken, "
             f"for its costs by request {BY_REQUESTS}"
         ] = None
-        found[jobs.index(job)] = replace(job, number=nominal, loops=1, verified=False)
+        found[jobs.index(job)] = replace(job, asked=job.asked._replace(number=nominal, loops=1, again=False))
         left -= job.expected
     return found
 
@@ -206,7 +230,11 @@ def _mode(options: SectionOptions) -> tuple[str, int]:
         options.note(f"rw={mode}: the trim before each write moves no data and is not counted")
     if not colon:
         return mode, 0
-    return mode, whole(option, number.removeprefix("-"), options.kb_base) * (-1 if number.startswith("-") else 1)
+    digits = number.removeprefix("-")
+    step = whole(option, digits, options.kb_base)
+    if MODES[mode][0]:  # fio 3.33 reads no unit there
+        step = int(digits.rstrip("kmgtpKMGTPiIbB"))
+    return mode, step * (-1 if number.startswith("-") else 1)
 
 
 def _reads(options: SectionOptions) -> int:
@@ -234,19 +262,26 @@ def _depth(options: SectionOptions, engine: str) -> int:
     return depth
 
 
-def _mapped(options: SectionOptions, read: Sizes, write: Sizes) -> bool:
+def _align(options: SectionOptions, both: tuple[Sizes, Sizes]) -> list[int]:
+    """What random places of reads and of writes are multiples of."""
+    option = options.given.get("ba")
+    given = (None, None) if option is None else by_direction(option)
+    return [
+        sizes.smallest if text is None or option is None else whole(option, text, options.kb_base, 1)
+        for sizes, text in zip(both, given, strict=True)
+    ]
+
+
+def _random(options: SectionOptions) -> list[int]:
+    """Per cent of the reads and of the writes that are not in order."""
+    option = options.given.get("percentage_random")
+    given = (None, None) if option is None else by_direction(option)
+    return [100 if text is None or option is None else whole(option, text, high=100) for text in given]
+
+
+def _mapped(options: SectionOptions, aligned: bool) -> bool:
     """Whether random offsets follow fio's map: which blocks were used (fio's manual, norandommap)."""
-    mixed = max(read.largest, write.largest) > min(read.smallest, write.smallest)
-    if "ba" in options.given:  # fio says so
-        return False
     if options.set("random_distribution"):
         options.note("random_distribution: requests are placed evenly")
         return False
-    for key in ("percentage_random", "percentage_sequential"):
-        if key in options.given:
-            options.note(f"{key}: requests are placed as if all were random")
-            return False
-    if read.smallest != write.smallest:  # fio counts blocks in the one and its map in the other
-        options.note("reads and writes of different smallest size: offsets drawn as with norandommap")
-        return False
-    return not mixed or getattr(options.given.get("random_generator"), "value", None) != "lfsr"  # it keeps no map
+    return aligned  # fio says so

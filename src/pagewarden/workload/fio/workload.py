@@ -28,14 +28,14 @@ def jobs_workload(
     if nominal and not any(note.endswith(BY_REQUESTS) for note in notes):
         raise UserMistake(f"{name}: every job says how much it does: --requests has no effect; leave it out")
     for job in jobs:
-        if job.offset + job.step * job.copies + job.region > MAX_END:
+        if job.end > MAX_END:
             raise UserMistake(f"{name}: job [{job.name}] reaches beyond byte {MAX_END}; make offset or size smaller")
-    levels = _levels(jobs)
+    levels, numbers = _levels(jobs), np.cumsum([1, *(job.copies for job in jobs)]).tolist()
     parts, depths, first = [], [], 0
     for level in sorted(set(levels)):
         group = [i for i, at in enumerate(levels) if at == level]
         depths.append(sum(jobs[i].copies * jobs[i].depth for i in group))
-        drawn = [(i, draw(jobs[i], copy, i)) for i in group for copy in range(jobs[i].copies)]
+        drawn = [(i, draw(jobs[i], copy, numbers[i] + copy)) for i in group for copy in range(jobs[i].copies)]
         *columns, until = _together(drawn, [jobs[i].depth for i, _ in drawn])
         parts.append((*columns, until + first))
         first += len(until)
@@ -43,7 +43,7 @@ def jobs_workload(
     trims = np.array([job.trims for job in jobs])[owner]
     if trims.all():
         raise UserMistake(f"{name}: its jobs only trim, which moves no data")
-    notes["fio's sizes, mix and limits, but not its own random sequence"] = None
+    notes["requests are those of fio 3.33; another version may draw others of the same sizes, mix and limits"] = None
     return Workload(
         name=name,
         format=format,
