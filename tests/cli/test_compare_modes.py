@@ -307,6 +307,19 @@ def test_a_trace_that_is_mostly_left_out_says_so_first(verb: Verb, tmp_path: Pat
     assert first.startswith("Answer: ") and "left out of the workload: 1 x x" in rest
 
 
+def test_pool_and_sweep_say_it_too(verb: Verb, tmp_path: Path) -> None:
+    lines = ["fio version 2 iolog", "/d add", "/d open", "/d read 0 4096", "/d write 0 4096", *["/d sync 0 0"] * 3]
+    (tmp_path / "trace.log").write_text("\n".join(lines) + "\n")
+    (tmp_path / "grid.toml").write_text('workloads = ["trace.log"]\ndesigns = ["bounce", "window"]\n')
+    for words, begin in (
+        (("pool", str(tmp_path / "trace.log")), ""),
+        (("sweep", str(tmp_path / "grid.toml")), "trace.log: "),
+    ):
+        said = f"{begin}60% of the lines are left out: 3 x sync."
+        assert f"note: {said}" in verb(*words).stdout.splitlines()
+        assert said in document(verb, *words)["notes"]
+
+
 def test_counts_of_a_csv_are_of_a_request_as_those_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "jobs.fio").write_text("[a]\nrw=write\nbs=4k\nsize=64k\n")
     given = (str(tmp_path / "jobs.fio"), "--design", "window", "--policy", "guest-memfd")

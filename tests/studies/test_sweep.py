@@ -165,7 +165,7 @@ def test_the_summary_has_every_design_that_wins(capsys: pytest.CaptureFixture[st
     row: SweepRow = {"workload": "w", "refused": None, "pareto": False, "decides": None}
     (one,) = swept([row | {"design": name} for name in wins for _ in range(24)], Path("x.csv"), []).workloads
     assert (one.points, one.setups) == (96, 24)
-    print_sweep(Swept(out="x.csv", policies=[], settings={}, prices={}, points=96,
+    print_sweep(Swept(out="x.csv", policies=[], settings={}, prices={}, points=96, notes=[],
                       workloads=[replace(one, wins=wins, decides=decides)]), console())  # fmt: skip
     said = capsys.readouterr().out
     assert "not beaten, of 24 settings" in said and "dma-buffer 24, bounce 24, splice 2, iommu 2" in said

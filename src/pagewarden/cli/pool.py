@@ -1,5 +1,6 @@
 """`pagewarden pool`."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -45,6 +46,7 @@ def pool(
     """
     from pagewarden.cli import sizes
     from pagewarden.cli.progress import ProgressBars
+    from pagewarden.report.compare import mostly_left_out
     from pagewarden.report.pages import answer
     from pagewarden.report.pool import pool_document, print_pool
     from pagewarden.studies.pool import pool_fit
@@ -70,7 +72,9 @@ def pool(
     else:
         if start is not None:
             raise UserMistake("--base is for a trace of mappings: a workload has no addresses; leave it out")
+        much = mostly_left_out(found.requests, found.skipped)
         found = mappings_of(found, VirtioBlk(contiguous=contiguous), depth)
+        found = replace(found, notes=(much, *found.notes)) if much else found
     fit = pool_fit(found, tried, areas, align, start)
     answer(lambda: pool_document(fit), lambda out: print_pool(fit, out), json, html)
     if not fit.fits:

@@ -68,7 +68,7 @@ def sweep(
         raise
     write_rows(rows, target)
     journal.unlink()
-    found = swept(rows, target, [setup for task in tasks for _, setup in task.setups])
+    found = swept(rows, target, tasks)
     answer(lambda: found, lambda out: print_sweep(found, out), json, html)
 
 

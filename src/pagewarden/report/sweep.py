@@ -6,16 +6,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pagewarden.report.compare import few, prices_of
+from pagewarden.report.compare import few, mostly_left_out, prices_of
 from pagewarden.report.console import table
 from pagewarden.report.documents.base import Pair
 from pagewarden.report.documents.sweep import Swept, SweptWorkload
 from pagewarden.studies.compare.comparison import Setup
-from pagewarden.studies.sweep import SweepRow
+from pagewarden.studies.sweep import SweepRow, SweepTask
 
 
-def swept(rows: Sequence[SweepRow], out: Path, setups: Sequence[Setup]) -> Swept:
-    """For programs. setups: those of all points."""
+def swept(rows: Sequence[SweepRow], out: Path, tasks: Sequence[SweepTask]) -> Swept:
+    """For programs."""
+    setups: list[Setup] = [setup for task in tasks for _, setup in task.setups]
+    loads = {str(inputs["workload"]): task.workload for task in tasks for inputs, _ in task.setups[:1]}
+    much = {name: mostly_left_out(load.requests, load.skipped) for name, load in loads.items()}
     settings: dict[str, list[str]] = {}
     prices: dict[str, dict[str, Pair]] = {}
     for setup in setups:
@@ -31,6 +34,7 @@ def swept(rows: Sequence[SweepRow], out: Path, setups: Sequence[Setup]) -> Swept
     return Swept(
         out=str(out), policies=list(dict.fromkeys(setup.policy.name for setup in setups)), settings=settings,
         prices=prices, points=len(rows), workloads=[_one(name, some) for name, some in groups.items()],
+        notes=[f"{name}: {said}" for name, said in much.items() if said],
     )  # fmt: skip
 
 
@@ -57,6 +61,8 @@ def print_sweep(found: Swept, out: Console) -> None:
             few(_counts(each.decides)),
         )
     out.print(made)
+    for note in found.notes:
+        out.print(f"note: {note}")
     out.print(f"\n{found.points:,} points in {found.out}, a row each, with every input in it")
 
 

@@ -24,7 +24,7 @@ class Swept(Document, kw_only=True, frozen=True):
     """`pagewarden sweep`: where the rows are, a point each, and who wins on each workload.
 
     `settings`: the values of each key of the grid's `[set]`. `prices`: by profile, from and to, those that none of them
-    changes.
+    changes. `notes`: of traces of which much is left out.
     """
 
     verb: Literal["sweep"] = "sweep"
@@ -34,3 +34,4 @@ class Swept(Document, kw_only=True, frozen=True):
     prices: dict[str, dict[str, Pair]]
     points: int
     workloads: list[SweptWorkload]
+    notes: list[str]

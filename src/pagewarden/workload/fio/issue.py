@@ -22,7 +22,7 @@ _TRIES = 1000
 """Sizes drawn for one request until one fits; what fio does for ever where none does."""
 
 
-class Asked(NamedTuple):
+class FioRules(NamedTuple):
     """What decides a job's requests. Bytes, if nothing else is said; of two, the first is for reads."""
 
     regions: Int64s  # of each file, where requests may lie
@@ -63,7 +63,7 @@ class _At(NamedTuple):
     used: NDArray[np.uint32]  # (files, n): a bit for each block
 
 
-def at_start(asked: Asked) -> _At:
+def at_start(asked: FioRules) -> _At:
     """Before its first request."""
     files, blocks = len(asked.regions), int(asked.regions.max()) // asked.unit if asked.mapped else 0
     begin, end = np.full((files, 2), -1), np.zeros((files, 2), np.int64)

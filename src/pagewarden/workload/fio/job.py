@@ -9,7 +9,7 @@ import numpy as np
 
 from pagewarden.workload.fio.extent import BY_REQUESTS, extent, start
 from pagewarden.workload.fio.given import SectionOptions
-from pagewarden.workload.fio.issue import Asked
+from pagewarden.workload.fio.issue import FioRules
 from pagewarden.workload.fio.options import known
 from pagewarden.workload.fio.sections import Section
 from pagewarden.workload.fio.sizes import Sizes, sizes_of
@@ -44,7 +44,7 @@ class FioJob:
     """One section's requests, before they are drawn. Sizes are bytes."""
 
     name: str
-    asked: Asked  # what its first copy does
+    asked: FioRules  # what its first copy does
     held: int  # by each of its files; 0: what it does with them
     mean: float  # of a request, before a map cuts any
     trims: bool  # its writes are trims, which move no data
@@ -68,7 +68,7 @@ class FioJob:
         """No request of a copy reaches beyond."""
         return self.asked.start + self.step * self.copies + int(self.asked.regions.sum())
 
-    def of_copy(self, copy: int) -> Asked:
+    def of_copy(self, copy: int) -> FioRules:
         """What one of the copies does, which are numbered from 0."""
         behind, regions = self.step * copy, self.asked.regions
         held = np.maximum(0, regions - behind) if self.held else regions
@@ -112,7 +112,7 @@ def read_job(section: Section, notes: dict[str, None], nominal: int = NOMINAL) -
     )
 
 
-def _asked(options: SectionOptions, mode: str, step: int, files: int, nominal: int) -> tuple[Asked, int, float]:
+def _asked(options: SectionOptions, mode: str, step: int, files: int, nominal: int) -> tuple[FioRules, int, float]:
     """The requests, what each file holds (0: what they need), and the mean size of a request."""
     random, share = MODES[mode]
     mixed, anywhere = _reads(options), switch(options.given.get("norandommap"))
@@ -132,7 +132,7 @@ def _asked(options: SectionOptions, mode: str, step: int, files: int, nominal: i
             "requests are cut where blocks are taken; a run that ends before has "
             f"longer ones, {mean / 1024:.3g} KiB (norandommap=1)"
         )
-    asked = Asked(
+    asked = FioRules(
         regions=regions,
         start=offset,
         end=0 if options.of_device("size") else size // files,
