@@ -191,8 +191,11 @@ def stay(host: HostSide) -> None:
     time.sleep(600)  # till it is killed
 
 
-def replace_window(host: HostSide) -> None:
-    """Something else where the window was, which no userfaultfd guards that way: ordinary memory."""
+def replace_window(host: HostSide, waits: bool = False) -> None:
+    """Something else where the window was, which no userfaultfd guards that way: ordinary memory. waits: until it is
+    told."""
+    if waits:
+        host.listen()
     libc = ctypes.CDLL(None)
     libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 4]
     private_anonymous_fixed = 0x32

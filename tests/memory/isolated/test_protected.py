@@ -90,8 +90,9 @@ def test_nothing_that_a_host_side_may_call_opens_a_shut_page(rwp: PrivateMemory)
 
 
 def test_who_has_something_else_in_its_windows_place_dies_for_it(rwp: PrivateMemory) -> None:
-    host = rwp.spawn(host_programs.replace_window)
+    host = rwp.spawn(host_programs.replace_window, True)
     rwp.share(WHOLE)
+    host.tell(0)
     heard(host)
     rwp.unshare(PageRange(0, 1))
     assert host.wait(SOON) == -signal.SIGKILL and not rwp.is_shared(0) and rwp.is_shared(1)
