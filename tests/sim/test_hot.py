@@ -9,7 +9,7 @@ import numpy as np
 from pagewarden.designs import DESIGNS, Options
 from pagewarden.law import POLICIES
 from pagewarden.sim import Machine, engine
-from pagewarden.sim.hot import compile_hot
+from pagewarden.vocab.hot import compile_hot
 from pagewarden.vocab import PageRange
 
 policy = POLICIES["hybrid"]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pagewarden.designs import RowKind
 from pagewarden.law import Table
-from pagewarden.sim.hot import compile_hot, hot
 from pagewarden.sim.pages import Ints, Pages, Rules, apply_range, fill, run_of
 from pagewarden.vocab.events import ENTRIES, RANGED, Event
+from pagewarden.vocab.hot import compile_hot, hot
 
 _DO, _JUMP, _TAKE, _GIVE = int(RowKind.DO), int(RowKind.JUMP), int(RowKind.TAKE), int(RowKind.GIVE)
 _EACH, _NEXT, _STOP = int(RowKind.EACH), int(RowKind.NEXT), int(RowKind.STOP)

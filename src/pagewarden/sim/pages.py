@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.kernel.region import zeroes
-from pagewarden.sim.hot import hot
+from pagewarden.vocab.hot import hot
 
 States: TypeAlias = NDArray[np.uint16]
 Ints: TypeAlias = NDArray[np.int64]

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,11 +145,17 @@ SAME = [  # jobs of one file of which fio logs every request: all at its places,
 ]
 
 
+def _written(tmp_path: Path, jobs: list[str], each: str) -> Path:
+    """A file of jobs that run one after the other."""
+    sections = [f"[{i}]\n{each.format(i)}" + job.replace(" ", "\n") for i, job in enumerate(jobs)]
+    (tmp_path / "job.fio").write_text("[global]\nioengine=null\nstonewall\n" + "\n".join(sections) + "\n")
+    return tmp_path / "job.fio"
+
+
 def _run(tmp_path: Path, jobs: list[str], each: str, *options: str) -> str:
     """What fio prints of jobs that run one after the other."""
     require(FIO is not None, "fio is not installed")
-    sections = [f"[{i}]\n{each.format(i)}" + job.replace(" ", "\n") for i, job in enumerate(jobs)]
-    (tmp_path / "job.fio").write_text("[global]\nioengine=null\nstonewall\n" + "\n".join(sections) + "\n")
+    _written(tmp_path, jobs, each)
     command = [str(FIO), *options, "job.fio"]
     return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
@@ -166,6 +173,28 @@ def test_requests_are_fio_s_own(tmp_path: Path) -> None:
         if not same(mine, theirs):
             wrong.append((options, mine.requests, theirs.requests))
     assert not wrong
+
+
+BOTH_WAYS = """
+import sys
+from pagewarden.workload import load
+from pagewarden.workload.fio import issue
+
+def drawn():
+    found = [(part.write, part.offset, part.length) for part in load(sys.argv[1]).parts()]
+    return [[column.tolist() for column in columns] for columns in found]
+
+plain = drawn()
+assert "numba" not in sys.modules, "nothing needed the compiler yet"
+issue.INTERPRETED = 0
+assert drawn() == plain and "numba" in sys.modules
+"""
+
+
+def test_interpreted_and_compiled_agree(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BOTH_WAYS, str(_written(tmp_path, SAME, "filename=x\n"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_option_of_the_installed_fio_is_known() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagewarden.vocab import UserMistake
-from pagewarden.workload.fio.issue import FIRST, WRITE, at_start, issue
+from pagewarden.workload.fio.issue import FIRST, WRITE, issue
 from pagewarden.workload.fio.job import MAX_DRAWN, FioJob
 from pagewarden.workload.lines import Bools, Int64s
 
@@ -21,7 +21,7 @@ _BLOCKS, _FACTOR, _REPEATED, _ALL = 3, 0x9E370001, 0xB1899BED, 2**32 - 1
 def draw(job: FioJob, copy: int, number: int) -> Columns:
     """The requests of one copy of a job, which is fio's `number`th, from 1. UserMistake for too many."""
     asked = job.of_copy(copy)
-    flags, offset, length = issue(asked, at_start(asked), _seeds(job, number), MAX_DRAWN + 1)
+    flags, offset, length = issue(asked, _seeds(job, number), MAX_DRAWN + 1)
     if len(flags) > MAX_DRAWN:
         raise UserMistake(
             f"job [{job.name}] makes more than the {MAX_DRAWN:,} requests that are drawn at once; "

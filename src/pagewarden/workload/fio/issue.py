@@ -1,4 +1,4 @@
-"""The requests that fio makes of a job, one after the other, compiled. Without its clock: sizes and numbers end a job.
+"""The requests that fio makes of a job, one after the other. Without its clock: sizes and numbers end a job.
 
 The facts are those of fio 3.33: io_u.c, get_next_offset, get_next_seq_offset, get_next_buflen, mark_random_map,
 get_rw_ddir and get_next_file_rr; backend.c, do_io and keep_running; lib/axmap.c.
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.vocab.compiled import njit
+from pagewarden.vocab.hot import compile_hot, hot
 from pagewarden.workload.fio.taus88 import below, following, seed
 from pagewarden.workload.lines import Int64s
 
@@ -18,6 +18,8 @@ WRITE, FIRST = 1, 2
 MIX, BLOCK, RANDOM = 2, 3, 4
 """Rows of the generators, behind those of the two directions' sizes; the last one is there for each direction."""
 _FULL = 2**32 - 1
+INTERPRETED = 50_000
+"""More requests than so many are worth the compiler: 0.3 s, and it takes 10 at its first use."""
 _TRIES = 1000
 """Sizes drawn for one request until one fits; what fio does for ever where none does."""
 
@@ -63,7 +65,7 @@ class _At(NamedTuple):
     used: NDArray[np.uint32]  # (files, n): a bit for each block
 
 
-def at_start(asked: FioRules) -> _At:
+def _at_start(asked: FioRules) -> _At:
     """Before its first request."""
     files, blocks = len(asked.regions), int(asked.regions.max()) // asked.unit if asked.mapped else 0
     begin, end = np.full((files, 2), -1), np.zeros((files, 2), np.int64)
@@ -71,7 +73,7 @@ def at_start(asked: FioRules) -> _At:
     return _At(begin, end, np.zeros(2, np.int64), np.array([0, 0, 1, 0]), used)
 
 
-@njit
+@hot
 def _free(used: Any, block: int, blocks: int) -> int:
     """The first block from this one on that was not used; `blocks` if there is none."""
     while block < blocks:
@@ -88,7 +90,7 @@ def _free(used: Any, block: int, blocks: int) -> int:
     return blocks
 
 
-@njit
+@hot
 def _mark(used: Any, block: int, wanted: int) -> int:
     """Use so many blocks, or fewer where one was used. How many."""
     for n in range(wanted):
@@ -99,7 +101,7 @@ def _mark(used: Any, block: int, wanted: int) -> int:
     return wanted
 
 
-@njit
+@hot
 def _drawn(asked: Any, at: Any, random: Any, file: int, way: int) -> int:
     """A random place; below 0 if there is none."""
     region, align = asked.regions[file], asked.align[way]
@@ -116,7 +118,7 @@ def _drawn(asked: Any, at: Any, random: Any, file: int, way: int) -> int:
     return int(block * align)
 
 
-@njit
+@hot
 def _in_order(asked: Any, at: Any, file: int, way: int) -> int:
     """Behind the last request of this direction; below 0 at the file's end."""
     region, start, hole, place = asked.regions[file], asked.start, asked.hole, at.end[file, way]
@@ -132,7 +134,7 @@ def _in_order(asked: Any, at: Any, file: int, way: int) -> int:
     return int(place)
 
 
-@njit
+@hot
 def _place(asked: Any, at: Any, random: Any, file: int, way: int) -> tuple[int, bool]:
     """Where the next request lies, and whether its blocks are used by it."""
     at.now[2] -= 1
@@ -150,7 +152,7 @@ def _place(asked: Any, at: Any, random: Any, file: int, way: int) -> tuple[int, 
     return place, False
 
 
-@njit
+@hot
 def _length(asked: Any, random: Any, way: int, room: int) -> int:
     """Bytes of a request with so much room; 0 if none has."""
     low, high, split, share = asked.low[way], asked.high[way], asked.split[way], asked.share[way]
@@ -171,7 +173,7 @@ def _length(asked: Any, random: Any, way: int, room: int) -> int:
     return 0
 
 
-@njit
+@hot
 def _way(asked: Any, at: Any, random: Any) -> int:
     """The direction of the next request: it changes only where its share of the requests so far is reached."""
     if asked.reads == 0 or asked.reads == 100:
@@ -185,7 +187,7 @@ def _way(asked: Any, at: Any, random: Any) -> int:
     return int(at.now[0])
 
 
-@njit
+@hot
 def _request(asked: Any, at: Any, random: Any, file: int) -> tuple[int, int, int]:
     """The next request of a file: direction, place and bytes; 0 bytes if it has no further one."""
     way, region = _way(asked, at, random), asked.regions[file]
@@ -204,7 +206,7 @@ def _request(asked: Any, at: Any, random: Any, file: int) -> tuple[int, int, int
     return way, place, length
 
 
-@njit
+@hot
 def _start_pass(at: Any, random: Any, seeds: Any, again: bool, repeat: bool) -> None:
     at.begin[:], at.end[:], at.now[1] = -1, 0, 0
     if again:
@@ -213,24 +215,23 @@ def _start_pass(at: Any, random: Any, seeds: Any, again: bool, repeat: bool) -> 
         seed(random[i], seeds[i])
 
 
-@njit
-def _is_over(asked: Any, loops: int, count: int, moved: int, done: bool) -> bool:
+@hot
+def _is_over(asked: Any, loops: int, count: int, moved: int, done: Any) -> bool:
     """Whether no further pass begins, so many loops after the first pass."""
     if asked.number and count >= asked.number * asked.loops:
         return True
     return loops >= asked.loops and (asked.limit - moved < asked.high.max() or (done and not asked.more))
 
 
-@njit
+@hot
 def _longer(column: Any) -> Any:
     longer = np.empty(2 * len(column), column.dtype)
     longer[: len(column)] = column
     return longer
 
 
-@njit
-def issue(asked: Any, at: Any, seeds: Any, most: int) -> tuple[Any, Any, Any]:
-    """Flags, places (the files' regions one behind the other) and bytes of the requests of a job, `most` at most."""
+@hot
+def _issue(asked: Any, at: Any, seeds: Any, most: int) -> tuple[Any, Any, Any]:
     flags, places, lengths = np.empty(4096, np.uint8), np.empty(4096, np.int64), np.empty(4096, np.int64)
     random = np.empty((len(seeds), 3), np.int64)
     files, bases = len(asked.regions), np.cumsum(asked.regions) - asked.regions
@@ -256,3 +257,12 @@ def issue(asked: Any, at: Any, seeds: Any, most: int) -> tuple[Any, Any, Any]:
             count += n - begun
         moved += (sent - before) * (2 if asked.again else 1)
     return flags[:n], places[:n], lengths[:n]
+
+
+def issue(asked: FioRules, seeds: Int64s, most: int) -> tuple[NDArray[np.uint8], Int64s, Int64s]:
+    """Flags, places (the files' regions one behind the other) and bytes of the requests of a job, `most` at most."""
+    few = _issue(asked, _at_start(asked), seeds, INTERPRETED)
+    if len(few[0]) < INTERPRETED:
+        return few
+    compile_hot()
+    return _issue(asked, _at_start(asked), seeds, most)

@@ -1,16 +1,16 @@
-"""The random numbers of fio, compiled: L'Ecuyer's generator taus88 (Mathematics of Computation 65, 1996).
+"""The random numbers of fio: L'Ecuyer's generator taus88 (Mathematics of Computation 65, 1996).
 
 It is seeded as fio's lib/rand.c does.
 """
 
 from typing import Any
 
-from pagewarden.vocab.compiled import njit
+from pagewarden.vocab.hot import hot
 
 _ALL = 2**32 - 1
 
 
-@njit
+@hot
 def following(state: Any) -> int:
     """The next number of 32 bits."""
     a, b, c = state
@@ -20,13 +20,13 @@ def following(state: Any) -> int:
     return int(state[0] ^ state[1] ^ state[2])
 
 
-@njit
+@hot
 def below(state: Any, most: int) -> int:
     """One of the numbers below `most`."""
     return int(most * (following(state) / 2.0**32))
 
 
-@njit
+@hot
 def seed(state: Any, number: int) -> None:
     """Begin anew."""
     word = 53
