@@ -91,7 +91,7 @@ def test_a_page_of_jobs_says_what_the_text_says(verb: Verb, tmp_path: Path) -> N
         text = re.sub(r"<(script|style).*?</\1>", "", page.read_text(), flags=re.DOTALL)
         assert f'<p class="answer">{answer}' in text
         assert "<p>dma-buffer does not apply: the job is direct I/O, without a page cache.</p>" in text
-        assert "<p>note: fio" in text and "<td>a</td>" in text.replace(' class="left"', "")
+        assert "<p>note: requests are those of fio" in text and "<td>a</td>" in text.replace(' class="left"', "")
         assert ("<p>pread, splice: 2 of 2 requests fail. EINVAL: " in text) == (policy == "guest-memfd")
         charts = re.search(r'id="charts">(.*?)</script>', page.read_text())
         assert charts and "bounce" in charts[1] and "dma-buffer" not in charts[1]
