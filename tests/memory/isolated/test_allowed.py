@@ -58,7 +58,6 @@ GOOD: dict[str, tuple[int, ...]] = {
     "madvise": (0, 4096, 4),
     "clone": (THREAD,),
     "prctl": (15,),
-    "recvmsg": (65,),
     "tgkill": (7, 7, 6),
     "getsockopt": (0, 1, 3),
     "futex": (0, 128),
@@ -70,7 +69,7 @@ BAD: dict[str, list[tuple[int, ...]]] = {
     "pipe2": [(0, 0o200)],  # O_NOTIFICATION_PIPE
     "sendto": [(0, 0, 0, 0, 1), (0, 0, 0, 0, 1 << 32), (0, 0, 0, 0x4000000), (0, 0, 0, 1)],  # MSG_ZEROCOPY, MSG_OOB
     "recvfrom": [(0, 0, 0, 1), (0, 0, 0, 0x2000)],
-    "recvmsg": [(0, 0, 0), (66, 0, 0), (65, 0, 1)],
+    "recvmsg": [(0, 0, 1)],
     "getsockopt": [(0, 1, 77), (0, 6, 35), (0, 6, 3)],  # SO_PEERPIDFD, TCP_ZEROCOPY_RECEIVE
     "close": [(65,), (66,), (65 | 1 << 32,)],
     "dup2": [(0, 65)],

@@ -64,8 +64,8 @@ THREAD = (
 
 
 class Self(NamedTuple):
-    """What the conditions speak of: this process's id, as it sees itself, the two descriptors to be kept, the channel
-    and the guard, and whether its root is empty."""
+    """What the conditions speak of: this process's id, as it sees itself, the two descriptors to be kept, and whether
+    its root is empty."""
 
     pid: int
     kept: tuple[int, int]
@@ -126,17 +126,14 @@ ALLOWED: tuple[Entry, ...] = (
         lambda own: (Zero(4), NothingBut(3, SEND_FLAGS)),
         "to the peer only, no address; DONTWAIT, NOSIGNAL, EOR",
     ),
-    Entry(
-        "recvfrom",
-        "words from the warden",
-        lambda own: (NothingBut(3, RECEIVE_FLAGS),),
-        "PEEK, TRUNC, DONTWAIT, WAITALL, CMSG_CLOEXEC",
-    ),
-    Entry(
-        "recvmsg",
-        "words from the warden",
-        lambda own: (OneOf(0, own.kept[:1]), NothingBut(2, RECEIVE_FLAGS)),
-        "from the channel alone: no socket brings descriptors of others; flags as for recvfrom",
+    *(
+        Entry(
+            name,
+            "words from the warden",
+            lambda own, flags=flags: (NothingBut(flags, RECEIVE_FLAGS),),  # type: ignore[misc]
+            "PEEK, TRUNC, DONTWAIT, WAITALL, CMSG_CLOEXEC",
+        )
+        for name, flags in (("recvfrom", 3), ("recvmsg", 2))
     ),
     Entry("getsockname", "what a socket that was handed over is"),
     Entry(

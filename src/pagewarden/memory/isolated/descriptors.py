@@ -1,7 +1,6 @@
 """What the host side is given besides the memory: open files as descriptions of its own, by the caller's numbers."""
 
 import os
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -54,13 +53,10 @@ def _opened_again(fd: int, mode: int) -> int:
 
 def may_pin(fd: int, own: bool) -> bool:
     """May reads and writes of it take the caller's pages by reference, as O_DIRECT does? False where the kernel is
-    known to copy: pipes, eventfds, sockets of AF_UNIX, and, with a description of its own (nobody else sets its flags),
-    block devices and the files of COPYING without O_DIRECT. docs/isolation.md says what pins."""
+    known to copy: pipes, eventfds, and, with a description of its own (nobody else sets its flags), block devices and
+    the files of COPYING without O_DIRECT. A socket may bring any file later. docs/isolation.md says what pins."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
         copies = stat.S_ISBLK(mode) or file_system(fd) in COPYING
         return not (own and copies) or bool(flags(fd) & os.O_DIRECT)
-    if stat.S_ISSOCK(mode):
-        with socket.socket(fileno=os.dup(fd)) as end:
-            return end.family != socket.AF_UNIX
     return not stat.S_ISFIFO(mode) and os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:[eventfd]"
