@@ -231,6 +231,28 @@ def test_a_front_end_that_went_away_is_no_fault_of_its() -> None:
         assert questions.answers() is None
 
 
+def test_more_questions_than_a_socket_takes_are_asked_as_it_is_read() -> None:
+    """The front end answers each before it reads the next; a full socket ended the connection."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        questions = Questions(ours)
+        pages = [(page, bool(page % 3)) for page in range(5000)]
+        for first in range(0, len(pages), 250):
+            questions.put(pages[first : first + 250])
+        answered = []
+        with theirs.makefile("rb") as heard:
+            for page, write in pages:
+                question = heard.read(abi.HEADER.size + abi.IOTLB.size)
+                iova, _, _, access, _ = abi.IOTLB.unpack(question[abi.HEADER.size :])
+                assert (iova, access) == (page * PAGE, abi.VHOST_ACCESS_RW if write else abi.VHOST_ACCESS_RO)
+                theirs.sendall(
+                    abi.HEADER.pack(BackRequest.IOTLB_MSG, abi.VERSION | abi.REPLY, abi.U64.size) + abi.U64.pack(0)
+                )
+                answered += questions.answers() or []
+        assert answered == pages
+
+
 def test_descriptors_that_a_device_sends_are_not_kept() -> None:
     """Of its records none has any: a device that sends them with each would fill the warden's table of files."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

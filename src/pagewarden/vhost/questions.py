@@ -10,7 +10,7 @@ from pagewarden.vhost.messages import FrontEndFault, FrontMessage, ask
 from pagewarden.vocab import PAGE_SIZE
 
 UNDER_WAY = 1024
-"""Questions that were sent and not answered: a socket takes so many from one who may be waiting for us."""
+"""Questions that are not answered, at most; there are more when half of them are."""
 NO_PAGE = -1
 """Of an answer that nobody waits for any more."""
 _ANSWER = abi.HEADER.size + abi.U64.size
@@ -25,7 +25,7 @@ class Questions:
         self._waiting: deque[tuple[int, bool]] = deque()
         self.asked: deque[tuple[int, bool]] = deque()
         """I/O pages, and whether they are to be written, in the order of the answers."""
-        self._heard = b""
+        self._heard = self._unsent = b""
 
     def put(self, misses: list[tuple[int, bool]]) -> None:
         """Ask for these."""
@@ -33,17 +33,23 @@ class Questions:
         self._send()
 
     def _send(self) -> None:
-        data = b""
-        while self._waiting and len(self.asked) < UNDER_WAY:
-            page, write = self._waiting.popleft()
-            access = abi.VHOST_ACCESS_RW if write else abi.VHOST_ACCESS_RO
-            data += ask(BackRequest.IOTLB_MSG, abi.IOTLB.pack(page * PAGE_SIZE, PAGE_SIZE, 0, access, IotlbType.MISS))
-            self.asked.append((page, write))
+        """What the socket takes: the rest goes after an answer, and there is one to come, or the socket were empty."""
+        if len(self.asked) <= UNDER_WAY // 2:
+            data = [self._unsent]
+            while self._waiting and len(self.asked) < UNDER_WAY:
+                page, write = self._waiting.popleft()
+                access = abi.VHOST_ACCESS_RW if write else abi.VHOST_ACCESS_RO
+                data.append(
+                    ask(BackRequest.IOTLB_MSG, abi.IOTLB.pack(page * PAGE_SIZE, PAGE_SIZE, 0, access, IotlbType.MISS))
+                )
+                self.asked.append((page, write))
+            self._unsent = b"".join(data)
+        if not self._unsent:
+            return
         try:
-            if data and self.channel.send(data) != len(data):
-                raise BlockingIOError
-        except ConnectionError:
-            return  # it went away: `answers` says so
+            self._unsent = self._unsent[self.channel.send(self._unsent) :]
+        except (BlockingIOError, ConnectionError):
+            return  # full; or it went away, and `answers` says so
         except OSError as error:
             raise FrontEndFault(f"does not listen to questions: {error}") from error
 
