@@ -9,9 +9,12 @@ from typing import Any
 from msgspec import to_builtins
 
 from pagewarden.lab import fetch
+from pagewarden.probe.catalogue import PATHS
+from pagewarden.probe.registry import Direction
 from pagewarden.report.probe import probed
 from pagewarden.studies.probe import pkvm
 from pagewarden.studies.probe.elsewhere import isolation_in
+from pagewarden.studies.probe.expected import forbidden
 
 RECORDED = Path(__file__).parents[1] / "lab" / "recorded"
 KERNELS = ("debian:6.1", "debian:6.12", "debian:7.3", "debian:7.3/arm64")
@@ -25,12 +28,13 @@ def pages(kernel: fetch.Kernel) -> None:
 
 
 def matrix(kernel: fetch.Kernel) -> None:
-    """The matrix, without the isolated memories: their filter is this package's own, not the kernel's."""
+    """The matrix. Of the isolated memories what is left to the kernel's guard of their pages: what their filter refuses
+    is this package's own answer."""
     found = probed(*isolation_in(kernel, say=say))
     trials = [
         {name: getattr(trial, name) for name in ("backing", "isolated", "path", "state", "direction", "result", "errno",
          "reason")}
-        for trial in found.matrix if not trial.isolated
+        for trial in found.matrix if not (trial.isolated and forbidden(PATHS[trial.path, Direction(trial.direction)]))
     ]  # fmt: skip
     head = {"kernel": found.kernel, "where": "qemu"}
     write(RECORDED / f"{found.kernel}.json", head, {"capabilities": to_builtins(found.capabilities), "matrix": trials})

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.law import BACKED, Op, policy_of, sources_of
+from pagewarden.law.usages import ISOLATED
 from pagewarden.report.lawdoc import anchor
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,12 +46,14 @@ def test_no_source_is_a_number_or_a_code_of_letters() -> None:
             assert not re.search(r"statements? \d|\b(GM|PD|MN|OC|CT) [a-z_]", path.read_text()), path
 
 
-@pytest.mark.parametrize("backing", BACKED)
-def test_what_is_said_to_be_seen_was_asked(backing: str) -> None:
+@pytest.mark.parametrize(
+    ("backing", "isolated"), [*((name, False) for name in BACKED), *((name, True) for name in ISOLATED)]
+)
+def test_what_is_said_to_be_seen_was_asked(backing: str, isolated: bool) -> None:
     """Of other kernels than this project's host (6.18), there is a record of every way that was tried."""
     tried = set()
     for file in (ROOT / "tests/lab/recorded").glob("*amd64.json"):
         rows = json.loads(file.read_text())["matrix"]
-        if any(row["backing"] == backing and row["result"] != "UNTRIED" for row in rows):
+        if any((row["backing"], row["isolated"]) == (backing, isolated) and row["result"] != "UNTRIED" for row in rows):
             tried.add(re.split("[+-]", file.name)[0])
-    assert set(policy_of(backing).asked) - {"6.18"} == tried
+    assert set(policy_of(backing, isolated).asked) - {"6.18"} == tried

@@ -34,7 +34,7 @@ USAGES = {
         ),
         Usage(
             "isolated", frozenset({"no-file", "filtered", "replaces", "minor-too"}),
-            "the host side in a process of its own that is not trusted; unshare replaces the page", ("6.18",),
+            "the host side in a process of its own that is not trusted; unshare replaces the page", ("6.18", "7.3.4"),
         ),
         Usage("sev-snp", frozenset({"owner-table"}), "on SEV-SNP: RMPUPDATE and PVALIDATE at each conversion", ()),
         Usage("tdx", frozenset({"owner-table"}), "on TDX: SEAMCALLs and TDG.MEM.PAGE.ACCEPT at each conversion", ()),
