@@ -10,7 +10,7 @@ from pagewarden.designs import RowKind
 from pagewarden.law import Table
 from pagewarden.sim.pages import Ints, Pages, Rules, apply_range, fill, run_of
 from pagewarden.vocab.events import ENTRIES, RANGED, Event
-from pagewarden.vocab.hot import compile_hot, hot
+from pagewarden.vocab.hot import compile_hot, hot, making
 
 _DO, _JUMP, _TAKE, _GIVE = int(RowKind.DO), int(RowKind.JUMP), int(RowKind.TAKE), int(RowKind.GIVE)
 _EACH, _NEXT, _STOP = int(RowKind.EACH), int(RowKind.NEXT), int(RowKind.STOP)
@@ -100,7 +100,7 @@ def _uniform(memory: Pages, first: int, stop: int) -> int:
     return state
 
 
-@hot
+@making
 def execute(
     program: Procedures, requests: Requests, memory: Pages, rules: Rules, free: Ints, pool: int, tally: Tally
 ) -> None:

@@ -2,9 +2,9 @@
 
 A cache of code is a pickle: who can write it runs code here. So it lies in a private directory, of this user's cache or
 where NUMBA_CACHE_DIR says, and each file holds a digest of its key and of its contents, which is looked at before
-anything is unpickled. The key is made of the text of all compiled functions of a folder, and of kernel/: numba's own
-cache looks at the caller's file only, and would run an old callee of another one. What cannot be read or written is no
-error: the function is compiled again.
+anything is unpickled. The key is made of the text of all compiled functions of a folder, of kernel/ and of this one:
+numba's own cache looks at the caller's file only, and would run an old callee of another one. What cannot be read or
+written is no error: the function is compiled again.
 """
 
 import hashlib
@@ -112,7 +112,8 @@ CodePlace = tuple[Path, bytes] | None
 def _place(folder: str) -> CodePlace:
     import numba
 
-    folders = dict.fromkeys((Path(folder), Path(__file__).parent.parent / "kernel"))  # all may call compiled code there
+    here = Path(__file__).parent  # says how all are compiled; and all may call compiled code of the kernel's
+    folders = dict.fromkeys((Path(folder), here, here.parent / "kernel"))
     texts = [file.read_bytes() for each in folders for file in sorted(each.glob("*.py"))]
     text = b"\0".join(text for text in texts if any(mark in text for mark in _MARKS))
     digest = hashlib.sha256(f"{sys.version}\0{numba.__version__}\0{folder}\0".encode() + text).digest()

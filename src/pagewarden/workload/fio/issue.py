@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pagewarden.vocab.hot import compile_hot, hot
+from pagewarden.vocab.hot import compile_hot, hot, making
 from pagewarden.workload.fio.taus88 import below, following, seed
 from pagewarden.workload.lines import Int64s
 
@@ -215,7 +215,7 @@ def _start_pass(at: Any, random: Any, seeds: Any, again: bool, repeat: bool) -> 
         seed(random[i], seeds[i])
 
 
-@hot
+@making
 def _is_over(asked: Any, loops: int, count: int, moved: int, done: Any) -> bool:
     """Whether no further pass begins, so many loops after the first pass."""
     if asked.number and count >= asked.number * asked.loops:
@@ -223,14 +223,14 @@ def _is_over(asked: Any, loops: int, count: int, moved: int, done: Any) -> bool:
     return loops >= asked.loops and (asked.limit - moved < asked.high.max() or (done and not asked.more))
 
 
-@hot
+@making
 def _longer(column: Any) -> Any:
     longer = np.empty(2 * len(column), column.dtype)
     longer[: len(column)] = column
     return longer
 
 
-@hot
+@making
 def _issue(asked: Any, at: Any, seeds: Any, most: int) -> tuple[Any, Any, Any]:
     flags, places, lengths = np.empty(4096, np.uint8), np.empty(4096, np.int64), np.empty(4096, np.int64)
     random = np.empty((len(seeds), 3), np.int64)
