@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
+import attributes_kvm
 from pagewarden.lab import fetch
 from pagewarden.probe.catalogue import PATHS
 from pagewarden.probe.registry import Direction
@@ -17,7 +18,9 @@ from pagewarden.studies.probe.elsewhere import isolation_in
 from pagewarden.studies.probe.expected import forbidden
 
 RECORDED = Path(__file__).parents[1] / "lab" / "recorded"
-KERNELS = ("debian:6.1", "debian:6.12", "debian:7.3", "debian:7.3/arm64")
+ATTRIBUTES = "attributes"
+KERNELS = ("debian:6.1", "debian:6.12", "debian:7.3", "debian:7.3/arm64", ATTRIBUTES)
+"""The last is 7.3 with a KVM that is built for it (attributes_kvm.py)."""
 
 
 def pages(kernel: fetch.Kernel) -> None:
@@ -40,6 +43,13 @@ def matrix(kernel: fetch.Kernel) -> None:
     write(RECORDED / f"{found.kernel}.json", head, {"capabilities": to_builtins(found.capabilities), "matrix": trials})
 
 
+def attributes() -> None:
+    """What a guest_memfd with attributes by the page answers."""
+    found = attributes_kvm.ask(attributes_kvm.with_attributes(fetch.kernel("debian:7.3", say), say), say=say)
+    head = {"kernel": found["kernel"], "where": "qemu", "built": "KVM_SW_PROTECTED_VM"}
+    write(RECORDED / "attributes" / f"{found['kernel']}.json", head, {name: found[name] for name in ("rows", "wrong")})
+
+
 def write(path: Path, head: dict[str, str], lists: dict[str, list[Any]]) -> None:
     """A line for each thing, so that a difference can be read; the day is that of the answer."""
     head["date"] = datetime.date.today().isoformat()
@@ -59,6 +69,9 @@ def say(what: str) -> None:
 def main() -> None:
     """The kernels named, or all."""
     for name in sys.argv[1:] or KERNELS:
+        if name == ATTRIBUTES:
+            attributes()
+            continue
         kernel = fetch.kernel(name, say)
         pages(kernel) if kernel.architecture == "arm64" else matrix(kernel)
 

@@ -7,6 +7,8 @@ X86 = ("6.1.0", "6.12.117", "6.18", "7.3.4")
 """Kernels in which `pagewarden probe` tried every way on every backing that they have."""
 ARM64 = ("7.3.4 (arm64, kvm-arm.mode=protected)",)
 """The kernel whose pKVM was asked, page by page."""
+ATTRIBUTES = ("7.3.4 (KVM_SW_PROTECTED_VM)",)
+"""The kernel whose KVM was built again with that, and asked act by act (tests/lab/recorded/attributes)."""
 
 _CAREFUL = frozenset({"state-checked", "tlb-flushed", "moves-checked"})
 """What every kernel below does: check first, flush after, move only what nobody holds."""
@@ -45,7 +47,7 @@ _ALL = [
     ),
     Policy(
         "guest-memfd", Guard.ABSENT, _STORE | {"keeps-both", "idempotent", "vmm-converts", "populates"},
-        starts=Owner.SHARED, family="gmem",
+        starts=Owner.SHARED, family="gmem", asked=ATTRIBUTES,
         stands_for="guest_memfd beside other memory, private or shared by per-page attributes (SNP, TDX, SW_PROTECTED)",
     ),
     Policy(

@@ -95,6 +95,7 @@ class Page(NamedTuple):
     ] = True
     mapped: Annotated[bool, "user space maps the page, which counts as a reference (exclusive references)"] = False
     hyp_pins: Annotated[int, "pins of the hypervisor on a page that the host lends it; 2 stands for more"] = 0
+    closed: Annotated[bool, "the store's last descriptor is closed: KVM takes nothing from it any more"] = False
 
 
 ABOUT = {name: (kind.__origin__, kind.__metadata__[0]) for name, kind in Page.__annotations__.items()}

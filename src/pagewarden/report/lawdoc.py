@@ -127,8 +127,8 @@ _STATEMENTS = """## Statements
 What the kernel's sources, its tests and the lists state of such memory, each held by a row of
 `tests/law/test_statements.py`. The law: by which operations, calls (`pagewarden.law.calls`) or listings it is said;
 **no**, with the reason, where it is not said. Asked: the kernels that were, by `pagewarden probe`, by
-`tests/law/test_statements_live.py`, by the recorded cells of pKVM, or by the kernel's own test of that name; argued:
-from the source alone.
+`tests/law/test_statements_live.py`, by the recorded cells of pKVM and rows of attributes (`tests/lab/recorded`), or by
+the kernel's own test of that name; argued: from the source alone.
 """
 
 

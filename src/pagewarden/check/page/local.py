@@ -34,7 +34,7 @@ MOST_NUMBERED = (1 << 31) - 1
 _WISHES: tuple[tuple[Callable[[Page], bool], Callable[[Page], bool]], ...] = (
     (lambda page: page.owner in (Owner.SHARED, Owner.LEAVING), lambda page: page.owner in PRIVATE),
     (
-        lambda page: page.owner in PRIVATE and page.slot,
+        lambda page: page.owner in PRIVATE and page.slot and not page.closed,
         lambda page: page.guest is not View.NONE or page.owner is Owner.POISON,
     ),
 )

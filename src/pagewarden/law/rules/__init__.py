@@ -47,6 +47,11 @@ def elsewhere(policy: Policy, page: Page) -> bool:
     return policy.guard is Guard.ABSENT and page.owner is Owner.SHARED
 
 
+def found(policy: Policy, page: Page) -> bool:
+    """KVM has memory for the guest's touch: there is a memslot, and the store is open, or the page is elsewhere."""
+    return page.slot and (not page.closed or elsewhere(policy, page))
+
+
 def by_address(policy: Policy) -> bool:
     """KVM finds the guest's pages through the host's own mapping of them, whatever becomes of that."""
     return not policy.has("gets-pfn") and not policy.has("second-mapping")

@@ -5,7 +5,7 @@ from typing import Any
 from pagewarden.law.ops import Op
 from pagewarden.law.page import PRIVATE, Data, Home, Owner, Page, Reach, View, flavour, stale
 from pagewarden.law.policy import Guard, Policy
-from pagewarden.law.rules import by_address, cut_off, elsewhere, fetched, let_go, moving, present, rule, written
+from pagewarden.law.rules import by_address, cut_off, elsewhere, fetched, found, let_go, moving, present, rule, written
 from pagewarden.law.step import Outcome, Step, done, refused
 from pagewarden.vocab import Event
 
@@ -48,7 +48,7 @@ def guest_store(policy: Policy, page: Page) -> Step:
 )
 def kvm_get(policy: Policy, page: Page) -> Step:
     """KVM looks the page up: in the store, or by GUP on the VMM's mapping. Some objects let it keep a reference."""
-    if not page.slot or (not policy.has("gets-pfn") and policy.has("gup-blocked")):
+    if not found(policy, page) or (not policy.has("gets-pfn") and policy.has("gup-blocked")):
         return refused(page, Outcome.EFAULT)
     if by_address(policy) and policy.guard is Guard.STAGE1 and page.host is not Reach.LIVE:
         return refused(page, Outcome.EFAULT, Event.FAULTS)
@@ -85,8 +85,8 @@ def kvm_put(policy: Policy, page: Page) -> Step:
 )
 def guest_map(policy: Policy, page: Page) -> Step:
     """KVM or the hypervisor gives the guest its stage-2 entry. Without a memslot KVM_RUN ends with EFAULT, and says why
-    (KVM_EXIT_MEMORY_FAULT)."""
-    if not page.slot:
+    (KVM_EXIT_MEMORY_FAULT); a shared page's touch is a device's then (KVM_EXIT_MMIO)."""
+    if not found(policy, page):
         return refused(page, Outcome.EFAULT)
     if page.owner not in (Owner.GUEST, Owner.OFFERED, Owner.SHARED, Owner.LENT):
         return refused(page, Outcome.EAGAIN if page.owner is Owner.LEAVING else Outcome.EPERM)
@@ -161,4 +161,6 @@ def slot_add(policy: Policy, page: Page) -> Step:
     """The VMM binds the memory to a memslot."""
     if page.slot:
         return refused(page, Outcome.EEXIST)
+    if page.closed:
+        return refused(page, Outcome.EBADF)
     return refused(page, Outcome.EBUSY) if page.mapped else done(page, slot=True)

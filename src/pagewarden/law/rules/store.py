@@ -158,10 +158,13 @@ def _of_a_hole(policy: Policy, page: Page) -> Owner:
     shmem_uffd_pkvm_secret="file_table.c __fput: a mapping keeps the file",
 )
 def fd_close(policy: Policy, page: Page) -> Step:
-    """The VMM closes its last descriptor. The guest loses a store that KVM takes pages from; a mapping lives on."""
+    """The VMM closes its last descriptor. The guest loses a store that KVM takes pages from; a mapping lives on, and so
+    does a memslot, with the memory that shared pages are where that is another."""
     if not policy.has("gets-pfn"):
         return done(page)
-    return done(page, *cut_off(page, guest=True), guest=View.NONE, slot=False)
+    if elsewhere(policy, page):
+        return done(page, closed=True)
+    return done(page, *cut_off(page, guest=True), guest=View.NONE, closed=True)
 
 
 @rule(
@@ -178,7 +181,7 @@ def reclaim(policy: Policy, page: Page) -> Step:
     events += cut_off(page, guest=True, host=back.host is Reach.NONE)
     events += entered(policy, Event.HYP_PTE_CLEAR) * (page.owner in PRIVATE)
     new = page._replace(
-        owner=back.owner, guest=View.NONE, kvm=False, notify=0, host=back.host, slot=True, apart=False,
+        owner=back.owner, guest=View.NONE, kvm=False, notify=0, host=back.host, slot=True, apart=False, closed=False,
         mapped=False, beside=Data.ZERO,
     )  # fmt: skip
     if (
