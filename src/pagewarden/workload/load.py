@@ -26,6 +26,7 @@ BINARY = {
     b"\x28\xb5\x2f\xfd": "it is packed with zstd: unpack it first",
     b"\xef\xbb\xbf": "it begins with a UTF-8 byte order mark: save it without",
     b"PERFILE2": "it is perf's own file: print it with `perf script -i FILE`",
+    b"\xff" * 8: "it is of QEMU's `simple` back end: print it with QEMU's own scripts/simpletrace.py",
 }
 TRACES: tuple[ModuleType, ...] = (binary, csv, qemu, events, snoop)
 """Readers that look at the beginning of the file, in this order."""

@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,10 @@ QEMU = """4711@1600000000.000001:blk_co_pwritev blk 0x55d0 bs 0x55d1 offset 1048
 VIRTIO = """virtio_blk_handle_write vdev 0x1 req 0x2 sector 2048 nsectors 8
 virtio_blk_handle_read vdev 0x1 req 0x2 sector 4096 nsectors 128
 """
+SIMPLE = """virtio_blk_handle_write 0.000 pid=4711 vdev=0x55d0 req=0x2 sector=0x800 nsectors=0x8
+virtio_blk_req_complete 3.219 pid=4711 vdev=0x55d0 req=0x2 status=0x0
+virtio_blk_handle_read 1.002 pid=4711 vdev=0x55d0 req=0x2 sector=0x1000 nsectors=0x80
+"""
 WRITE, READ = (True, 1 << 20, 4096), (False, 2 << 20, 65536)
 
 
@@ -83,6 +89,7 @@ def rows(workload: Workload) -> list[tuple[bool, int, int]]:
         (TENCENT, "CSV", 0),
         (QEMU, "QEMU", 4000),
         (VIRTIO, "QEMU", 0),
+        (SIMPLE, "QEMU", 0),
     ],
     ids=[
         "ftrace",
@@ -97,6 +104,7 @@ def rows(workload: Workload) -> list[tuple[bool, int, int]]:
         "tencent",
         "qemu",
         "virtio",
+        "simpletrace",
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "dos"])
@@ -106,6 +114,30 @@ def test_a_write_and_a_read(tmp_path: Path, text: str, form: str, later_ns: int,
     found = load(path)
     assert rows(found) == [WRITE, READ] and form in found.format
     assert found.time_ns is not None and found.time_ns[1] == pytest.approx(later_ns, abs=300)
+
+
+@pytest.mark.parametrize("far", [2**55 + 4096, 10**30], ids=["wraps", "long"])
+@pytest.mark.parametrize("text", [FTRACE, PERF, BIOSNOOP, IOSNOOP, MSR, VSCSI, SPC, ALIBABA, TENCENT, QEMU, VIRTIO])
+def test_a_place_beyond_any_device_is_refused(tmp_path: Path, text: str, far: int) -> None:
+    """A sector's number times 512 may be a small number again."""
+    before, _, behind = text.rpartition("2097152" if "2097152" in text else "4096")
+    (tmp_path / "trace").write_text(f"{before}{far * (512 if '2097152' in text else 1)}{behind}")
+    with pytest.raises(UserMistake, match=r"beyond any device|found"):
+        load(tmp_path / "trace")
+
+
+@pytest.mark.parametrize(
+    "text", [FTRACE, PERF, BIOSNOOP, IOSNOOP, MSR, SYSTOR, VSCSI, SPC, ALIBABA, TENCENT, QEMU, VIRTIO, SIMPLE]
+)
+def test_a_number_of_any_length_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    """Each number of the file's last line of data, in its turn."""
+    lines = text.splitlines()
+    where = lines.index(next(line for line in reversed(lines) if "FF" not in line))
+    for number in re.finditer(r"\d+", lines[where]):
+        longer = lines[where][: number.start()] + "9" * 40 + lines[where][number.end() :]
+        (tmp_path / "trace").write_text("\n".join([*lines[:where], longer]) + "\n")
+        with suppress(UserMistake):
+            assert len(rows(load(tmp_path / "trace"))) <= 2
 
 
 def test_a_flush_moves_nothing(tmp_path: Path) -> None:

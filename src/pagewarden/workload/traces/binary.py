@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.in_flight import SectorRuns, until_completed
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, TraceColumns
+from pagewarden.workload.traces.table import SECTOR, TraceColumns, in_bytes
 
 FORMAT = "binary block trace"
 RECORD = np.dtype(
@@ -52,7 +52,7 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
         found.notes[f"{devices} devices; if one lies on another, the same request is counted for each"] = None
     chosen = mine[data_]
     found.add(
-        chosen["action"] & WRITE > 0, chosen["sector"] * np.uint64(SECTOR), chosen["bytes"].astype(np.uint64),
+        chosen["action"] & WRITE > 0, in_bytes(chosen["sector"]), chosen["bytes"].astype(np.uint64),
         chosen["time"].astype(np.int64),
     )  # fmt: skip
     ended, begun = (np.flatnonzero(moves & (kind == each) & (records["bytes"] > 0)) for each in (COMPLETE, act))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance, UserMistake
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, Texts, TraceColumns, columns, matches, seconds, ticks, whole
+from pagewarden.workload.traces.table import Texts, TraceColumns, columns, in_bytes, matches, seconds, ticks, whole
 
 FORMAT = "CSV trace"
 NAMES = ("time", "op", "offset", "size", "sector", "sectors", "device", "latency", "-")
@@ -135,4 +135,4 @@ def _add(found: TraceColumns, column: dict[str, Texts], clock: tuple[int, int]) 
 def _bytes(column: dict[str, Texts], name: str, in_sectors: str) -> NDArray[np.uint64]:
     if name in column:
         return whole(column[name])
-    return whole(column[in_sectors]) * np.uint64(SECTOR)
+    return in_bytes(whole(column[in_sectors]))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pagewarden.vocab import Advance
 from pagewarden.workload.in_flight import SectorRuns, until_completed
-from pagewarden.workload.model import MAX_END, Workload
-from pagewarden.workload.traces.table import SECTOR, TraceColumns
+from pagewarden.workload.model import Workload
+from pagewarden.workload.traces.table import TraceColumns, in_bytes
 
 FORMAT = "block events (ftrace, perf script)"
 EVENTS = (
@@ -24,7 +24,6 @@ EVENTS = (
 )  # fmt: skip
 ISSUE, QUEUE, INSERT, REQUEUE, COMPLETE, BIO_COMPLETE = range(6)
 _OTHERS = {"D": "discard", "F": "flush"}
-_BEYOND = np.uint64(MAX_END // SECTOR + 1)
 _SNIFF = re.compile(rb"\d: +(?:block:)?block_(?:rq_issue|bio_queue|rq_insert|rq_requeue): +\d+,\d+ ")
 EXPECTED = "TASK-PID [CPU] SECONDS: block_rq_issue: MAJOR,MINOR RWBS BYTES () SECTOR + SECTORS [COMMAND]"
 
@@ -59,7 +58,7 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
     rows = events[(kinds == chosen) & np.isin(events[:, 4], [ord("R"), ord("W")])]
     if (devices := len(np.unique(rows[:, 3]))) > 1:
         found.notes[f"{devices} devices; if one lies on another, the same request is counted for each"] = None
-    offset, length = np.minimum(rows[:, [5, 6]], _BEYOND).T * np.uint64(SECTOR)
+    offset, length = in_bytes(rows[:, [5, 6]]).T
     found.add(rows[:, 4] == ord("W"), offset, length, rows[:, 2].astype(np.int64))
     begun, ended = (_runs(events, moves & which) for which in (kinds == chosen, kinds >= COMPLETE))
     return found.workload(path, FORMAT, *until_completed(begun, ended))

@@ -1,6 +1,7 @@
 """QEMU's trace events, as its `log` and `simple` back ends print them: what the block layer is asked for
 (block/trace-events: blk_co_preadv, blk_co_pwritev), or what a virtio-blk device is (hw/block/trace-events), whose
-requests end at their virtio_blk_req_complete."""
+requests end at their virtio_blk_req_complete. What simpletrace.py prints of the latter has no time of its own, and its
+numbers are hexadecimal."""
 
 import re
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 from pagewarden.vocab import Advance
 from pagewarden.workload.in_flight import SectorRuns, until_completed
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, TraceColumns, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import TraceColumns, columns, in_bytes, matches, seconds, whole
 
 FORMAT = "QEMU trace events"
-_BLOCK = rb"blk_(?:co|aio)_p(read|write)v\b.*?\boffset (\d+) bytes (\d+)"
-_VIRTIO = rb"virtio_blk_handle_(read|write)\b.*?\breq 0x([0-9a-f]{1,15}) sector (\d+) nsectors (\d+)"
-_DONE = rb"virtio_blk_req_complete\b.*?\breq 0x([0-9a-f]{1,15})\b"
+_NUMBER = rb"[ =](0x[0-9a-f]{1,16}|\d+)"
+_BLOCK = rb"blk_(?:co|aio)_p(read|write)v\b.*?\boffset" + _NUMBER + rb" bytes" + _NUMBER
+_REQUEST = rb"\breq[ =]0x([0-9a-f]{1,15})"
+_VIRTIO = rb"virtio_blk_handle_(read|write)\b.*?" + _REQUEST + rb" sector" + _NUMBER + rb" nsectors" + _NUMBER
+_DONE = rb"virtio_blk_req_complete\b.*?" + _REQUEST + rb"\b"
 LINE = re.compile(
     rb"^(?:(?:.*?@)?(\d+\.\d+)?[: ]*(?:\S+ )??(?:" + _BLOCK + rb"|" + _VIRTIO + rb"|" + _DONE + rb")[^\n]*|[^\n]*)$",
     re.MULTILINE,
@@ -34,12 +37,14 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
     begun: list[tuple[int, ...]] = []
     ended: list[tuple[int, ...]] = []
     for rows in matches(path, LINE, EXPECTED, progress):
-        for found, at, where, unit in ((block, 1, 2, 1), (virtio, 4, 6, SECTOR)):
+        for found, at, where in ((block, 1, 2), (virtio, 4, 6)):
             mine = [(row[0] or b"0", row[at], *row[where : where + 2]) for row in rows if row[at]]
             if mine:
                 time, way, place, size = columns(mine)
-                each = np.uint64(unit)
-                found.add(way == b"write", whole(place) * each, whole(size) * each, seconds(time))
+                offset, length = whole(place), whole(size)
+                if found is virtio:
+                    offset, length = in_bytes(offset), in_bytes(length)
+                found.add(way == b"write", offset, length, seconds(time))
         for kept, at in ((begun, 5), (ended, 8)):  # requests by their address, which none shares while it lasts
             kept += [(first + i, 0, int(row[at], 16), int(row[at], 16) + 1) for i, row in enumerate(rows) if row[at]]
         first += len(rows)

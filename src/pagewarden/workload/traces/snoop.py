@@ -8,7 +8,7 @@ import numpy as np
 
 from pagewarden.vocab import Advance
 from pagewarden.workload.model import Workload
-from pagewarden.workload.traces.table import SECTOR, TraceColumns, columns, matches, seconds, whole
+from pagewarden.workload.traces.table import TraceColumns, columns, in_bytes, matches, seconds, whole
 
 FORMAT = "biosnoop or iosnoop"
 _TOOK = rb"[ \t]+(?:[\d. \t]*[ \t])?(\d+\.?\d*)[ \t]*"
@@ -63,7 +63,5 @@ def read(path: Path, progress: Advance | None = None) -> Workload:
         data = (letter == b"R") | (letter == b"W")
         if not data.all():
             found.skipped["flush, discard or unknown"] += int((~data).sum())
-        found.add(
-            letter[data] == b"W", whole(sector[data]) * np.uint64(SECTOR), whole(size[data]), start[data], latency[data]
-        )
+        found.add(letter[data] == b"W", in_bytes(whole(sector[data])), whole(size[data]), start[data], latency[data])
     return found.workload(path, FORMAT)

@@ -116,8 +116,16 @@ def columns(rows: Iterable[tuple[bytes, ...]]) -> list[Texts]:
 
 
 def whole(texts: Texts) -> NDArray[np.uint64]:
-    """Decimal numbers."""
+    """Numbers, decimal or with 0x in front; those of more than 64 bits are as large as can be."""
+    if texts.itemsize > 18 or np.strings.startswith(texts, b"0x").any():
+        numbers = (int(text, 16 if text.startswith(b"0x") else 10) for text in texts.tolist())
+        return np.array([min(number, 2**64 - 1) for number in numbers], np.uint64)
     return texts.astype(np.uint64)
+
+
+def in_bytes(sectors: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Of whole sectors; what is beyond any device stays so."""
+    return np.minimum(sectors, np.uint64(MAX_END // SECTOR + 1)) * np.uint64(SECTOR)
 
 
 def seconds(texts: Texts) -> NDArray[np.int64]:
@@ -127,5 +135,10 @@ def seconds(texts: Texts) -> NDArray[np.int64]:
 
 def ticks(texts: Texts, ns: int, since: int = 0) -> NDArray[np.int64]:
     """Times in ns of ticks of so many ns each, counted from tick `since` on; a fraction of a tick is dropped."""
-    whole_ticks: NDArray[np.int64] = np.strings.partition(texts, b".")[0].astype(np.int64)
-    return np.minimum(whole_ticks - since, LATEST // ns) * np.int64(ns)
+    texts = np.strings.partition(texts, b".")[0]
+    long = texts.itemsize > 18
+    count: NDArray[np.int64] = (
+        np.array([min(int(text), LATEST) for text in texts.tolist()]) if long else texts.astype(np.int64)
+    )
+    late: NDArray[np.int64] = np.minimum(count - since, LATEST // ns)
+    return late * np.int64(ns)
