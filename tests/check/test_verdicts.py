@@ -37,6 +37,14 @@ def test_hybrid_holds_everywhere(design: str) -> None:
     assert set(verdicts(report)) | set(report.absent) == set(PROPERTIES)
 
 
+@pytest.mark.parametrize("name", ["uffd-window+isolated", "uffd-rwp+isolated"])
+def test_an_untrusted_host_side_is_kept_out(name: str) -> None:
+    """Whoever could pin a page finds it on another frame, also where only an IOTLB knows of the old one."""
+    report = checked(policy_named(name))
+    assert report.exhausted and report.exit_code == 0
+    assert set(verdicts(report).values()) == {"holds"}
+
+
 def test_a_region_of_the_device_s_own_is_as_safe_as_a_pool() -> None:
     pooled, proposed = (checked(POLICIES["memfd"], design, "strace") for design in ("bounce", "dmb"))
     assert verdicts(pooled) == verdicts(proposed) and verdicts(proposed)["host-never-reads-private"] == "fails"

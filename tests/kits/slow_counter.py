@@ -117,7 +117,8 @@ def _invalidations(found: Counter[Event], policy: Policy, before: Page, op: Op, 
 def _frames(found: Counter[Event], policy: Policy, before: Page, op: Op, after: Page) -> None:
     gets = before.home in NO_FRAME and after.home is Home.RESIDENT
     converts = op is Op.UNSHARE_COMMIT and before.owner is Owner.LEAVING
-    replaced = policy.has("replaces") and (bool(before.pins) or not policy.has("protnone"))
+    held = bool(before.pins) or before.dma is not Reach.NONE
+    replaced = policy.has("replaces") and (held or not policy.has("protnone"))
     anew = converts and (replaced or not (policy.has("in-place") or policy.has("keeps-both")))
     found[Event.ALLOCATIONS] += gets or anew or op is Op.MIGRATE_COPY
     opened = before.home is Home.SWAPPED and gets and op not in OPENS

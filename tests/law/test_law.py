@@ -52,7 +52,7 @@ STATES = {
     "guest-memfd-private+cooperating": 64,
     "guest-memfd-shared+cooperating": 448,
     "uffd-window+isolated": 1968,
-    "uffd-rwp+isolated": 2080,
+    "uffd-rwp+isolated": 1968,
 }
 every_policy = pytest.mark.parametrize("policy", EVERY.values(), ids=EVERY.keys())
 

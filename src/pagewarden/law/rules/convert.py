@@ -228,7 +228,8 @@ def unshare_commit(policy: Policy, page: Page) -> Step:
     if (policy.has("iommu-guarded") and page.dma is not Reach.NONE) or not _zapped(policy, page):
         return refused(page, Outcome.EBUSY)
     named = entered(policy, Event.HYP_PTE_SET)
-    stays = not policy.has("replaces") or (policy.has("protnone") and not page.pins)
+    held = page.pins or page.dma is not Reach.NONE
+    stays = not policy.has("replaces") or (policy.has("protnone") and not held)
     if policy.has("in-place") and stays:
         return done(page, *named, owner=Owner.GUEST)
     new = leave_frame(policy, page)._replace(owner=Owner.GUEST)
