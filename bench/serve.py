@@ -30,10 +30,11 @@ from served_guest import BEHIND_IOMMU, serving
 KERNEL = os.environ.get("PAGEWARDEN_LAB_KERNEL", "debian:6.12")
 SIZES, DEPTHS, SECONDS = (4096, 65536, 1 << 20), (1, 8), 3.0
 BOOTS = {
-    "intel_iommu=on iommu.strict=1 iommu.passthrough=0": ("daemon", "open", "single", "iommu"),
+    "intel_iommu=on iommu.strict=1 iommu.passthrough=0": ("daemon", "open", "iommu", "single"),
     "swiotlb=force": ("daemon", "open", "pool"),
 }
-"""The kernel's words, and the back ends of its boot in the order of their disks."""
+"""The kernel's words, and the back ends of its boot in the order of their disks: those on the root bus, then those
+behind a port, by address each."""
 OTHER = {"iommu": "single", "pool": "open"}
 """What else a row is compared with."""
 BOUNCING = "swiotlb=force"
