@@ -56,7 +56,3 @@ class PolledHost(DeviceHost, Protocol):
 
     polled: dict[int, Callable[[], bool]]
     """What to call when one can be read; True: again without that. Another object whenever it changes."""
-
-    @property
-    def awaits(self) -> bool:
-        """Was the front end asked, and will it say something at once?"""

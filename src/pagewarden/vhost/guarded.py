@@ -121,10 +121,6 @@ class GuardedHost:
         return vring.base if done < 0 else done & 0xFFFF
 
     @property
-    def awaits(self) -> bool:
-        return bool(self._asked)
-
-    @property
     def _by_a_system(self) -> bool:
         """Is the driver an operating system's? Firmware takes few features, and maps nothing."""
         return bool(self._features >> VIRTIO_F_EVENT_IDX & 1)

@@ -89,8 +89,6 @@ class ServeCounts:
 class OpenHost:
     """A device_host.DeviceHost around a device whose view is the guest's memory itself."""
 
-    awaits = False
-
     def __init__(self, device: VhostDevice, memory: GuestRegions, queues: int, counts: ServeCounts) -> None:
         self._device, self._memory, self.queues, self.counts = device, memory, queues, counts
         self.offered, self.queue_size = device.offered, device.queue_size

@@ -1,7 +1,6 @@
 """Waiting for a front end, serving it, and waiting for it to come again, until it ends or somebody ends us."""
 
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +16,6 @@ from pagewarden.vhost.regions import GuestRegions
 from pagewarden.vhost.session import FrontSession
 from pagewarden.vocab import Refused
 
-LOOKS = 50
-"""Times that an answer is looked for, about 1 us each, before we sleep."""
 COMPLAINTS = 16
 """Lines about one connection."""
 UNKNOWN, GONE = -1, -2
@@ -106,7 +103,7 @@ class Server:
         poll = polling([talk])
         while True:
             self._tick()
-            for fd, _ in self._ready(poll, bool(busy)):
+            for fd, _ in poll.poll(0 if busy else self._pause()):
                 if fd in acts:
                     busy[fd] = acts[fd]
                 elif fd == talk and not self._heard(session):
@@ -117,13 +114,6 @@ class Server:
                 acts = self._host.polled
                 poll = polling([talk, *acts])
                 busy = dict(acts)  # each has its turn, whatever was heard before
-
-    def _ready(self, poll: select.poll, busy: bool) -> list[tuple[int, int]]:
-        """What can be read. A front end that was asked answers page by page: to sleep in between takes longer."""
-        for _ in range(LOOKS if self._host.awaits and not busy else 0):
-            if ready := poll.poll(0):
-                return ready
-        return poll.poll(0 if busy else self._pause())
 
     def _heard(self, session: FrontSession) -> bool:
         try:
