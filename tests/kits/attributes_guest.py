@@ -1,7 +1,7 @@
 """What a KVM with memory attributes answers: a page of a guest_memfd beside other memory, one act after the other.
 
-Run inside, it prints {kernel, rows, wrong}: of each row its acts, a letter each, and what each came to; what attributes
-that are refused came to. Its argument: of how many rows one is asked.
+Run inside, it prints {kernel, rows, wrong, flags}: of each row its acts, a letter each, and what each came to; what
+attributes that are refused came to, and files made with flags. Its argument: of how many rows one is asked.
 """
 
 import ctypes
@@ -65,6 +65,15 @@ class Asked:
         self.vm.set_user_memory_region2(self.slot + 2, MEMORY, PAGE_SIZE, self.window, self.file.fd, 0)
         self.slot += 2
 
+    def made(self, flags: int) -> None:
+        create(self.vm.fd, PAGE_SIZE, flags).close()
+
+    def by_reference(self) -> bytes:
+        into = ctypes.create_string_buffer(1)
+        to, of = raw.vector((ctypes.addressof(into), 1)), raw.vector((self.window, 1))
+        door.syscall("process_vm_readv", os.getpid(), ctypes.addressof(to), 1, ctypes.addressof(of), 1, 0)
+        return into.raw
+
     def fallocate(self, mode: int) -> None:
         door.syscall("fallocate", self.file.fd, mode, 0, PAGE_SIZE)
 
@@ -85,9 +94,11 @@ ACTS: dict[str, Callable[[Asked], object]] = {
     "c": lambda on: on.file.close(),
     "m": lambda on: mmap.mmap(on.file.fd, PAGE_SIZE),
     "r": lambda on: os.read(on.file.fd, 1),
+    "w": lambda on: os.write(on.file.fd, b"p"),
+    "k": Asked.by_reference,
 }
 """Private, shared; the guest reads, writes; the host loads, stores, and the kernel for it; punch, allocate; the memslot
-goes, comes; the file is closed, mapped, read."""
+goes, comes; the file is closed, mapped, read, written; the kernel reads through a reference to the host's page."""
 WRONG = [(1, 4096, 8, 0), (0, 1, 8, 0), (0, 0, 8, 0), (0, 4096, 8, 1), (2**64 - 4096, 8192, 8, 0)] + [
     (0, 4096, 1 << bit, 0) for bit in (0, 1, 2, 4, 63)
 ]
@@ -97,7 +108,7 @@ WRONG = [(1, 4096, 8, 0), (0, 1, 8, 0), (0, 0, 8, 0), (0, 4096, 8, 1), (2**64 - 
 def rows() -> Iterator[str]:
     """In each state any two acts, and then what host and guest find, on either side. A file that was closed is gone."""
     for state, acts in itertools.product(STATES, map("".join, itertools.product(ACTS, repeat=2))):
-        if not set("xacmr").intersection((state + acts).partition("c")[2]):
+        if not set("xacmrw").intersection((state + acts).partition("c")[2]):
             yield f"{state}{acts}hgPhgShg"
 
 
@@ -120,7 +131,8 @@ def main() -> None:
                 found.append({"acts": row, "answers": " ".join(answer(partial(ACTS[act], on)) for act in row)})
         with closing(Asked(device)) as on:
             wrong = [answer(partial(on.attributes, *each)) for each in WRONG]
-    print(json.dumps({"kernel": os.uname().release, "rows": found, "wrong": wrong}))
+            flags = [answer(partial(on.made, flags)) for flags in range(4)]
+    print(json.dumps({"kernel": os.uname().release, "rows": found, "wrong": wrong, "flags": flags}))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,11 @@ def attributes() -> None:
     """What a guest_memfd with attributes by the page answers."""
     found = attributes_kvm.ask(attributes_kvm.with_attributes(fetch.kernel("debian:7.3", say), say), say=say)
     head = {"kernel": found["kernel"], "where": "qemu", "built": "KVM_SW_PROTECTED_VM"}
-    write(RECORDED / "attributes" / f"{found['kernel']}.json", head, {name: found[name] for name in ("rows", "wrong")})
+    write(
+        RECORDED / "attributes" / f"{found['kernel']}.json",
+        head,
+        {name: found[name] for name in ("rows", "wrong", "flags")},
+    )
 
 
 def write(path: Path, head: dict[str, str], lists: dict[str, list[Any]]) -> None:

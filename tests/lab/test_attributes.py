@@ -19,13 +19,14 @@ from pagewarden.law import POLICIES, Op, Outcome, Owner, Policy, apply, calls, s
 from pagewarden.law.page import View
 from pagewarden.law.rules import RULES
 from pagewarden.law.step import done
+from pagewarden.vocab import PAGE_SIZE
 
 RECORDED = sorted((Path(__file__).parent / "recorded" / "attributes").glob("*.json"))
 POLICY = POLICIES["guest-memfd"]
 ONE_OF = 31
 """Of so many rows one is asked where the kernel is there: together they are of every state and every act."""
 OPS = {"h": Op.HOST_LOAD, "H": Op.HOST_STORE, "u": Op.UACCESS_READ, "U": Op.UACCESS_WRITE, "a": Op.ALLOCATE,
-       "d": Op.SLOT_DELETE, "D": Op.SLOT_ADD, "c": Op.FD_CLOSE, "r": Op.FD_GET}  # fmt: skip
+       "d": Op.SLOT_DELETE, "D": Op.SLOT_ADD, "c": Op.FD_CLOSE, "r": Op.FD_GET, "w": Op.FD_GET}  # fmt: skip
 GUEST = {"g": Op.GUEST_LOAD, "G": Op.GUEST_STORE}
 
 
@@ -47,6 +48,11 @@ class Folded:
         self.device &= letter != "D"
         if letter == "m":
             return None if self.page.owner is Owner.SHARED else self._apply(Op.HOST_MMAP)
+        if letter == "k":
+            self._apply(Op.GUP_PIN)
+            found = self._apply(Op.KMAP_READ)
+            assert "done" in (self._apply(Op.UNPIN), self._apply(Op.UNPIN_OLD))
+            return found
         return self._apply(OPS[letter])
 
     def _apply(self, op: Op) -> str:
@@ -55,7 +61,7 @@ class Folded:
         self.page = step.page
         if step.outcome is not Outcome.DONE:
             return step.outcome.name
-        if op not in (Op.HOST_LOAD, Op.UACCESS_READ, Op.GUEST_LOAD):
+        if op not in (Op.HOST_LOAD, Op.UACCESS_READ, Op.KMAP_READ, Op.GUEST_LOAD):
             return "done"
         return (before.data if step.reached else before.beside).name.lower()
 
@@ -114,6 +120,8 @@ def test_the_law_says_what_the_kernel_did(path: Path) -> None:
     assert [row["acts"] for row in record["rows"]] == list(rows()) and record["date"]
     assert differences(record, POLICY) == []
     assert record["wrong"] == refusals() == ["EINVAL"] * len(WRONG)
+    made = [calls.gmem_create(PAGE_SIZE, flags, offered=calls.MMAP) for flags in range(4)]
+    assert record["flags"] == ["done" if each is Outcome.DONE else each.name for each in made]
 
 
 def test_what_is_said_to_be_asked_was_asked() -> None:
