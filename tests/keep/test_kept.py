@@ -60,12 +60,6 @@ def test_nothing_that_the_guest_wrote_is_in_the_file(mem: KeptMemory, swap: Path
     assert mem._residence.versions.itemsize + mem._residence.state.itemsize <= 16  # bytes a page, in all
 
 
-def test_an_isolated_one_is_refused_with_the_reason(swap: Path) -> None:
-    with pytest.raises(ValueError, match="has a userfaultfd already"):
-        kept(swap, isolated=True)
-    assert not swap.exists()
-
-
 def test_what_a_page_came_through_keeps_nothing_of_it(mem: KeptMemory, tmp_path: Path) -> None:
     mem.swap_out(PageRange(0, PAGES))
     mem.prefetch(PageRange(0, LIMIT))

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -17,10 +17,13 @@ from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import ASIDE_FEATURES, GUARD_FEATURES, Userfault
 from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Refused, Unavailable, UserMistake
+from pagewarden.memory.backings.uffd_rwp import UffdRwp
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.bolts import BUSY
 from pagewarden.memory.conversions import runs_of
 from pagewarden.memory.ending import insist
+from pagewarden.memory.isolated.protected import IsolatedRwp
+from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.port import Buffer
 from pagewarden.vocab import Event
 from pagewarden.vocab.runs import in_runs
@@ -45,10 +48,10 @@ class KeptMemory(PrivateMemory):
     The guest's view waits on a page that is not there until it has come, in a thread of this process: Python code must
     not touch `guest_address` itself, for it waits with the interpreter's lock (private_read and private_write do not).
     A page whose copy is refused is poison for the guest (SIGBUS, EFAULT of KVM_RUN), Refused(EBADMSG) for private_read
-    and share, and `refused` says why. Raises as PrivateMemory does, Unavailable without a cooperating userfaultfd
-    window, Refused(EBUSY) where the file is in use, Refused(EEXIST) where it is none, and the OSError of opening
-    it. Shared pages do not go: devices hold them, and load and store there without a word to anybody. ValueError for
-    isolated=True.
+    and share, and `refused` says why. Raises as PrivateMemory does, Unavailable without a userfaultfd window,
+    Refused(EBUSY) where the file is in use, Refused(EEXIST) where it is none, and the OSError of opening it. Shared
+    pages do not go: devices hold them, and load and store there without a word to anybody. isolated: as of a
+    PrivateMemory; only private pages go and come, where the host side's window answers for none, there or away.
     """
 
     def __init__(
@@ -59,15 +62,9 @@ class KeptMemory(PrivateMemory):
         limit: int | None = None,
         swap: str | os.PathLike[str] | None = None,
         ahead: int = AHEAD,
-        isolated: bool = False,
+        isolated: bool | Literal["best-effort"] = False,
     ) -> None:
         self._closed = True  # until there is something to close
-        if isolated:
-            raise ValueError(
-                "a kept memory is not isolated: the guest's view of an isolated one has a userfaultfd already, which "
-                "puts fresh pages there at each unshare, and a mapping has one (fs/userfaultfd.c: EBUSY). "
-                "Use KeptMemory with a host side that cooperates, or PrivateMemory(isolated=True) without a limit"
-            )
         if limit is not None and swap is None:
             raise UserMistake("a limit needs a swap file: swap=PATH")
         if limit is not None and limit < PAGE_SIZE:
@@ -76,9 +73,9 @@ class KeptMemory(PrivateMemory):
             slots = None if swap is None else Slots.swap(swap)
             if slots is not None:
                 undone.callback(slots.close)
-            super().__init__(size, backing)
+            super().__init__(size, backing, isolated=isolated)
             undone.callback(super().close)
-            if not isinstance(self._backing, UffdWindow):
+            if not isinstance(self._backing, (UffdWindow, IsolatedWindow)):
                 raise UserMistake(f"{self.backing} memory is not kept: a uffd-window or uffd-rwp is")
             self._bolts.words[BUSY] += 1  # no conversion goes by without a look at who is there
             pages = None if limit is None else limit // PAGE_SIZE
@@ -90,6 +87,10 @@ class KeptMemory(PrivateMemory):
                 self._residence = self._place(guest, pages, slots)
                 undone.callback(self._residence.close)
                 self._residence.around = self._around
+                if isinstance(self._backing, IsolatedWindow):
+                    self._backing.lend(self._fault, self._residence.lock)
+                if isinstance(self._backing, (UffdRwp, IsolatedRwp)):
+                    self._residence.forgotten = self._backing.forget
                 self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
             except OSError as error:
                 raise Unavailable(*lacking(error)) from error

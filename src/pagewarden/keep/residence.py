@@ -55,6 +55,8 @@ class Residence:
         """Pages that went and came back, pages that were made for any reason, and runs of pages that were dropped."""
         self.around: Callable[[Sequence[tuple[int, int]], Callable[[], None]], None] = lambda runs, go: go()
         """Lets pages go, and tells who else has them before and afterwards; Refused by one of those."""
+        self.forgotten: Callable[[int, int], None] = lambda offset, length: None
+        """Told of bytes that have left the file, and with it every page table."""
         self.saved: Snapshot | None = None
         self.order: list[int] | None = None
         """The pages that were asked for, in order, while they are recorded."""
@@ -279,6 +281,7 @@ class Residence:
                 self.gone += stop - first
                 self.dropped += 1
                 punch_hole(self._file, first * PAGE_SIZE, (stop - first) * PAGE_SIZE)
+                self.forgotten(first * PAGE_SIZE, (stop - first) * PAGE_SIZE)
         finally:
             for first, stop in runs:
                 self._writes.protect(first, stop, on=False)

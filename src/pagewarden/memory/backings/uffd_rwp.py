@@ -107,8 +107,12 @@ class UffdRwp(UffdWindow):
             return None
         return batch.single(self.guard.fd, self.window.address, self.zap, shared, bolts, self._protected.entries)
 
-    def punch(self, offset: int, length: int) -> None:
+    def forget(self, offset: int, length: int) -> None:
+        """See ProtectedWindow."""
         self._protected.forget(offset, length)
+
+    def punch(self, offset: int, length: int) -> None:
+        self.forget(offset, length)
         super().punch(offset, length)
 
 

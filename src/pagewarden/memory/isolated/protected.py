@@ -50,7 +50,7 @@ class IsolatedRwp(IsolatedWindow):
         something else in the place of its window dies for it."""
         if self.replaces:
             super().unshare(offset, length)
-            self._forget(offset, length)
+            self.forget(offset, length)
             return
         self._shut_bare(offset, length)
         if self._protected is None or self._host is None or self._host.buried:
@@ -63,9 +63,10 @@ class IsolatedRwp(IsolatedWindow):
 
     def punch(self, offset: int, length: int) -> None:
         super().punch(offset, length)
-        self._forget(offset, length)
+        self.forget(offset, length)
 
-    def _forget(self, offset: int, length: int) -> None:
+    def forget(self, offset: int, length: int) -> None:
+        """See ProtectedWindow."""
         if self._protected is not None:
             self._protected.forget(offset, length)
 

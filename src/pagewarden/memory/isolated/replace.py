@@ -13,7 +13,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from pagewarden.abi import uffd
 from pagewarden.kernel.door import punch_hole
@@ -62,7 +62,8 @@ class Replacing:
         self._file, self._address, self._size = file, address, size
         self._aside = Region(min(STEP, size))
         self._aside.keep_to_this_process()
-        self._waiting = _waiting_room()
+        self._waiting, self._lent = _waiting_room(), False
+        self._lock: AbstractContextManager[object] = nullcontext()
         self.pending: tuple[int, int] | None = None
         """The run, offset and length, whose users may be waiting."""
         self._saved = False
@@ -70,17 +71,29 @@ class Replacing:
         self.at_work = False
         """Is `replace` under way, in whichever thread?"""
 
+    def lend(self, waiting: Userfault, lock: AbstractContextManager[object]) -> None:
+        """The guest's view has a userfaultfd for good, registered for WAIT: a mapping has one (fs/userfaultfd.c,
+        userfaultfd_register: EBUSY). It stays its owner's, who answers under the lock that a page which is there is
+        there."""
+        self._waiting.close()
+        self._waiting, self._lent, self._lock = waiting, True, lock
+
     def replace(self, offset: int, length: int) -> None:
         """Put the bytes on fresh pages; OSError, and the bytes are there all the same, some of them perhaps already on
         fresh pages."""
+        with self._lock:
+            self._replace(offset, length)
+
+    def _replace(self, offset: int, length: int) -> None:
         self.settle()
-        if self._waiting.fd < 0:
+        if self._waiting.fd < 0 and not self._lent:
             self._waiting = _waiting_room(known=True)
         try:
             self.at_work = True
             self.pending = offset, length
             address = self._address + offset
-            _patiently(lambda: self._waiting.register(address, length, WAIT))
+            if not self._lent:
+                _patiently(lambda: self._waiting.register(address, length, WAIT))
             _patiently(lambda: self._waiting.write_protect(address, length))
             if self._next_data(offset) >= offset + length:  # nobody has touched it, and whoever does now waits
                 return
@@ -119,14 +132,15 @@ class Replacing:
     def settle(self) -> None:
         """Finish what was begun: every byte is in its place and nobody waits. OSError when the kernel has no memory for
         that even now; the bytes are kept, and it can be tried again."""
-        if self.pending is None:
-            return
-        offset, length = self.pending
-        if self._saved:
-            self._put_back(offset, length)
-            self._saved = False
-        self._wake(offset, length)
-        self.pending = None
+        with self._lock:
+            if self.pending is None:
+                return
+            offset, length = self.pending
+            if self._saved:
+                self._put_back(offset, length)
+                self._saved = False
+            self._wake(offset, length)
+            self.pending = None
 
     def _put_back(self, offset: int, length: int) -> None:
         address, source, done = self._address + offset, self._aside.address, 0
@@ -154,6 +168,9 @@ class Replacing:
             return self._size
 
     def _wake(self, offset: int, length: int) -> None:
+        if self._lent:
+            _patiently(lambda: self._waiting.write_protect(self._address + offset, length, on=False), NEEDED)
+            return
         try:
             _patiently(lambda: self._waiting.unregister(self._address + offset, length), NEEDED)
         except OSError:  # closing the descriptor ends every registration, and cannot fail
@@ -163,11 +180,12 @@ class Replacing:
 
     def forked(self) -> None:
         """In a forked child: its copy of the descriptor."""
-        self._waiting.close()
+        if not self._lent:
+            self._waiting.close()
 
     def close(self) -> None:
         """Give the descriptor and the second copy back."""
-        self._waiting.close()
+        self.forked()
         self._aside.close()
 
 

@@ -5,6 +5,7 @@ shared. `replace` says what happens to a page meanwhile.
 """
 
 import errno
+from contextlib import AbstractContextManager
 
 from pagewarden.kernel.door import memfd, punch_hole
 from pagewarden.kernel.region import Region
@@ -46,6 +47,10 @@ class IsolatedWindow(HostKeeper):
         self._locked = view.lock_when_touched()
         self._replacing = view.replacing = self.own(Replacing(self.file, view.address, size))
         self._keep_apart()
+
+    def lend(self, waiting: Userfault, lock: AbstractContextManager[object]) -> None:
+        """See Replacing."""
+        self._replacing.lend(waiting, lock)
 
     # -- pages ---------------------------------------------------------------------------------------------------------
 
