@@ -50,10 +50,12 @@ def _absent(table: int, places: Any, count: int, need: int, missing: Any) -> int
         if need == BY_FLAGS:
             want = OPEN | WRITABLE if places[2, k] & VIRTQ_DESC_F_WRITE else OPEN
         for page in range(places[0, k] // PAGE_SIZE, (places[0, k] + places[1, k] - 1) // PAGE_SIZE + 1):
-            if load64(table + 8 * page) & want != want and lost < len(missing):
+            if load64(table + 8 * page) & want != want:
                 if lost and missing[lost - 1, 0] == page:
                     missing[lost - 1, 1] |= int(want != OPEN)
                     continue
+                if lost == len(missing):
+                    return lost
                 missing[lost, 0], missing[lost, 1] = page, int(want != OPEN)
                 lost += 1
     return lost
