@@ -20,6 +20,7 @@ LAST = {
     "sequence-read-after-the-look-up": (13, None),
     "fault-races-a-hole-punch": (12, None),
     "faults-under-mmu-lock": (9, None),
+    "payload-looked-up-under-the-files-lock": (14, None),
     "remove-events-are-not-told": (10, Op.PUNCH),
     "a-deferred-fault-is-not-tried-again": (13, None),
     "strace-kills-the-host": (11, Op.KMAP_READ),

@@ -99,6 +99,29 @@ def test_two_component_locks_in_two_orders() -> None:
     assert said(pkvm.with_("locks-ordered"), "none")[DEADLOCK] == ("holds", 0)
 
 
+def test_a_payload_looked_up_under_the_lock_that_a_fault_waits_for() -> None:
+    kernel = LOCKED.with_("mmap-lock")
+    assert set(said(kernel, "payload").values()) == {("holds", 0)}
+    late = kernel.with_("gup-under-lock")
+    assert verdict(DEADLOCK, late, "payload", "apart", 1).verdict == "fails"
+    lines = "\n".join(listing(report(late, "payload"), verdict(DEADLOCK, late, "payload")))
+    assert "vCPU 0 (holds mmap_lock), before host_load, wants filemap_invalidate_lock, held by the stranger" in lines
+    assert "the stranger (holds filemap_invalidate_lock), before populate, wants mmap_lock, held by vCPU 0" in lines
+    assert said(LOCKED.with_("gup-under-lock"), "payload")[DEADLOCK] == ("holds", 0)  # nobody speaks of mmap_lock
+
+
+def test_a_page_is_lent_to_the_hypervisor_under_two_locks() -> None:
+    ordered = POLICIES["pkvm"].with_("component-locks", "locks-ordered")
+    assert said(ordered, "lend-hyp")[DEADLOCK] == ("holds", 0)
+    lends = PROCEDURES["lend-hyp"]
+    taken = [line.name for line in walk(lends(ordered).steps) if isinstance(line, Lock)]
+    assert taken == ["host component", "hyp component"] * 2
+    plain, busy = (check(Setting(POLICIES["pkvm"], pages=1, strangers=stranger_named(it)), (DEADLOCK,), search="apart")
+                   for it in ("none", "lend-hyp"))  # fmt: skip
+    assert plain.states == busy.states  # who does not speak of locks counts as before
+    assert report(ordered, "lend-hyp").states > report(ordered, "none").states
+
+
 def test_without_the_lock_two_conversions_meet() -> None:
     """One of them ends the invalidation of the other, whose page stays half-converted for ever."""
     assert said(INPLACE, "none")[PROGRESS][0] == "fails"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pagewarden.designs.steps import Do, Each, Hop, Line, Options, Say, Steps, Stop, Syscall, held, locked
+from pagewarden.designs.steps import Do, Each, Hop, Line, Lock, Options, Say, Steps, Stop, Syscall, held, locked
 from pagewarden.law import Op, Owner, Policy
 
 RING = Say("writes a descriptor to the shared virtio ring")
@@ -53,7 +53,16 @@ def _file_locked(policy: Policy) -> tuple[Steps, Steps]:
     return locked(policy, "filemap_invalidate_lock")
 
 
-def _components(policy: Policy, first: str = "host", second: str = "guest") -> tuple[Steps, Steps]:
+def faulting(policy: Policy, *steps: Line) -> tuple[Steps, Steps]:
+    """The steps of a fault of the host's window, and how it gives its locks back."""
+    if not policy.has("mmap-lock"):
+        return steps, ()
+    (outer, *inner), unlocks = locked(policy, "mmap_lock", "filemap_invalidate_lock")
+    below = [replace(lock, shared=True) for lock in inner if isinstance(lock, Lock)]
+    return (outer, *below, *steps), unlocks
+
+
+def components(policy: Policy, first: str = "host", second: str = "guest") -> tuple[Steps, Steps]:
     """pKVM's component locks, taken in that order, and given back."""
     return locked(policy, f"{first} component", f"{second} component")
 
@@ -127,7 +136,7 @@ def _recorded(policy: Policy, state: str) -> str:
 
 def take_up(policy: Policy) -> Steps:
     """The hypervisor makes pages shared and gives the host its entry."""
-    locks, unlocks = _components(policy, *(() if policy.has("locks-ordered") else ("guest", "host")))
+    locks, unlocks = components(policy, *(() if policy.has("locks-ordered") else ("guest", "host")))
     recorded, added = (
         Do(Op.SHARE, f"checks and {_recorded(policy, 'shared')}"),
         Do(Op.HOST_MAP, "adds a PTE for the host"),
@@ -174,7 +183,7 @@ def _taken_back(policy: Policy, options: Options, tries: int) -> Steps:
     if policy.has("unmaps-first"):
         return (*vmm, *_unmapped_first(policy, refused), *_from_vmm(policy))
     before = (*_file_locked(policy)[0], *let_go(policy)) if policy.has("two-flavours") else ()
-    locks, unlocks = _components(policy)
+    locks, unlocks = components(policy)
     otherwise = (*_invalidation_over(policy, True), *unlocks, *refused)
     begin = Do(Op.UNSHARE_BEGIN, "checks references", otherwise=otherwise)
     over = (*_invalidation_over(policy), *unlocks)
@@ -252,7 +261,7 @@ def given(policy: Policy) -> Steps:
         return (*_made_private(policy), *_get(policy, "looks it up"), map_it)
     if policy.starts is Owner.SHARED:
         return (*ALLOCATED, *_made_private(policy), *_get(policy, "looks it up"), map_it)
-    locks, unlocks = _components(policy)
+    locks, unlocks = components(policy)
     donation = (*locks, Do(Op.DONATE_BEGIN, "checks that the host owns it"), *take_back(policy), *unlocks)
     return (*ALLOCATED, *_get(policy, "takes a reference"), Hop("host>hyp", "asks to donate the page"), *donation)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pagewarden.designs.convert import RING, donate, doorbell, resume, share, taken_up, unshare
+from pagewarden.designs.convert import RING, donate, doorbell, faulting, resume, share, taken_up, unshare
 from pagewarden.designs.steps import Copy, Design, Do, Give, Hop, Options, Procedure, Say, Steps, Stop, Syscall, Take
 from pagewarden.law import Op, Policy
 from pagewarden.vocab import one_of
@@ -22,21 +22,25 @@ def _leave(options: Options, policy: Policy) -> Steps:
     return (Say("leaves the page shared; a later call takes back many"),) if options.lazy else unshare(options, policy)
 
 
-def _by_mapping(options: Options, write: bool, pool: bool = False, otherwise: Steps | None = None) -> Steps:
+def _by_mapping(
+    options: Options, policy: Policy, write: bool, pool: bool = False, otherwise: Steps | None = None
+) -> Steps:
     """The host's part through a mapping: memcpy and I/O, or the I/O straight from the mapping (in-place)."""
     if options.in_place:
         op = Op.UACCESS_READ if write else Op.UACCESS_WRITE
         return (_disk(write), Do(op, "straight from the mapping", otherwise, pool))
-    touch = Do(Op.HOST_LOAD if write else Op.HOST_STORE, "memcpy, it just works", otherwise, pool)
-    copy = Copy("host", "copies the bytes")
-    return (touch, copy, _disk(write)) if write else (_disk(write), touch, copy)
+    _, unlocks = faulting(policy)
+    refused = None if otherwise is None else (*unlocks, *otherwise)
+    locked, _ = faulting(policy, Do(Op.HOST_LOAD if write else Op.HOST_STORE, "memcpy, it just works", refused, pool))
+    touch = (*locked, *unlocks, Copy("host", "copies the bytes"))
+    return (*touch, _disk(write)) if write else (_disk(write), *touch)
 
 
 def dma_buffer(options: Options, policy: Policy, write: bool) -> Procedure:
     """The guest's I/O buffers lie in memory that was shared once. The guest copy is the one its user space asks for."""
     before: Steps = (Do(Op.GUEST_STORE, "writes the shared DMA buffer"), Copy("guest", "from its user space"))
     after: Steps = (Do(Op.GUEST_LOAD, "reads the shared DMA buffer"), Copy("guest", "to its user space"))
-    host = _by_mapping(options, write)
+    host = _by_mapping(options, policy, write)
     steps = (*(before if write else ()), RING, *doorbell(), *host, *resume(), *(() if write else after))
     once = (*donate(policy), *share(Options(), policy))
     return Procedure("dma-buffer", steps, setup=once, title="the guest allocates I/O buffers in memory shared once")
@@ -47,7 +51,7 @@ def bounce(options: Options, policy: Policy, write: bool, place: str = "pool") -
     what a listing calls the pool."""
     out: Steps = (Do(Op.GUEST_LOAD, "reads its private page"), Do(Op.GUEST_STORE, f"writes the {place}", pool=True))
     back: Steps = (Do(Op.GUEST_LOAD, f"reads the {place}", pool=True), Do(Op.GUEST_STORE, "writes its private page"))
-    io = (RING, *doorbell(), *_by_mapping(options, write, pool=True), *resume())
+    io = (RING, *doorbell(), *_by_mapping(options, policy, write, pool=True), *resume())
     before = (*out, Copy("guest", "bounces")) if write else ()
     after = () if write else (*back, Copy("guest", "bounces"))
     full = (Say(f"the {place} is exhausted: no slot"), Stop("the request has to wait for a slot"))
@@ -108,16 +112,20 @@ def splice(options: Options, policy: Policy, write: bool) -> Procedure:
 def window(options: Options, policy: Policy, write: bool) -> Procedure:
     """Share, the special mapping that is always there, unshare."""
     return _around(
-        _by_mapping(options, write), options, policy, "window", "share, the mapping that is always there, unshare"
+        _by_mapping(options, policy, write),
+        options,
+        policy,
+        "window",
+        "share, the mapping that is always there, unshare",
     )
 
 
 def iommu(options: Options, policy: Policy, write: bool) -> Procedure:
     """Share by an I/O page-table entry; the hypervisor takes up the ring of new entries while it handles the exit."""
     up, vmm = taken_up(policy)
-    fault = (Hop("host>hyp", "faults"), *up, Hop("hyp>host", "tries again"), *vmm, *_touch(options, write))
-    known = (*doorbell(*up, Give("ring")), *vmm, *_by_mapping(options, write))
-    unknown = (*doorbell(), *_by_mapping(options, write, otherwise=fault))
+    fault = (Hop("host>hyp", "faults"), *up, Hop("hyp>host", "tries again"), *vmm, *_touch(options, policy, write))
+    known = (*doorbell(*up, Give("ring")), *vmm, *_by_mapping(options, policy, write))
+    unknown = (*doorbell(), *_by_mapping(options, policy, write, otherwise=fault))
     steps = (
         Do(Op.OFFER, "shares by writing an I/O PTE: no hypercall"),
         RING,
@@ -128,9 +136,9 @@ def iommu(options: Options, policy: Policy, write: bool) -> Procedure:
     return Procedure("iommu", steps, setup=donate(policy), title="share by an I/O PTE, taken up at the doorbell")
 
 
-def _touch(options: Options, write: bool) -> Steps:
+def _touch(options: Options, policy: Policy, write: bool) -> Steps:
     """The access that faulted, once more."""
-    return tuple(step for step in _by_mapping(options, write) if isinstance(step, Do))
+    return tuple(step for step in _by_mapping(options, policy, write) if isinstance(step, Do))
 
 
 DESIGNS: dict[str, Design] = {

@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from pagewarden.designs.convert import ALLOCATED, donate, ended, given, let_go, map_again, mapped, refused_ends, share
+from pagewarden.designs.convert import (
+    ALLOCATED,
+    components,
+    donate,
+    ended,
+    given,
+    let_go,
+    map_again,
+    mapped,
+    refused_ends,
+    share,
+)
 from pagewarden.designs.steps import Copy, Do, Hop, Options, Procedure, Say, Steps, Stop, Syscall, held
 from pagewarden.law import Op, Owner, Policy
 
@@ -122,7 +133,32 @@ def punch(policy: Policy) -> Procedure:
     return Procedure("punch", steps, setup=(*_used(policy), *given_up), title="a hole is punched", world="host")
 
 
+def payload(policy: Policy) -> Procedure:
+    """guest_memfd.c __kvm_gmem_populate, of a page that is there: the source is looked up, then it goes in under the
+    file's lock."""
+    source = Say("gets the page that the payload comes from, which may fault")
+    goes_in = Do(Op.POPULATE, "the payload goes in", otherwise=(Stop("the page stays"),))
+    if policy.has("gup-under-lock"):
+        inside = held(policy, "filemap_invalidate_lock", *held(policy, "mmap_lock", source, goes_in))
+    else:
+        inside = (*held(policy, "mmap_lock", source), *held(policy, "filemap_invalidate_lock", goes_in))
+    steps: Steps = (Syscall("ioctl", "populate", access=False), *inside, Copy("host", "copies the payload"))
+    return Procedure("payload", steps, setup=donate(policy), title="a payload goes into one page", world="host")
+
+
+def lend_hyp(policy: Policy) -> Procedure:
+    """mem_protect.c __pkvm_host_share_hyp, __pkvm_host_unshare_hyp."""
+    locks, unlocks = components(policy, "host", "hyp")
+    lend = Do(Op.SHARE_HYP, "checks that the host owns it, and lends it", otherwise=(Stop("EPERM"),))
+    back = Do(Op.UNSHARE_HYP, "checks that nobody pins it, and takes it back", otherwise=(Stop("it stays lent"),))
+    steps: Steps = (
+        Hop("host>hyp", "lends a page"), *locks, lend, *unlocks, Hop("hyp>host"),
+        Hop("host>hyp", "takes it back"), *locks, back, *unlocks, Hop("hyp>host"),
+    )  # fmt: skip
+    return Procedure("lend-hyp", steps, title="the host lends the hypervisor a page", world="host")
+
+
 PROCEDURES: dict[str, Callable[[Policy], Procedure]] = {
     "boot": boot, "populate": populate, "teardown": teardown, "strace": strace, "migrate-page": migrate_page,
-    "swap-out": swap_out, "swap-in": swap_in, "punch": punch,
+    "swap-out": swap_out, "swap-in": swap_in, "punch": punch, "payload": payload, "lend-hyp": lend_hyp,
 }  # fmt: skip

@@ -100,7 +100,8 @@ def _mappable(table: Table) -> Mask:
 
 
 def _procedures(table: Table, strangers: tuple[str, ...]) -> tuple[Start, ...]:
-    names = [name for stranger in strangers for name in STRANGERS[stranger].procedures]
+    abilities = [it for it in map(STRANGERS.__getitem__, strangers) if not it.needs or table.policy.has(it.needs)]
+    names = [name for ability in abilities for name in ability.procedures]
     flows = {name: flow(name, PROCEDURES[name](table.policy), looks=table.policy.has("mmu-lock")) for name in names}
     always = np.ones(len(table.pages), bool)
     together = [_start("procedure", [it for name, it in flows.items() if name != "teardown"], always)]

@@ -8,11 +8,13 @@ from pagewarden.vocab import UserMistake, one_of
 
 @dataclass(frozen=True)
 class Ability:
-    """What it is, in words; single operations in any order, and procedures (of `designs.PROCEDURES`) step by step."""
+    """What it is, in words; single operations in any order, and procedures (of `designs.PROCEDURES`) step by step.
+    needs: the locks without which those show nothing, and are left out."""
 
     says: str
     ops: tuple[Op, ...] = ()
     procedures: tuple[str, ...] = ()
+    needs: str = ""
 
 
 _KMAP = (Op.KMAP_READ, Op.KMAP_WRITE)
@@ -76,6 +78,16 @@ STRANGERS = {
     "swap-tamper": Ability("the host changes the swap copy before it is read back", (Op.SWAP_IN_TAMPERED,)),
     "swap-stale": Ability("the host hands back an earlier swap copy", (Op.SWAP_IN_STALE,)),
     "populate": Ability("the VMM loads a payload into a page", (Op.POPULATE,)),
+    "payload": Ability(
+        "the same, under the kernel's locks, where the policy speaks of mmap_lock",
+        procedures=("payload",),
+        needs="mmap-lock",
+    ),
+    "lend-hyp": Ability(
+        "the host lends pKVM's hypervisor a page and takes it back, where the policy speaks of component locks",
+        procedures=("lend-hyp",),
+        needs="component-locks",
+    ),
     "reclaim": Ability("the host takes a private page by force", (Op.FORCE_RECLAIM,)),
     "teardown": Ability("the guest ends, and its pages are given to another", procedures=("teardown",)),
 }
