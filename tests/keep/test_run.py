@@ -50,7 +50,9 @@ def test_a_guest_that_was_sealed_goes_on_where_it_stopped(verb: Verb, tmp_path: 
 def test_what_does_not_go_together_is_said(verb: Verb, tmp_path: Path) -> None:
     swap = ("--swap", str(tmp_path / "swap"))
     assert "go together" in verb("run", "--limit", "64k", code=2).stderr
-    assert "cooperating host" in verb("run", "--limit", "64k", *swap, "--isolated", code=2).stderr
+    assert "real CPU" in verb("run", "--limit", "64k", *swap, "--cpu", "interpreted", code=2).stderr
+    apart = ("--snapshot", str(tmp_path / "snap"), "--key", "key", "--disk", str(tmp_path / "disk"), "--isolated")
+    assert "cooperating host" in verb("run", *apart, code=2).stderr
     assert "room for a page" in verb("run", "--limit", "100", *swap, code=2).stderr
     disk = ("--disk", str(tmp_path / "disk"))
     snapshot = ("--snapshot", str(tmp_path / "snap"))

@@ -54,7 +54,9 @@ def kept_memory(plan: RunPlan, described: Program) -> tuple[KeptMemory, PausedGu
     """Memory under the plan's limit, or from its snapshot, with what goes on in it. Raises as KeptMemory does."""
     backing = "uffd-window" if plan.backing == "auto" else plan.backing
     if plan.restore is None:
-        return KeptMemory(memory_size(described), backing, limit=plan.limit, swap=plan.swap), None
+        return KeptMemory(
+            memory_size(described), backing, limit=plan.limit, swap=plan.swap, isolated=plan.isolated
+        ), None
     assert plan.key is not None
     memory, state = KeptMemory.restored(
         plan.restore, read_key(plan.key), backing=backing, limit=plan.limit, swap=plan.swap

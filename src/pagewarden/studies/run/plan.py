@@ -66,10 +66,10 @@ class RunPlan:
             raise UserMistake(
                 "--snapshot stops half way: --restore and --verify are for the run that goes on from there"
             )
-        if self.kept and (self.isolated or self.cpu == "interpreted"):
+        if self.kept and ((self.isolated and (self.snapshot or self.restore)) or self.cpu == "interpreted"):
             raise UserMistake(
-                "--limit, --snapshot and --restore are for a cooperating host and a real CPU: leave out --isolated, or "
-                "interpreted"
+                "--limit, --snapshot and --restore need a real CPU, the last two a cooperating host as well: leave out "
+                "interpreted, or --isolated"
             )
         if self.isolated and self.design in BY_FD:
             raise UserMistake(
