@@ -130,6 +130,12 @@ def test_what_holds_by_a_stranger_s_help_alone_is_said(verb: Verb, tmp_path: Pat
     assert "only with the stranger's help" in str(document(verb, *own, code=None)["notes"])
     for words in (one, (*own, "--stranger", "none")):
         assert "help" not in verb(*words, code=None).stdout
+    every = ("check", "--matrix", "--vcpus", "1", "--property", "unshare-succeeds")
+    by_policy = {
+        words[-1]: [it["helped"] for it in document(verb, *words, code=None)["policies"]]
+        for words in (every, (*every, "--plugin", str(mine), "--design", "no-flush"))
+    }
+    assert ["unshare-succeeds"] in by_policy["no-flush"] and not any(by_policy["unshare-succeeds"])
 
 
 def test_matrix(verb: Verb) -> None:

@@ -21,16 +21,17 @@ PYTHONPATH=tests/kits "$python" tests/kits/rwp_in_flight.py "$size" || status=1
     --path load --path "*-file" --path "userfaultfd-un*" || status=1
 exit $status
 """
-_ISOLATION = "isolated/test_isolation.py::test_"
+_ISOLATION = "memory/isolated/test_isolation.py::test_"
 TESTS = [
-    "test_private.py",
-    "test_contract.py",
-    "isolated/test_protected.py",
+    "memory/test_private.py",
+    "memory/test_contract.py",
+    "memory/isolated/test_protected.py",
+    "keep/test_isolated.py",
     f"{_ISOLATION}the_host_side_sees_shared_pages_only",
     f"{_ISOLATION}what_the_host_writes_while_shared_stays_and_contents_are_kept",
     f"{_ISOLATION}every_way_around_is_refused_and_changes_nothing",
 ]
-LONG = ["test_faults.py", "test_lifetime.py"]
+LONG = ["memory/test_faults.py", "memory/test_lifetime.py"]
 """They take minutes inside. What the probe finds is recorded as a whole (tests/lab/recorded)."""
 SLOW_DISK = 4 << 20
 """Bytes of a disk that takes some seconds for a write after a long one."""
@@ -54,7 +55,7 @@ def test_pages_are_shut_by_protection_where_the_kernel_has_it(kernel: fetch.Kern
     os.truncate(disk, SLOW_DISK)
     throttled = qemu.GuestShape(words=("-drive", f"file={disk},if=virtio,format=raw,throttling.bps-total=200000"))
     long = LONG if os.environ.get("PAGEWARDEN_LONG") == "1" else []
-    files = [f"tests/memory/{name}" for name in (*TESTS, *long)]
+    files = [f"tests/{name}" for name in (*TESTS, *long)]
     compile_here(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "(window or isolated) and not instruction"
     )

@@ -32,13 +32,14 @@ class CellOf(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicyVerdicts:
-    """What the matrix says of a policy, by property."""
+    """What the matrix says of a policy, by property. helped: see Report."""
 
     policy: Policy
     cells: dict[str, CellOf]
     states: int
     seconds: float
     exhausted: bool
+    helped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,5 @@ def column(report: Report, found: Mapping[str, Sequence[Counterexample]]) -> Pol
         )
         for name, verdict in said.items()
     }
-    return PolicyVerdicts(report.checked.setting.policy, cells, report.states, report.seconds, not report.open)
+    policy, decided = report.checked.setting.policy, not report.open
+    return PolicyVerdicts(policy, cells, report.states, report.seconds, decided, report.helped)

@@ -139,11 +139,14 @@ def notes(report: Report) -> list[str]:
     failed = {verdict.name for verdict in report.verdicts if verdict.verdict == "fails"}
     on_such = policy.guard is Guard.ABSENT and policy.has("gets-pfn")
     said = [ENCRYPTED] if on_such and failed & ENCRYPTED_BREAKS else []
-    if report.helped:
-        design = report.checked.setting.design
-        hold = f"{', '.join(report.helped)} hold{'s' * (len(report.helped) == 1)}"
-        said.append(f"{hold} only with the stranger's help, whose steps stand in for some that {design} lacks: {ALONE}")
-    return said
+    return [*said, *_helped(report.helped)]
+
+
+def _helped(names: Sequence[str]) -> list[str]:
+    hold = f"{', '.join(names)} hold{'s' * (len(names) == 1)}"
+    return [f"{hold} only with the stranger's help, whose steps stand in for some that are missing: {ALONE}"] * bool(
+        names
+    )
 
 
 def _property(verdict: Verdict, ways: Sequence[Counterexample]) -> Property:
@@ -182,6 +185,9 @@ def print_matrix(found: PolicyMatrix, out: Console) -> None:
         out.print(made)
         if columns:
             out.print()
+    for line in found.lines:
+        for note in _helped(line.helped):
+            out.print(f"note: {line.policy.name}: {note}")
     if found.unknown:
         out.print(f"interrupted: nothing is known of {', '.join(found.unknown)}")
 
@@ -202,7 +208,10 @@ def _column(line: PolicyVerdicts) -> Column:
         Cell(name, cell.verdict, cell.steps, cell.at_stake, [TraceStep(*step) for step in cell.way])
         for name, cell in line.cells.items()
     ]
-    return Column(policy.name, list(policy.asked), policy.trusted, line.states, line.seconds, line.exhausted, cells)
+    return Column(
+        policy.name, list(policy.asked), policy.trusted, line.states, line.seconds, line.exhausted, list(line.helped),
+        cells,
+    )  # fmt: skip
 
 
 def print_minimal(found: Minimal, names: tuple[str, ...], out: Console) -> None:

@@ -82,7 +82,8 @@ class Cell(Struct, frozen=True):
 
 class Column(Struct, frozen=True):
     """A policy, one page with all who act on it. `exhausted`: each property is decided. `asked`: the kernels that were
-    asked whether they do as the policy says; none: it is argued. `trusted`: who must be for its promises to hold."""
+    asked whether they do as the policy says; none: it is argued. `trusted`: who must be for its promises to hold.
+    `helped`: what holds only with the stranger's help."""
 
     policy: str
     asked: list[str]
@@ -90,6 +91,7 @@ class Column(Struct, frozen=True):
     states: int
     seconds: float
     exhausted: bool
+    helped: list[str]
     properties: list[Cell]
 
 
