@@ -29,9 +29,11 @@ from moving_kit import (
     on_side,
     wires,
 )
+from pagewarden.keep.moving import source
 from pagewarden.keep.moving.destination import receive
 from pagewarden.keep.moving.source import InDoubt
 from pagewarden.keep.moving.tickets import Tickets
+from pagewarden.keep.moving.writes import FollowedWrites
 from pagewarden.memory import PAGE_SIZE, PageRange, PrivateMemory, Refused, UserMistake
 
 
@@ -195,6 +197,23 @@ def test_where_writes_cannot_be_followed_the_guest_stops_first(
     monkeypatch.setattr("pagewarden.keep.moving.writes.WrittenPages", lacks)
     move = Move(memory, tickets)
     assert move.judge(before) and (move.departure.rounds, move.departure.not_followed[:12]) == (1, "PAGEMAP_SCAN")
+
+
+@pytest.mark.parametrize("longest", [0.0, 60.0])
+def test_a_guest_that_writes_faster_than_pages_go(
+    memory: PrivateMemory, before: bytes, tickets: Tickets, monkeypatch: pytest.MonkeyPatch, longest: float
+) -> None:
+    """It stays and runs on where it would stand for too long, and else stops once copies gain nothing."""
+    if why := _not_followed(memory):
+        pytest.skip(why)
+    monkeypatch.setattr(source, "BATCH", 8)
+    monkeypatch.setattr(source, "AIM", 0.0)
+    monkeypatch.setattr(FollowedWrites, "taken", lambda _, changed: changed | True)
+    move = Move(memory, tickets, longest=longest)
+    assert move.departure.rounds == source.IN_VAIN + 1 + (longest > 0)
+    if longest == 0:
+        assert isinstance(move.error, Refused) and move.error.errno == errno.ETIME and "may for 0 s" in str(move.error)
+    assert move.judge(before) == (longest > 0)
 
 
 def test_a_page_in_use_keeps_the_vm_here(memory: PrivateMemory, before: bytes, tickets: Tickets) -> None:

@@ -1,5 +1,6 @@
 """`pagewarden migrate`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -42,6 +43,10 @@ def send(
     design: SameDesign = "window",
     cpu: OwnCpu = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="What is on the disk may be lost.")] = False,
+    downtime: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="SECONDS", help="It stays here if it writes so fast that it would stand longer."),
+    ] = None,
     html: Html = None,
     json: Json = False,
 ) -> None:
@@ -67,7 +72,7 @@ def send(
         with open_disk(chosen, disk, overwrite, source=workload) as opened:
             found = moved(
                 _plan(design, cpu, chosen), chosen, opened, secret, lambda: connected(to, 10.0),
-                tell=progress.of("pages"), say=_say,
+                tell=progress.of("pages"), say=_say, longest=math.inf if downtime is None else downtime,
             )  # fmt: skip
     _end(found, json, html)
 

@@ -1,6 +1,7 @@
 """The side that a VM leaves: its pages go while it runs, then it stops, and the rest goes."""
 
 import errno
+import math
 import secrets
 import socket
 import time
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 AIM = 0.03
 """Seconds that the pages which are left should take for the guest to be stopped."""
-ROUNDS = 30
-"""Copies of what was written meanwhile until it is stopped in any case."""
+GAIN, IN_VAIN = 0.9, 5
+"""A copy that leaves more than this part of the least so far was in vain; after so many the guest is stopped."""
 _CHUNK = MOST // 2
 
 
@@ -42,13 +43,15 @@ class Departure:
     """One VM's way out. The guest runs on until `stop` is called, in the thread that calls `send`."""
 
     def __init__(
-        self, memory: PrivateMemory, key: bytes, *, tell: Advance = lambda done, total: None, patience: float = 10.0
-    ) -> None:
+        self, memory: PrivateMemory, key: bytes, *, tell: Advance = lambda done, total: None, patience: float = 10.0,
+        longest: float = math.inf,
+    ) -> None:  # fmt: skip
         """tell: pages that went, of those there were, each time a copy begins anew. patience: seconds that the other
-        side may be silent. UserMistake for an isolated memory, whose host side is a process of its own."""
+        side may be silent. longest: seconds that the guest may stand still, as far as that can be said before.
+        UserMistake for an isolated memory, whose host side is a process of its own."""
         if memory.isolated:
             raise UserMistake("an isolated memory's host side cannot move with it: migrate one that is not isolated")
-        self._memory, self._key, self._tell, self._patience = memory, key, tell, patience
+        self._memory, self._key, self._tell, self._patience, self._longest = memory, key, tell, patience, longest
         self._ticket, self._name = secrets.token_bytes(TICKET), b""
         self._changed: Mask = np.zeros(memory.size // PAGE_SIZE, np.bool_)
         self.in_doubt = self.gone = False
@@ -64,8 +67,9 @@ class Departure:
         """Move it. stop: ends the guest and what works for it (no I/O, no hypercall half done) and gives the state of
         CPUs and devices; go_on: it runs here again. Afterwards the memory refuses all (ESTALE) and holds only zeroes.
 
-        Refused: it stays here, as it was, and runs: EBUSY by the page that is held, ECONNREFUSED with the
-        destination's reason, ECONNRESET, EBADMSG, EPROTO as of Channel. InDoubt: see there. What `stop` raises.
+        Refused: it stays here, as it was, and runs: EBUSY by the page that is held, ETIME where it would stand still
+        for longer than it may, ECONNREFUSED with the destination's reason, ECONNRESET, EBADMSG, EPROTO as of Channel.
+        InDoubt: see there. What `stop` raises.
         """
         channel = Channel(connection, self._key, calls=True, patience=self._patience)
         channel.send(say.OFFER, 0, self._ticket, self._memory.size.to_bytes(8, "little"))
@@ -109,8 +113,8 @@ class Departure:
     def _while_it_runs(self, channel: Channel, writes: "FollowedWrites") -> None:
         """Copies until what is left goes fast enough; shared pages, which the host writes too, wait for the end."""
         left: Mask = np.ones(len(self._changed), np.bool_)
-        speed = 0.0
-        while writes.followed and self.rounds < ROUNDS:
+        speed, least, in_vain = 0.0, math.inf, 0
+        while writes.followed and in_vain < IN_VAIN:
             start, before = time.perf_counter(), self.pages
             shared = np.frombuffer(bytes(self._memory._state.shared), np.bool_)
             self._copy(channel, left & ~shared, first=not self.rounds)
@@ -119,8 +123,17 @@ class Departure:
             speed = max(speed, (self.pages - before) / (time.perf_counter() - start))
             self.rounds += 1
             left = writes.taken(self._changed)
-            if left.sum() <= max(speed * AIM, BATCH):
+            count = int(left.sum())
+            if count <= max(speed * AIM, BATCH):
                 break
+            in_vain += count > GAIN * least
+            least = min(least, count)
+            if in_vain == IN_VAIN and count > speed * self._longest:
+                raise Refused(
+                    errno.ETIME,
+                    f"the guest writes as fast as pages go, {speed * PAGE_SIZE / 2**20:,.0f} MiB/s: it would stand "
+                    f"still for some {count / speed:.1f} s, and may for {self._longest:g} s",
+                )
         self._changed |= left
 
     def _rest(

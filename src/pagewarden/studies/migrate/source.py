@@ -1,5 +1,6 @@
 """The side that a guest leaves, by a doorbell of its own choice: the one behind which it is asked to stand."""
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -27,19 +28,20 @@ AGAIN = 1.0
 def migrate(
     plan: RunPlan, workload: Workload, disk: DiskFile, key: bytes, connect: Callable[[], socket], *,
     tell: Advance = lambda done, total: None, say: Callable[[str], object] = lambda what: None, look: bool = True,
+    longest: float = math.inf,
 ) -> Migration:  # fmt: skip
     """Run the guest of a plan, and move it meanwhile to who answers at `connect`: behind the last doorbell but one it
     waits for that. Where it does not go it runs to its end here, and the account says why.
 
-    say: hears that the source is in doubt, and asks. look: as of `run`. Raises as `run` does, and what `connect` raises
-    at first.
+    say: hears that the source is in doubt, and asks. look: as of `run`. longest: as of Departure. Raises as `run` does,
+    and what `connect` raises at first.
     """
     warm()
     content = disk.read()
     described = describe(checked(plan), workload, disk, content)
     half(described)  # what has no half way has no way either
     with live_machine(plan, described, disk) as machine, closing(connect()) as connection:
-        departure = Departure(machine.memory, key, tell=tell)
+        departure = Departure(machine.memory, key, tell=tell, longest=longest)
         leaving = _Leaving(machine, disk, departure, described.batches - 1, connect, say)
         found = run_on(
             machine, plan, described, disk, content, look, lambda: leaving.run(connection), lambda: departure.gone
