@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.law import BACKED, Op, policy_of, sources_of
+from pagewarden.law import BACKED, LOCKS, Op, policy_of, sources_of
 from pagewarden.law.usages import ISOLATED
 from pagewarden.report.lawdoc import anchor
 
@@ -17,7 +17,12 @@ OURS = {"by definition", "own design"}
 
 
 def cited() -> set[str]:
-    return {source.partition(":")[0] for op in Op for source in sources_of(op)}
+    """By the rules, and by the locks."""
+    sources = [
+        *(source for op in Op for source in sources_of(op)),
+        *(it for lock in LOCKS.values() for it in lock.sources),
+    ]
+    return {source.partition(":")[0] for source in sources}
 
 
 def test_every_source_of_a_rule_has_a_row_with_a_public_page() -> None:
