@@ -17,12 +17,10 @@ from pagewarden.kernel.causes import lacking
 from pagewarden.kernel.region import Region
 from pagewarden.kernel.uffd import ASIDE_FEATURES, GUARD_FEATURES, Userfault
 from pagewarden.memory import PAGE_SIZE, BackingName, PageRange, PrivateMemory, Refused, Unavailable, UserMistake
-from pagewarden.memory.backings.uffd_rwp import UffdRwp
 from pagewarden.memory.backings.uffd_window import UffdWindow
 from pagewarden.memory.bolts import BUSY
 from pagewarden.memory.conversions import runs_of
 from pagewarden.memory.ending import insist
-from pagewarden.memory.isolated.protected import IsolatedRwp
 from pagewarden.memory.isolated.window import IsolatedWindow
 from pagewarden.port import Buffer
 from pagewarden.vocab import Event
@@ -89,8 +87,7 @@ class KeptMemory(PrivateMemory):
                 self._residence.around = self._around
                 if isinstance(self._backing, IsolatedWindow):
                     self._backing.lend(self._fault, self._residence.lock)
-                if isinstance(self._backing, (UffdRwp, IsolatedRwp)):
-                    self._residence.forgotten = self._backing.forget
+                self._residence.forgotten = self._backing.forget
                 self._server = FaultServer(self._fault, guest.address, self._residence, ahead)
             except OSError as error:
                 raise Unavailable(*lacking(error)) from error

@@ -142,6 +142,9 @@ class UffdWindow(FileBacked):
             return None
         return batch.single(self.guard.fd, self.window.address, self.zap, shared, bolts)
 
+    def forget(self, offset: int, length: int) -> None:
+        """The pages are gone from the file, and their entries with them: nothing is known of those here."""
+
     def punch(self, offset: int, length: int) -> None:
         if self._bare and length:
             self._guard(offset, length)

@@ -95,6 +95,9 @@ class IsolatedWindow(HostKeeper):
         for start, count in _steps(offset, length):
             self._replacing.replace(start, count)
 
+    def forget(self, offset: int, length: int) -> None:
+        """The pages are gone from the file, and their entries with them: nothing is known of those here."""
+
     def punch(self, offset: int, length: int) -> None:
         self._replacing.settle()
         self._shut_bare(offset, length)
